@@ -1,0 +1,134 @@
+"""N-way K-shot episodes (Vinyals et al. 2016, Matching Networks, arXiv:1606.04080)."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metakit.data.table import ClassTable
+from metakit.types import Episode, EpisodeSource, Examples, Key, Sampler
+
+
+def draw_without_replacement(key: Key, count: jax.typing.ArrayLike, num_draws: int) -> jax.Array:
+  """Draws `num_draws` different integers from 0 to count - 1, every ordered draw equally likely.
+
+  A Fisher-Yates shuffle stopped after `num_draws` swaps, in which the array is never built: only
+  the swaps are kept, so the cost does not depend on `count`, which may be traced.
+
+  Args:
+    key: a key.
+    count: how many integers there are, at least `num_draws` (not checked: it may be traced).
+    num_draws: static.
+
+  Returns:
+    [num_draws] int32, in random order.
+
+  >>> sorted(draw_without_replacement(jax.random.key(0), 4, 4).tolist())
+  [0, 1, 2, 3]
+  """
+  step = jnp.arange(num_draws)
+  target = jax.random.randint(key, (num_draws,), step, count)  # swap i exchanges i and target[i]
+
+  def undo(place, swap):  # before swap m, what is now at target[m] was at m
+    number, swapped = swap
+    return jnp.where((step > number) & (place == swapped), number, place), None
+
+  place, _ = jax.lax.scan(undo, target, (step, target), reverse=True, unroll=min(num_draws, 16))
+  return place.astype(jnp.int32)
+
+
+def gather(plan: Sampler, data: jax.Array) -> Sampler:
+  """Makes a sampler of whole episodes of a plan: row numbers become rows of `data`.
+
+  Args:
+    plan: a sampler whose x are row numbers of `data`.
+    data: [rows, ...].
+  """
+  return lambda key: gather_rows(plan(key), data)
+
+
+def gather_rows(episode: Episode, data: jax.Array | None) -> Episode:
+  """Replaces the row numbers in an episode by those rows of `data`; data None changes nothing."""
+  if data is None:
+    return episode
+
+  def rows(examples):
+    return examples._replace(x=data.at[examples.x].get(mode='promise_in_bounds'))
+
+  return episode._replace(support=rows(episode.support), query=rows(episode.query))
+
+
+def sampler_of(source: EpisodeSource) -> Sampler:
+  """Returns the sampler of whole episodes of a source whose data is on a device."""
+  return source.plan if source.data is None else gather(source.plan, jnp.asarray(source.data))
+
+
+def few_shot_plan(table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15) -> Sampler:
+  """Plans N-way K-shot episodes: like `few_shot`, with row numbers of table.x in place of x.
+
+  Args and raises: see `few_shot`.
+  """
+  check_few_shot(table, ways, shots, queries)
+  starts, counts = jnp.asarray(table.starts, jnp.int32), jnp.asarray(table.counts, jnp.int32)
+
+  def plan(key: Key) -> Episode:
+    class_key, row_key = jax.random.split(key)
+    classes = draw_without_replacement(class_key, len(starts), ways)
+    draw = jax.vmap(lambda k, n: draw_without_replacement(k, n, shots + queries))
+    rows = draw(jax.random.split(row_key, ways), counts[classes]) + starts[classes, None]
+    return split_rows(rows, shots, {'classes': classes})
+
+  return plan
+
+
+def split_rows(rows: jax.Array, shots: int, info: dict[str, jax.Array]) -> Episode:
+  """Splits rows [ways, shots + queries] into an episode; the label is the place in the first axis."""
+  chex.assert_rank(rows, 2)
+  labels = jnp.broadcast_to(jnp.arange(len(rows), dtype=jnp.int32)[:, None], rows.shape)
+  part = lambda start, stop: Examples(rows[:, start:stop].ravel(), labels[:, start:stop].ravel())
+  return Episode(part(0, shots), part(shots, rows.shape[1]), info)
+
+
+def few_shot(table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15) -> Sampler:
+  """N-way K-shot classification episodes.
+
+  `ways` classes are drawn without replacement, all equally likely, then `shots + queries` rows of
+  each, without replacement, all equally likely: no row occurs twice in an episode. Labels are 0 to
+  ways - 1 in the order of the draw. Classes may have different numbers of rows.
+
+  Args:
+    table: a ClassTable.
+    ways: classes an episode.
+    shots: support examples a class.
+    queries: query examples a class.
+
+  Returns:
+    A sampler: support [ways * shots], query [ways * queries], sorted by label;
+    info['classes'] [ways] are the class numbers.
+
+  Raises:
+    ValueError: if a size is not positive, ways exceeds the number of classes, or shots + queries
+      exceeds the rows of some class.
+
+  >>> from metakit.data.table import class_table
+  >>> table = class_table(np.arange(60), np.arange(60) % 6)
+  >>> episode = few_shot(table, ways=3, shots=1, queries=2)(jax.random.key(0))
+  >>> episode.support.x.shape, episode.query.y.tolist()
+  ((3,), [0, 0, 1, 1, 2, 2])
+  """
+  return gather(few_shot_plan(table, ways, shots, queries), jnp.asarray(table.x))
+
+
+def check_few_shot(table: ClassTable, ways: int, shots: int, queries: int) -> None:
+  """Raises ValueError in the user's words if such episodes cannot be drawn from the table."""
+  for name, value in (('ways', ways), ('shots', shots), ('queries', queries)):
+    if value < 1:
+      raise ValueError(f'{name}={value} is not positive; use {name}>=1')
+  if ways > len(table.counts):
+    raise ValueError(f'ways={ways} exceeds the {len(table.counts)} classes; use ways<={len(table.counts)}')
+  fewest = int(np.argmin(table.counts))
+  if shots + queries > table.counts[fewest]:
+    raise ValueError(
+      f'shots+queries={shots + queries} exceeds the {table.counts[fewest]} examples of class '
+      f'{table.names[fewest]!r}; use shots+queries<={table.counts[fewest]} or leave the class out'
+    )

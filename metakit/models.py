@@ -1,0 +1,137 @@
+"""Model: a network as two pure functions, and the bridges from Flax Linen and Flax NNX."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import linen as nn
+from flax import nnx
+
+from metakit.types import Key, Params
+
+
+class StoredStatistics(NamedTuple):
+  """The test-time form of a network that normalises by the statistics of its batch.
+
+  Attributes:
+    apply: (params, x) -> outputs with the statistics stored in params; row by row.
+    calibrate: (params, batches, weight) -> params with the statistics averaged over the batches
+      [batches, examples, ...]; weight [batches, examples] or None.
+  """
+
+  apply: Callable[..., Any]
+  calibrate: Callable[..., Params]
+
+
+class Model(NamedTuple):
+  """A network as pure functions.
+
+  Attributes:
+    init: (key, *inputs) -> params.
+    apply: (params, *inputs, weight=None) -> outputs. `weight` [examples] matters only to networks
+      whose examples influence one another (batch statistics): weight 0 means absent.
+    stored: None if every output depends on its own input alone; otherwise how to make it so.
+  """
+
+  init: Callable[..., Params]
+  apply: Callable[..., Any]
+  stored: StoredStatistics | None = None
+
+
+def embed_rows(model: Model) -> Callable[[Params, Any], Any]:
+  """Returns the (params, x) -> outputs of `model` in which rows do not influence one another."""
+  return model.stored.apply if model.stored else model.apply
+
+
+identity = Model(init=lambda key, *inputs: {}, apply=lambda params, x, weight=None: x)
+
+
+def from_linen(module: nn.Module, statistics_module: nn.Module | None = None) -> Model:
+  """Makes a Model of a Linen module.
+
+  Args:
+    module: called as module(x) or, if its __call__ has such a parameter, module(x, weight=weight).
+      Its variables may be 'params' and, if it uses metakit.networks.normalisation, 'statistics'.
+    statistics_module: the same network reading the stored 'statistics'; None if it has none.
+
+  Returns:
+    A Model whose params are the module's variables.
+
+  Raises:
+    ValueError: at init, if the module keeps other variables (nn.BatchNorm's batch_stats, say).
+  """
+  takes_weight = 'weight' in inspect.signature(type(module).__call__).parameters
+
+  def init(key: Key, *inputs: Any) -> Params:
+    variables = module.init(key, *inputs)
+    unknown = set(variables) - {'params', 'statistics'}
+    if unknown:
+      raise ValueError(
+        f'{type(module).__name__} keeps the variables {sorted(unknown)}, which a pure Model cannot '
+        "update; use metakit.networks.normalisation, or a norm without state ('group', 'layer')"
+      )
+    return variables
+
+  def apply(params: Params, *inputs: Any, weight: Any = None) -> Any:
+    options = {'weight': weight} if takes_weight and weight is not None else {}
+    return module.apply(params, *inputs, **options)
+
+  if statistics_module is None:
+    return Model(init, apply)
+
+  def calibrate(params: Params, batches: Any, weight: Any = None) -> Params:
+    def measure(x, w):
+      _, updated = module.apply(params, x, weight=w, mutable=['statistics'])
+      return updated['statistics']
+
+    # Sequential, so that the memory is that of one batch.
+    measured = jax.lax.map(lambda batch: measure(*batch), (batches, weight))
+    return {**params, 'statistics': _pool(measured)}
+
+  def apply_stored(params: Params, x: Any, weight: Any = None) -> Any:
+    del weight  # rows do not influence one another
+    return statistics_module.apply(params, x)
+
+  return Model(init, apply, StoredStatistics(apply_stored, calibrate))
+
+
+def _pool(measured: Any) -> Any:
+  """Pools per-batch moments: mean of means, and E[var + mean^2] - E[mean]^2."""
+  if 'mean' in measured:
+    mean, second = measured['mean'], measured['var'] + measured['mean'] ** 2
+    return {'mean': mean.mean(0), 'var': second.mean(0) - mean.mean(0) ** 2}
+  return {name: _pool(child) for name, child in measured.items()}
+
+
+def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+  """Makes a Model of an NNX module.
+
+  Args:
+    make: rngs -> module; all of the module's state must be nnx.Param.
+
+  Returns:
+    A Model whose params are the module's nnx.Param state.
+
+  Raises:
+    ValueError: if the module keeps state other than parameters.
+
+  >>> import jax
+  >>> model = from_nnx(lambda rngs: nnx.Linear(3, 2, rngs=rngs))
+  >>> params = model.init(jax.random.key(0), None)
+  >>> model.apply(params, jax.numpy.ones((5, 3))).shape
+  (5, 2)
+  """
+  graph, _, rest = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, ...)
+  if jax.tree.leaves(rest):
+    raise ValueError(f'the NNX module keeps state that is not nnx.Param: {rest}')
+
+  def init(key: Key, *inputs: Any) -> Params:
+    del inputs  # NNX modules know their shapes
+    return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1]
+
+  def apply(params: Params, *inputs: Any, weight: Any = None) -> Any:
+    del weight
+    return nnx.merge(graph, params, rest)(*inputs)
+
+  return Model(init, apply)

@@ -1,0 +1,102 @@
+"""The five values of metakit: Examples, Episode, Sampler, Model (metakit.models) and MetaLearner."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Key = jax.Array  # a typed key of jax.random.key
+Params = Any  # a pytree of arrays
+Fitted = Any  # a pytree of arrays: all that is known about one task
+Metrics = dict[str, jax.Array]
+
+
+class Examples(NamedTuple):
+  """One labelled set.
+
+  Attributes:
+    x: inputs, [examples, ...]; images may stay uint8, networks cast them.
+    y: integer labels [examples], or regression targets [examples, outputs].
+    weight: [examples], 0 marks padding; None means that every example counts fully.
+  """
+
+  x: Any
+  y: Any
+  weight: Any = None
+
+
+class Episode(NamedTuple):
+  """One task: a support set to learn from and a query set to be judged on.
+
+  Attributes:
+    support: what `adapt` sees.
+    query: what `predict` is asked (x) and judged by (y).
+    info: ground truth for analysis (class numbers, amplitude, ...); learners ignore it.
+  """
+
+  support: Examples
+  query: Examples
+  info: Any = ()
+
+
+# A sampler is a pure function of a key: same key, same episode, on any device and host.
+Sampler = Callable[[Key], Episode]
+
+# (outputs, examples) -> (scalar loss, metrics), see metakit.objectives.
+Objective = Callable[[jax.Array, Examples], tuple[jax.Array, Metrics]]
+
+
+class EpisodeSource(NamedTuple):
+  """A sampler taken apart, so that its table can be passed to a compiled function as an argument.
+
+  Attributes:
+    plan: a sampler. With `data`, its episodes hold row numbers of `data` in place of x.
+    data: [rows, ...], on a device or (NumPy, memory-mapped) on the host; None if `plan` already
+      makes whole episodes.
+  """
+
+  plan: Sampler
+  data: Any = None
+
+
+class Features(NamedTuple):
+  """The parts of a learner that embeds each example by itself and learns from the embeddings.
+
+  Attributes:
+    embed: (params, x) -> features, row by row; rows do not influence one another.
+    head: a MetaLearner whose inputs are those features and whose params are the same params.
+  """
+
+  embed: Callable[[Params, Any], jax.Array]
+  head: 'MetaLearner'
+
+
+def _unchanged(params: Params, episodes: Episode) -> Params:
+  del episodes  # nothing is measured
+  return params
+
+
+class MetaLearner(NamedTuple):
+  """A meta-learner as pure functions of one task (no task axis; callers vmap).
+
+  Attributes:
+    init: (key, episode) -> params, the meta-parameters.
+    adapt: (key, params, support) -> fitted, a pytree that alone determines `predict`.
+    predict: (fitted, x) -> outputs for the whole query set [queries, outputs].
+    loss: (key, params, episode) -> (scalar, metrics), what meta-training minimises.
+    protocol: 'inductive' (a query's prediction does not depend on the other queries) or
+      'transductive' (it may, batch statistics included).
+    calibrate: (params, episodes) -> params, run once before `adapt` is used at test time, on
+      training episodes with a leading task axis; measures what gradient descent does not learn
+      (normalisation statistics). The default changes nothing.
+    features: the learner's parts if it embeds every example by itself, so that a table can be
+      embedded once for all test episodes; None otherwise.
+  """
+
+  init: Callable[[Key, Episode], Params]
+  adapt: Callable[[Key, Params, Examples], Fitted]
+  predict: Callable[[Fitted, Any], jax.Array]
+  loss: Callable[[Key, Params, Episode], tuple[jax.Array, Metrics]]
+  protocol: str
+  calibrate: Callable[[Params, Episode], Params] = _unchanged
+  features: Features | None = None
