@@ -21,6 +21,7 @@ class Roots(NamedTuple):
     validation: validation episodes.
     test: test episodes.
     data: procedural data sets.
+    calibration: training episodes on which a learner is calibrated before a test.
   """
 
   init: Key
@@ -29,6 +30,7 @@ class Roots(NamedTuple):
   validation: Key
   test: Key
   data: Key
+  calibration: Key
 
 
 def roots(seed: int) -> Roots:

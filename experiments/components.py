@@ -1,0 +1,339 @@
+"""The components that specs name: tasks, learners, networks, optimizers, schedules.
+
+To add one, write a function whose parameters with defaults are the spec's arguments, and put it
+into its table below; `--help` and the error messages follow.
+"""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import optax
+
+from metakit import objectives
+from metakit.data.arrays import arrays as load_arrays
+from metakit.data.folder import folder as load_folder
+from metakit.data.glyphs import glyphs as make_glyphs
+from metakit.data.host import place
+from metakit.data.mnist import mnist as load_mnist
+from metakit.data.omniglot import omniglot as load_omniglot
+from metakit.data.splits import split_classes
+from metakit.data.table import ClassTable
+from metakit.data.tfds import tfds_table
+from metakit.episodes.few_shot import few_shot_plan
+from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
+from metakit.episodes.variable_shot import variable_shot_plan
+from metakit.episodes.within_group import within_group_plan
+from metakit.learners.in_context import in_context as make_in_context
+from metakit.learners.maml import maml as make_maml
+from metakit.learners.prototypical import prototypical
+from metakit.models import Model
+from metakit.networks.conv4 import conv4
+from metakit.networks.mlp import mlp
+from metakit.networks.resnet12 import resnet12
+from metakit.networks.transformer import transformer
+from experiments.specs import build, parse
+from metakit.types import EpisodeSource, MetaLearner, Objective, Sampler
+
+SPLITS = ('train', 'validation', 'test')
+
+
+class Task(NamedTuple):
+  """A task distribution as the binaries use it.
+
+  Attributes:
+    source: (split, shots=None) -> EpisodeSource for 'train', 'validation' or 'test', with another
+      number of support examples a class if `shots` is given.
+    objective: what predictions are judged by.
+    num_outputs: ways, or size of the regression targets.
+    metric: the headline metric, a key of the objective's metrics.
+    fixed_shots: whether every episode has the same number of support examples a class.
+  """
+
+  source: Callable[..., EpisodeSource]
+  objective: Objective
+  num_outputs: int
+  metric: str
+  fixed_shots: bool
+
+
+def classification(
+  table: Callable[[str], ClassTable], sampler: str, ways: int, shots: int, queries: int, budget: int
+) -> Task:
+  """Classification episodes of a class table for each split."""
+
+  @functools.cache
+  def placed(split: str) -> tuple[ClassTable, Any]:
+    rows = table(split)
+    return rows, place(EpisodeSource(None, rows.x), budget).data
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    rows, data = placed(split)
+    return EpisodeSource(_plan(rows, sampler, ways, other_shots or shots, queries), data)
+
+  fixed = sampler != 'variable_shot'
+  return Task(source, objectives.cross_entropy, ways, 'accuracy', fixed)
+
+
+def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSource]:
+  """Returns the test source for each number of shots that the classes are large enough for."""
+  sources = {}
+  for number in shots if task.fixed_shots else ():
+    with contextlib.suppress(ValueError):
+      sources[number] = task.source('test', number)
+  return sources
+
+
+def _plan(table: ClassTable, sampler: str, ways: int, shots: int, queries: int) -> Sampler:
+  if sampler == 'few_shot':
+    return few_shot_plan(table, ways, shots, queries)
+  if sampler == 'within_group':
+    return within_group_plan(table, ways, shots, queries)
+  if sampler == 'variable_shot':  # `shots` does not apply: the rule draws them
+    return variable_shot_plan(table, max_ways=ways, max_queries_per_class=queries)
+  raise ValueError(
+    f'sampler={sampler!r} is unknown; use few_shot, within_group or variable_shot'
+  )
+
+
+def _classes(load: Callable[[], ClassTable]) -> Callable[[str], ClassTable]:
+  """Splits a data set without an official class split 60:20:20, by a fixed permutation."""
+  whole = functools.cache(load)
+  return lambda split: split_classes(whole(), split)
+
+
+# Tasks. `data_dir` and `budget` (bytes of device memory for a table) are supplied.
+
+
+def glyphs_task(
+  budget: int,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  alphabets: int = 40,
+  characters: int = 25,
+  drawings: int = 20,
+  rotations: bool = False,
+) -> Task:
+  """Procedural characters, made in memory."""
+  table = lambda split: make_glyphs(
+    split, alphabets=alphabets, characters=characters, drawings=drawings, rotations=rotations
+  )
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def omniglot_task(
+  budget: int,
+  data_dir: str,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  split: str = 'vinyals',
+  rotations: bool = True,
+  size: int = 28,
+) -> Task:
+  """Omniglot from its official zip files."""
+  table = lambda part: load_omniglot(
+    data_dir, part, protocol=split, size=size, rotations=rotations
+  )
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def mnist_task(
+  budget: int, data_dir: str, ways: int = 10, shots: int = 1, queries: int = 15
+) -> Task:
+  """The ten digits; train and validation episodes from its training part, test from its test part."""
+  table = lambda split: load_mnist(data_dir, 'test' if split == 'test' else 'train')
+  return classification(table, 'few_shot', ways, shots, queries, budget)
+
+
+def tfds_task(
+  name: str,
+  budget: int,
+  data_dir: str,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  part: str = 'train',
+  image_key: str = 'image',
+  label_key: str = 'label',
+) -> Task:
+  """A TensorFlow Datasets classification data set, its classes split 60:20:20."""
+  table = _classes(lambda: tfds_table(name, data_dir, part, image_key, label_key))
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def arrays_task(
+  budget: int,
+  path: str = '',
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+) -> Task:
+  """An .npz file with x and y, its classes split 60:20:20."""
+  return classification(
+    _classes(lambda: load_arrays(path)), sampler, ways, shots, queries, budget
+  )
+
+
+def folder_task(
+  budget: int,
+  path: str = '',
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  size: int | None = None,
+) -> Task:
+  """A folder of images a class, the classes split 60:20:20."""
+  table = _classes(lambda: load_folder(path, size))
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def sinusoid_task(
+  shots: int = 10,
+  queries: int = 10,
+  amplitude: tuple[float, float] = (0.1, 5.0),
+  phase: tuple[float, float] = (0.0, 3.141592653589793),
+  noise: float = 0.0,
+) -> Task:
+  """Regression on sine waves; every episode is new, so the splits differ by their keys alone."""
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    del split  # the keys differ
+    number = other_shots or shots
+    return EpisodeSource(
+      sinusoid_sampler(number, queries, amplitude=amplitude, phase=phase, noise=noise)
+    )
+
+  return Task(source, objectives.squared_error, 1, 'loss', True)
+
+
+TASKS = {
+  'glyphs': glyphs_task,
+  'omniglot': omniglot_task,
+  'mnist': mnist_task,
+  'tfds:<name>': functools.partial(tfds_task, '<name>'),
+  'arrays': arrays_task,
+  'folder': folder_task,
+  'sinusoid': sinusoid_task,
+}
+TASK_SUPPLIED = ('budget', 'data_dir', 'name')
+
+
+
+def tasks_for(spec: str) -> dict[str, Callable[..., Task]]:
+  """Returns TASKS, with the data set that a spec 'tfds:NAME:...' names."""
+  if not spec.startswith('tfds:'):
+    return TASKS
+  name = spec.split(':')[1]
+  return {**TASKS, f'tfds:{name}': functools.partial(tfds_task, name)}
+
+
+NETWORKS = {'conv4': conv4, 'mlp': mlp, 'resnet12': resnet12, 'transformer': transformer}
+NETWORK_SUPPLIED = ('num_outputs',)
+
+
+# Learners. `network` ((num_outputs) -> Model), `num_outputs` and `objective` are supplied.
+
+
+def prototypical_learner(
+  network: Callable[[int | None], Model],
+  num_outputs: int,
+  objective: Objective,
+  distance: str = 'euclidean',
+  protocol: str = 'inductive',
+) -> MetaLearner:
+  """Prototypical networks (Snell et al. 2017)."""
+  if objective is not objectives.cross_entropy:
+    raise ValueError('learner prototypical classifies, and this task is a regression; use maml')
+  return prototypical(network(None), num_outputs, distance, protocol, objective)
+
+
+def maml_learner(
+  network: Callable[[int | None], Model],
+  num_outputs: int,
+  objective: Objective,
+  inner_optimizer: str = 'sgd',
+  inner_learning_rate: float = 0.4,
+  inner_steps: int = 1,
+  test_steps: int | None = None,
+  order: str = 'second',
+) -> MetaLearner:
+  """MAML (Finn et al. 2017); inner_optimizer is any optax optimizer with its other defaults."""
+  inner = parse('inner optimizer', OPTIMIZERS, f'{inner_optimizer}:learning_rate={inner_learning_rate}')
+  optimizer = build(inner)
+  return make_maml(network(num_outputs), optimizer, inner_steps, test_steps, order, objective)
+
+
+def in_context_learner(
+  network: Callable[[int | None], Model], num_outputs: int, objective: Objective
+) -> MetaLearner:
+  """A transformer that reads the support set; takes the network `transformer` alone."""
+  return make_in_context(network(num_outputs), num_outputs, objective)
+
+
+LEARNERS = {
+  'prototypical': prototypical_learner,
+  'maml': maml_learner,
+  'in_context': in_context_learner,
+}
+LEARNER_SUPPLIED = ('network', 'num_outputs', 'objective')
+DEFAULT_NETWORK = {'prototypical': 'conv4', 'maml': 'conv4', 'in_context': 'transformer'}
+
+
+# Optimizers, and schedules of their learning rate; `learning_rate` and `steps` are supplied to the latter.
+
+
+def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
+  """Every optax optimizer that takes a learning rate, which is 1e-3 unless the spec says more."""
+  names = [n for n in dir(optax) if n.islower() and inspect.isfunction(getattr(optax, n))]
+  takes_rate = lambda n: 'learning_rate' in inspect.signature(getattr(optax, n)).parameters
+  return {n: _with_default_rate(getattr(optax, n)) for n in names if takes_rate(n)}
+
+
+def _with_default_rate(make: Callable[..., Any]) -> Callable[..., Any]:
+  """Gives the learning rate a default and leaves the arguments that a spec can write."""
+  writable = lambda default: default is None or isinstance(default, bool | int | float)
+  parameters = [inspect.Parameter('learning_rate', inspect.Parameter.KEYWORD_ONLY, default=1e-3)]
+  for parameter in inspect.signature(make).parameters.values():
+    if parameter.name != 'learning_rate' and writable(parameter.default):
+      kind = float if parameter.default is None else type(parameter.default)
+      keyword = inspect.Parameter.KEYWORD_ONLY
+      parameters.append(parameter.replace(kind=keyword, annotation=kind))
+
+  def optimizer(**arguments: Any) -> Any:
+    return make(**arguments)
+
+  optimizer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+  return optimizer
+
+
+OPTIMIZERS = _optimizers()
+
+
+def constant(learning_rate: float) -> optax.Schedule:
+  """The same rate at every step."""
+  return optax.constant_schedule(learning_rate)
+
+
+def cosine(learning_rate: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.Schedule:
+  """Linear warm-up, then half a cosine down to `final` times the rate at the last step."""
+  return optax.warmup_cosine_decay_schedule(
+    0.0 if warmup else learning_rate, learning_rate, warmup, steps, final * learning_rate
+  )
+
+
+def halve(learning_rate: float, every: int = 2000) -> optax.Schedule:
+  """Half the rate after every `every` steps (Snell et al. 2017)."""
+  return optax.exponential_decay(learning_rate, every, 0.5, staircase=True)
+
+
+SCHEDULES = {'constant': constant, 'cosine': cosine, 'halve': halve}
+SCHEDULE_SUPPLIED = ('learning_rate', 'steps')

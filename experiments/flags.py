@@ -1,0 +1,58 @@
+"""The command line: the same flag means the same in every binary."""
+
+import os
+
+from absl import flags
+
+from experiments import components
+from experiments.specs import describe
+
+COMMON = {
+  'task': 'task spec, the training distribution (evaluate: the one to evaluate on)',
+  'seed': 'names the initial parameters, the training tasks and the test episodes',
+  'workdir': 'folder of the run; by default one under runs/ named after its flags',
+  'episodes': 'test episodes',
+  'data_dir': 'where real data lies: the folder of one data set or the folder above it',
+}
+
+
+def define_common(task: str | None, workdir: str | None) -> None:
+  """Defines the flags that every binary has, with the given defaults."""
+  flags.DEFINE_string('task', task, COMMON['task'])
+  flags.DEFINE_integer('seed', 0, COMMON['seed'])
+  flags.DEFINE_string('workdir', workdir, COMMON['workdir'])
+  flags.DEFINE_integer('episodes', 1000, COMMON['episodes'], lower_bound=1)
+  flags.DEFINE_string('data_dir', os.environ.get('METAKIT_DATA'), COMMON['data_dir'])
+  flags.DEFINE_float(
+    'table_budget_gib', 2.0, 'tables up to this size are kept in device memory, larger on the host'
+  )
+
+
+def define_training() -> None:
+  """Defines the flags of a training run."""
+  flags.DEFINE_string('test_task', None, 'task spec for validation and test; --task by default')
+  flags.DEFINE_string('learner', 'prototypical', 'learner spec')
+  flags.DEFINE_string('network', None, "network spec; the learner's usual one by default")
+  flags.DEFINE_string('optimizer', 'adam', 'outer optimizer spec: any of optax')
+  flags.DEFINE_string('schedule', 'constant', 'schedule spec of the outer learning rate')
+  flags.DEFINE_float('clip_norm', 0.0, 'gradients are clipped to this global norm; 0: not at all')
+  flags.DEFINE_integer('steps', 600, 'meta-training steps', lower_bound=1)
+  flags.DEFINE_integer('tasks_per_step', 4, 'tasks in each meta-gradient', lower_bound=1)
+  flags.DEFINE_enum('parallel', 'none', ['none', 'pmap', 'shard_map'], 'how tasks share devices')
+  flags.DEFINE_integer('steps_per_dispatch', 10, 'steps in one call to the devices', lower_bound=1)
+  flags.DEFINE_integer('save_every', 500, 'steps between checkpoints', lower_bound=1)
+  flags.DEFINE_integer('validate_every', 500, 'steps between validations', lower_bound=1)
+  flags.DEFINE_integer('validation_episodes', 200, 'episodes of a validation', lower_bound=1)
+
+
+def component_help() -> str:
+  """Returns the text that `--help` shows after the flags: every component and its defaults."""
+  tables = (
+    ('tasks (--task, --test_task)', components.TASKS, components.TASK_SUPPLIED),
+    ('learners (--learner)', components.LEARNERS, components.LEARNER_SUPPLIED),
+    ('networks (--network)', components.NETWORKS, components.NETWORK_SUPPLIED),
+    ('optimizers (--optimizer)', components.OPTIMIZERS, ()),
+    ('schedules (--schedule)', components.SCHEDULES, components.SCHEDULE_SUPPLIED),
+  )
+  text = '\n\n'.join(describe(*table) for table in tables)
+  return f'\n\nComponents are given as name:argument=value,argument=value.\n\n{text}\n'

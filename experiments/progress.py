@@ -1,0 +1,173 @@
+"""Progress of a training: a bar on a terminal, plain lines in a file or a pipe."""
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, TextIO
+
+SECONDS_BETWEEN_LINES = 10.0  # a log file of an hour stays readable: at most 360 lines
+
+# (step, line) -> None: shows where the training is.
+Draw = Callable[[int, str], None]
+
+
+class Progress(NamedTuple):
+  """How a training says where it is.
+
+  Attributes:
+    update: (step, metrics) -> None, where step counts the steps done since step 0 of the run.
+    note: (text) -> None, prints a line that stays (a validation score, say) and spoils no bar.
+  """
+
+  update: Callable[[int, Mapping[str, float]], None]
+  note: Callable[[str], None]
+
+
+@contextlib.contextmanager
+def progress(
+  total_steps: int,
+  tasks_per_step: int,
+  start_step: int = 0,
+  stream: TextIO | None = None,
+  clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Progress]:
+  """Shows steps, tasks per second, loss, accuracy and the time left while the block runs.
+
+  The rate is measured from the first `update` in this process, which ends the first dispatch and
+  with it the compilation; it includes the time spent in validation and checkpoints. On a terminal
+  this is a tqdm bar; elsewhere a line every 10 seconds at most, the first update and the last one.
+
+  Args:
+    total_steps: the step at which training ends.
+    tasks_per_step: tasks in a step, over all devices.
+    start_step: the step at which this process takes over.
+    stream: where to; sys.stderr by default.
+    clock: returns seconds; another one for tests.
+
+  Yields:
+    A Progress.
+  """
+  stream = sys.stderr if stream is None else stream
+  bar = _has_room_for_a_bar(stream)
+  shown = _bar(total_steps, start_step, stream) if bar else _lines(stream, clock)
+  with shown as (draw, note):
+    started = clock()
+    first: tuple[int, float] | None = None
+
+    def update(step: int, metrics: Mapping[str, float]) -> None:
+      nonlocal first
+      now = clock()
+      first = first or (step, now)
+      rate = (step - first[0]) / (now - first[1]) if now > first[1] else 0.0
+      draw(step, status_line(step, total_steps, tasks_per_step, rate, now - started, metrics))
+
+    yield Progress(update, note)
+
+
+def status_line(
+  step: int,
+  total_steps: int,
+  tasks_per_step: int,
+  steps_per_second: float,
+  elapsed: float,
+  metrics: Mapping[str, float],
+) -> str:
+  """Returns one line about a training.
+
+  Args:
+    step: steps done.
+    total_steps: the step at which training ends.
+    tasks_per_step: tasks in a step.
+    steps_per_second: 0 if not known yet.
+    elapsed: seconds since this process began to train, compilation included.
+    metrics: 'loss' and 'accuracy' are shown if they are there.
+
+  >>> status_line(400, 2000, 16, 50.0, 12.0, {'loss': 0.4124, 'accuracy': 0.873})
+  'step 400/2000  800 tasks/s  loss 0.412  accuracy 0.873  0:32 left'
+  """
+  parts = [f'step {step}/{total_steps}']
+  if steps_per_second > 0:
+    parts.append(f'{_rate(steps_per_second * tasks_per_step)} tasks/s')
+  parts += [f'{name} {_number(metrics[name])}' for name in ('loss', 'accuracy') if name in metrics]
+  if step >= total_steps:
+    parts.append(f'took {clock_time(elapsed)}')
+  elif steps_per_second > 0:
+    parts.append(f'{clock_time((total_steps - step) / steps_per_second)} left')
+  return '  '.join(parts)
+
+
+def clock_time(seconds: float) -> str:
+  """Returns minutes:seconds, or hours:minutes:seconds.
+
+  >>> clock_time(31), clock_time(3725)
+  ('0:31', '1:02:05')
+  """
+  minutes, second = divmod(round(seconds), 60)
+  hours, minute = divmod(minutes, 60)
+  return f'{hours}:{minute:02}:{second:02}' if hours else f'{minute}:{second:02}'
+
+
+def _rate(tasks_per_second: float) -> str:
+  return f'{tasks_per_second:,.0f}' if tasks_per_second >= 100 else f'{tasks_per_second:.3g}'
+
+
+def _number(value: float) -> str:
+  value = float(value)
+  plain = not math.isfinite(value) or value == 0 or 0.01 <= abs(value) < 1000
+  return f'{value:.3f}' if plain else f'{value:.2e}'
+
+
+def _has_room_for_a_bar(stream: TextIO) -> bool:
+  if not stream.isatty():
+    return False
+  try:
+    size = os.get_terminal_size(stream.fileno())
+  except OSError:  # a terminal that is no file (a notebook's): tqdm has a default width
+    return True
+  return size.columns > 0 and size.lines > 0  # 0 in some containers, where tqdm shows nothing
+
+
+@contextlib.contextmanager
+def _bar(total_steps: int, start_step: int, stream: TextIO):
+  from tqdm import tqdm  # loaded only where a bar is drawn
+
+  # tqdm's own rate and time left would count the compilation; `line` has ours.
+  with tqdm(
+    total=total_steps,
+    initial=start_step,
+    file=stream,
+    dynamic_ncols=True,
+    bar_format='{percentage:3.0f}%|{bar}| {desc}',
+    desc='compiling',
+  ) as bar:
+
+    def draw(step: int, line: str) -> None:
+      bar.set_description_str(line, refresh=False)
+      bar.update(step - bar.n)
+
+    yield draw, lambda text: bar.write(text, file=stream)
+
+
+@contextlib.contextmanager
+def _lines(stream: TextIO, clock: Callable[[], float]):
+  printed_at, pending = -math.inf, ''
+
+  def note(text: str) -> None:
+    print(text, file=stream, flush=True)
+
+  def draw(step: int, line: str) -> None:
+    del step  # the line says it
+    nonlocal printed_at, pending
+    pending = line
+    if clock() - printed_at >= SECONDS_BETWEEN_LINES:
+      note(line)
+      printed_at, pending = clock(), ''
+
+  try:
+    yield draw, note
+  finally:
+    if pending:
+      note(pending)

@@ -1,0 +1,201 @@
+"""Figures of a report as inline SVG, whose colours are CSS variables: light and dark pages alike."""
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.results import is_fraction
+
+MAX_POINTS = 1500  # of a line; a screen shows no more, and a long run would weigh megabytes
+LOG_RANGE = 30  # a loss that falls by more than this factor is shown on a logarithmic axis
+
+# Stand-ins that matplotlib accepts, replaced by the page's variables of those names.
+_STAND_INS = {
+  name: f'#0a0b{number:02x}'
+  for number, name in enumerate(('ink', 'soft', 'line', 'train', 'validation'))
+}
+INK, SOFT, LINE, TRAIN, VALIDATION = _STAND_INS.values()
+
+
+class AdaptationPoint(NamedTuple):
+  """Test performance after some amount of adaptation.
+
+  Attributes:
+    amount: support examples a class, inner steps, ...
+    mean: over test episodes, in the unit of the record's metric.
+    ci95: half the width of the 95% interval of the mean.
+  """
+
+  amount: float
+  mean: float
+  ci95: float
+
+
+def learning_curve(metrics: Sequence[dict[str, Any]], name: str) -> str:
+  """Draws one metric against training steps; '' if it was never logged.
+
+  'train/name' is a line (a centred running mean, faint behind it every value); 'name' under any
+  other prefix is points, with bars where 'prefix/name_ci95' was logged with them.
+
+  Args:
+    metrics: lines as read_metrics returns them.
+    name: 'loss', 'accuracy', ...
+  """
+  prefixes = sorted({key.rpartition('/')[0] for line in metrics for key in line})
+  found = {prefix: _series(metrics, f'{prefix}/{name}') for prefix in prefixes}
+  found = {prefix: series for prefix, series in found.items() if len(series)}
+  if not found:
+    return ''
+  scale = 100 if is_fraction(name) else 1
+  figure, axes = _axes('training step', axis_title(name))
+  if 'train' in found:
+    _draw_training(axes, *(found['train'] * [1, scale, scale]).T[:2])
+  for prefix, series in found.items():
+    if prefix != 'train':
+      _draw_points(axes, *(series * [1, scale, scale]).T, label=prefix)
+  _choose_scale(axes, np.concatenate([series[:, 1] for series in found.values()]), scale == 1)
+  axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+  return _svg(figure, f'{name} against training steps')
+
+
+def adaptation_curve(points: Sequence[AdaptationPoint], amount: str, metric: str) -> str:
+  """Draws test performance against the amount of adaptation, with the band of 95% intervals."""
+  scale = 100 if is_fraction(metric) else 1
+  x, mean, ci95 = (np.array(sorted(points), float) * [1, scale, scale]).T
+  figure, axes = _axes(amount, axis_title(metric), width=7.2)
+  axes.fill_between(x, mean - ci95, mean + ci95, color=TRAIN, alpha=0.2, linewidth=0)
+  axes.plot(x, mean, color=TRAIN, marker='o', markersize=4)
+  if len(x) <= 12:
+    axes.set_xticks(x, [f'{value:g}' for value in x])
+  return _svg(figure, f'{metric} against {amount}')
+
+
+def function_curve(support: Any, query: Any, outputs: Any) -> str:
+  """Draws a regression episode: support points, the true function and the prediction.
+
+  Args:
+    support: (x, y), each [examples] or [examples, 1].
+    query: (x, y), likewise.
+    outputs: predictions for query x.
+  """
+  support_x, support_y, query_x, query_y, predicted = map(np.ravel, (*support, *query, outputs))
+  order = np.argsort(query_x, kind='stable')
+  figure, axes = _axes('x', 'y', width=7.2)
+  axes.plot(query_x[order], query_y[order], color=SOFT, linestyle='--', label='truth (queries)')
+  axes.plot(query_x[order], predicted[order], color=TRAIN, label='prediction')
+  if len(query_x) <= 50:
+    axes.plot(query_x, predicted, '.', color=TRAIN, markersize=4)
+  axes.plot(support_x, support_y, 'o', color=VALIDATION, label=f'support ({len(support_x)})')
+  axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+  return _svg(figure, 'an episode: support points, true function and prediction')
+
+
+def truth_against_prediction(truth: Any, outputs: Any) -> str:
+  """Draws the queries of a regression episode whose inputs have no axis of their own."""
+  truth, outputs = np.ravel(truth), np.ravel(outputs)
+  figure, axes = _axes('true y', 'predicted y')
+  axes.axline((truth.mean(), truth.mean()), slope=1, color=SOFT, linestyle='--')
+  axes.plot(truth, outputs, 'o', color=TRAIN, markersize=4)
+  return _svg(figure, 'an episode: predicted against true values')
+
+
+def axis_title(metric: str) -> str:
+  """Returns the metric with its unit."""
+  return f'{metric} (%)' if is_fraction(metric) else metric
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+  """Returns the centred mean over `window` values, over fewer at the ends.
+
+  >>> smooth(np.array([0.0, 3.0, 6.0, 0.0]), 3).tolist()
+  [1.5, 3.0, 3.0, 3.0]
+  """
+  window = min(window, len(values)) | 1  # odd, so that the mean does not lag
+  total = np.concatenate([[0.0], np.cumsum(values)])
+  place = np.arange(len(values))
+  first = np.maximum(place - window // 2, 0)
+  after = np.minimum(place + window // 2 + 1, len(values))
+  return (total[after] - total[first]) / (after - first)
+
+
+def smoothing_window(count: int) -> int:
+  """Returns how many of `count` logged values a point of the training line is a mean of."""
+  return max(1, count // 20) | 1
+
+
+def _series(metrics: Sequence[dict[str, Any]], key: str) -> np.ndarray:
+  """Returns [points, 3]: step, value, half interval (0 if none); values that are finite."""
+  rows = [(line['step'], line[key], line.get(f'{key}_ci95', 0)) for line in metrics if key in line]
+  series = np.array(rows, float).reshape(-1, 3)
+  return np.nan_to_num(series[np.isfinite(series[:, 1])])
+
+
+def _draw_training(axes: Any, step: np.ndarray, value: np.ndarray) -> None:
+  stride = -(-len(step) // MAX_POINTS)
+  smoothed = smooth(value, smoothing_window(len(step)))
+  faint = {'color': TRAIN, 'alpha': 0.25, 'linewidth': 0.8}
+  axes.plot(step[::stride], value[::stride], **faint)
+  axes.plot(step[::stride], smoothed[::stride], color=TRAIN, linewidth=1.6, label='train')
+
+
+def _draw_points(
+  axes: Any, step: np.ndarray, value: np.ndarray, ci95: np.ndarray, label: str
+) -> None:
+  style = {'color': VALIDATION, 'markersize': 4, 'linewidth': 1, 'elinewidth': 1, 'capsize': 2}
+  # A legend would read a mathematical formula into dollar signs, and hides a leading underscore.
+  label = label.replace('$', r'\$').lstrip('_') or 'logged'
+  axes.errorbar(step, value, yerr=ci95 if ci95.any() else None, fmt='o-', label=label, **style)
+
+
+def _choose_scale(axes: Any, values: np.ndarray, unbounded: bool) -> None:
+  if unbounded and values.min() > 0 and values.max() / values.min() > LOG_RANGE:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set_yscale('log')
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f'{value:g}'))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _axes(x_title: str, y_title: str, width: float = 4.6, height: float = 2.9) -> tuple[Any, Any]:
+  from matplotlib.figure import Figure  # no pyplot: no global state, no display
+
+  figure = Figure(figsize=(width, height), layout='constrained')
+  axes = figure.subplots()
+  axes.set_xlabel(x_title, color=SOFT, fontsize=8, parse_math=False)
+  axes.set_ylabel(y_title, color=SOFT, fontsize=8, parse_math=False)
+  axes.tick_params(colors=SOFT, labelsize=8, length=3)
+  axes.grid(color=LINE, linewidth=0.6)
+  axes.set_axisbelow(True)
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.spines[['left', 'bottom']].set_color(LINE)
+  return figure, axes
+
+
+def _svg(figure: Any, label: str) -> str:
+  """Returns the figure as an <svg> element that can stand in an HTML page, without any address."""
+  import matplotlib
+
+  figure.patch.set_alpha(0)
+  for axes in figure.axes:
+    axes.patch.set_alpha(0)
+  drawn = io.StringIO()
+  # Text as text: it is sharp, can be searched, and takes the page's font. Salt: same ids each time.
+  with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': label}):
+    figure.savefig(drawn, format='svg', metadata={'Date': None})
+  svg = drawn.getvalue()
+  svg = svg[svg.index('<svg') :]
+  svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
+  svg = re.sub(r' xmlns(:xlink)?="[^"]*"', '', svg).replace('xlink:href', 'href')
+  svg = re.sub(r'<g id="[^"]*">', '<g>', svg)
+  svg = re.sub(r'''font(-family)?: (\d[\d.]*px )?'DejaVu Sans'[^;"]*''', _page_font, svg)
+  for name, colour in _STAND_INS.items():
+    svg = svg.replace(colour, f'var(--{name})')
+  return svg.replace('<svg', f'<svg role="img" aria-label="{html.escape(label)}"', 1)
+
+
+def _page_font(found: re.Match[str]) -> str:
+  return f'font: {found[2]}var(--font)' if found[2] else 'font-family: var(--font)'

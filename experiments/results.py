@@ -1,0 +1,272 @@
+"""results.json: what a run measured, with all that is needed to measure it again."""
+
+import contextlib
+import errno
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# What every record says, measured or not.
+DESCRIPTION = ('metric', 'protocol', 'task', 'learner', 'network', 'command')
+# What a measurement adds.
+MEASUREMENT = ('mean', 'ci95', 'episodes', 'seed', 'steps', 'train_seconds', 'device', 'versions')
+STATUSES = ('measured', 'unmeasured')
+
+_PACKAGES = {'orbax': 'orbax-checkpoint'}  # where the distribution has another name
+_REPORTED = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax', 'metakit')
+
+
+class Estimate(NamedTuple):
+  """A mean over test episodes.
+
+  Attributes:
+    mean: in the metric's unit; an accuracy is a fraction.
+    ci95: half the width of the 95% confidence interval of the mean, in the same unit.
+    episodes: how many episodes it is a mean of.
+  """
+
+  mean: float
+  ci95: float
+  episodes: int
+
+
+def result_record(
+  *,
+  metric: str,
+  estimate: Any,
+  seed: int,
+  protocol: str,
+  task: str,
+  learner: str,
+  network: str,
+  optimizer: str,
+  steps: int,
+  train_seconds: float | None,
+  command: str,
+  **more: Any,
+) -> dict[str, Any]:
+  """Returns a record of one evaluation. It holds no date: the same run gives the same record.
+
+  Args:
+    metric: 'accuracy' (a fraction), 'loss', ...
+    estimate: has mean, ci95 and episodes, as Estimate has.
+    seed: the seed of the run.
+    protocol: 'inductive' or 'transductive'.
+    task: the full spec of the test task, defaults filled in.
+    learner: the full spec.
+    network: the full spec.
+    optimizer: the full spec.
+    steps: training steps done.
+    train_seconds: seconds of training, over all processes that took part one after the other;
+      None if unknown.
+    command: what to type to get this record.
+    **more: further keys: 'title', 'row', 'published', 'parallel', ...
+
+  Raises:
+    ValueError: if a key of `more` is one that this function fills in itself.
+  """
+  record = {
+    'metric': metric,
+    'mean': float(estimate.mean),
+    'ci95': float(estimate.ci95),
+    'episodes': int(estimate.episodes),
+    'seed': seed,
+    'protocol': protocol,
+    'task': task,
+    'learner': learner,
+    'network': network,
+    'optimizer': optimizer,
+    'steps': steps,
+    'train_seconds': train_seconds,
+    'device': describe_device(),
+    'versions': versions(),
+    'command': command,
+  }
+  taken = sorted(record.keys() & more.keys())
+  if taken:
+    raise ValueError(f'result_record fills in {taken} itself; choose other names')
+  return record | more
+
+
+def write_results(path: str | os.PathLike, record: dict[str, Any]) -> None:
+  """Writes a record as JSON: the whole file or, if that fails, nothing. NaN becomes null.
+
+  Raises:
+    OSError: one line naming the file, if it cannot be written; a former file is then unchanged.
+  """
+  write_text(path, json.dumps(finite(record), indent=2, allow_nan=False) + '\n')
+
+
+def read_results(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads a record and checks its keys.
+
+  Raises:
+    OSError: if the file cannot be read.
+    ValueError: if it is no JSON object, lacks a key, or has an impossible value.
+  """
+  try:
+    record = json.loads(Path(path).read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path} is not JSON ({error}); write it again') from None
+  if not isinstance(record, dict):
+    raise ValueError(f'{path} holds a {type(record).__name__}; a record is one JSON object')
+  _check_record(path, record)
+  return record
+
+
+def _check_record(path: str | os.PathLike, record: dict[str, Any]) -> None:
+  status = record.get('status', 'measured')
+  if status not in STATUSES:
+    raise ValueError(f'{path}: status={status!r} is not one of {", ".join(STATUSES)}')
+  needed = DESCRIPTION + (MEASUREMENT if status == 'measured' else ())
+  missing = [name for name in needed if name not in record]
+  if missing:
+    raise ValueError(f'{path} lacks {", ".join(missing)}; add it or measure again')
+  for name in ('mean', 'ci95', 'published', 'train_seconds', 'episodes'):
+    value = record.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+      raise ValueError(f'{path}: {name}={value!r} is not a number; write a number or null')
+  for name in ('mean', 'published'):
+    if is_fraction(record['metric']) and not 0 <= (record.get(name) or 0) <= 1:
+      raise ValueError(
+        f'{path}: {name}={record[name]} is not a fraction; write 98.8% as 0.988'
+      )
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes a text file, the whole of it or nothing: a temporary file beside it, then a rename.
+
+  Folders above it are made.
+
+  Raises:
+    OSError: one line naming the file, if it cannot be written; a former file is then unchanged.
+  """
+  path = Path(path)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  with naming(path):
+    _make_folder(path.parent)
+    try:
+      with open(temporary, 'w', encoding='utf-8') as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # otherwise a power cut may leave the new name on an empty file
+      os.replace(temporary, path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+      raise
+
+
+def _make_folder(folder: Path) -> None:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except FileExistsError:
+    raise NotADirectoryError(errno.ENOTDIR, f'{folder} is not a folder') from None
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+  """Turns an OSError inside the block into one of the same kind whose one line names the file."""
+  try:
+    yield
+  except OSError as error:
+    reason = error.strerror or str(error)
+    remedy = 'free some space or write elsewhere'
+    raise OSError(error.errno, f'cannot write {path}: {reason}; {remedy}') from error
+
+
+def finite(value: Any) -> Any:
+  """Returns `value` as what JSON can hold: NaN and infinity are None, arrays are lists."""
+  if isinstance(value, dict):
+    return {str(name): finite(child) for name, child in value.items()}
+  if hasattr(value, 'tolist'):  # NumPy and JAX arrays and scalars
+    value = value.tolist()
+  if isinstance(value, list | tuple):
+    return [finite(child) for child in value]
+  if isinstance(value, os.PathLike):
+    return os.fspath(value)
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def describe_device() -> str:
+  """Returns the kind and number of JAX devices of all processes: 'NVIDIA H100 80GB HBM3 x1'.
+
+  On a CPU the number is that of the cores this process may use, since JAX sees one device (or as
+  many as XLA_FLAGS pretends there are): 'cpu x2 (AMD EPYC)'.
+  """
+  import jax  # not at the top: the results table is made without it
+
+  devices = jax.devices()
+  if devices[0].platform == 'cpu':
+    model = _cpu_model()
+    return f'cpu x{_cores()}' + (f' ({model})' if model else '')
+  kinds = Counter(device.device_kind for device in devices)
+  return ' + '.join(f'{kind} x{count}' for kind, count in kinds.items())
+
+
+def _cores() -> int:
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+  with contextlib.suppress(OSError):
+    for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
+      if line.startswith('model name'):
+        return line.partition(':')[2].strip()
+  return platform.processor()
+
+
+def versions() -> dict[str, str | None]:
+  """Returns the versions of Python and of the packages that determine a result, None if absent."""
+
+  def version(name: str) -> str | None:
+    try:
+      return importlib.metadata.version(_PACKAGES.get(name, name))
+    except importlib.metadata.PackageNotFoundError:
+      return None
+
+  return {'python': platform.python_version()} | {name: version(name) for name in _REPORTED}
+
+
+def is_fraction(metric: str) -> bool:
+  """Says whether a metric is a fraction, which people read in percent."""
+  return 'accuracy' in metric
+
+
+def format_estimate(metric: str, mean: float | None, ci95: float | None = None) -> str:
+  """Returns 'mean ± ci95', in percent for accuracies, with the digits that the interval warrants.
+
+  >>> format_estimate('accuracy', 0.98424, 0.00131), format_estimate('loss', 0.61234, 0.0213)
+  ('98.42 ± 0.13%', '0.612 ± 0.021')
+  """
+  if mean is None or not math.isfinite(mean):
+    return 'not finite'
+  if is_fraction(metric):
+    interval = '' if ci95 is None else f' ± {100 * ci95:.2f}'
+    return f'{100 * mean:.2f}{interval}%'
+  if not ci95:
+    return f'{mean:.4g}'
+  decimals = min(max(1 - math.floor(math.log10(ci95)), 0), 8)  # two digits of the interval
+  return f'{mean:.{decimals}f} ± {ci95:.{decimals}f}'
+
+
+def format_duration(seconds: float | None) -> str:
+  """Returns a duration for people.
+
+  >>> [format_duration(seconds) for seconds in (4.26, 95, 2460, 7530, None)]
+  ['4.3 s', '95 s', '41 min', '2 h 06 min', '-']
+  """
+  if seconds is None:
+    return '-'
+  if seconds < 120:
+    return f'{seconds:.1f} s' if seconds < 10 else f'{seconds:.0f} s'
+  minutes = round(seconds / 60)
+  return f'{minutes} min' if minutes < 120 else f'{minutes // 60} h {minutes % 60:02} min'

@@ -1,0 +1,179 @@
+"""What the flags of a run mean: its components, checked before anything is made or written."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from experiments import components
+from experiments.components import Task
+from experiments.results import write_text
+from experiments.specs import Component, build, parse
+from metakit.episodes.few_shot import gather_rows
+from metakit.types import Episode, EpisodeSource, MetaLearner
+
+# The flags that determine the parameters a run ends with; a workdir belongs to one set of them.
+DEFINING = (
+  'task',
+  'test_task',
+  'learner',
+  'network',
+  'optimizer',
+  'schedule',
+  'clip_norm',
+  'steps',
+  'tasks_per_step',
+  'seed',
+)
+FLAGS = 'flags.json'  # the file of a workdir that holds them
+
+
+class Setup(NamedTuple):
+  """The components of a run.
+
+  Attributes:
+    task: the training distribution.
+    test_task: the distribution of validation and test.
+    learner: (task, overridden arguments) -> MetaLearner.
+    specs: the full spec of each component, defaults filled in, and the other DEFINING flags.
+  """
+
+  task: Task
+  test_task: Task
+  learner: Callable[..., MetaLearner]
+  specs: dict[str, Any]
+
+
+def make_setup(flags: Mapping[str, Any], data_dir: str | None, budget_gib: float) -> Setup:
+  """Reads the component flags.
+
+  Args:
+    flags: values of DEFINING by name.
+    data_dir: where real data lies.
+    budget_gib: device memory for a table, GiB.
+
+  Raises:
+    ValueError: in one line, for an unknown component or argument or a combination without sense.
+    OSError: for missing data.
+  """
+  supplied = {'data_dir': data_dir, 'budget': int(budget_gib * 2**30)}
+  read_task = lambda spec: parse(
+    'task', components.tasks_for(spec), spec, components.TASK_SUPPLIED
+  )
+  task = read_task(flags['task'])
+  test_task = read_task(flags['test_task'] or flags['task'])
+  learner = parse('learner', components.LEARNERS, flags['learner'], components.LEARNER_SUPPLIED)
+  network = _network(flags['network'], learner.name)
+  specs = {name: flags[name] for name in DEFINING}
+  specs |= {'task': str(task), 'test_task': str(test_task)}
+  specs |= {'learner': str(learner), 'network': str(network)}
+  specs |= {'optimizer': str(_optimizer(flags)), 'schedule': str(_schedule(flags))}
+
+  def make_learner(task: Task, **overridden: Any) -> MetaLearner:
+    arguments = {**learner.arguments, **overridden}
+    return build(
+      learner._replace(arguments=arguments),
+      network=lambda outputs: build(network, num_outputs=outputs),
+      num_outputs=task.num_outputs,
+      objective=task.objective,
+    )
+
+  built = build(task, **supplied)
+  tested = built if task == test_task else build(test_task, **supplied)
+  return Setup(built, tested, make_learner, specs)
+
+
+def _network(spec: str | None, learner: str) -> Component:
+  usual = components.DEFAULT_NETWORK[learner]
+  network = parse('network', components.NETWORKS, spec or usual, components.NETWORK_SUPPLIED)
+  if (network.name == 'transformer') != (usual == 'transformer'):
+    raise ValueError(f'learner {learner} cannot use network {network.name}; use {usual}')
+  return network
+
+
+def _optimizer(flags: Mapping[str, Any]) -> Component:
+  return parse('optimizer', components.OPTIMIZERS, flags['optimizer'])
+
+
+def _schedule(flags: Mapping[str, Any]) -> Component:
+  return parse('schedule', components.SCHEDULES, flags['schedule'], components.SCHEDULE_SUPPLIED)
+
+
+def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
+  """Returns the outer optimizer of the flags: optimizer, schedule, clip_norm and steps."""
+  optimizer = _optimizer(flags)
+  rate = optimizer.arguments['learning_rate']
+  schedule = build(_schedule(flags), learning_rate=rate, steps=flags['steps'])
+  made = build(optimizer._replace(arguments={**optimizer.arguments, 'learning_rate': schedule}))
+  if flags['clip_norm'] < 0:
+    raise ValueError(f'clip_norm={flags["clip_norm"]} is negative; use 0 for no clipping')
+  if not flags['clip_norm']:
+    return made
+  return optax.chain(optax.clip_by_global_norm(flags['clip_norm']), made)
+
+
+def abstract_episode(source: EpisodeSource) -> Episode:
+  """Returns the shapes and types of a source's episodes."""
+  make = lambda key, data: gather_rows(source.plan(key), data)
+  return jax.eval_shape(make, jax.random.key(0), source.data)
+
+
+def check_fits(setup: Setup) -> None:
+  """Raises ValueError if the parameters learned on the task do not serve the test task."""
+  shapes = lambda task: jax.eval_shape(
+    setup.learner(task).init, jax.random.key(0), abstract_episode(task.source('test'))
+  )
+  if shapes(setup.task) != shapes(setup.test_task):
+    raise ValueError(
+      f'{setup.specs["learner"].partition(":")[0]} trained on {setup.specs["task"]} has '
+      f'parameters of other shapes than {setup.specs["test_task"]} needs; use the same ways and '
+      'image size in both'
+    )
+
+
+def claim_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
+  """Makes the folder of a run, or checks that it belongs to the same flags.
+
+  Raises:
+    ValueError: if it belongs to other flags, naming those that differ, or holds other files.
+  """
+  if (workdir / FLAGS).exists():
+    theirs = read_specs(workdir)
+    differ = [
+      f'--{name} is {theirs.get(name)} there and {specs[name]} here'
+      for name in specs
+      if theirs.get(name) != specs[name]
+    ]
+    if differ:
+      raise ValueError(
+        f'{workdir} belongs to other flags: {"; ".join(differ)}; use another --workdir'
+      )
+    return
+  if workdir.exists() and any(workdir.iterdir()):
+    raise ValueError(f'{workdir} holds files but no {FLAGS}; use an empty or new --workdir')
+  write_text(workdir / FLAGS, json.dumps(specs, indent=2) + '\n')
+
+
+def read_specs(workdir: Path) -> dict[str, Any]:
+  """Returns the DEFINING flags that a run was started with.
+
+  Raises:
+    ValueError: if the folder is no workdir of experiments.train.
+  """
+  try:
+    return json.loads((workdir / FLAGS).read_text())
+  except (OSError, ValueError):
+    raise ValueError(
+      f'{workdir} is no workdir: it has no readable {FLAGS}; train first, or check --workdir'
+    ) from None
+
+
+def default_workdir(specs: Mapping[str, Any]) -> Path:
+  """Returns a folder under runs/ whose name is a function of the flags, so that no two clash."""
+  name = lambda key: specs[key].partition(':')[0]
+  digest = hashlib.sha256(json.dumps(specs, sort_keys=True).encode()).hexdigest()[:8]
+  return Path('runs') / f'{name("task")}-{name("learner")}-{digest}'

@@ -1,0 +1,117 @@
+r"""Meta-trains a learner, tests it and writes a report.
+
+  python -m experiments.train
+  python -m experiments.train --task=omniglot:ways=5,shots=1 --learner=maml --workdir=runs/maml
+  python -m experiments.train --flagfile=experiments/presets/omniglot_prototypical.flags
+
+The same command started again continues where the last one stopped.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from experiments.flags import define_common, define_training
+from experiments.metrics_log import metrics_log
+from experiments.progress import progress
+from experiments.runtime import one_line_errors, run
+from experiments.setup import (
+  DEFINING,
+  Setup,
+  check_fits,
+  claim_workdir,
+  default_workdir,
+  make_optimizer,
+  make_setup,
+)
+from experiments.testing import per_episode, prepare
+from experiments.wrap_up import read_seconds, write_seconds, wrap_up
+from metakit.checkpoint import checkpoints
+from metakit.episodes.few_shot import gather_rows
+from metakit.evaluate import estimate
+from metakit.keys import roots
+from metakit.train import NonFiniteLoss, init_state, make_dispatch, train_until
+
+FLAGS = flags.FLAGS
+
+
+def main() -> None:
+  with one_line_errors(ValueError, OSError):
+    defining = {name: FLAGS[name].value for name in DEFINING}
+    setup = make_setup(defining, FLAGS.data_dir, FLAGS.table_budget_gib)
+    optimizer = make_optimizer(defining)
+    learner = setup.learner(setup.task)
+    train = setup.task.source('train')
+    check_fits(setup)
+    keys = roots(FLAGS.seed)
+    dispatch = make_dispatch(
+      learner, optimizer, train.plan, keys, FLAGS.tasks_per_step, FLAGS.parallel
+    )
+    workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
+    claim_workdir(workdir, setup.specs)
+
+  sample = lambda key: gather_rows(train.plan(key), train.data)
+  with one_line_errors(NonFiniteLoss, OSError), checkpoints(workdir / 'checkpoints') as saved:
+    state = init_state(learner, optimizer, keys.init, sample)
+    first = saved.latest_step() or 0
+    if first:
+      state = saved.restore(state)
+      print(f'continuing {workdir} at step {first}', file=sys.stderr)
+    state = train_to_the_end(setup, dispatch, state, first, saved, workdir)
+    wrap_up(setup, state.params, workdir, FLAGS.episodes, FLAGS.seed)
+
+
+def train_to_the_end(setup: Setup, dispatch: Any, state: Any, first: int, saved: Any, workdir: Path):
+  """Trains, saves and validates from step `first` to --steps; returns the last state."""
+  source = setup.task.source('train')
+  begun = time.monotonic() - read_seconds(workdir, first)
+  with (
+    metrics_log(workdir, first) as log,
+    progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,
+  ):
+
+    def on_metrics(start: int, metrics: dict[str, Any]) -> None:
+      means = {name: float(values.mean()) for name, values in metrics.items()}
+      step = start + len(metrics['loss'])
+      log.write(step, means)
+      bar.update(step, means)
+
+    for stop in boundaries(first):
+      state = train_until(
+        dispatch, state, source, first, stop, FLAGS.steps_per_dispatch, on_metrics
+      )
+      first = stop
+      if stop % FLAGS.save_every == 0 or stop == FLAGS.steps:
+        saved.save(stop, state)
+        write_seconds(workdir, stop, time.monotonic() - begun)
+      if stop % FLAGS.validate_every == 0 or stop == FLAGS.steps:
+        log.write(stop, validate(setup, state.params), prefix='validation')
+  return state
+
+
+def boundaries(first: int) -> list[int]:
+  """Returns the steps at which to save or validate: multiples, whatever the first step is."""
+  saves = range(0, FLAGS.steps, FLAGS.save_every)
+  validations = range(0, FLAGS.steps, FLAGS.validate_every)
+  return sorted({s for s in (*saves, *validations, FLAGS.steps) if s > first})
+
+
+def validate(setup: Setup, params: Any) -> dict[str, float]:
+  """Returns the metrics on validation episodes, with their 95% intervals."""
+  task = setup.test_task
+  tested = prepare(setup, params, task, FLAGS.seed)
+  root = roots(FLAGS.seed).validation
+  values = per_episode(tested, task, task.source('validation'), root, FLAGS.validation_episodes)
+  estimates = {name: estimate(each) for name, each in values.items()}
+  means = {name: e.mean for name, e in estimates.items()}
+  return means | {f'{name}_ci95': e.ci95 for name, e in estimates.items()}
+
+
+if __name__ == '__main__':
+  define_common(task='glyphs', workdir=None)
+  define_training()
+  run(main, __doc__)

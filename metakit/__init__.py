@@ -1,0 +1,39 @@
+"""metakit: meta-learning in JAX.
+
+A task is a pure function of a key, a learner is a tuple of pure functions, and everything else
+(batching, devices, checkpoints, evaluation) is written once and composes with both.
+"""
+
+from metakit.evaluate import Estimate, compare, embed_source, estimate, evaluate
+from metakit.keys import Roots, roots, task_key
+from metakit.models import Model, from_linen, from_nnx
+from metakit.objectives import cross_entropy, squared_error
+from metakit.train import TrainState, init_state, make_dispatch, make_train_step, train_until
+from metakit.types import Episode, EpisodeSource, Examples, Features, MetaLearner, Sampler
+
+__all__ = [
+  'Episode',
+  'EpisodeSource',
+  'Estimate',
+  'Examples',
+  'Features',
+  'MetaLearner',
+  'Model',
+  'Roots',
+  'Sampler',
+  'TrainState',
+  'compare',
+  'cross_entropy',
+  'embed_source',
+  'estimate',
+  'evaluate',
+  'from_linen',
+  'from_nnx',
+  'init_state',
+  'make_dispatch',
+  'make_train_step',
+  'roots',
+  'squared_error',
+  'task_key',
+  'train_until',
+]

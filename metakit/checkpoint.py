@@ -1,0 +1,72 @@
+"""Checkpoints of a run: Orbax, asynchronous, the newest good one restored."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+
+class Checkpoints(NamedTuple):
+  """The checkpoints of one folder.
+
+  Attributes:
+    latest_step: () -> the newest complete step, or None.
+    restore: (state) -> the newest state, of the structure, shapes and types of the given one.
+    save: (step, state) -> None; returns before the files are written.
+    wait: () -> None; returns after.
+  """
+
+  latest_step: Callable[[], int | None]
+  restore: Callable[[Any], Any]
+  save: Callable[[int, Any], None]
+  wait: Callable[[], None]
+
+
+@contextlib.contextmanager
+def checkpoints(directory: Any, keep: int = 2) -> Iterator[Checkpoints]:
+  """Opens a folder of checkpoints; leaving the context waits for the last save.
+
+  A save that was cut short (kill -9, a full disk) leaves the previous step the newest.
+
+  Args:
+    directory: created if it does not exist.
+    keep: how many of the newest steps to keep.
+
+  Raises (from `restore`):
+    ValueError: if the checkpoint holds other arrays than the given state, naming the first.
+  """
+  options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+  # Absolute: a relative folder fails in Orbax's background thread.
+  with ocp.CheckpointManager(Path(directory).absolute(), options=options) as manager:
+
+    def restore(state: Any) -> Any:
+      step = manager.latest_step()
+      _check_same_arrays(manager, step, state)
+      return manager.restore(step, args=ocp.args.StandardRestore(state))
+
+    def save(step: int, state: Any) -> None:
+      manager.save(step, args=ocp.args.StandardSave(state))
+
+    yield Checkpoints(manager.latest_step, restore, save, manager.wait_until_finished)
+
+
+def _check_same_arrays(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
+  """Orbax casts a different dtype silently and names no leaf; this names it."""
+  saved = manager.item_metadata(step)
+  saved = getattr(saved, 'tree', saved)
+  describe = lambda tree: {
+    jax.tree_util.keystr(path): (tuple(leaf.shape), np.dtype(leaf.dtype))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  here = describe(ocp.tree.serialize_tree(state, keep_empty_nodes=False))
+  there = describe(saved)
+  for name in sorted(set(here) | set(there)):
+    if here.get(name) != there.get(name):
+      raise ValueError(
+        f'checkpoint step {step} has {there.get(name)} at {name}, this run {here.get(name)}; '
+        'it was made by another configuration'
+      )

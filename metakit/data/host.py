@@ -1,0 +1,169 @@
+"""Tables larger than the device: a thread of the host reads their rows, from the same plan.
+
+Where a row is does not change which row it is: a plan gives row numbers, and only the gather is
+done by the device (metakit.episodes.few_shot.gather_rows) or, here, by the host.
+"""
+
+import collections
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metakit.data.files import PathLike, damaged
+from metakit.data.table import ClassTable
+from metakit.types import Episode, EpisodeSource
+
+BUDGET_BYTES = 2 << 30
+_X, _CLASSES = 'x.npy', 'classes.json'
+
+
+def place(source: EpisodeSource, budget_bytes: int = BUDGET_BYTES) -> EpisodeSource:
+  """Puts the data of a source into device memory if it fits a budget.
+
+  Args:
+    source: any source.
+    budget_bytes: the device memory that data may take, in bytes.
+
+  Returns:
+    The source with its data as a jax array, or unchanged if it is larger than the budget (see
+    `on_host`), already on a device, or None.
+  """
+  if source.data is None or isinstance(source.data, jax.Array):
+    return source
+  if source.data.nbytes > budget_bytes:
+    return source
+  return source._replace(data=jnp.asarray(source.data))
+
+
+def on_host(source: EpisodeSource) -> bool:
+  """Tells whether the rows of a source are to be read by the host, with `read_ahead`."""
+  return source.data is not None and not isinstance(source.data, jax.Array)
+
+
+def read_ahead(
+  plan_batch: Callable[[int], Episode], data: np.ndarray, steps: Iterable[int], depth: int = 2
+) -> Iterator[Episode]:
+  """Yields the episodes of a plan, their rows read by one background thread ahead of their use.
+
+  Plans are called in the caller's thread (a jitted plan returns at once) and waited for in the
+  background thread. An error while reading is raised here when its episode is due. Closing the
+  generator cancels what has not begun and returns when the thread has ended.
+
+  Args:
+    plan_batch: step -> Episode whose x are row numbers of `data` with any leading axes, such as
+      [steps, tasks, examples].
+    data: [rows, ...] NumPy array or memory map.
+    steps: what plan_batch is called with, in order.
+    depth: how many episodes are planned and read ahead of the one in use.
+
+  Yields:
+    For each step the Episode with data[rows] (NumPy) in place of the row numbers.
+
+  Raises:
+    ValueError: if depth is not positive.
+  """
+  if depth < 1:
+    raise ValueError(f'depth={depth} is not positive; use depth>=1')
+  return _read_ahead(plan_batch, data, steps, depth)
+
+
+def _read_ahead(
+  plan_batch: Callable[[int], Episode], data: np.ndarray, steps: Iterable[int], depth: int
+) -> Iterator[Episode]:
+  pending: collections.deque[Future[Episode]] = collections.deque()
+  reader = ThreadPoolExecutor(1, thread_name_prefix='read_ahead')
+  try:
+    for step in steps:
+      pending.append(reader.submit(read_rows, plan_batch(step), data))
+      if len(pending) > depth:
+        yield pending.popleft().result()
+    while pending:
+      yield pending.popleft().result()
+  finally:
+    reader.shutdown(wait=True, cancel_futures=True)
+
+
+def read_rows(episode: Episode, data: np.ndarray) -> Episode:
+  """Replaces the row numbers in an episode by those rows of `data`, as NumPy arrays in memory."""
+
+  def rows(examples):
+    return examples._replace(x=np.asarray(data[np.asarray(examples.x)]))
+
+  return episode._replace(support=rows(episode.support), query=rows(episode.query))
+
+
+def save_table(table: ClassTable, folder: PathLike) -> None:
+  """Writes a table to a new folder, from which `open_table` reads it without loading x.
+
+  The folder appears only when it is complete.
+
+  Args:
+    table: any table; x may be memory-mapped and larger than memory.
+    folder: a folder that does not exist or is empty.
+
+  Raises:
+    FileExistsError: if the folder holds something.
+  """
+  target = Path(folder).expanduser().absolute()
+  if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    raise FileExistsError(f'{target} exists; give a folder that does not, or delete it')
+  target.parent.mkdir(parents=True, exist_ok=True)
+  unfinished = target.parent / f'.{target.name}.{uuid.uuid4().hex}'
+  unfinished.mkdir()
+  try:
+    np.save(unfinished / _X, np.asarray(table.x), allow_pickle=False)
+    classes = {
+      key: np.asarray(value).tolist() for key, value in table._asdict().items() if key != 'x'
+    }
+    (unfinished / _CLASSES).write_text(json.dumps(classes))
+    os.replace(unfinished, target)
+  except BaseException:
+    shutil.rmtree(unfinished, ignore_errors=True)
+    raise
+
+
+def open_table(folder: PathLike) -> ClassTable:
+  """Opens a table of `save_table`; x is memory-mapped and read only where it is used.
+
+  Args:
+    folder: the folder.
+
+  Raises:
+    FileNotFoundError: if there is no table in the folder.
+    ValueError: if a file is damaged or the two files do not belong together.
+  """
+  path = Path(folder).expanduser()
+  for file in (_X, _CLASSES):
+    if not (path / file).is_file():
+      raise FileNotFoundError(f'no {file} in {path}; write the table with save_table')
+  table = ClassTable(x=_open_array(path / _X), **_open_classes(path / _CLASSES))
+  if table.counts.sum() != len(table.x):
+    raise damaged(path, f'{_CLASSES} counts {table.counts.sum()} rows, {_X} has {len(table.x)}')
+  return table
+
+
+def _open_array(path: Path) -> np.ndarray:
+  try:
+    return np.load(path, mmap_mode='r', allow_pickle=False)
+  except (ValueError, EOFError, OSError) as error:
+    reason = f'no .npy file, or truncated ({path.stat().st_size} bytes)'
+    raise damaged(path, reason) from error
+
+
+def _open_classes(path: Path) -> dict[str, Any]:
+  try:
+    values = json.loads(path.read_text())
+    arrays = {key: np.asarray(values[key], np.int64) for key in ('starts', 'counts', 'groups')}
+    names = {key: tuple(values[key]) for key in ('names', 'group_names')}
+  except (ValueError, KeyError, TypeError) as error:
+    raise damaged(path, f'no table of classes ({error})') from error
+  return arrays | names

@@ -1,0 +1,84 @@
+"""MNIST and other data sets in its IDX files (LeCun, Bottou, Bengio, Haffner 1998)."""
+
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from metakit.data.files import PathLike, check_choice, damaged, find_data, naming, truncated
+from metakit.data.table import ClassTable, class_table
+
+ORIGIN = 'https://storage.googleapis.com/cvdf-datasets/mnist'
+_PREFIX = {'train': 'train', 'test': 't10k'}
+
+
+def mnist(data_dir: PathLike | None = None, split: str = 'train') -> ClassTable:
+  """Reads MNIST from its IDX files, gzipped or not.
+
+  All ten digits are in both parts; `metakit.data.splits.split_classes` parts the digits.
+
+  Args:
+    data_dir: the folder of the four files, or the folder above it if theirs is called 'mnist';
+      None stands for the environment variable METAKIT_DATA.
+    split: 'train' (60,000 images) or 'test' (10,000).
+
+  Returns:
+    x [images, 28, 28, 1] uint8, ink 255; classes '0' to '9'.
+
+  Raises:
+    FileNotFoundError: if a file is missing.
+    ValueError: if the split is unknown, a file is damaged, or labels do not match images.
+  """
+  check_choice('split', split, tuple(_PREFIX))
+  images = _find(data_dir, f'{_PREFIX[split]}-images', 3)
+  labels = _find(data_dir, f'{_PREFIX[split]}-labels', 1)
+  x, y = read_idx(images, 3), read_idx(labels, 1)
+  if len(x) != len(y):
+    raise ValueError(f'{labels}: {len(y)} labels for the {len(x)} images of {images.name}')
+  with naming(labels):
+    return class_table(x[..., None], y, names=[str(digit) for digit in range(10)])
+
+
+def _find(data_dir: PathLike | None, stem: str, rank: int) -> Path:
+  files = [f'{stem}{dot}idx{rank}-ubyte{end}' for dot in '-.' for end in ('.gz', '')]
+  return find_data(data_dir, 'mnist', *files, origin=ORIGIN)
+
+
+def read_idx(path: Path, rank: int) -> np.ndarray:
+  """Reads an IDX file of unsigned bytes, gzipped if its name ends in .gz.
+
+  The format: two zero bytes, the type (8 for unsigned bytes), the rank, the dimensions as
+  big-endian 32-bit integers, the values.
+
+  Args:
+    path: the file.
+    rank: how many dimensions it must have.
+
+  Returns:
+    uint8 array.
+
+  Raises:
+    ValueError: if the file is no such IDX file, truncated, or too long.
+  """
+  data = path.read_bytes()
+  if path.suffix == '.gz':
+    data = _gunzip(data, path)
+  magic, header = bytes([0, 0, 8, rank]), 4 + 4 * rank
+  if data[:4] != magic:
+    raise damaged(path, f'no IDX file of {rank} dimensions (it starts with {data[:4].hex()!r})')
+  if len(data) < header:
+    raise truncated(path, len(data), header)
+  shape = np.frombuffer(data, '>u4', rank, offset=4).tolist()
+  if len(data) != header + math.prod(shape):
+    raise truncated(path, len(data), header + math.prod(shape))
+  return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _gunzip(data: bytes, path: Path) -> bytes:
+  # The module gzip raises at a truncated end and keeps what it read to itself; this returns it, so
+  # that the error can say how much is there. wbits 31 is a gzip stream with its check sum.
+  try:
+    return zlib.decompressobj(wbits=31).decompress(data)
+  except zlib.error as error:
+    raise damaged(path, f'no gzip file, or damaged ({error})') from error

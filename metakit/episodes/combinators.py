@@ -1,0 +1,240 @@
+"""Combinators: samplers in, a sampler out; and random image transforms to use with `augment`."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metakit.types import Episode, Examples, Key, Sampler
+
+# (key, x of one example) -> x
+Transform = Callable[[Key, Any], Any]
+
+
+def augment(sampler: Sampler, transform: Transform) -> Sampler:
+  """Transforms every support and query example, each independently of the others.
+
+  Args:
+    sampler: a sampler of whole episodes (not a plan: its x are row numbers).
+    transform: a pure function (key, x of one example) -> x, such as `rotate_quarter_turns`.
+
+  Returns:
+    A sampler whose episodes are sampler(k1), with x transformed by keys split from k2, where
+    k1, k2 = split(key).
+
+  Raises:
+    ValueError: whatever `transform` raises for such examples; it is traced once here.
+
+  >>> from metakit.episodes.sinusoid import sinusoid
+  >>> jitter = lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)
+  >>> augment(sinusoid(), jitter)(jax.random.key(0)).support.x.shape
+  (10, 1)
+  """
+
+  def part(key: Key, examples: Examples) -> Examples:
+    keys = jax.random.split(key, len(examples.y))
+    return examples._replace(x=jax.vmap(transform)(keys, examples.x))
+
+  def augmented(key: Key) -> Episode:
+    key, transform_key = jax.random.split(key)
+    support_key, query_key = jax.random.split(transform_key)
+    support, query, info = sampler(key)
+    return Episode(part(support_key, support), part(query_key, query), info)
+
+  _shapes(augmented)
+  return augmented
+
+
+def relabel(sampler: Sampler, ways: int) -> Sampler:
+  """Permutes the labels at random, in the same way in support and query.
+
+  Label y becomes permutation[y], every permutation equally likely; the examples stay where they
+  are. info['classes'] and info['shots'], where present, are reordered with the labels:
+  info['classes'][y] stays the class of label y. The rest of info is unchanged. Plans may be
+  relabelled too. Padding is relabelled like the first class, whose example it repeats.
+
+  Args:
+    sampler: a sampler or plan with integer labels 0 to ways - 1.
+    ways: number of labels; `max_ways` for variable_shot.
+
+  Returns:
+    A sampler whose episodes are sampler(k1), relabelled by k2, where k1, k2 = split(key).
+
+  Raises:
+    ValueError: if ways is not positive, the labels are not integers, or info has another number
+      of classes.
+  """
+  _check_labels(_shapes(sampler), ways)
+
+  def relabelled(key: Key) -> Episode:
+    key, permutation_key = jax.random.split(key)
+    permutation = jax.random.permutation(permutation_key, jnp.arange(ways, dtype=jnp.int32))
+    support, query, info = sampler(key)
+    return Episode(
+      support._replace(y=permutation[support.y].astype(support.y.dtype)),
+      query._replace(y=permutation[query.y].astype(query.y.dtype)),
+      _reorder(info, permutation),
+    )
+
+  return relabelled
+
+
+_IN_LABEL_ORDER = ('classes', 'shots')
+
+
+def _reorder(info: Any, permutation: jax.Array) -> Any:
+  if not isinstance(info, dict):
+    return info
+  ordered = {name: info[name] for name in _IN_LABEL_ORDER if name in info}
+  return info | {name: jnp.zeros_like(v).at[permutation].set(v) for name, v in ordered.items()}
+
+
+def _check_labels(episode: Episode, ways: int) -> None:
+  if ways < 1:
+    raise ValueError(f'ways={ways} is not positive; use ways>=1')
+  for labels in (episode.support.y, episode.query.y):
+    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+      raise ValueError(
+        f'relabel(ways={ways}) needs integer labels [examples], the sampler gives '
+        f'{_describe(labels)}; relabel classification episodes only'
+      )
+  for name in _IN_LABEL_ORDER:
+    if isinstance(episode.info, dict) and name in episode.info:
+      classes = len(episode.info[name])
+      if classes != ways:
+        raise ValueError(
+          f"ways={ways} but info['{name}'] has {classes} entries; use ways={classes}"
+        )
+
+
+def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None) -> Sampler:
+  """Draws each episode from one of several samplers.
+
+  Under vmap every sampler runs and one result is kept, so the cost is the sum of theirs.
+
+  Args:
+    samplers: samplers whose episodes have equal shapes, dtypes and info entries (or plans over
+      the same table).
+    weights: how likely each is, not negative, in any unit; equal by default.
+
+  Returns:
+    A sampler whose episodes are samplers[i](k1) with info['component'] = i [] (which replaces
+    that of an inner mixture; an info that is no dict moves to info['info']), i drawn by k2, where
+    k1, k2 = split(key).
+
+  Raises:
+    ValueError: if there is no sampler, the weights do not match, are negative, not finite or all
+      zero, or the episodes differ in shape.
+
+  >>> from metakit.episodes.sinusoid import sinusoid
+  >>> small, large = sinusoid(amplitude=(0.1, 1.0)), sinusoid(amplitude=(1.0, 5.0))
+  >>> mixture([small, large], weights=[3, 1])(jax.random.key(0)).info['component'].tolist()
+  0
+  """
+  samplers = tuple(samplers)
+  if not samplers:
+    raise ValueError('mixture of 0 samplers; give at least one')
+  thresholds = jnp.asarray(_thresholds(len(samplers), weights), jnp.uint32)
+  _check_equal_shapes(samplers)
+
+  def mixed(key: Key) -> Episode:
+    key, component_key = jax.random.split(key)
+    number = jax.random.bits(component_key, dtype=jnp.uint32) >> 1
+    component = jnp.sum(number >= thresholds, dtype=jnp.int32)
+    episode = jax.lax.switch(component, samplers, key)
+    return episode._replace(info=_entries(episode.info) | {'component': component})
+
+  return mixed
+
+
+def _entries(info: Any) -> dict[str, Any]:
+  if isinstance(info, dict):
+    return info
+  return {'info': info} if jax.tree.leaves(info) else {}
+
+
+def _thresholds(components: int, weights: Sequence[float] | None) -> np.ndarray:
+  """Cumulative probabilities of all components but the last, times 2**31."""
+  values = np.ones(components) if weights is None else np.asarray(weights, np.float64)
+  if values.shape != (components,):
+    raise ValueError(
+      f'weights has shape {values.shape}; give one for each of {components} samplers'
+    )
+  if not np.isfinite(values).all() or (values < 0).any() or values.sum() == 0:
+    raise ValueError(f'weights={values.tolist()}; use weights>=0 with a positive, finite sum')
+  return np.rint(np.cumsum(values) / values.sum() * 2**31).astype(np.uint32)[:-1]
+
+
+def _check_equal_shapes(samplers: tuple[Sampler, ...]) -> None:
+  first, *others = ({_name(p): _describe(a) for p, a in _leaves(s)} for s in samplers)
+  for number, other in enumerate(others, 1):
+    for name in first | other:
+      if first.get(name) != other.get(name):
+        raise ValueError(
+          f'episode{name} is {other.get(name, "absent")} in sampler {number} but '
+          f'{first.get(name, "absent")} in sampler 0; mix samplers of equal shapes'
+        )
+
+
+def _leaves(sampler: Sampler) -> list[tuple[Any, Any]]:
+  return jax.tree_util.tree_flatten_with_path(_shapes(sampler))[0]
+
+
+def _name(path: Any) -> str:
+  return jax.tree_util.keystr(path)
+
+
+def _describe(array: Any) -> str:
+  return f'{array.dtype}{list(array.shape)}'
+
+
+def _shapes(sampler: Sampler) -> Episode:
+  return jax.eval_shape(sampler, jax.random.key(0))
+
+
+def rotate_quarter_turns(key: Key, image: jax.Array) -> jax.Array:
+  """Rotates an image by 0, 90, 180 or 270 degrees, all equally likely.
+
+  Rotating single examples makes a classifier invariant; rotations as new classes are a matter of
+  the table, not of this.
+
+  Args:
+    key: a key.
+    image: [height, width, ...] with height = width.
+
+  Raises:
+    ValueError: if the image is not square.
+  """
+  if image.ndim < 2 or image.shape[0] != image.shape[1]:
+    raise ValueError(f'image of shape {image.shape} is not square; quarter turns need [n, n, ...]')
+  turns = [partial(jnp.rot90, k=k) for k in range(4)]
+  return jax.lax.switch(jax.random.randint(key, (), 0, 4), turns, image)
+
+
+def shift_image(max_pixels: int, fill: float = 0) -> Transform:
+  """Makes a transform that shifts an image by up to `max_pixels` in both directions.
+
+  Args:
+    max_pixels: the shifts down and right are uniform integers from -max_pixels to max_pixels.
+    fill: value of the pixels that come into view; 0 is the background of Omniglot and MNIST.
+
+  Returns:
+    (key, image [height, width, ...]) -> image of the same shape and dtype.
+
+  Raises:
+    ValueError: if max_pixels is negative.
+  """
+  if max_pixels < 0:
+    raise ValueError(f'max_pixels={max_pixels} is negative; use max_pixels>=0')
+
+  def shift(key: Key, image: jax.Array) -> jax.Array:
+    border = [(max_pixels, max_pixels)] * 2 + [(0, 0)] * (image.ndim - 2)
+    padded = jnp.pad(image, border, constant_values=fill)
+    corner = jax.random.randint(key, (2,), 0, 2 * max_pixels + 1)
+    start = [corner[0], corner[1], *[0] * (image.ndim - 2)]
+    return jax.lax.dynamic_slice(padded, start, image.shape)
+
+  return shift

@@ -1,0 +1,85 @@
+"""N-way K-shot episodes whose classes share a group, such as an Omniglot alphabet.
+
+Meta-Dataset (Triantafillou et al. 2020, arXiv:1903.03096, section 3.2) draws Omniglot episodes so:
+an alphabet uniformly, then characters of that alphabet. The classes are harder to tell apart than
+those of `few_shot`. Here ways and shots are fixed, so an alphabet counts alike whatever its size.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metakit.data.table import ClassTable
+from metakit.episodes.few_shot import (
+  check_few_shot,
+  draw_without_replacement,
+  gather,
+  split_rows,
+)
+from metakit.types import Episode, Key, Sampler
+
+
+def within_group(table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15) -> Sampler:
+  """N-way K-shot classification episodes, all classes of an episode from one group.
+
+  A group is drawn uniformly (not in proportion to its classes), then `ways` of its classes without
+  replacement, then rows as in `few_shot`: no row occurs twice in an episode. Labels are 0 to
+  ways - 1 in the order of the draw. A group without classes in the table does not count.
+
+  Args:
+    table: a ClassTable with groups.
+    ways: classes an episode.
+    shots: support examples a class.
+    queries: query examples a class.
+
+  Returns:
+    A sampler: support [ways * shots], query [ways * queries], sorted by label;
+    info['classes'] [ways] are the class numbers, info['group'] [] the group number.
+
+  Raises:
+    ValueError: if a size is not positive, ways exceeds the classes of some group, or
+      shots + queries exceeds the rows of some class.
+
+  >>> from metakit.data.table import class_table
+  >>> table = class_table(np.arange(60), np.arange(60) % 6, groups=[0, 1, 0, 1, 0, 1])
+  >>> episode = within_group(table, ways=3, shots=1, queries=2)(jax.random.key(0))
+  >>> sorted(episode.info['classes'].tolist()), episode.info['group'].tolist()
+  ([1, 3, 5], 1)
+  """
+  return gather(within_group_plan(table, ways, shots, queries), jnp.asarray(table.x))
+
+
+def within_group_plan(
+  table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15
+) -> Sampler:
+  """Plans `within_group` episodes: the same, with row numbers of table.x in place of x.
+
+  Args and raises: see `within_group`.
+  """
+  check_few_shot(table, ways, shots, queries)
+  members = np.argsort(table.groups, kind='stable')  # classes, sorted by group
+  groups, firsts, sizes = np.unique(table.groups[members], return_index=True, return_counts=True)
+  _check_groups(table, groups, sizes, ways)
+  starts, counts, members, groups, firsts, sizes = (
+    jnp.asarray(a, jnp.int32) for a in (table.starts, table.counts, members, groups, firsts, sizes)
+  )
+
+  def plan(key: Key) -> Episode:
+    group_key, class_key, row_key = jax.random.split(key, 3)
+    group = jax.random.randint(group_key, (), 0, len(groups))
+    classes = members[firsts[group] + draw_without_replacement(class_key, sizes[group], ways)]
+    draw = jax.vmap(lambda k, n: draw_without_replacement(k, n, shots + queries))
+    rows = draw(jax.random.split(row_key, ways), counts[classes]) + starts[classes, None]
+    return split_rows(rows, shots, {'classes': classes, 'group': groups[group]})
+
+  return plan
+
+
+def _check_groups(table: ClassTable, groups: np.ndarray, sizes: np.ndarray, ways: int) -> None:
+  smallest = int(np.argmin(sizes))
+  if ways > sizes[smallest]:
+    name = table.group_names[groups[smallest]]
+    raise ValueError(
+      f'ways={ways} exceeds the {sizes[smallest]} classes of alphabet {name!r}; '
+      f'use ways<={sizes[smallest]} or another split'
+    )

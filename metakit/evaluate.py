@@ -1,0 +1,179 @@
+"""Evaluation on named episodes: episode (seed, index) is the same for every learner."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metakit.data.host import on_host
+from metakit.episodes.few_shot import gather_rows
+from metakit.keys import task_key
+from metakit.types import Episode, EpisodeSource, Key, MetaLearner, Objective, Params
+
+NORMAL_95 = 1.959963984540054  # 97.5% quantile of the standard normal distribution
+
+
+class Estimate(NamedTuple):
+  """A mean over episodes.
+
+  Attributes:
+    mean: the mean.
+    ci95: half the width of its 95% confidence interval, 1.96 standard errors.
+    episodes: how many.
+  """
+
+  mean: float
+  ci95: float
+  episodes: int
+
+
+def estimate(values: Any) -> Estimate:
+  """Returns the mean of per-episode values and its 95% confidence interval.
+
+  Args:
+    values: [episodes]; the interval of a single episode is infinite.
+
+  Raises:
+    ValueError: if there are no values.
+
+  >>> estimate([0.0, 1.0])
+  Estimate(mean=0.5, ci95=0.979981992270027, episodes=2)
+  """
+  values = np.asarray(values, np.float64)
+  if values.ndim != 1 or not len(values):
+    raise ValueError(f'values of shape {values.shape}; give one number for each of some episodes')
+  error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.inf
+  return Estimate(float(values.mean()), float(NORMAL_95 * error), len(values))
+
+
+def compare(values: Any, baseline: Any) -> Estimate:
+  """Returns the mean difference of two learners on the same episodes, paired, with its interval.
+
+  Args:
+    values: [episodes] of one learner.
+    baseline: [episodes] of the other, from the same (seed, index).
+
+  Raises:
+    ValueError: if the numbers of episodes differ.
+
+  >>> compare([0.9, 0.8, 0.7], [0.8, 0.7, 0.6]).mean
+  0.1
+  """
+  values, baseline = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
+  if values.shape != baseline.shape:
+    raise ValueError(f'{values.shape} values against {baseline.shape}; compare the same episodes')
+  mean, ci95, episodes = estimate(values - baseline)
+  return Estimate(round(mean, 12), ci95, episodes)
+
+
+def evaluate(
+  learner: MetaLearner,
+  objective: Objective,
+  params: Params,
+  source: EpisodeSource,
+  root: Key,
+  episodes: int,
+  chunk: int = 64,
+) -> Mapping[str, np.ndarray]:
+  """Adapts to and is judged on each of a number of named episodes.
+
+  Args:
+    learner: any MetaLearner, calibrated params if it asks for that.
+    objective: gives the metrics of the predictions.
+    params: the meta-parameters.
+    source: where episodes come from, its data on a device or on the host.
+    root: the root key of the episodes, roots(seed).test for instance; episode i is made from
+      task_key(root, 0, i).
+    episodes: how many.
+    chunk: how many at a time, side by side under vmap.
+
+  Returns:
+    Each metric of the objective, [episodes], in the order of the index.
+
+  Raises:
+    ValueError: if episodes or chunk is not positive.
+  """
+  if episodes < 1 or chunk < 1:
+    raise ValueError(f'episodes={episodes} and chunk={chunk} must be positive')
+  chunk = min(chunk, episodes)
+
+  def judge(params: Params, key: Key, episode: Episode):
+    fitted = learner.adapt(jax.random.fold_in(key, 1), params, episode.support)
+    return objective(learner.predict(fitted, episode.query.x), episode.query)[1]
+
+  @jax.jit
+  def plan(indices):
+    keys = jax.vmap(lambda i: task_key(root, 0, i))(indices)
+    return keys, jax.vmap(source.plan)(keys)
+
+  @jax.jit
+  def judge_chunk(params, keys, planned, data):
+    whole = jax.vmap(gather_rows, (0, None))(planned, data)
+    return jax.vmap(judge, (None, 0, 0))(params, keys, whole)
+
+  judged = []
+  for start in range(0, episodes, chunk):
+    # The last chunk runs past the end: one shape, one compilation.
+    keys, planned = plan(jnp.arange(start, start + chunk))
+    data = source.data
+    if data is not None and on_host(source):
+      planned, data = gather_host(planned, data), None
+    judged.append(judge_chunk(params, keys, planned, data))
+  fetched = jax.device_get(judged)
+  return {name: np.concatenate([c[name] for c in fetched])[:episodes] for name in fetched[0]}
+
+
+def gather_host(planned: Episode, data: np.ndarray) -> Episode:
+  """Replaces row numbers by rows of a host array; any leading axes."""
+  read = lambda examples: examples._replace(x=data[np.asarray(examples.x)])
+  return planned._replace(support=read(planned.support), query=read(planned.query))
+
+
+def calibrate(
+  learner: MetaLearner, params: Params, source: EpisodeSource, root: Key, episodes: int = 32
+) -> Params:
+  """Calibrates a learner on training episodes: task_key(root, 0, i), i < episodes.
+
+  Args:
+    learner: any MetaLearner.
+    params: the meta-parameters.
+    source: the training episodes.
+    root: roots(seed).calibration, for instance.
+    episodes: how many.
+  """
+  planned = jax.vmap(lambda i: source.plan(task_key(root, 0, i)))(jnp.arange(episodes))
+  if on_host(source):
+    return learner.calibrate(params, gather_host(planned, source.data))
+  measure = lambda data: learner.calibrate(params, gather_rows(planned, data))
+  return jax.jit(measure)(source.data)
+
+
+def embed_source(
+  learner: MetaLearner, params: Params, source: EpisodeSource, chunk: int = 512
+) -> tuple[MetaLearner, EpisodeSource]:
+  """Embeds a whole table once, where the learner and the source allow it.
+
+  Args:
+    learner: a MetaLearner; one with `features` embeds each example by itself.
+    params: the meta-parameters, calibrated.
+    source: the episodes to come.
+    chunk: rows embedded at a time.
+
+  Returns:
+    (the learner's head, the same episodes of embeddings), which give the same predictions at the
+    cost of one embedding a row; (learner, source) unchanged if the learner has no `features`, or
+    the source no table.
+  """
+  if learner.features is None or source.data is None:
+    return learner, source
+  embed = jax.jit(learner.features.embed)
+  rows = len(source.data)
+  parts = []
+  for start in range(0, rows, chunk):
+    index = np.minimum(np.arange(start, start + chunk), rows - 1)  # one shape, one compilation
+    parts.append(embed(params, jnp.asarray(source.data[index])))
+  return learner.features.head, source._replace(data=jnp.concatenate(parts)[:rows])
+
+

@@ -1,0 +1,65 @@
+"""Conv4: four convolution blocks (Vinyals et al. 2016, arXiv:1606.04080; Finn et al. 2017)."""
+
+import jax
+from flax import linen as nn
+
+from metakit.models import Model, from_linen
+from metakit.networks.convolution import Convolution, as_float, max_pool
+from metakit.networks.normalisation import Norm, check_norm
+
+
+class Conv4(nn.Module):
+  """Blocks of 3x3 convolution, normalisation, ReLU and halving of the size.
+
+  Attributes: see `conv4`.
+  """
+
+  num_outputs: int | None
+  width: int
+  depth: int
+  downsample: str
+  norm: str
+  stored: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    x = as_float(x)
+    strided = self.downsample == 'stride'
+    for _ in range(self.depth):
+      x = Convolution(self.width, stride=2 if strided else 1, use_bias=self.norm == 'none')(x)
+      x = nn.relu(Norm(self.norm, self.stored)(x, weight))
+      x = x if strided else max_pool(x)
+    x = x.mean((1, 2)) if strided else x.reshape(len(x), -1)
+    return x if self.num_outputs is None else nn.Dense(self.num_outputs)(x)
+
+
+def conv4(
+  num_outputs: int | None = None,
+  width: int = 64,
+  depth: int = 4,
+  downsample: str = 'pool',
+  norm: str = 'batch',
+) -> Model:
+  """The few-shot backbone.
+
+  Args:
+    num_outputs: size of a last linear layer; None for an embedding.
+    width: channels of each block.
+    depth: number of blocks.
+    downsample: 'pool' (2x2 max-pooling, features flattened: Vinyals et al., Snell et al.) or
+      'stride' (strided convolutions, features averaged over positions: Finn et al.'s Omniglot).
+    norm: 'batch', 'group', 'layer' or 'none'.
+
+  Returns:
+    A Model of images [examples, height, width, channels], uint8 or float.
+
+  Raises:
+    ValueError: for an unknown downsample or norm, or a size that is not positive.
+  """
+  check_norm(norm)
+  if downsample not in ('pool', 'stride'):
+    raise ValueError(f"downsample={downsample!r} is unknown; use 'pool' or 'stride'")
+  if width < 1 or depth < 1:
+    raise ValueError(f'width={width} and depth={depth} must be positive')
+  module = Conv4(num_outputs, width, depth, downsample, norm)
+  return from_linen(module, module.clone(stored=True) if norm == 'batch' else None)

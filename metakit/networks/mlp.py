@@ -1,0 +1,38 @@
+"""A multi-layer perceptron."""
+
+import jax
+from flax import linen as nn
+
+from metakit.models import Model, from_linen
+from metakit.networks.convolution import as_float
+
+
+class MLP(nn.Module):
+  """Dense layers with ReLU between them. Attributes: see `mlp`."""
+
+  num_outputs: int | None
+  width: int
+  depth: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = as_float(x).reshape(len(x), -1)
+    for _ in range(self.depth):
+      x = nn.relu(nn.Dense(self.width)(x))
+    return x if self.num_outputs is None else nn.Dense(self.num_outputs)(x)
+
+
+def mlp(num_outputs: int | None = None, width: int = 40, depth: int = 2) -> Model:
+  """A perceptron; the default is the sinusoid regressor of Finn et al. 2017 (arXiv:1703.03400).
+
+  Args:
+    num_outputs: size of a last linear layer; None for the last hidden layer.
+    width: units of each hidden layer.
+    depth: hidden layers.
+
+  Raises:
+    ValueError: if a size is not positive.
+  """
+  if width < 1 or depth < 0:
+    raise ValueError(f'width={width} must be positive and depth={depth} not negative')
+  return from_linen(MLP(num_outputs, width, depth))

@@ -1,0 +1,82 @@
+"""Normalisation layers without hidden state.
+
+'batch' normalises by the statistics of the call's own examples, so predictions depend on the other
+examples (transductive) until the statistics of training batches are stored: `Model.stored`
+(metakit.models) holds that form. The stored statistics are averaged over batches after training
+("precise batch norm", Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, arXiv:2105.07576)
+rather than tracked by a moving average during it, so training needs no state beside the parameters.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+NORMS = ('batch', 'group', 'layer', 'none')
+EPSILON = 1e-5
+
+
+def check_norm(norm: str) -> None:
+  """Raises ValueError for an unknown norm."""
+  if norm not in NORMS:
+    raise ValueError(f'norm={norm!r} is unknown; use one of {", ".join(NORMS)}')
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) over all axes but the last.
+
+  Attributes:
+    stored: reads the variables 'statistics' in place of the moments of the call.
+  """
+
+  stored: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    channels = x.shape[-1]
+    scale = self.param('scale', nn.initializers.ones, (channels,))
+    bias = self.param('bias', nn.initializers.zeros, (channels,))
+    mean = self.variable('statistics', 'mean', jnp.zeros, (channels,))
+    var = self.variable('statistics', 'var', jnp.ones, (channels,))
+    if self.stored:
+      now = mean.value, var.value
+    else:
+      now = _moments(x.astype(jnp.float32), weight)
+    if self.is_mutable_collection('statistics') and not self.is_initializing():
+      mean.value, var.value = now
+    factor = jax.lax.rsqrt(now[1] + EPSILON) * scale
+    return x * factor.astype(x.dtype) + (bias - now[0] * factor).astype(x.dtype)
+
+
+def _moments(x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+  """Mean and variance per channel; examples of weight 0 are absent."""
+  axes = tuple(range(x.ndim - 1))
+  if weight is None:
+    mean = x.mean(axes)
+    return mean, jnp.square(x - mean).mean(axes)
+  weight = weight.reshape(-1, *(1,) * (x.ndim - 1)) / x[0, ..., 0].size
+  total = weight.sum() * x[0, ..., 0].size
+  mean = (x * weight).sum(axes) / total
+  return mean, (jnp.square(x - mean) * weight).sum(axes) / total
+
+
+class Norm(nn.Module):
+  """One of NORMS by name; 'group' is one group per 8 channels, statistics per example.
+
+  Attributes:
+    norm: 'batch', 'group', 'layer' or 'none'.
+    stored: see BatchNorm.
+  """
+
+  norm: str = 'batch'
+  stored: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    if self.norm == 'batch':
+      return BatchNorm(self.stored)(x, weight)
+    if self.norm == 'group':  # Wu and He 2018, arXiv:1803.08494
+      groups = max(1, x.shape[-1] // 8)
+      return nn.GroupNorm(groups, epsilon=EPSILON)(x)
+    if self.norm == 'layer':  # over channels and positions, as for images in Ba et al. 2016
+      return nn.GroupNorm(1, epsilon=EPSILON)(x)
+    return x

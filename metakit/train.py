@@ -1,0 +1,300 @@
+"""Meta-training: one step for every learner, and its compiled form for one or many devices."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AxisType, PartitionSpec
+
+from metakit.data.host import on_host, read_ahead
+from metakit.episodes.few_shot import gather_rows
+from metakit.keys import Roots, task_key
+from metakit.types import Episode, EpisodeSource, Key, MetaLearner, Metrics, Params, Sampler
+
+PARALLEL = ('none', 'pmap', 'shard_map')
+AXIS = 'tasks'
+
+
+class TrainState(NamedTuple):
+  """All that changes in training; with the seed, it determines the rest of the run.
+
+  Attributes:
+    step: int32, number of steps done.
+    params: the meta-parameters.
+    opt_state: the outer optimizer's state.
+  """
+
+  step: jax.Array
+  params: Params
+  opt_state: Any
+
+
+TrainStep = Callable[[TrainState, Key, Episode], tuple[TrainState, Metrics]]
+
+
+def init_state(
+  learner: MetaLearner, optimizer: optax.GradientTransformation, key: Key, sampler: Sampler
+) -> TrainState:
+  """Returns the state before the first step.
+
+  Args:
+    learner: the learner.
+    optimizer: the outer optimizer.
+    key: determines the initial parameters.
+    sampler: makes an episode of the shapes to come.
+  """
+  params_key, episode_key = jax.random.split(key)
+  params = learner.init(params_key, sampler(episode_key))
+  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def make_train_step(
+  learner: MetaLearner, optimizer: optax.GradientTransformation, axis_name: str | None = None
+) -> TrainStep:
+  """Returns the meta-training step: the gradient of the mean loss of a batch of tasks.
+
+  Args:
+    learner: any MetaLearner.
+    optimizer: any optax transformation.
+    axis_name: the mapped axis over which the tasks are spread, if any.
+
+  Returns:
+    step(state, keys, episodes) -> (state, metrics); keys [tasks] are for the learner, episodes have
+    a leading task axis. Metrics are means over tasks (and over the axis), with 'loss' (the meta-
+    training loss) and 'gradient_norm'.
+  """
+
+  def mean_loss(params: Params, keys: Key, episodes: Episode) -> tuple[jax.Array, Metrics]:
+    losses, metrics = jax.vmap(learner.loss, (0, None, 0))(keys, params, episodes)
+    metrics = {**metrics, 'loss': losses}
+    return losses.mean(), jax.tree.map(jnp.mean, metrics)
+
+  def step(state: TrainState, keys: Key, episodes: Episode) -> tuple[TrainState, Metrics]:
+    grads, metrics = jax.grad(mean_loss, has_aux=True)(state.params, keys, episodes)
+    if axis_name is not None:
+      grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    metrics['gradient_norm'] = optax.global_norm(grads)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+  return step
+
+
+class Dispatch(NamedTuple):
+  """Several training steps in one call to the devices; the state passed in is donated.
+
+  Attributes:
+    sampled: (num_steps, state, data) -> (state, metrics [num_steps]). Episodes are drawn on the
+      device; `data` is the source's table, or None.
+    fed: (state, episodes) -> (state, metrics [steps]). Episodes [steps, tasks, ...] come from the
+      host (metakit.data.host).
+    plan: (num_steps, first_step) -> episodes of the plan [steps, tasks, ...], row numbers for
+      `fed`; the same tasks as `sampled` draws.
+  """
+
+  sampled: Callable[[int, TrainState, Any], tuple[TrainState, Metrics]]
+  fed: Callable[[TrainState, Episode], tuple[TrainState, Metrics]]
+  plan: Callable[[int, int], Episode]
+
+
+def make_dispatch(
+  learner: MetaLearner,
+  optimizer: optax.GradientTransformation,
+  plan: Sampler,
+  roots: Roots,
+  tasks_per_step: int,
+  parallel: str = 'none',
+  devices: Sequence[jax.Device] | None = None,
+) -> Dispatch:
+  """Compiles the training step for one or many devices.
+
+  The tasks of a step are those of task_key(roots.train, step, i), i < tasks_per_step, however many
+  devices share them.
+
+  Args:
+    learner: any MetaLearner.
+    optimizer: the outer optimizer.
+    plan: the sampler of an EpisodeSource, or any sampler.
+    roots: the keys of the run.
+    tasks_per_step: tasks in each meta-gradient.
+    parallel: 'none' (one device), 'pmap' or 'shard_map' (the task axis spread over devices).
+    devices: all local devices by default.
+
+  Raises:
+    ValueError: for an unknown `parallel`, or tasks_per_step not divisible by the devices.
+  """
+  devices = list(devices or jax.local_devices())
+  check_parallel(tasks_per_step, parallel, len(devices))
+  step = make_train_step(learner, optimizer, None if parallel == 'none' else AXIS)
+
+  def plan_step(number: jax.Array, indices: jax.Array) -> Episode:
+    return jax.vmap(lambda i: plan(task_key(roots.train, number, i)))(indices)
+
+  def advance(state: TrainState, indices: jax.Array, episodes: Episode, data: Any):
+    keys = jax.vmap(lambda i: task_key(roots.learner, state.step, i))(indices)
+    return step(state, keys, jax.vmap(gather_rows, (0, None))(episodes, data))
+
+  def sampled(num_steps: int, state: TrainState, indices: jax.Array, data: Any):
+    body = lambda state, _: advance(state, indices, plan_step(state.step, indices), data)
+    return jax.lax.scan(body, state, None, length=num_steps)
+
+  def fed(state: TrainState, indices: jax.Array, episodes: Episode):
+    return jax.lax.scan(lambda state, e: advance(state, indices, e, None), state, episodes)
+
+  spread = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}[parallel]
+  indices = jnp.arange(tasks_per_step)
+  return Dispatch(*spread(sampled, fed, indices, devices), _plan_steps(plan_step, indices))
+
+
+def check_parallel(tasks_per_step: int, parallel: str, num_devices: int) -> None:
+  """Raises ValueError if the tasks of a step cannot be spread evenly."""
+  if parallel not in PARALLEL:
+    raise ValueError(f'parallel={parallel!r} is unknown; use one of {", ".join(PARALLEL)}')
+  if tasks_per_step < 1:
+    raise ValueError(f'tasks_per_step={tasks_per_step} is not positive; use tasks_per_step>=1')
+  if parallel != 'none' and tasks_per_step % num_devices:
+    raise ValueError(
+      f'tasks_per_step={tasks_per_step} is not divisible by the {num_devices} devices; use a '
+      f'multiple of {num_devices} or --parallel=none'
+    )
+
+
+def _plan_steps(plan_step: Callable[..., Episode], indices: jax.Array) -> Callable[..., Episode]:
+  @partial(jax.jit, static_argnums=0)
+  def plan_steps(num_steps: int, first_step: int) -> Episode:
+    return jax.vmap(lambda s: plan_step(s, indices))(first_step + jnp.arange(num_steps))
+
+  return plan_steps
+
+
+# Each of the following returns the `sampled` and `fed` of a Dispatch.
+
+
+def _one_device(sampled, fed, indices, devices):
+  del devices  # jit runs where its arguments are
+  run = jax.jit(sampled, static_argnums=0, donate_argnums=1)
+  feed = jax.jit(fed, donate_argnums=0)
+  return (
+    lambda n, state, data: run(n, state, indices, data),
+    lambda state, episodes: feed(state, indices, episodes),
+  )
+
+
+def _pmap(sampled, fed, indices, devices):
+  # State goes in and out unstacked; pmean has made every device's equal.
+  rows = indices.reshape(len(devices), -1)
+  options = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
+  run = jax.pmap(
+    sampled, in_axes=(None, None, 0, None), static_broadcasted_argnums=0, **options
+  )
+  feed = jax.pmap(fed, in_axes=(None, 0, 1), **options)
+
+  def split(leaf):  # [steps, tasks, ...] -> [steps, devices, tasks of a device, ...]
+    return leaf.reshape(leaf.shape[0], len(devices), -1, *leaf.shape[2:])
+
+  return (
+    lambda n, state, data: run(n, state, rows, data),
+    lambda state, episodes: feed(state, rows, jax.tree.map(split, episodes)),
+  )
+
+
+def _shard_map(sampled, fed, indices, devices):
+  mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+  everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
+  # check_vma=False: with it, the gradient with respect to replicated parameters is already summed
+  # over the devices, in the inner loop of a learner too, which then mixes the tasks of all devices.
+  wrap = partial(jax.shard_map, mesh=mesh, out_specs=everywhere, check_vma=False)
+
+  @partial(jax.jit, static_argnums=0, donate_argnums=1)
+  def run(n, state, data):
+    body = wrap(partial(sampled, n), in_specs=(everywhere, split, everywhere))
+    return body(state, indices, data)
+
+  @partial(jax.jit, donate_argnums=0)
+  def feed(state, episodes):
+    batch = PartitionSpec(None, AXIS)
+    return wrap(fed, in_specs=(everywhere, split, batch))(state, indices, episodes)
+
+  return run, feed
+
+
+class NonFiniteLoss(FloatingPointError):
+  """The loss or its gradient stopped being finite; the message names the steps."""
+
+
+def check_finite(first_step: int, metrics: Metrics) -> None:
+  """Raises NonFiniteLoss if a loss or gradient of a dispatch is NaN or infinite.
+
+  Args:
+    first_step: the number of the first step of the dispatch.
+    metrics: what the dispatch returned, fetched; each [steps].
+  """
+  finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['gradient_norm'])
+  bad = [first_step + i for i, ok in enumerate(finite.tolist()) if not ok]
+  if bad:
+    steps = f'step {bad[0]}' if len(bad) == 1 else f'steps {bad[0]} to {bad[-1]}'
+    raise NonFiniteLoss(
+      f'the loss or its gradient is not finite at {steps}; lower the learning rate or clip the '
+      'gradient, and start again'
+    )
+
+
+def train_until(
+  dispatch: Dispatch,
+  state: TrainState,
+  source: EpisodeSource,
+  first: int,
+  stop: int,
+  steps_per_dispatch: int,
+  on_metrics: Callable[[int, Metrics], None],
+) -> TrainState:
+  """Trains from step `first` to `stop`.
+
+  The metrics of a dispatch are fetched after the next one is under way, so the devices do not wait.
+
+  Args:
+    dispatch: of make_dispatch.
+    state: the state at step `first`; donated.
+    source: the training episodes; with its table on the host, rows are read ahead by a thread.
+    first: number of the first step.
+    stop: number of steps done at the end.
+    steps_per_dispatch: steps in one call to the devices; the last call may be shorter.
+    on_metrics: called with the number of a dispatch's first step and its metrics [steps].
+
+  Returns:
+    The state at `stop`.
+
+  Raises:
+    NonFiniteLoss: naming the steps.
+  """
+  count = lambda start: min(steps_per_dispatch, stop - start)
+  starts = range(first, stop, steps_per_dispatch)
+
+  def report(start: int, metrics: Metrics) -> None:
+    metrics = jax.device_get(metrics)
+    check_finite(start, metrics)
+    on_metrics(start, metrics)
+
+  def calls(state: TrainState):
+    if not on_host(source):
+      for start in starts:
+        state, metrics = dispatch.sampled(count(start), state, source.data)
+        yield start, state, metrics
+      return
+    batches = read_ahead(lambda s: dispatch.plan(count(s), s), source.data, starts)
+    for start, episodes in zip(starts, batches, strict=True):
+      state, metrics = dispatch.fed(state, episodes)
+      yield start, state, metrics
+
+  pending = None
+  for start, state, metrics in calls(state):
+    if pending:
+      report(*pending)
+    pending = start, metrics
+  if pending:
+    report(*pending)
+  return state

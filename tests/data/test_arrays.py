@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from metakit.data.arrays import arrays
+
+X = np.arange(12.0).reshape(6, 2)
+LABELS = np.array([2, 0, 1, 1, 0, 2])
+
+
+def check_same(a, b):
+  for value, other in zip(a, b):
+    np.testing.assert_array_equal(value, other)
+
+
+@pytest.mark.parametrize('keys', [('x', 'y'), ('images', 'labels'), ('x', 'labels')])
+def test_a_file_gives_the_table_of_its_arrays(tmp_path, keys):
+  extra = {'names': ['a', 'b', 'c'], 'groups': [1, 0, 1], 'group_names': ['low', 'high']}
+  np.savez_compressed(tmp_path / 'data.npz', **dict(zip(keys, (X, LABELS))), **extra)
+  table = arrays(tmp_path / 'data.npz')
+  check_same(table, arrays(X, LABELS, **extra))
+  check_same(table, arrays(str(tmp_path / 'data.npz')))
+  assert table.x.tolist() == X[[1, 4, 2, 3, 0, 5]].tolist()
+  assert table.names == ('a', 'b', 'c') and table.groups.tolist() == [1, 0, 1]
+
+
+def test_without_names_every_label_that_occurs_is_a_class():
+  assert arrays(X, LABELS * 10 + 5).names == ('5', '15', '25')
+  table = arrays(X, ['eel', 'ant', 'cow', 'cow', 'ant', 'eel'])
+  assert table.names == ('ant', 'cow', 'eel')
+  check_same(table[:3], arrays(X, LABELS)[:3])
+
+
+def test_groups_may_be_strings():
+  table = arrays(X, LABELS, groups=['sea', 'land', 'sea'])
+  assert table.group_names == ('land', 'sea') and table.groups.tolist() == [1, 0, 1]
+
+
+def refused(message, *values, **more):
+  with pytest.raises(ValueError, match=message) as error:
+    arrays(*values, **more)
+  assert '\n' not in str(error.value)
+
+
+def test_wrong_values_are_named():
+  refused('labels are missing', X)
+  refused('6 examples but labels of shape .5,.', X, LABELS[:5])
+  refused('6 examples but labels of shape .6, 1.', X, LABELS[:, None])
+  refused('example 3 holds NaN or infinity', np.where(X == 7, np.nan, X), LABELS)
+  refused('labels are float64; give integers or strings', X, LABELS / 2)
+  refused('x is <U32?; give numbers', X.astype(str), LABELS)
+  refused('x holds Python objects', np.array([None] * 6), LABELS)
+  refused('x is no array of one shape', [[1], [1, 2]], [0, 1])
+  refused('label 2 has no name among the 2 class names', X, LABELS, names=['a', 'b'])
+  refused("class 'd' has no examples", X, LABELS, names=['a', 'b', 'c', 'd'])
+  refused('groups has shape .2,.', X, LABELS, groups=[0, 1])
+
+
+@pytest.fixture
+def path(tmp_path):
+  np.savez(tmp_path / 'data.npz', x=np.zeros((500, 20)), y=np.arange(500) % 7)
+  return tmp_path / 'data.npz'
+
+
+def test_a_missing_file_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'no file .*none\.npz; give the path'):
+    arrays(tmp_path / 'none.npz')
+
+
+def test_a_truncated_file_is_named_with_its_size(path):
+  path.write_bytes(path.read_bytes()[:50_000])
+  refused(r'data\.npz: no \.npz file, or truncated \(50000 bytes\)', path)
+
+
+@pytest.mark.parametrize('data', [b'', b'hello'])
+def test_a_file_that_is_no_npz_is_named(path, data):
+  path.write_bytes(data)
+  refused(r'data\.npz: no \.npz file', path)
+
+
+def test_an_npy_file_is_refused(tmp_path):
+  np.save(tmp_path / 'x.npy', X)
+  refused(r'x\.npy: no \.npz file', tmp_path / 'x.npy')
+
+
+@pytest.mark.parametrize('place', [120, 40_000])
+def test_a_flipped_byte_is_found(path, place):
+  data = bytearray(path.read_bytes())
+  data[place] ^= 1
+  path.write_bytes(data)
+  refused(r'data\.npz: x: ', path)
+
+
+def test_a_lacking_array_is_named_with_those_there_are(tmp_path):
+  np.savez(tmp_path / 'data.npz', x=X, targets=LABELS)
+  refused(
+    r'data\.npz: give one array y or labels; the file holds x, targets', tmp_path / 'data.npz'
+  )
+
+
+def test_two_arrays_for_one_thing_are_refused(tmp_path):
+  np.savez(tmp_path / 'data.npz', x=X, images=X, y=LABELS)
+  refused('give one array x or images; the file holds x, images, y', tmp_path / 'data.npz')
+
+
+def test_python_objects_in_a_file_are_never_unpickled(tmp_path):
+  np.savez(tmp_path / 'data.npz', x=X, y=np.array([{}] * 6, object))
+  refused(r'data\.npz: y holds Python objects', tmp_path / 'data.npz')
+
+
+def test_errors_of_the_table_name_the_file(tmp_path):
+  np.savez(tmp_path / 'data.npz', x=X, y=LABELS[:4])
+  refused(r'data\.npz: 6 examples but labels', tmp_path / 'data.npz')
+
+
+def test_values_beside_a_file_are_refused(path):
+  refused('labels, names given beside the file', path, LABELS, ['a'])

@@ -1,0 +1,183 @@
+"""Combinators change what they say and nothing else."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metakit.data.table import class_table
+from metakit.episodes.combinators import (
+  augment,
+  mixture,
+  relabel,
+  rotate_quarter_turns,
+  shift_image,
+)
+from metakit.episodes.few_shot import few_shot, few_shot_plan
+from metakit.episodes.sinusoid import sinusoid
+from metakit.episodes.variable_shot import variable_shot_plan
+from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
+from tests.episodes.test_few_shot import COUNTS, LABELS, TABLE, many, orders
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (26, 4, 4, 1), np.uint8)
+IMAGE_TABLE = class_table(IMAGES, LABELS)
+
+
+def test_augment_changes_x_alone():
+  base = few_shot(IMAGE_TABLE, ways=3, shots=1, queries=2)
+  key = jax.random.key(0)
+  before = base(jax.random.split(key)[0])
+  after = augment(base, lambda key, x: 255 - x)(key)
+  np.testing.assert_array_equal(after.support.x, 255 - before.support.x)
+  np.testing.assert_array_equal(after.query.x, 255 - before.query.x)
+  assert after.support.y.tolist() == before.support.y.tolist()
+  assert after.info['classes'].tolist() == before.info['classes'].tolist()
+
+
+def test_augment_draws_independently_for_every_example():
+  base = lambda key: sinusoid(shots=2, queries=1)(key)
+  coin = augment(base, lambda key, x: jax.random.randint(key, x.shape, 0, 2))
+  episodes = many(coin, 10000)
+  coins = np.concatenate([episodes.support.x, episodes.query.x], axis=1)[..., 0]  # [keys, 3]
+  assert equally_likely(coins @ [4, 2, 1], 8) > SMALLEST_P
+
+
+def test_augment_twice_draws_twice():
+  coin = lambda key, x: x * 2 + jax.random.randint(key, x.shape, 0, 2)
+  zero = augment(sinusoid(shots=1, queries=1), lambda key, x: jnp.zeros_like(x, jnp.int32))
+  episodes = many(augment(augment(zero, coin), coin), 10000)
+  assert equally_likely(episodes.support.x, 4) > SMALLEST_P
+
+
+def test_quarter_turns_are_the_four_rotations_equally_likely():
+  turned = many(lambda key: rotate_quarter_turns(key, jnp.asarray(IMAGES[0])), 4000)
+  turns = np.stack([np.rot90(IMAGES[0], k) for k in range(4)])
+  matches = (turned[:, None] == turns[None]).all(axis=(2, 3, 4))  # [keys, 4]
+  assert (matches.sum(axis=1) == 1).all()
+  assert equally_likely(matches.argmax(axis=1), 4) > SMALLEST_P
+  assert turned.dtype == np.uint8
+
+
+def test_quarter_turns_of_an_oblong_image_are_an_error_when_built():
+  oblong = few_shot(class_table(np.zeros((26, 4, 6)), LABELS), ways=3, shots=1, queries=2)
+  with pytest.raises(ValueError, match=r'\(4, 6\) is not square'):
+    augment(oblong, rotate_quarter_turns)
+
+
+def test_shifts_are_all_shifts_equally_likely():
+  image = np.arange(1, 13, dtype=np.uint8).reshape(3, 4)
+  shifted = many(lambda key: shift_image(1, fill=9)(key, jnp.asarray(image)), 9000)
+  padded = np.pad(image, 1, constant_values=9)
+  all_shifts = [padded[i : i + 3, j : j + 4] for i, j in itertools.product(range(3), range(3))]
+  matches = (shifted[:, None] == np.stack(all_shifts)[None]).all(axis=(2, 3))
+  assert (matches.sum(axis=1) == 1).all()
+  assert equally_likely(matches.argmax(axis=1), 9) > SMALLEST_P
+  assert shifted.dtype == np.uint8
+
+
+def test_a_shift_of_zero_pixels_is_the_identity():
+  shifted = shift_image(0)(jax.random.key(0), jnp.asarray(IMAGES[0]))
+  np.testing.assert_array_equal(shifted, IMAGES[0])
+
+
+def test_relabel_makes_every_permutation_equally_likely():
+  plan = relabel(few_shot_plan(TABLE, ways=3, shots=1, queries=2), ways=3)
+  numbers, outcomes = orders(many(plan, 12000).support.y, 3)
+  assert equally_likely(numbers, outcomes) > SMALLEST_P
+
+
+def test_relabel_keeps_support_query_and_classes_together():
+  episodes = many(relabel(few_shot_plan(TABLE, ways=3, shots=1, queries=2), ways=3), 500)
+  for part in (episodes.support, episodes.query):
+    drawn = np.take_along_axis(episodes.info['classes'], part.y, axis=1)
+    assert (drawn == LABELS[part.x]).all()
+
+
+def test_relabel_moves_the_shots_and_the_padding_of_variable_episodes():
+  plan = variable_shot_plan(TABLE, max_ways=4, min_ways=2, max_support=9, max_queries_per_class=2)
+  episodes = many(relabel(plan, ways=4), 500)
+  for part in (episodes.support, episodes.query):
+    drawn = np.take_along_axis(episodes.info['classes'], part.y, axis=1)
+    assert (drawn == LABELS[part.x]).all()
+  support = episodes.support
+  shots = [np.bincount(y, w, 4) for y, w in zip(support.y, support.weight, strict=True)]
+  np.testing.assert_array_equal(shots, episodes.info['shots'])
+
+
+def test_relabel_refuses_regression_and_another_number_of_ways():
+  with pytest.raises(ValueError, match=r'integer labels .* float32\[10, 1\]'):
+    relabel(sinusoid(), ways=5)
+  with pytest.raises(ValueError, match=r"ways=4 but info\['classes'\] has 3 entries; use ways=3"):
+    relabel(few_shot_plan(TABLE, ways=3, shots=1, queries=2), ways=4)
+
+
+def plan_of(classes):
+  """A plan over some classes of TABLE: the same shapes, other rows."""
+  starts = np.cumsum(COUNTS) - COUNTS
+  part = TABLE._replace(starts=starts[classes], counts=COUNTS[classes])
+  return few_shot_plan(part, ways=2, shots=1, queries=2)
+
+
+def test_mixture_draws_components_by_their_weights():
+  plans = [plan_of([0, 1]), plan_of([2, 3]), plan_of([3, 4])]
+  weights = [1, 0, 3]
+  components = many(mixture(plans, weights), 10000).info['component']
+  assert follows(components, [0.25, 0, 0.75]) > SMALLEST_P
+  assert follows(components, [0.3, 0, 0.7]) < SMALLEST_P
+  assert equally_likely(many(mixture(plans), 10000).info['component'], 3) > SMALLEST_P
+
+
+@pytest.mark.parametrize('only', range(3))
+def test_a_weight_of_zero_is_never_drawn(only):
+  plans = [plan_of([0, 1]), plan_of([2, 3]), plan_of([3, 4])]
+  mixed = mixture(plans, np.eye(3)[only])
+  assert set(many(mixed, 1000).info['component'].tolist()) == {only}
+
+
+def test_a_mixed_episode_is_the_component_episode():
+  plans = [plan_of([0, 1]), plan_of([2, 3])]
+  mixed = mixture(plans)
+  seen = set()
+  for key in jax.random.split(jax.random.key(0), 8):
+    episode = mixed(key)
+    component = int(episode.info['component'])
+    alone = plans[component](jax.random.split(key)[0])
+    assert episode.support.x.tolist() == alone.support.x.tolist()
+    assert episode.info['classes'].tolist() == alone.info['classes'].tolist()
+    seen.add(component)
+  assert seen == {0, 1}
+
+
+def test_mixture_refuses_other_shapes_dtypes_and_entries():
+  plan = plan_of([0, 1])
+  longer = few_shot_plan(TABLE, ways=2, shots=1, queries=1)
+  with pytest.raises(ValueError, match=r'query\.x is int32\[2\] in sampler 1 but int32\[4\] in'):
+    mixture([plan, longer])
+  as_float = augment(plan, lambda key, x: x.astype(jnp.float32))
+  with pytest.raises(ValueError, match=r'support\.x is float32\[2\] in sampler 2 but int32\[2\]'):
+    mixture([plan, plan, as_float])
+  without = lambda key: plan(key)._replace(info=())
+  with pytest.raises(ValueError, match=r"info\['classes'\] is absent in sampler 1"):
+    mixture([plan, without])
+
+
+@pytest.mark.parametrize('weights', [[1], [1, -1], [0, 0], [1, float('nan')], [[1, 1]]])
+def test_mixture_refuses_bad_weights(weights):
+  with pytest.raises(ValueError, match='weights'):
+    mixture([plan_of([0, 1]), plan_of([2, 3])], weights)
+
+
+def test_mixture_keeps_any_kind_of_info():
+  bare = lambda key: plan_of([0, 1])(key)._replace(info=())
+  named = lambda key: plan_of([0, 1])(key)._replace(info=(jnp.ones(()),))
+  assert set(mixture([bare, bare])(jax.random.key(0)).info) == {'component'}
+  assert set(mixture([named, named])(jax.random.key(0)).info) == {'component', 'info'}
+
+
+def test_combinators_nest():
+  base = few_shot(IMAGE_TABLE, ways=3, shots=1, queries=2)
+  nested = relabel(mixture([augment(base, rotate_quarter_turns), augment(base, shift_image(1))]), 3)
+  episodes = many(nested, 50)
+  assert episodes.support.x.shape == (50, 3, 4, 4, 1) and episodes.support.x.dtype == np.uint8

@@ -1,0 +1,136 @@
+"""Fixed ways and shots: every row reachable, equally likely, never twice; classes may be ragged."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metakit.data.table import class_table
+from metakit.episodes.few_shot import (
+  draw_without_replacement,
+  few_shot,
+  few_shot_plan,
+  gather_rows,
+  sampler_of,
+)
+from metakit.types import EpisodeSource
+from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
+
+COUNTS = np.array([5, 3, 8, 4, 6])  # ragged
+LABELS = np.repeat(np.arange(5), COUNTS)
+TABLE = class_table(np.arange(26) * 10, LABELS)
+
+
+def many(sampler, num_keys, seed=0):
+  """Runs a sampler for many keys; returns NumPy arrays with a leading key axis."""
+  keys = jax.random.split(jax.random.key(seed, impl='threefry2x32'), num_keys)
+  return jax.tree.map(np.asarray, jax.jit(jax.vmap(sampler))(keys))
+
+
+def orders(draws, count):
+  """Numbers the ordered draws [n, k] of k out of count, in lexicographic order."""
+  number = {p: i for i, p in enumerate(itertools.permutations(range(count), draws.shape[1]))}
+  return np.array([number[tuple(d)] for d in draws.tolist()]), len(number)
+
+
+@pytest.mark.parametrize(('count', 'num_draws'), [(1, 1), (5, 1), (4, 2), (5, 3), (4, 4)])
+def test_every_ordered_draw_is_equally_likely(count, num_draws):
+  draws = many(lambda key: draw_without_replacement(key, count, num_draws), 20000)
+  numbers, outcomes = orders(draws, count)
+  assert equally_likely(numbers, outcomes) > SMALLEST_P or outcomes == 1
+
+
+def test_a_shuffle_that_swaps_with_any_place_is_caught():
+  """The classic planted bias: n**n equally likely swap sequences cannot make n! orders fair."""
+
+  def biased(key):
+    target = jax.random.randint(key, (3,), 0, 3)
+    order = jnp.arange(3)
+    for i in range(3):
+      order = order.at[i].set(order[target[i]]).at[target[i]].set(order[i])
+    return order
+
+  numbers, outcomes = orders(many(biased, 20000), 3)
+  assert equally_likely(numbers, outcomes) < SMALLEST_P
+
+
+def test_draws_equal_a_shuffle_written_out():
+  """The kept swaps, followed backwards, give what swapping a real array gives."""
+  key, count, num_draws = jax.random.key(3), 40, 17
+  target = np.asarray(jax.random.randint(key, (num_draws,), jnp.arange(num_draws), count))
+  order = np.arange(count)
+  for i, j in enumerate(target):
+    order[i], order[j] = order[j], order[i]
+  draws = draw_without_replacement(key, count, num_draws)
+  assert draws.tolist() == order[:num_draws].tolist()
+
+
+def test_the_count_may_be_traced_and_differ_within_a_batch():
+  counts = jnp.array([3, 4, 900])
+  keys = jax.random.split(jax.random.key(1), 3)
+  together = jax.jit(jax.vmap(lambda k, n: draw_without_replacement(k, n, 3)))(keys, counts)
+  alone = [
+    draw_without_replacement(k, n, 3).tolist() for k, n in zip(keys, [3, 4, 900], strict=True)
+  ]
+  assert together.tolist() == alone
+
+
+def test_every_row_is_equally_likely_in_every_slot():
+  episodes = many(few_shot_plan(TABLE, ways=3, shots=1, queries=2), 20000)
+  probabilities = np.repeat(1 / COUNTS, COUNTS) / len(COUNTS)
+  for slots in (episodes.support.x, episodes.query.x):
+    for rows in slots.T:
+      assert follows(rows, probabilities) > SMALLEST_P
+
+
+def test_support_and_query_row_of_a_class_are_a_fair_pair():
+  episodes = many(few_shot_plan(TABLE, ways=3, shots=1, queries=2), 20000)
+  pair = episodes.support.x[:, 1] * 26 + episodes.query.x[:, 3]  # both of label 1
+  same = (LABELS[:, None] == LABELS[None]) & ~np.eye(26, dtype=bool)
+  pairs = same / (COUNTS * (COUNTS - 1))[LABELS][:, None] / len(COUNTS)
+  assert follows(pair, pairs.ravel()) > SMALLEST_P
+
+
+def test_every_ordered_choice_of_classes_is_equally_likely():
+  episodes = many(few_shot_plan(TABLE, ways=3, shots=1, queries=2), 20000)
+  numbers, outcomes = orders(episodes.info['classes'], 5)
+  assert equally_likely(numbers, outcomes) > SMALLEST_P
+
+
+def test_no_row_twice_and_labels_name_the_class():
+  episodes = many(few_shot_plan(TABLE, ways=4, shots=1, queries=2), 5000)
+  rows = np.concatenate([episodes.support.x, episodes.query.x], axis=1)
+  labels = np.concatenate([episodes.support.y, episodes.query.y], axis=1)
+  assert (np.diff(np.sort(rows, axis=1), axis=1) > 0).all()
+  drawn = np.take_along_axis(episodes.info['classes'], labels, axis=1)
+  assert (LABELS[rows] == drawn).all()
+
+
+def test_every_row_of_the_smallest_class_can_be_used_up():
+  episode = few_shot_plan(TABLE, ways=5, shots=1, queries=2)(jax.random.key(0))
+  rows = np.concatenate([episode.support.x, episode.query.x])
+  assert np.isin(np.flatnonzero(LABELS == 1), rows).all()
+
+
+def test_plan_table_and_host_reading_give_the_same_episode():
+  key = jax.random.key(5)
+  plan = few_shot_plan(TABLE, ways=3, shots=1, queries=2)
+  whole = few_shot(TABLE, ways=3, shots=1, queries=2)(key)
+  source = sampler_of(EpisodeSource(plan, TABLE.x))(key)
+  host = plan(key)
+  assert whole.support.x.tolist() == source.support.x.tolist() == TABLE.x[host.support.x].tolist()
+  assert whole.query.x.tolist() == source.query.x.tolist() == TABLE.x[host.query.x].tolist()
+  assert gather_rows(host, None) is host
+
+
+def test_plans_are_the_same_integers_for_ever():
+  """Also on other jax versions and devices: stored test episodes stay what they were."""
+  episode = few_shot_plan(TABLE, ways=3, shots=1, queries=2)(jax.random.key(7, impl='threefry2x32'))
+  assert episode.info['classes'].tolist() == GOLDEN['classes']
+  assert episode.support.x.tolist() == GOLDEN['support']
+  assert episode.query.x.tolist() == GOLDEN['query']
+
+
+GOLDEN = {'classes': [], 'support': [], 'query': []}
