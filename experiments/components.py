@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import optax
 
+from experiments.specs import build, parse
 from metakit import objectives
 from metakit.data.arrays import arrays as load_arrays
 from metakit.data.folder import folder as load_folder
@@ -34,7 +35,6 @@ from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.networks.transformer import transformer
-from experiments.specs import build, parse
 from metakit.types import EpisodeSource, MetaLearner, Objective, Sampler
 
 SPLITS = ('train', 'validation', 'test')
@@ -93,9 +93,7 @@ def _plan(table: ClassTable, sampler: str, ways: int, shots: int, queries: int) 
     return within_group_plan(table, ways, shots, queries)
   if sampler == 'variable_shot':  # `shots` does not apply: the rule draws them
     return variable_shot_plan(table, max_ways=ways, max_queries_per_class=queries)
-  raise ValueError(
-    f'sampler={sampler!r} is unknown; use few_shot, within_group or variable_shot'
-  )
+  raise ValueError(f'sampler={sampler!r} is unknown; use few_shot, within_group or variable_shot')
 
 
 def _classes(load: Callable[[], ClassTable]) -> Callable[[str], ClassTable]:
@@ -137,16 +135,14 @@ def omniglot_task(
   size: int = 28,
 ) -> Task:
   """Omniglot from its official zip files."""
-  table = lambda part: load_omniglot(
-    data_dir, part, protocol=split, size=size, rotations=rotations
-  )
+  table = lambda part: load_omniglot(data_dir, part, protocol=split, size=size, rotations=rotations)
   return classification(table, sampler, ways, shots, queries, budget)
 
 
 def mnist_task(
   budget: int, data_dir: str, ways: int = 10, shots: int = 1, queries: int = 15
 ) -> Task:
-  """The ten digits; train and validation episodes from its training part, test from its test part."""
+  """The ten digits; test episodes from its test images, the others from its training images."""
   table = lambda split: load_mnist(data_dir, 'test' if split == 'test' else 'train')
   return classification(table, 'few_shot', ways, shots, queries, budget)
 
@@ -177,9 +173,7 @@ def arrays_task(
   sampler: str = 'few_shot',
 ) -> Task:
   """An .npz file with x and y, its classes split 60:20:20."""
-  return classification(
-    _classes(lambda: load_arrays(path)), sampler, ways, shots, queries, budget
-  )
+  return classification(_classes(lambda: load_arrays(path)), sampler, ways, shots, queries, budget)
 
 
 def folder_task(
@@ -227,7 +221,6 @@ TASKS = {
 TASK_SUPPLIED = ('budget', 'data_dir', 'name')
 
 
-
 def tasks_for(spec: str) -> dict[str, Callable[..., Task]]:
   """Returns TASKS, with the data set that a spec 'tfds:NAME:...' names."""
   if not spec.startswith('tfds:'):
@@ -267,7 +260,8 @@ def maml_learner(
   order: str = 'second',
 ) -> MetaLearner:
   """MAML (Finn et al. 2017); inner_optimizer is any optax optimizer with its other defaults."""
-  inner = parse('inner optimizer', OPTIMIZERS, f'{inner_optimizer}:learning_rate={inner_learning_rate}')
+  spec = f'{inner_optimizer}:learning_rate={inner_learning_rate}'
+  inner = parse('inner optimizer', OPTIMIZERS, spec)
   optimizer = build(inner)
   return make_maml(network(num_outputs), optimizer, inner_steps, test_steps, order, objective)
 
@@ -288,7 +282,8 @@ LEARNER_SUPPLIED = ('network', 'num_outputs', 'objective')
 DEFAULT_NETWORK = {'prototypical': 'conv4', 'maml': 'conv4', 'in_context': 'transformer'}
 
 
-# Optimizers, and schedules of their learning rate; `learning_rate` and `steps` are supplied to the latter.
+# Optimizers, and schedules of their learning rate, to which `learning_rate` and `steps` are
+# supplied.
 
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:

@@ -5,6 +5,7 @@ import html
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ class Report(NamedTuple):
   adaptation: Sequence[AdaptationPoint] = ()
   adaptation_label: str = 'support examples a class'
   episode: EpisodePicture | None = None
-  settings: Mapping[str, Any] = {}  # noqa: RUF012, never changed
+  settings: Mapping[str, Any] = MappingProxyType({})
 
 
 def write_report(path: str | os.PathLike, report: Report) -> None:
@@ -91,6 +92,10 @@ def _text(value: Any) -> str:
   return html.escape(str(value))
 
 
+def _cell(value: Any) -> str:
+  return _text(value).replace(',', ',<wbr>')  # a long spec breaks between its arguments
+
+
 def _section(title: str, body: str) -> str:
   return f'<section><h2>{_text(title)}</h2>\n{body}</section>\n' if body else ''
 
@@ -100,8 +105,8 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
   head = ''.join(f'<th scope="col">{_text(name)}</th>' for name in heads)
   body = ''
   for first, *rest in rows:
-    cells = ''.join(f'<td>{_text(cell)}</td>' for cell in rest)
-    body += f'<tr><th scope="row">{_text(first)}</th>{cells}</tr>\n'
+    cells = ''.join(f'<td>{_cell(cell)}</td>' for cell in rest)
+    body += f'<tr><th scope="row">{_cell(first)}</th>{cells}</tr>\n'
   head = f'<thead><tr>{head}</tr></thead>' if head else ''
   return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
@@ -111,15 +116,17 @@ def _headline(report: Report) -> str:
   if not report.records:
     return f'<header>{title}<p>No test result.</p></header>\n'
   first, rest = report.records[0], report.records[1:]
-  main, _, interval = _estimate(first).partition(' ± ')
-  interval = f' <span class="interval">± {_text(interval)}</span>' if interval else ''
+  mean, _, interval = _estimate(first).partition(' ± ')
+  if interval:
+    mean += '%' * interval.endswith('%')
+    interval = f' <span class="interval">± {_text(interval)}</span>'
   others = ''
   if rest:
     rows = [(r['task'], r['learner'], r['protocol'], _estimate(r), _count(r)) for r in rest]
     heads = ('task', 'learner', 'protocol', 'mean ± 95% interval', 'episodes')
     others = '<h2>Further results</h2>' + _table(heads, rows)
   return (
-    f'<header>{title}<p class="result">{_text(main)}{interval}</p>'
+    f'<header>{title}<p class="result">{_text(mean)}{interval}</p>'
     f'<p>{_text(_meaning(first))}</p>{_facts(first)}</header>{others}\n'
   )
 
@@ -145,7 +152,7 @@ def _facts(record: Mapping[str, Any]) -> str:
   trained = f'{record["steps"]:,} steps in {format_duration(record["train_seconds"])}'
   facts = {name: record[name] for name in ('task', 'learner', 'network')}
   facts |= {'trained': trained, 'device': record['device'], 'seed': record['seed']}
-  items = (f'<div><dt>{_text(n)}</dt><dd>{_text(value)}</dd></div>' for n, value in facts.items())
+  items = (f'<div><dt>{_text(n)}</dt><dd>{_cell(value)}</dd></div>' for n, value in facts.items())
   return f'<dl>{"".join(items)}</dl>'
 
 
@@ -235,8 +242,9 @@ def _query(image: str, label: int, predicted: int, confidence: float) -> str:
 
 
 def _softmax(outputs: np.ndarray) -> np.ndarray:
-  exponentials = np.exp(outputs.astype(float) - outputs.max(-1, keepdims=True))
-  return exponentials / exponentials.sum(-1, keepdims=True)
+  with np.errstate(invalid='ignore'):  # infinite logits have no probability: nan
+    exponentials = np.exp(outputs.astype(float) - outputs.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def _images(x: np.ndarray) -> Callable[[int], str]:
@@ -272,7 +280,8 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 
 def _reproduce(report: Report) -> str:
-  body = f'<pre><code>{_text(report.command)}</code></pre>'
+  words = ''.join(f'<span>{_text(word)}</span> ' for word in report.command.split(' ')).rstrip()
+  body = f'<pre><code>{words}</code></pre>'
   if report.records:
     record = report.records[0]
     packages = record['versions'].items()
@@ -301,16 +310,16 @@ header p { margin: 4px 0 0; }
 .note, dt, summary { color: var(--soft); font-size: 13px; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 12px 24px;
   margin: 20px 0 0; padding: 16px; background: var(--panel); border-radius: 8px; }
-dd { margin: 0; overflow-wrap: anywhere; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(400px, 1fr)); gap: 16px; }
+dd { margin: 0; overflow-wrap: break-word; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(400px, 1fr)); gap: 16px; }
 figure { margin: 0; }
 svg { display: block; width: 100%; max-width: 760px; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13.5px; }
 th, td { padding: 4px 20px 4px 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; }
 th { font-weight: 500; }
-thead th { color: var(--soft); font-weight: 400; overflow-wrap: normal; }
+thead th { color: var(--soft); font-weight: 400; }
 .episode th, .episode td { vertical-align: middle; padding: 8px 20px 8px 0; }
 ul { display: flex; flex-wrap: wrap; gap: 8px; margin: 0; padding: 0; list-style: none; }
 li { text-align: center; }
@@ -322,7 +331,8 @@ li.right span { color: var(--good); }
 li.wrong span { color: var(--bad); font-weight: 600; }
 li.wrong img { outline: 2px solid var(--bad); border-color: transparent; }
 pre { margin: 0 0 16px; padding: 14px 16px; background: var(--panel); border-radius: 8px;
-  white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; }
+  white-space: pre-wrap; overflow-x: auto; user-select: all; }
+pre span { white-space: nowrap; }
 @media (max-width: 520px) { .figures { grid-template-columns: 1fr; } }
 @media print { section { break-inside: avoid; } }
 """

@@ -167,7 +167,7 @@ def _axes(x_title: str, y_title: str, width: float = 4.6, height: float = 2.9) -
   axes = figure.subplots()
   axes.set_xlabel(x_title, color=SOFT, fontsize=8, parse_math=False)
   axes.set_ylabel(y_title, color=SOFT, fontsize=8, parse_math=False)
-  axes.tick_params(colors=SOFT, labelsize=8, length=3)
+  axes.tick_params(which='both', colors=SOFT, labelsize=8, length=3)
   axes.grid(color=LINE, linewidth=0.6)
   axes.set_axisbelow(True)
   axes.spines[['top', 'right']].set_visible(False)

@@ -44,8 +44,11 @@ def run(main: Callable[[], Any], doc: str) -> None:
 
   def wrapped(arguments: list[str]) -> None:
     if len(arguments) > 1:
-      print(f'error: unexpected argument {arguments[1]!r}; flags look like --name=value', file=sys.stderr)
+      stray = arguments[1]
+      print(f'error: unexpected argument {stray!r}; flags are --name=value', file=sys.stderr)
       sys.exit(1)
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)  # Orbax narrates every save
     keep_freed_memory()
     main()
 

@@ -61,9 +61,7 @@ def make_setup(flags: Mapping[str, Any], data_dir: str | None, budget_gib: float
     OSError: for missing data.
   """
   supplied = {'data_dir': data_dir, 'budget': int(budget_gib * 2**30)}
-  read_task = lambda spec: parse(
-    'task', components.tasks_for(spec), spec, components.TASK_SUPPLIED
-  )
+  read_task = lambda spec: parse('task', components.tasks_for(spec), spec, components.TASK_SUPPLIED)
   task = read_task(flags['task'])
   test_task = read_task(flags['test_task'] or flags['task'])
   learner = parse('learner', components.LEARNERS, flags['learner'], components.LEARNER_SUPPLIED)

@@ -84,7 +84,9 @@ def build(component: Component, **supplied: Any) -> Any:
     **supplied: what the binary supplies.
   """
   takes = inspect.signature(component.factory).parameters
-  return component.factory(**{k: v for k, v in supplied.items() if k in takes}, **component.arguments)
+  return component.factory(
+    **{k: v for k, v in supplied.items() if k in takes}, **component.arguments
+  )
 
 
 def arguments_of(factory: Callable[..., Any], supplied: tuple[str, ...]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """The test of a trained learner, and what the report shows of it."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,33 +22,39 @@ CHUNK_EXAMPLES = 2000  # examples adapted to and predicted at a time, which boun
 
 
 class Tested(NamedTuple):
-  """A learner ready for test episodes.
+  """A learner ready for the episodes of one split.
 
   Attributes:
-    learner: the learner of the test task.
-    params: its calibrated parameters.
-    seed: names the test episodes.
+    task: the task.
+    learner: its learner.
+    params: calibrated parameters.
+    source: the episodes.
+    quick: (learner, source) that give the same predictions, the table embedded once if possible.
+    root: names the episodes: number i is made from task_key(root, 0, i).
   """
 
+  task: Task
   learner: MetaLearner
   params: Params
-  seed: int
+  source: EpisodeSource
+  quick: tuple[MetaLearner, EpisodeSource]
+  root: Key
 
 
-def prepare(setup: Setup, params: Params, task: Task, seed: int) -> Tested:
-  """Calibrates a learner on training episodes for the test on `task`."""
-  learner = setup.learner(task)
+def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> Tested:
+  """Calibrates a learner on training episodes and readies it for a split of `task`."""
+  learner, source = setup.learner(task), task.source(split)
   root = roots(setup.specs['seed']).calibration
-  return Tested(learner, calibrate(learner, params, setup.task.source('train'), root), seed)
+  params = calibrate(learner, params, setup.task.source('train'), root)
+  quick = embed_source(learner, params, source)
+  return Tested(task, learner, params, source, quick, getattr(roots(seed), split))
 
 
-def per_episode(
-  tested: Tested, task: Task, source: EpisodeSource, root: Key, episodes: int
-) -> dict[str, np.ndarray]:
-  """Returns the metrics of each episode; the table is embedded once if the learner allows it."""
-  learner, source = embed_source(tested.learner, tested.params, source)
-  chunk = chunk_of(source)
-  return dict(evaluate(learner, task.objective, tested.params, source, root, episodes, chunk))
+def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
+  """Returns the metrics of each episode."""
+  learner, source = tested.quick
+  objective, chunk = tested.task.objective, chunk_of(source)
+  return dict(evaluate(learner, objective, tested.params, source, tested.root, episodes, chunk))
 
 
 def chunk_of(source: EpisodeSource) -> int:
@@ -60,32 +64,28 @@ def chunk_of(source: EpisodeSource) -> int:
   return max(1, min(MAX_CHUNK, CHUNK_EXAMPLES // examples))
 
 
-def adaptation_curve(
-  setup: Setup, tested: Tested, task: Task
-) -> tuple[list[AdaptationPoint], str]:
+def adaptation_curve(setup: Setup, tested: Tested) -> tuple[list[AdaptationPoint], str]:
   """Returns the metric against inner steps, or else against support examples a class."""
-  root = roots(tested.seed).test
 
-  def point(amount: int, learner: MetaLearner, source: EpisodeSource) -> AdaptationPoint:
-    values = per_episode(tested._replace(learner=learner), task, source, root, CURVE_EPISODES)
-    mean, ci95, _ = estimate(values[task.metric])
+  def point(amount: int, quick: tuple[MetaLearner, EpisodeSource]) -> AdaptationPoint:
+    values = per_episode(tested._replace(quick=quick), CURVE_EPISODES)
+    mean, ci95, _ = estimate(values[tested.task.metric])
     return AdaptationPoint(amount, mean, ci95)
 
+  learner, source = tested.quick
   if 'inner_steps=' in setup.specs['learner']:
-    source = task.source('test')
-    learners = {n: setup.learner(task, test_steps=n) for n in CURVE_STEPS}
-    return [point(n, learner, source) for n, learner in learners.items()], 'inner steps'
-  sources = sources_by_shots(task, CURVE_SHOTS)
-  return [point(n, tested.learner, s) for n, s in sources.items()], 'support examples a class'
+    learners = {n: setup.learner(tested.task, test_steps=n) for n in CURVE_STEPS}
+    return [point(n, (each, source)) for n, each in learners.items()], 'inner steps'
+  plans = {n: s.plan for n, s in sources_by_shots(tested.task, CURVE_SHOTS).items()}
+  points = [point(n, (learner, source._replace(plan=plan))) for n, plan in plans.items()]
+  return points, 'support examples a class'
 
 
-def picture(tested: Tested, task: Task) -> EpisodePicture:
-  """Returns test episode 0 with its predictions."""
-  source = task.source('test')
-  key = task_key(roots(tested.seed).test, 0, 0)
-  planned = source.plan(key)
-  host = on_host(source)
-  episode = gather_host(planned, source.data) if host else gather_rows(planned, source.data)
+def picture(tested: Tested) -> EpisodePicture:
+  """Returns episode 0 with its predictions."""
+  key, source = task_key(tested.root, 0, 0), tested.source
+  read = gather_host if on_host(source) else gather_rows
+  episode = read(source.plan(key), source.data)
   fitted = tested.learner.adapt(jax.random.fold_in(key, 1), tested.params, episode.support)
   outputs = tested.learner.predict(fitted, episode.query.x)
   arrays = (episode.support.x, episode.support.y, episode.query.x, episode.query.y, outputs)

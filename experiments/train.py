@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import flags
 
 from experiments.flags import define_common, define_training
@@ -29,12 +28,19 @@ from experiments.setup import (
   make_setup,
 )
 from experiments.testing import per_episode, prepare
-from experiments.wrap_up import read_seconds, write_seconds, wrap_up
-from metakit.checkpoint import checkpoints
+from experiments.wrap_up import read_seconds, wrap_up, write_seconds
+from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.episodes.few_shot import gather_rows
 from metakit.evaluate import estimate
 from metakit.keys import roots
-from metakit.train import NonFiniteLoss, init_state, make_dispatch, train_until
+from metakit.train import (
+  Dispatch,
+  NonFiniteLoss,
+  TrainState,
+  init_state,
+  make_dispatch,
+  train_until,
+)
 
 FLAGS = flags.FLAGS
 
@@ -62,10 +68,18 @@ def main() -> None:
       state = saved.restore(state)
       print(f'continuing {workdir} at step {first}', file=sys.stderr)
     state = train_to_the_end(setup, dispatch, state, first, saved, workdir)
-    wrap_up(setup, state.params, workdir, FLAGS.episodes, FLAGS.seed)
+    tested = prepare(setup, state.params, setup.test_task, 'test', FLAGS.seed)
+    wrap_up(setup, tested, FLAGS.steps, workdir, FLAGS.episodes, FLAGS.seed)
 
 
-def train_to_the_end(setup: Setup, dispatch: Any, state: Any, first: int, saved: Any, workdir: Path):
+def train_to_the_end(
+  setup: Setup,
+  dispatch: Dispatch,
+  state: TrainState,
+  first: int,
+  saved: Checkpoints,
+  workdir: Path,
+) -> TrainState:
   """Trains, saves and validates from step `first` to --steps; returns the last state."""
   source = setup.task.source('train')
   begun = time.monotonic() - read_seconds(workdir, first)
@@ -102,10 +116,8 @@ def boundaries(first: int) -> list[int]:
 
 def validate(setup: Setup, params: Any) -> dict[str, float]:
   """Returns the metrics on validation episodes, with their 95% intervals."""
-  task = setup.test_task
-  tested = prepare(setup, params, task, FLAGS.seed)
-  root = roots(FLAGS.seed).validation
-  values = per_episode(tested, task, task.source('validation'), root, FLAGS.validation_episodes)
+  tested = prepare(setup, params, setup.test_task, 'validation', FLAGS.seed)
+  values = per_episode(tested, FLAGS.validation_episodes)
   estimates = {name: estimate(each) for name, each in values.items()}
   means = {name: e.mean for name, e in estimates.items()}
   return means | {f'{name}_ci95': e.ci95 for name, e in estimates.items()}

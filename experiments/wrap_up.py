@@ -8,82 +8,80 @@ from typing import Any
 
 import numpy as np
 
-from experiments.components import Task
 from experiments.metrics_log import read_metrics
 from experiments.report import Report, write_report
 from experiments.results import format_estimate, result_record, write_results, write_text
 from experiments.setup import Setup
-from experiments.testing import adaptation_curve, per_episode, picture, prepare
-from metakit.evaluate import estimate
-from metakit.keys import roots
-from metakit.types import Params
+from experiments.testing import Tested, adaptation_curve, per_episode, picture
+from metakit.evaluate import Estimate, estimate
 
 SECONDS = 'seconds.json'  # training time up to each saved step
 
 
 def wrap_up(
-  setup: Setup,
-  params: Params,
-  workdir: Path,
-  episodes: int,
-  seed: int,
-  task: Task | None = None,
-  name: str = '',
+  setup: Setup, tested: Tested, step: int, workdir: Path, episodes: int, seed: int, name: str = ''
 ) -> dict[str, Any]:
-  """Tests a learner once and writes what came out; says where.
+  """Tests a learner once, writes what came out, and says where.
 
   Args:
-    setup: of the run.
-    params: the meta-parameters after training.
-    workdir: where results{name}.json, report{name}.html and episodes{name}.npz go.
-    episodes: test episodes.
+    setup: of the run; specs['test_task'] and specs['learner'] are those tested.
+    tested: the learner, ready for test episodes.
+    step: training steps done.
+    workdir: where results{name}.json, episodes{name}.npz and report{name}.html go.
+    episodes: how many test episodes.
     seed: names them.
-    task: the test distribution; the run's own by default.
     name: a suffix of the files.
 
   Returns:
-    The record in results.json.
+    The record in the results file.
   """
-  spec = name and name[1:]
-  task = task or setup.test_task
-  tested = prepare(setup, params, task, seed)
   print(f'testing on {episodes} episodes', file=sys.stderr)
-  values = per_episode(tested, task, task.source('test'), roots(seed).test, episodes)
+  values = per_episode(tested, episodes)
   np.savez(workdir / f'episodes{name}.npz', **values)
-  steps = setup.specs['steps']
-  record = result_record(
-    metric=task.metric,
-    estimate=estimate(values[task.metric]),
-    seed=seed,
-    protocol=tested.learner.protocol,
-    **{key: setup.specs[key] for key in ('learner', 'network', 'optimizer')},
-    task=spec or setup.specs['test_task'],
-    training_task=setup.specs['task'],
-    training_seed=setup.specs['seed'],
-    tasks_per_step=setup.specs['tasks_per_step'],
-    schedule=setup.specs['schedule'],
-    steps=steps,
-    train_seconds=read_seconds(workdir, steps),
-    command=command_line(),
-  )
+  metric = tested.task.metric
+  record = make_record(setup, tested, step, workdir, seed, estimate(values[metric]))
   write_results(workdir / f'results{name}.json', record)
-  points, label = adaptation_curve(setup, tested, task)
+  points, label = adaptation_curve(setup, tested)
+  path = workdir / f'report{name}.html'
   report = Report(
-    title=f'{setup.specs["learner"].partition(":")[0]} on {record["task"].partition(":")[0]}',
-    command=command_line(),
+    title=f'{record["learner"].partition(":")[0]} on {record["task"].partition(":")[0]}',
+    command=record['command'],
     record=[record],
     metrics=read_metrics(workdir),
     adaptation=points,
     adaptation_label=label,
-    episode=picture(tested, task),
+    episode=picture(tested),
     settings=setup.specs,
   )
-  path = workdir / f'report{name}.html'
   write_report(path, report)
-  score = format_estimate(task.metric, record['mean'], record['ci95'])
-  print(f'{task.metric} {score} on {episodes} test episodes ({record["protocol"]})')
+  score = format_estimate(metric, record['mean'], record['ci95'])
+  print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
   print(f'report: {path}')
   return record
+
+
+def make_record(
+  setup: Setup, tested: Tested, step: int, workdir: Path, seed: int, score: Estimate
+) -> dict[str, Any]:
+  """Returns the record of one test."""
+  specs = setup.specs
+  return result_record(
+    metric=tested.task.metric,
+    estimate=score,
+    seed=seed,
+    protocol=tested.learner.protocol,
+    task=specs['test_task'],
+    learner=specs['learner'],
+    network=specs['network'],
+    optimizer=specs['optimizer'],
+    steps=step,
+    train_seconds=read_seconds(workdir, step),
+    command=command_line(),
+    schedule=specs['schedule'],
+    training_task=specs['task'],
+    training_seed=specs['seed'],
+    tasks_per_step=specs['tasks_per_step'],
+  )
 
 
 def command_line() -> str:

@@ -175,5 +175,3 @@ def embed_source(
     index = np.minimum(np.arange(start, start + chunk), rows - 1)  # one shape, one compilation
     parts.append(embed(params, jnp.asarray(source.data[index])))
   return learner.features.head, source._replace(data=jnp.concatenate(parts)[:rows])
-
-

@@ -188,9 +188,7 @@ def _pmap(sampled, fed, indices, devices):
   # State goes in and out unstacked; pmean has made every device's equal.
   rows = indices.reshape(len(devices), -1)
   options = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
-  run = jax.pmap(
-    sampled, in_axes=(None, None, 0, None), static_broadcasted_argnums=0, **options
-  )
+  run = jax.pmap(sampled, in_axes=(None, None, 0, None), static_broadcasted_argnums=0, **options)
   feed = jax.pmap(fed, in_axes=(None, 0, 1), **options)
 
   def split(leaf):  # [steps, tasks, ...] -> [steps, devices, tasks of a device, ...]
@@ -273,28 +271,28 @@ def train_until(
   """
   count = lambda start: min(steps_per_dispatch, stop - start)
   starts = range(first, stop, steps_per_dispatch)
+  if on_host(source):
+    batches = read_ahead(lambda start: dispatch.plan(count(start), start), source.data, starts)
+    advance = lambda start, state: dispatch.fed(state, next(batches))
+  else:
+    batches = None
+    advance = lambda start, state: dispatch.sampled(count(start), state, source.data)
 
   def report(start: int, metrics: Metrics) -> None:
     metrics = jax.device_get(metrics)
     check_finite(start, metrics)
     on_metrics(start, metrics)
 
-  def calls(state: TrainState):
-    if not on_host(source):
-      for start in starts:
-        state, metrics = dispatch.sampled(count(start), state, source.data)
-        yield start, state, metrics
-      return
-    batches = read_ahead(lambda s: dispatch.plan(count(s), s), source.data, starts)
-    for start, episodes in zip(starts, batches, strict=True):
-      state, metrics = dispatch.fed(state, episodes)
-      yield start, state, metrics
-
   pending = None
-  for start, state, metrics in calls(state):
+  try:
+    for start in starts:
+      state, metrics = advance(start, state)
+      if pending:
+        report(*pending)
+      pending = start, metrics
     if pending:
       report(*pending)
-    pending = start, metrics
-  if pending:
-    report(*pending)
+  finally:
+    if batches is not None:
+      batches.close()  # ends the reading thread
   return state

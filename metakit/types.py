@@ -1,4 +1,4 @@
-"""The five values of metakit: Examples, Episode, Sampler, Model (metakit.models) and MetaLearner."""
+"""The five values: Examples, Episode, Sampler, Model (in metakit.models) and MetaLearner."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

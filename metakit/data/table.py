@@ -85,7 +85,7 @@ def class_table(
 def _grouping(classes: int, groups: Any, group_names: Sequence[str] | None) -> dict[str, Any]:
   groups = np.zeros(classes, np.int64) if groups is None else np.asarray(groups)
   if groups.shape != (classes,):
-    raise ValueError(f'groups has shape {groups.shape}; give one group for each of {classes} classes')
+    raise ValueError(f'groups has shape {groups.shape}; give one for each of {classes} classes')
   if group_names is None:
     group_names = [str(g) for g in range(int(groups.max()) + 1)]
   return {'groups': groups, 'group_names': tuple(group_names)}

@@ -108,9 +108,8 @@ def _builder(folder: Path) -> Any:
 def _check_features(builder: Any, keys: Iterable[str | None]) -> None:
   for key in keys:
     if key is not None and key not in builder.info.features:
-      raise ValueError(
-        f'tfds:{builder.name}: no feature {key!r}; use one of {", ".join(builder.info.features)}'
-      )
+      features = ', '.join(sorted(builder.info.features))
+      raise ValueError(f'tfds:{builder.name}: no feature {key!r}; use one of {features}')
 
 
 def _rows(builder: Any, split: str, image_key: str) -> list[Mapping[str, Any]]:

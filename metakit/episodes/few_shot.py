@@ -82,7 +82,7 @@ def few_shot_plan(table: ClassTable, ways: int = 5, shots: int = 1, queries: int
 
 
 def split_rows(rows: jax.Array, shots: int, info: dict[str, jax.Array]) -> Episode:
-  """Splits rows [ways, shots + queries] into an episode; the label is the place in the first axis."""
+  """Splits rows [ways, shots + queries] into an episode; labels number the first axis."""
   chex.assert_rank(rows, 2)
   labels = jnp.broadcast_to(jnp.arange(len(rows), dtype=jnp.int32)[:, None], rows.shape)
   part = lambda start, stop: Examples(rows[:, start:stop].ravel(), labels[:, start:stop].ravel())
@@ -125,7 +125,8 @@ def check_few_shot(table: ClassTable, ways: int, shots: int, queries: int) -> No
     if value < 1:
       raise ValueError(f'{name}={value} is not positive; use {name}>=1')
   if ways > len(table.counts):
-    raise ValueError(f'ways={ways} exceeds the {len(table.counts)} classes; use ways<={len(table.counts)}')
+    classes = len(table.counts)
+    raise ValueError(f'ways={ways} exceeds the {classes} classes; use ways<={classes}')
   fewest = int(np.argmin(table.counts))
   if shots + queries > table.counts[fewest]:
     raise ValueError(

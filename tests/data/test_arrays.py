@@ -8,14 +8,14 @@ LABELS = np.array([2, 0, 1, 1, 0, 2])
 
 
 def check_same(a, b):
-  for value, other in zip(a, b):
+  for value, other in zip(a, b, strict=True):
     np.testing.assert_array_equal(value, other)
 
 
 @pytest.mark.parametrize('keys', [('x', 'y'), ('images', 'labels'), ('x', 'labels')])
 def test_a_file_gives_the_table_of_its_arrays(tmp_path, keys):
   extra = {'names': ['a', 'b', 'c'], 'groups': [1, 0, 1], 'group_names': ['low', 'high']}
-  np.savez_compressed(tmp_path / 'data.npz', **dict(zip(keys, (X, LABELS))), **extra)
+  np.savez_compressed(tmp_path / 'data.npz', **{keys[0]: X, keys[1]: LABELS}, **extra)
   table = arrays(tmp_path / 'data.npz')
   check_same(table, arrays(X, LABELS, **extra))
   check_same(table, arrays(str(tmp_path / 'data.npz')))

@@ -44,7 +44,7 @@ def test_a_missing_file_is_one_line_with_places_and_remedy(folder):
 def test_no_folder_and_a_folder_that_is_not_there_are_named(folder):
   with pytest.raises(FileNotFoundError, match='letters: no data folder given; set --data_dir'):
     files.find_data(None, 'letters', 'a.zip')
-  with pytest.raises(FileNotFoundError, match='there is no folder .*nowhere'):
+  with pytest.raises(FileNotFoundError, match=r'there is no folder .*nowhere'):
     files.find_data(folder / 'nowhere', 'letters', 'a.zip')
 
 

@@ -79,7 +79,7 @@ def test_a_missing_data_set_or_version_is_named_with_the_remedy():
 
 
 def test_missing_features_and_splits_are_answered_with_those_there_are():
-  folder, features = real_data('tfds'), 'image, label, alphabet, alphabet_char_id'
+  folder, features = real_data('tfds'), 'alphabet, alphabet_char_id, image, label'
   for key in ('image_key', 'label_key', 'group_key'):
     check_refused(folder, f"no feature 'pixels'; use one of {features}", **{key: 'pixels'})
   check_refused(folder, "split='val'.*'train', 'test', 'small1', 'small2'", split='val')

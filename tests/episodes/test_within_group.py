@@ -66,12 +66,12 @@ def test_too_many_ways_name_the_group_its_count_and_the_remedy():
     within_group(TABLE, ways=3, shots=1, queries=1)
 
 
+GOLDEN = {'classes': [3, 6], 'support': [13, 24], 'query': [12, 14, 25, 27]}
+
+
 def test_plans_are_the_same_integers_for_ever():
   plan = within_group_plan(TABLE, ways=2, shots=1, queries=2)
   episode = plan(jax.random.key(7, impl='threefry2x32'))
   assert episode.info['classes'].tolist() == GOLDEN['classes']
   assert episode.support.x.tolist() == GOLDEN['support']
   assert episode.query.x.tolist() == GOLDEN['query']
-
-
-GOLDEN = {'classes': [], 'support': [], 'query': []}

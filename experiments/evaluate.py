@@ -1,0 +1,75 @@
+r"""Tests the learner of a workdir again: on more episodes, or on another distribution.
+
+  python -m experiments.evaluate --workdir=runs/proto --episodes=10000
+  python -m experiments.evaluate --workdir=runs/proto --task=omniglot:ways=20 --name=20way
+  python -m experiments.evaluate --workdir=runs/proto --learner=prototypical:protocol=transductive
+
+Test episode i of a seed is the same for every learner: episodes-NAME.npz holds each one's metrics,
+for paired comparison with metakit.compare.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from experiments.flags import define_common
+from experiments.runtime import one_line_errors, run
+from experiments.setup import Setup, check_fits, make_optimizer, make_setup, read_specs
+from experiments.testing import prepare
+from experiments.wrap_up import wrap_up
+from metakit.checkpoint import checkpoints
+from metakit.episodes.few_shot import gather_rows
+from metakit.keys import roots
+from metakit.train import init_state
+
+FLAGS = flags.FLAGS
+
+
+def main() -> None:
+  with one_line_errors(ValueError, OSError):
+    if not FLAGS.workdir:
+      raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
+    workdir = Path(FLAGS.workdir)
+    specs = read_specs(workdir)
+    specs['learner'] = same_learner(specs['learner'], FLAGS.learner)
+    specs['test_task'] = FLAGS.task or specs['test_task']
+    setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib)
+    check_fits(setup)
+    step, state = restore(setup, specs, workdir)
+    tested = prepare(setup, state.params, setup.test_task, 'test', FLAGS.seed)
+    wrap_up(setup, tested, step, workdir, FLAGS.episodes, FLAGS.seed, f'-{FLAGS.name}')
+
+
+def same_learner(trained: str, asked: str | None) -> str:
+  """Returns the learner spec to test: the trained one, or one of the same name.
+
+  Raises:
+    ValueError: for a learner of another name, whose parameters mean something else.
+  """
+  if asked and asked.partition(':')[0] != trained.partition(':')[0]:
+    raise ValueError(f'this run trained {trained}; --learner={asked} is another learner')
+  if not asked:
+    return trained
+  return ','.join(filter(None, (trained, asked.partition(':')[2])))  # the later value counts
+
+
+def restore(setup: Setup, specs: dict[str, Any], workdir: Path) -> tuple[int, Any]:
+  """Returns the newest checkpoint of a run and its step."""
+  source = setup.task.source('train')
+  sample = lambda key: gather_rows(source.plan(key), source.data)
+  learner, optimizer = setup.learner(setup.task), make_optimizer(specs)
+  with checkpoints(workdir / 'checkpoints') as saved:
+    step = saved.latest_step()
+    if step is None:
+      raise ValueError(f'{workdir} has no checkpoint yet; train first')
+    init = lambda key: init_state(learner, optimizer, key, sample)
+    return step, saved.restore(jax.eval_shape(init, roots(0).init))
+
+
+if __name__ == '__main__':
+  define_common(task=None, workdir=None)
+  flags.DEFINE_string('learner', None, 'learner spec, to test with other arguments')
+  flags.DEFINE_string('name', 'evaluation', 'suffix of the files that are written')
+  run(main, __doc__)
