@@ -288,9 +288,10 @@ DEFAULT_NETWORK = {'prototypical': 'conv4', 'maml': 'conv4', 'in_context': 'tran
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
   """Every optax optimizer that takes a learning rate, which is 1e-3 unless the spec says more."""
-  names = [n for n in dir(optax) if n.islower() and inspect.isfunction(getattr(optax, n))]
-  takes_rate = lambda n: 'learning_rate' in inspect.signature(getattr(optax, n)).parameters
-  return {n: _with_default_rate(getattr(optax, n)) for n in names if takes_rate(n)}
+  takes_rate = lambda f: 'learning_rate' in inspect.signature(f).parameters
+  usable = lambda name: not name.startswith(('_', 'scale_')) and name != 'lbfgs'  # needs values
+  made = {n: f for n, f in vars(optax).items() if usable(n) and inspect.isfunction(f)}
+  return {n: _with_default_rate(f) for n, f in made.items() if takes_rate(f)}
 
 
 def _with_default_rate(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -48,7 +48,7 @@ class Report(NamedTuple):
     adaptation: test performance against the amount of adaptation; may be empty.
     adaptation_label: 'support examples a class', 'inner steps', ...
     episode: one test episode, or None.
-    settings: every component with its arguments, defaults filled in; values may be dicts.
+    settings: every component with its arguments, defaults filled in, as a spec string or a dict.
   """
 
   title: str
@@ -93,7 +93,8 @@ def _text(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-  return _text(value).replace(',', ',<wbr>')  # a long spec breaks between its arguments
+  # A long spec breaks between its arguments.
+  return _text(value).replace(':', ':<wbr>').replace(',', ',<wbr>')
 
 
 def _section(title: str, body: str) -> str:
@@ -164,10 +165,10 @@ def _learning(report: Report) -> str:
   window = report_figures.smoothing_window(sum('train/loss' in line for line in report.metrics))
   figures = ''.join(f'<figure>{figure}</figure>' for figure in drawn if figure)
   smoothed = f'the mean of {window} logged values around each step; faint, the values themselves'
-  return (
-    f'<div class="figures">{figures}</div><p class="note">Training: {smoothed}. Points: '
-    'validation, with 95% intervals where they were measured.</p>'
-  )
+  note = f'Training: {smoothed}.'
+  if any(key.startswith('validation/') for line in report.metrics for key in line):
+    note += ' Validation: mean over episodes, with its 95% interval where it was logged.'
+  return f'<div class="figures">{figures}</div><p class="note">{note}</p>'
 
 
 def _adaptation(report: Report) -> str:
@@ -271,12 +272,22 @@ def _image(pixels: np.ndarray) -> str:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-  rows: list[tuple[Any, Any, Any]] = []
-  for component, value in settings.items():
-    arguments = value.items() if isinstance(value, Mapping) else [('', value)]
-    rows += [(component, *pair) for pair in arguments] or [(component, '', '')]
-  shown = [('' if i and rows[i - 1][0] == row[0] else row[0], *row[1:]) for i, row in enumerate(rows)]
-  return _table(('component', 'argument', 'value'), shown) if rows else ''
+  rows = []
+  for name, value in settings.items():
+    first, *others = _arguments(value)
+    rows += [(name, *first), *(('', *other) for other in others)]
+  return _table(('setting', 'argument', 'value'), rows) if rows else ''
+
+
+def _arguments(value: Any) -> list[tuple[str, Any]]:
+  """Takes a setting apart: a dict, or a spec 'name:argument=value,...', whose name comes first."""
+  if isinstance(value, Mapping):
+    return list(value.items()) or [('', 'none')]
+  name, _, text = str(value).rpartition(':')
+  parts = [part.partition('=') for part in text.split(',')]
+  if not name or not all(equals for _, equals, _ in parts):
+    return [('', value)]
+  return [('', name), *((argument, given) for argument, _, given in parts)]
 
 
 def _reproduce(report: Report) -> str:
@@ -313,7 +324,7 @@ dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr));
 dd { margin: 0; overflow-wrap: break-word; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(400px, 1fr)); gap: 16px; }
 figure { margin: 0; }
-svg { display: block; width: 100%; max-width: 760px; height: auto; }
+svg { display: block; width: 100%; max-width: 680px; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13.5px; }
 th, td { padding: 4px 20px 4px 0; border-bottom: 1px solid var(--line); text-align: left;

@@ -1,9 +1,9 @@
-"""Figures of a report as inline SVG, whose colours are CSS variables: light and dark pages alike."""
+"""Figures of a report as inline SVG; their colours are CSS variables, for light and dark pages."""
 
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from experiments.results import is_fraction
 
 MAX_POINTS = 1500  # of a line; a screen shows no more, and a long run would weigh megabytes
 LOG_RANGE = 30  # a loss that falls by more than this factor is shown on a logarithmic axis
+EPISODE_LABEL = 'an episode: support points, true function and prediction'
 
 # Stand-ins that matplotlib accepts, replaced by the page's variables of those names.
 _STAND_INS = {
@@ -35,7 +36,7 @@ class AdaptationPoint(NamedTuple):
   ci95: float
 
 
-def learning_curve(metrics: Sequence[dict[str, Any]], name: str) -> str:
+def learning_curve(metrics: Sequence[Mapping[str, Any]], name: str) -> str:
   """Draws one metric against training steps; '' if it was never logged.
 
   'train/name' is a line (a centred running mean, faint behind it every value); 'name' under any
@@ -56,7 +57,7 @@ def learning_curve(metrics: Sequence[dict[str, Any]], name: str) -> str:
     _draw_training(axes, *(found['train'] * [1, scale, scale]).T[:2])
   for prefix, series in found.items():
     if prefix != 'train':
-      _draw_points(axes, *(series * [1, scale, scale]).T, label=prefix)
+      _draw_points(axes, prefix, *(series * [1, scale, scale]).T)
   _choose_scale(axes, np.concatenate([series[:, 1] for series in found.values()]), scale == 1)
   axes.legend(frameon=False, labelcolor=INK, fontsize=8)
   return _svg(figure, f'{name} against training steps')
@@ -66,7 +67,7 @@ def adaptation_curve(points: Sequence[AdaptationPoint], amount: str, metric: str
   """Draws test performance against the amount of adaptation, with the band of 95% intervals."""
   scale = 100 if is_fraction(metric) else 1
   x, mean, ci95 = (np.array(sorted(points), float) * [1, scale, scale]).T
-  figure, axes = _axes(amount, axis_title(metric), width=7.2)
+  figure, axes = _axes(amount, axis_title(metric), width=6.0)
   axes.fill_between(x, mean - ci95, mean + ci95, color=TRAIN, alpha=0.2, linewidth=0)
   axes.plot(x, mean, color=TRAIN, marker='o', markersize=4)
   if len(x) <= 12:
@@ -84,14 +85,14 @@ def function_curve(support: Any, query: Any, outputs: Any) -> str:
   """
   support_x, support_y, query_x, query_y, predicted = map(np.ravel, (*support, *query, outputs))
   order = np.argsort(query_x, kind='stable')
-  figure, axes = _axes('x', 'y', width=7.2)
+  figure, axes = _axes('x', 'y', width=6.0)
   axes.plot(query_x[order], query_y[order], color=SOFT, linestyle='--', label='truth (queries)')
   axes.plot(query_x[order], predicted[order], color=TRAIN, label='prediction')
   if len(query_x) <= 50:
     axes.plot(query_x, predicted, '.', color=TRAIN, markersize=4)
   axes.plot(support_x, support_y, 'o', color=VALIDATION, label=f'support ({len(support_x)})')
   axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-  return _svg(figure, 'an episode: support points, true function and prediction')
+  return _svg(figure, EPISODE_LABEL)
 
 
 def truth_against_prediction(truth: Any, outputs: Any) -> str:
@@ -127,7 +128,7 @@ def smoothing_window(count: int) -> int:
   return max(1, count // 20) | 1
 
 
-def _series(metrics: Sequence[dict[str, Any]], key: str) -> np.ndarray:
+def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
   """Returns [points, 3]: step, value, half interval (0 if none); values that are finite."""
   rows = [(line['step'], line[key], line.get(f'{key}_ci95', 0)) for line in metrics if key in line]
   series = np.array(rows, float).reshape(-1, 3)
@@ -143,7 +144,7 @@ def _draw_training(axes: Any, step: np.ndarray, value: np.ndarray) -> None:
 
 
 def _draw_points(
-  axes: Any, step: np.ndarray, value: np.ndarray, ci95: np.ndarray, label: str
+  axes: Any, label: str, step: np.ndarray, value: np.ndarray, ci95: np.ndarray
 ) -> None:
   style = {'color': VALIDATION, 'markersize': 4, 'linewidth': 1, 'elinewidth': 1, 'capsize': 2}
   # A legend would read a mathematical formula into dollar signs, and hides a leading underscore.
@@ -191,7 +192,7 @@ def _svg(figure: Any, label: str) -> str:
   svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
   svg = re.sub(r' xmlns(:xlink)?="[^"]*"', '', svg).replace('xlink:href', 'href')
   svg = re.sub(r'<g id="[^"]*">', '<g>', svg)
-  svg = re.sub(r'''font(-family)?: (\d[\d.]*px )?'DejaVu Sans'[^;"]*''', _page_font, svg)
+  svg = re.sub(r"""font(-family)?: (\d[\d.]*px )?'DejaVu Sans'[^;"]*""", _page_font, svg)
   for name, colour in _STAND_INS.items():
     svg = svg.replace(colour, f'var(--{name})')
   return svg.replace('<svg', f'<svg role="img" aria-label="{html.escape(label)}"', 1)

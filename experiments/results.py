@@ -134,9 +134,7 @@ def _check_record(path: str | os.PathLike, record: dict[str, Any]) -> None:
       raise ValueError(f'{path}: {name}={value!r} is not a number; write a number or null')
   for name in ('mean', 'published'):
     if is_fraction(record['metric']) and not 0 <= (record.get(name) or 0) <= 1:
-      raise ValueError(
-        f'{path}: {name}={record[name]} is not a fraction; write 98.8% as 0.988'
-      )
+      raise ValueError(f'{path}: {name}={record[name]} is not a fraction; write 98.8% as 0.988')
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

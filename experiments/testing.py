@@ -8,9 +8,9 @@ import numpy as np
 from experiments.components import Task, sources_by_shots
 from experiments.report import AdaptationPoint, EpisodePicture
 from experiments.setup import Setup
-from metakit.data.host import on_host
+from metakit.data.host import on_host, read_rows
 from metakit.episodes.few_shot import gather_rows
-from metakit.evaluate import calibrate, embed_source, estimate, evaluate, gather_host
+from metakit.evaluate import calibrate, embed_source, estimate, evaluate
 from metakit.keys import roots, task_key
 from metakit.types import EpisodeSource, Key, MetaLearner, Params
 
@@ -84,7 +84,7 @@ def adaptation_curve(setup: Setup, tested: Tested) -> tuple[list[AdaptationPoint
 def picture(tested: Tested) -> EpisodePicture:
   """Returns episode 0 with its predictions."""
   key, source = task_key(tested.root, 0, 0), tested.source
-  read = gather_host if on_host(source) else gather_rows
+  read = read_rows if on_host(source) else gather_rows
   episode = read(source.plan(key), source.data)
   fitted = tested.learner.adapt(jax.random.fold_in(key, 1), tested.params, episode.support)
   outputs = tested.learner.predict(fitted, episode.query.x)

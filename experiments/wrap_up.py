@@ -39,9 +39,10 @@ def wrap_up(
   values = per_episode(tested, episodes)
   np.savez(workdir / f'episodes{name}.npz', **values)
   metric = tested.task.metric
-  record = make_record(setup, tested, step, workdir, seed, estimate(values[metric]))
-  write_results(workdir / f'results{name}.json', record)
   points, label = adaptation_curve(setup, tested)
+  record = make_record(setup, tested, step, workdir, seed, estimate(values[metric]))
+  record['adaptation'] = {label: [point._asdict() for point in points]}
+  write_results(workdir / f'results{name}.json', record)
   path = workdir / f'report{name}.html'
   report = Report(
     title=f'{record["learner"].partition(":")[0]} on {record["task"].partition(":")[0]}',

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metakit.data.host import on_host
+from metakit.data.host import on_host, read_rows
 from metakit.episodes.few_shot import gather_rows
 from metakit.keys import task_key
 from metakit.types import Episode, EpisodeSource, Key, MetaLearner, Objective, Params
@@ -119,16 +119,10 @@ def evaluate(
     keys, planned = plan(jnp.arange(start, start + chunk))
     data = source.data
     if data is not None and on_host(source):
-      planned, data = gather_host(planned, data), None
+      planned, data = read_rows(planned, data), None
     judged.append(judge_chunk(params, keys, planned, data))
   fetched = jax.device_get(judged)
   return {name: np.concatenate([c[name] for c in fetched])[:episodes] for name in fetched[0]}
-
-
-def gather_host(planned: Episode, data: np.ndarray) -> Episode:
-  """Replaces row numbers by rows of a host array; any leading axes."""
-  read = lambda examples: examples._replace(x=data[np.asarray(examples.x)])
-  return planned._replace(support=read(planned.support), query=read(planned.query))
 
 
 def calibrate(
@@ -145,7 +139,7 @@ def calibrate(
   """
   planned = jax.vmap(lambda i: source.plan(task_key(root, 0, i)))(jnp.arange(episodes))
   if on_host(source):
-    return learner.calibrate(params, gather_host(planned, source.data))
+    return learner.calibrate(params, read_rows(planned, source.data))
   measure = lambda data: learner.calibrate(params, gather_rows(planned, data))
   return jax.jit(measure)(source.data)
 

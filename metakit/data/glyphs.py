@@ -31,47 +31,49 @@ SAMPLES = 48  # of a stroke, where ink is dropped: a pixel of 28 apart if it is 
 VOCABULARY = 8  # strokes that the characters of an alphabet share
 ARC_NUMBERS = 9  # uniform numbers that make an arc
 STROKE_NUMBERS = 3 + MAX_ARCS * ARC_NUMBERS  # ... and a stroke
+RELATION_NUMBERS = 11  # ... and place it
 
 # The range of each number of an alphabet's style, in the order of Alphabet, then width and height.
 STYLE = (
-  (0.2, 2.6),  # strokes
-  (0.2, 2.2),  # arcs
+  (0.5, 2.8),  # strokes
+  (0.3, 2.2),  # arcs
   (0.1, 0.9),  # straight
-  (1.5, 5.5),  # turning
+  (1.5, 6.5),  # turning
   (0.3, 0.9),  # corner
-  (0.3, 1.0),  # snap
-  (0.0, 0.25),  # closed
+  (0.4, 1.0),  # snap
+  (0.0, 0.4),  # closed
   (0.1, 0.6),  # reuse
   (-0.15, 0.15),  # slant
-  (0.50, 0.72),
-  (0.56, 0.78),
+  (0.46, 0.66),
+  (0.52, 0.74),
 )
 
 # How the strokes of a character are made and placed.
 LENGTH, LOG_LENGTH = 0.45, 0.75  # typical stroke, and the largest deviation of its logarithm
 SAME_HAND = 0.7  # probability that an arc or corner turns like the rest of the stroke
-CANDIDATES = 4  # strokes tried, of which the least crowded is kept: people write to be read
-NEAR = 0.08  # points closer than this crowd one another
+CANDIDATE_NUMBERS = RELATION_NUMBERS + 2 + STROKE_NUMBERS
+CANDIDATES = 6  # strokes tried, of which the least crowded is kept: people write to be read
+NEAR = 0.12  # points closer than this, over the size of the character, crowd one another
 RELATED = 0.75  # probability that a stroke touches an earlier one
 COPIED = 0.15  # probability that a stroke repeats an earlier one, half of these mirrored
 DOT, DOT_SIZE = 0.06, 0.08  # probability that a later stroke is a dot; its size against a stroke
 APART = 0.3  # typical distance of strokes that do not touch
 LOG_EXTENT = 0.3  # size of the characters of an alphabet against one another, largest deviation
-STRETCH = 0.5  # how far a character is stretched to its extent (0 not, 1 entirely)
+STRETCH = 0.65  # how far a character is stretched to its extent (0 not, 1 entirely)
 CENTRE = 0.03  # largest offset of a character's middle
 LARGEST = 0.92  # no drawing is larger: Omniglot's canvas has the same edge
 
 # How one drawing differs from another: standard deviations over Omniglot's 20 drawers.
-ROTATION, SHEAR = 0.09, 0.10  # shear: horizontal shift over height
-LOG_SCALE, LOG_STRETCH = 0.09, 0.10  # both axes alike, and one against the other
+ROTATION, SHEAR = 0.07, 0.08  # shear: horizontal shift over height
+LOG_SCALE, LOG_STRETCH = 0.07, 0.08  # both axes alike, and one against the other
 TRANSLATION = 0.046  # 4.9 of 105 pixels
-STROKE_SHIFT = 0.025  # of a stroke against the others, 2.8 of 105 pixels
-BENDING = (0.032, 0.021, 0.012)  # of cos(pi m t), m = 1, 2, 3, along a stroke of LENGTH
-TREMBLE = 0.003  # of each control point
+STROKE_SHIFT = 0.023  # of a stroke against the others, 2.8 of 105 pixels
+BENDING = (0.030, 0.020, 0.008)  # of cos(pi m t), m = 1, 2, 3, along a stroke of LENGTH
+TREMBLE = 0.002  # of each control point
 OVERSHOOT = 0.03  # of each end, over the stroke's length
 LOG_CARE = 0.35  # some drawers are careful and some are not: a factor on all of the above
 HAND_NUMBERS = 4 + 2 * len(BENDING) + 2 * CONTROL_POINTS  # normal numbers that redraw a stroke
-PEN, LOG_PEN = 0.0436, 0.10  # width: 1.22 pixels of 28 by regression of ink on length
+PEN, LOG_PEN = 0.046, 0.10  # width: 1.22 pixels of 28 by regression of ink on length
 
 
 class Alphabet(NamedTuple):
@@ -118,11 +120,11 @@ class Glyph(NamedTuple):
 
 def alphabet(key: Key) -> Alphabet:
   """Draws the style of an alphabet, a pure function of the key."""
-  style_key, stroke_key = jax.random.split(key)
-  low, high = np.array(STYLE).T
-  style = low + (high - low) * jax.random.uniform(style_key, (len(STYLE),))
+  numbers = jax.random.uniform(key, (len(STYLE) + VOCABULARY * STROKE_NUMBERS,))
+  low, high = np.array(STYLE, np.float32).T
+  style = low + (high - low) * numbers[: len(STYLE)]
   style = Alphabet(*style[:-2], extent=style[-2:], vocabulary=jnp.zeros(()))
-  numbers = jax.random.uniform(stroke_key, (VOCABULARY, STROKE_NUMBERS))
+  numbers = numbers[len(STYLE) :].reshape(VOCABULARY, STROKE_NUMBERS)
   return style._replace(vocabulary=jax.vmap(partial(_stroke, style))(numbers))
 
 
@@ -140,7 +142,8 @@ def _stroke(style: Alphabet, numbers: jax.Array) -> jax.Array:
   steps = jnp.stack([jnp.cos(angle), jnp.sin(angle)], 1) * length / (CONTROL_POINTS - 1)
   path = jnp.concatenate([jnp.zeros((1, 2)), jnp.cumsum(steps, 0)])
   gap = jnp.linspace(0, 1, CONTROL_POINTS)[:, None] * path[-1]
-  return jnp.where(closed < style.closed, path - gap, path)
+  closed = (closed < style.closed) & (jnp.linalg.norm(path[-1]) < 0.75 * length)  # not a line
+  return jnp.where(closed, path - gap, path)
 
 
 def _arcs(style: Alphabet, numbers: jax.Array, hand: jax.Array) -> tuple[jax.Array, ...]:
@@ -153,8 +156,8 @@ def _arcs(style: Alphabet, numbers: jax.Array, hand: jax.Array) -> tuple[jax.Arr
   number = (first | (exists < style.arcs / (MAX_ARCS - 1))).sum()
   share = jnp.where(jnp.arange(MAX_ARCS) < number, 0.4 + 1.2 * share, 0)
   turn = style.turning * (0.4 + 0.6 * turn) * hand * jnp.where(turn_hand < SAME_HAND, 1, -1)
-  grid = np.pi / 4
-  corner = jnp.where(first, 2 * np.pi * corner, 0.8 + 1.7 * corner)
+  grid = jnp.where(snap < style.snap * 0.7, np.pi / 2, np.pi / 4)
+  corner = jnp.where(first, 2 * np.pi * corner, 0.9 + 1.4 * corner)
   corner = jnp.where(snap < style.snap, jnp.round(corner / grid) * grid, corner)
   corner = corner * hand * jnp.where(corner_hand < SAME_HAND, 1, -1)
   corner = jnp.where(first | (bent < style.corner), corner, 0)
@@ -168,14 +171,14 @@ def glyph_class(key: Key, style: Alphabet | None = None) -> Glyph:
     key: names the character.
     style: the alphabet it belongs to; by default one of its own, drawn from the key.
   """
-  style_key, stroke_key, place_key, whole_key = jax.random.split(key, 4)
-  style = alphabet(style_key) if style is None else style
-  count, whole = jnp.split(jax.random.uniform(whole_key, (MAX_STROKES + 4,)), [MAX_STROKES])
+  if style is None:
+    style_key, key = jax.random.split(key)
+    style = alphabet(style_key)
+  numbers = jax.random.uniform(key, (4 + MAX_STROKES * (1 + CANDIDATES * CANDIDATE_NUMBERS),))
+  whole, count, strokes = jnp.split(numbers, [4, 4 + MAX_STROKES])
   later = (count[1:] < style.strokes / (MAX_STROKES - 1)).sum()
   present = jnp.arange(MAX_STROKES) <= later
-  numbers = jax.random.uniform(stroke_key, (MAX_STROKES, CANDIDATES, STROKE_NUMBERS + 2))
-  shapes = jax.vmap(jax.vmap(partial(_shape, style)))(numbers)
-  points = _place(jax.random.uniform(place_key, (MAX_STROKES, CANDIDATES, 11)), shapes)
+  points = _place(style, strokes.reshape(MAX_STROKES, CANDIDATES, CANDIDATE_NUMBERS))
   points = points.at[..., 0].add(-style.slant * points[..., 1])
   return Glyph(_fit(whole, points, present, style.extent), present)
 
@@ -187,16 +190,17 @@ def _shape(style: Alphabet, numbers: jax.Array) -> jax.Array:
   return jnp.where(known < style.reuse, shared, _stroke(style, numbers[2:]))
 
 
-def _place(numbers: jax.Array, shapes: jax.Array) -> jax.Array:
+def _place(style: Alphabet, numbers: jax.Array) -> jax.Array:
   """Adds one stroke after another, each the least crowded of its candidates.
 
   Args:
-    numbers: [MAX_STROKES, CANDIDATES, 11] uniform.
-    shapes: [MAX_STROKES, CANDIDATES, CONTROL_POINTS, 2].
+    style: of the alphabet.
+    numbers: [MAX_STROKES, CANDIDATES, CANDIDATE_NUMBERS] uniform.
 
   Returns:
     [MAX_STROKES, CONTROL_POINTS, 2].
   """
+  shapes = jax.vmap(jax.vmap(partial(_shape, style)))(numbers[..., RELATION_NUMBERS:])
 
   def add(points, step):
     number, choices, candidates = step
@@ -205,7 +209,7 @@ def _place(numbers: jax.Array, shapes: jax.Array) -> jax.Array:
     crowding = jax.vmap(partial(_crowding, points, earlier))(candidates)
     return points.at[number].set(candidates[jnp.argmin(crowding)]), None
 
-  steps = (jnp.arange(MAX_STROKES), numbers, shapes)
+  steps = (jnp.arange(MAX_STROKES), numbers[..., :RELATION_NUMBERS], shapes)
   return jax.lax.scan(add, jnp.zeros_like(shapes[:, 0]), steps)[0]
 
 
@@ -236,14 +240,13 @@ def _anchor(kind: jax.Array, place: jax.Array) -> jax.Array:
 
 
 def _crowding(points: jax.Array, earlier: jax.Array, stroke: jax.Array) -> jax.Array:
-  """Counts the points of a stroke that are too close to an earlier stroke or to itself."""
-  distance = lambda a: jnp.sum((stroke[:, None] - a) ** 2, -1)  # [CONTROL_POINTS, ...]
-  others = distance(points.reshape(-1, 2)) < NEAR**2
-  others = others & jnp.repeat(earlier, CONTROL_POINTS)
+  """Counts the points of a stroke that are too close to an earlier stroke or to its own others."""
+  low, high = _box(jnp.concatenate([points, stroke[None]]), jnp.append(earlier, True))
+  close = lambda a: jnp.sum((stroke[:, None] - a) ** 2, -1) < (NEAR * jnp.max(high - low)) ** 2
   place = jnp.arange(CONTROL_POINTS)
-  distant = abs(place[:, None] - place) > 4
-  itself = (distance(stroke) < NEAR**2) & distant
-  return others.any(1).sum() + itself.any(1).sum() 
+  others = close(points.reshape(-1, 2)) & jnp.repeat(earlier, CONTROL_POINTS)
+  itself = close(stroke) & (abs(place[:, None] - place) > 4)
+  return others.any(1).sum() + itself.any(1).sum()
 
 
 def _box(points: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -337,11 +340,13 @@ def render(points: jax.Array, present: jax.Array, pen: jax.Array, size: int) -> 
   cap = 0.45 * width  # half a round tip; a dot is two of them
   length = 0.5 * (jnp.pad(steps, ((0, 0), (1, 0))) + jnp.pad(steps, ((0, 0), (0, 1))))
   length = length.at[:, jnp.array([0, -1])].add(cap) * present[:, None]
-  variance = width**2 / 12 + 1 / 6
+  variance = width**2 / 12 + 1 / 8
+  drop = length.reshape(-1) * width / (2 * np.pi * variance)
+  x, y = path.reshape(-1, 2).T
   pixel = jnp.arange(size) + 0.5
-  near = jnp.exp(-0.5 / variance * (path.reshape(-1, 2, 1) - pixel) ** 2)  # [samples, 2, size]
-  drop = length.reshape(-1, 1) * width / (2 * np.pi * variance)
-  ink = jnp.matmul((near[:, 1] * drop).T, near[:, 0], precision='highest')
+  near = lambda distance: jnp.exp(-0.5 / variance * distance**2)
+  rows, columns = near(pixel[:, None] - y) * drop, near(x[:, None] - pixel)  # neither is transposed
+  ink = jnp.matmul(rows, columns, precision='highest')  # [size, samples] by [samples, size]
   return jnp.minimum(ink, 1)
 
 
@@ -363,16 +368,16 @@ def _spline() -> np.ndarray:
 @partial(jax.jit, static_argnames=('characters', 'drawings', 'size'))
 def _draw_alphabet(key: Key, *, characters: int, drawings: int, size: int) -> jax.Array:
   """Draws one alphabet  # [characters, drawings, size, size, 1]."""
-  style_key, class_root = jax.random.split(key)
-  style = alphabet(style_key)
+  fold = lambda key, count: jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
+  keys = fold(key, 1 + characters)
+  style = alphabet(keys[0])
 
-  def character(number):
-    class_key, draw_root = jax.random.split(jax.random.fold_in(class_root, number))
-    glyph = glyph_class(class_key, style)
-    one = lambda index: draw(jax.random.fold_in(draw_root, index), glyph, size)
-    return jax.vmap(one)(jnp.arange(drawings))
+  def character(key):
+    keys = fold(key, 1 + drawings)
+    glyph = glyph_class(keys[0], style)
+    return jax.vmap(lambda key: draw(key, glyph, size))(keys[1:])
 
-  return jax.vmap(character)(jnp.arange(characters))
+  return jax.vmap(character)(keys[1:])
 
 
 def glyphs(

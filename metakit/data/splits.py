@@ -34,7 +34,7 @@ def split_classes(
   >>> from metakit.data.table import class_table
   >>> table = class_table(np.arange(10), np.arange(10))
   >>> [split_classes(table, part).names for part in PARTS]
-  [('0', '1', '2', '4', '7', '8'), ('3', '9'), ('5', '6')]
+  [('0', '1', '2', '5', '8', '9'), ('3', '4'), ('6', '7')]
   """
   check_choice('split', split, PARTS)
   if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:

@@ -1,5 +1,7 @@
 """N-way K-shot episodes (Vinyals et al. 2016, Matching Networks, arXiv:1606.04080)."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -26,14 +28,50 @@ def draw_without_replacement(key: Key, count: jax.typing.ArrayLike, num_draws: i
   >>> sorted(draw_without_replacement(jax.random.key(0), 4, 4).tolist())
   [0, 1, 2, 3]
   """
-  step = jnp.arange(num_draws)
-  target = jax.random.randint(key, (num_draws,), step, count)  # swap i exchanges i and target[i]
+  step = jnp.arange(num_draws, dtype=jnp.int32)
+  return undo_swaps(step, step + integers_below(key, count - step))
 
-  def undo(place, swap):  # before swap m, what is now at target[m] was at m
-    number, swapped = swap
-    return jnp.where((step > number) & (place == swapped), number, place), None
 
-  place, _ = jax.lax.scan(undo, target, (step, target), reverse=True, unroll=min(num_draws, 16))
+def integers_below(key: Key, limit: jax.Array) -> jax.Array:
+  """Draws an integer from 0 to limit - 1 for each entry of `limit`.
+
+  32 random bits modulo the limit: no integer is more likely than another by more than a factor of
+  1 + limit / 2**32. jax.random.randint draws twice the bits, and its way of using them may change
+  with the version of JAX; plans must not.
+
+  Args:
+    key: a key.
+    limit: any shape, positive integers.
+
+  Returns:
+    int32 of the shape of `limit`.
+  """
+  bits = jax.random.bits(key, jnp.shape(limit), jnp.uint32)
+  return (bits % jnp.asarray(limit).astype(jnp.uint32)).astype(jnp.int32)
+
+
+@partial(jax.jit, inline=True)  # compiled once, also when a sampler is called without jit
+def undo_swaps(own: jax.Array, target: jax.Array) -> jax.Array:
+  """Says what stands at the places `own` after a shuffle that never built its array.
+
+  The shuffle exchanged own[i] and target[i] for i = 0, 1, ... of an array that held its own places.
+
+  Args:
+    own: [swaps] different places, each exchanged when its turn comes and never after.
+    target: [swaps] places, none that an earlier swap has finished with.
+
+  Returns:
+    [swaps] int32.
+  """
+  step = jnp.arange(len(own))
+
+  def undo(place, swap):  # before swap m, what is now at target[m] was at own[m]
+    number, swapped_own, swapped_target = swap
+    return jnp.where((step > number) & (place == swapped_target), swapped_own, place), None
+
+  place, _ = jax.lax.scan(
+    undo, target, (step, own, target), reverse=True, unroll=min(len(own), 16)
+  )
   return place.astype(jnp.int32)
 
 

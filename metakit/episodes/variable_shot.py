@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import draw_without_replacement, gather
+from metakit.episodes.few_shot import draw_without_replacement, gather, integers_below, undo_swaps
 from metakit.types import Episode, Examples, Key, Sampler
 
 _ALPHA_BITS = 12
@@ -137,7 +137,7 @@ def _size_rule(limits: _Limits, drawn: int, largest: int):
 
   def draw(key, counts):
     way_key, beta_key, alpha_key = jax.random.split(key, 3)
-    ways = jax.random.randint(way_key, (), limits.min_ways, drawn + 1)
+    ways = limits.min_ways + integers_below(way_key, drawn + 1 - limits.min_ways)
     real = jnp.arange(limits.max_ways) < ways
     fewest = jnp.min(jnp.where(real, counts, largest))
     queries = jnp.minimum(limits.max_queries_per_class, fewest // 2)
@@ -220,16 +220,9 @@ def _draw_rows(key: Key, slots: _Slots, starts: jax.Array, counts: jax.Array) ->
     [slots] int32 rows; padding repeats the first.
   """
   own = starts[slots.way] + slots.number
-  target = starts[slots.way] + jax.random.randint(key, own.shape, slots.number, counts[slots.way])
-  target = jnp.where(slots.real, target, -1)  # the swap of a padding slot touches no row
-  step = jnp.arange(len(own))
-
-  def undo(row, swap):
-    place, swapped_own, swapped_target = swap
-    return jnp.where((step > place) & (row == swapped_target), swapped_own, row), None
-
-  rows, _ = jax.lax.scan(undo, target, (step, own, target), reverse=True, unroll=16)
-  return jnp.where(slots.real, rows, rows[0]).astype(jnp.int32)
+  left = jnp.where(slots.real, counts[slots.way] - slots.number, 1)
+  target = jnp.where(slots.real, own + integers_below(key, left), -1)  # padding swaps no row
+  return jnp.where(slots.real, undo_swaps(own, target), own[0])
 
 
 def _episode(

@@ -14,6 +14,7 @@ from metakit.episodes.few_shot import (
   check_few_shot,
   draw_without_replacement,
   gather,
+  integers_below,
   split_rows,
 )
 from metakit.types import Episode, Key, Sampler
@@ -66,7 +67,7 @@ def within_group_plan(
 
   def plan(key: Key) -> Episode:
     group_key, class_key, row_key = jax.random.split(key, 3)
-    group = jax.random.randint(group_key, (), 0, len(groups))
+    group = integers_below(group_key, len(groups))
     classes = members[firsts[group] + draw_without_replacement(class_key, sizes[group], ways)]
     draw = jax.vmap(lambda k, n: draw_without_replacement(k, n, shots + queries))
     rows = draw(jax.random.split(row_key, ways), counts[classes]) + starts[classes, None]

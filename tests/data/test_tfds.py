@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -53,8 +54,9 @@ def test_an_array_feature_may_be_the_input():
   assert table.x.shape == (30,) and np.issubdtype(table.x.dtype, np.integer)
 
 
-def test_tensorflow_is_not_imported():
-  assert 'tensorflow' not in sys.modules
+def test_importing_the_source_imports_neither_tensorflow_nor_tfds():
+  check = 'import metakit.data.tfds, sys; sys.exit("tensorflow_datasets" in sys.modules)'
+  subprocess.run([sys.executable, '-c', check], check=True)
 
 
 def copy_of(tmp_path):

@@ -64,7 +64,9 @@ def test_a_resume_takes_back_the_steps_after_it(tmp_path):
   write_run(tmp_path, 30, range(40, 80, 10))
   assert steps_of(tmp_path) == [10, 20, 30, 40, 50, 60, 70]
   assert [line['train/from'] for line in read_metrics(tmp_path)] == [0] * 3 + [30] * 4
-  shown = [(step, value) for step, tag, value in scalars_after_purge(tmp_path) if tag == 'train/from']
+  shown = [
+    (step, value) for step, tag, value in scalars_after_purge(tmp_path) if tag == 'train/from'
+  ]
   assert shown == [(10, 0), (20, 0), (30, 0), (40, 30), (50, 30), (60, 30), (70, 30)]
 
 
@@ -123,7 +125,7 @@ def test_no_run_has_no_metrics(tmp_path):
 def test_a_resume_that_cannot_write_loses_nothing(tmp_path):
   write_run(tmp_path, 0, range(1, 50))
   before = (tmp_path / 'metrics.jsonl').read_bytes()
-  with files_limited_to(100), pytest.raises(OSError, match='cannot write .*metrics.jsonl'):
+  with files_limited_to(100), pytest.raises(OSError, match=r'cannot write .*metrics.jsonl'):
     write_run(tmp_path, 40, [])
   assert (tmp_path / 'metrics.jsonl').read_bytes() == before
   assert sorted(os.listdir(tmp_path)) == ['metrics.jsonl', 'tensorboard']

@@ -133,8 +133,14 @@ def test_stderr_is_looked_up_when_it_is_used(capsys):
 
 @pytest.mark.parametrize(
   ('value', 'text'),
-  [(0.4124, '0.412'), (0.0, '0.000'), (1.23e-5, '1.23e-05'), (12345.0, '1.23e+04')]
-  + [(float('nan'), 'nan'), (float('inf'), 'inf')],
+  [
+    (0.4124, '0.412'),
+    (0.0, '0.000'),
+    (1.23e-5, '1.23e-05'),
+    (12345.0, '1.23e+04'),
+    (float('nan'), 'nan'),
+    (float('inf'), 'inf'),
+  ],
 )
 def test_a_loss_of_any_size_can_be_read(value, text):
   assert status_line(1, 2, 1, 0.0, 0.0, {'loss': value}) == f'step 1/2  loss {text}'

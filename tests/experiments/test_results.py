@@ -62,7 +62,10 @@ def test_the_same_run_gives_the_same_file(tmp_path):
 def test_a_failure_in_the_middle_leaves_the_former_file_and_nothing_else(tmp_path):
   path = tmp_path / 'results.json'
   write_results(path, record(seed=1))
-  with files_limited_to(100), pytest.raises(OSError, match=re.escape(f'cannot write {path}')) as error:
+  with (
+    files_limited_to(100),
+    pytest.raises(OSError, match=re.escape(f'cannot write {path}')) as error,
+  ):
     write_results(path, record(seed=2))
   assert len(str(error.value).splitlines()) == 1
   assert read_results(path)['seed'] == 1

@@ -1,0 +1,120 @@
+r"""Writes the results table of README.md from experiments/results/*.json.
+
+  python -m experiments.results_table           # writes the table
+  python -m experiments.results_table --check   # fails if it is not what the files say
+
+A file is a record as experiments.results.result_record makes it, with 'row' (what was measured),
+'published' (the paper's value in the unit of 'mean', or null) and 'status' ('measured', or
+'unmeasured' for a row that waits for its device). Rows are in the order of the file names.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from experiments.results import format_duration, format_estimate, read_results, write_text
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = '<!-- results -->', '<!-- /results -->'
+COLUMNS = (
+  'what',
+  'protocol',
+  'mean ± 95% interval',
+  'episodes',
+  'published',
+  'training time',
+  'device',
+  'command',
+)
+NONE = '-'
+
+
+def render_table(records: Sequence[Mapping[str, Any]]) -> str:
+  """Returns the Markdown table of some records, one row each."""
+  lines = [COLUMNS, ['---'] * len(COLUMNS), *map(_row, records)]
+  return '\n'.join(f'| {" | ".join(map(_escaped, line))} |' for line in lines)
+
+
+def update(text: str, table: str) -> str:
+  """Returns a README's text with the table between its markers.
+
+  Raises:
+    ValueError: if the markers are not there once, in order.
+  """
+  if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+    raise ValueError(f'README.md needs one line {BEGIN} and, after it, one line {END}')
+  before, _, rest = text.partition(BEGIN)
+  return f'{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}'
+
+
+def read_all(folder: Path) -> list[dict[str, Any]]:
+  """Reads the records of a folder in the order of their file names.
+
+  Raises:
+    ValueError: if a file is no record, naming it.
+  """
+  return [read_results(path) for path in sorted(folder.glob('*.json'))]
+
+
+def run(root: Path, check: bool) -> str:
+  """Writes the table of the repository at `root`, or only checks it; returns what it did.
+
+  Raises:
+    OSError: if a file cannot be read or written.
+    ValueError: if the table is stale and `check`, or a record or the markers are wrong.
+  """
+  readme = root / 'README.md'
+  text = readme.read_text(encoding='utf-8')
+  records = read_all(root / 'experiments' / 'results')
+  updated = update(text, render_table(records))
+  if check and updated != text:
+    raise ValueError(
+      'the results table of README.md is stale; run python -m experiments.results_table'
+    )
+  if updated != text:
+    write_text(readme, updated)
+  return f'README.md shows experiments/results, rows: {len(records)}'
+
+
+def _row(record: Mapping[str, Any]) -> list[str]:
+  metric, published = record['metric'], record.get('published')
+  measured = record.get('status', 'measured') == 'measured'
+  what = record.get('row') or record.get('title') or f'{record["learner"]}, {record["task"]}'
+  return [
+    what if metric in ('accuracy', 'loss') else f'{what} ({metric})',
+    record['protocol'],
+    format_estimate(metric, record['mean'], record['ci95']) if measured else 'unmeasured',
+    f'{record["episodes"]:,}' if measured else NONE,
+    NONE if published is None else _published(metric, published),
+    format_duration(record['train_seconds']) if measured else NONE,
+    record['device'] if measured else NONE,
+    f'`{record["command"]}`',
+  ]
+
+
+def _published(metric: str, value: float) -> str:
+  """Returns a published value with the digits it was given with: 0.988 is 98.8%."""
+  return f'{100 * value:.6g}%' if 'accuracy' in metric else f'{value:g}'
+
+
+def _escaped(cell: str) -> str:
+  return ' '.join(cell.split()).replace('|', r'\|')
+
+
+def main(arguments: Sequence[str]) -> int:
+  if len(arguments) > 1:
+    raise app.UsageError(f'unknown argument {arguments[1]!r}; accepted: --check')
+  try:
+    print(run(ROOT, flags.FLAGS.check))
+  except (OSError, ValueError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  return 0
+
+
+if __name__ == '__main__':
+  flags.DEFINE_bool('check', False, 'Fail if the table of README.md is stale; write nothing.')
+  app.run(main)

@@ -1,0 +1,127 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import results_table
+from experiments.results import DESCRIPTION, write_results
+from experiments.results_table import BEGIN, END, render_table, run, update
+from tests.experiments.test_results import files_limited_to, record
+
+README = f'# metakit\n\nResults.\n\n{BEGIN}\n{END}\n\nMore text.\n'
+
+
+def repository(folder, **records):
+  """Makes a repository of a README and results files."""
+  (folder / 'README.md').write_text(README)
+  (folder / 'experiments' / 'results').mkdir(parents=True)
+  for name, each in records.items():
+    write_results(folder / 'experiments' / 'results' / f'{name}.json', each)
+  return folder
+
+
+def cells(line):
+  return [cell.strip() for cell in line.strip('|').split(' | ')]
+
+
+def only_row(one):
+  return dict(zip(results_table.COLUMNS, cells(render_table([one]).splitlines()[2]), strict=True))
+
+
+def test_a_row_says_what_was_measured_and_how():
+  row = only_row(record(row='prototypical, Omniglot Vinyals 5-way 1-shot', published=0.988))
+  assert row['what'] == 'prototypical, Omniglot Vinyals 5-way 1-shot'
+  assert row['protocol'] == 'inductive'
+  assert row['mean ± 95% interval'] == '98.40 ± 0.13%'
+  assert row['episodes'] == '10,000' and row['published'] == '98.8%'
+  assert row['training time'] == '41 min'
+  assert row['command'] == '`python -m experiments.train --task=omniglot`'
+
+
+def test_a_loss_is_raw():
+  row = only_row(record(metric='loss', published=0.67) | {'mean': 0.6123, 'ci95': 0.021})
+  assert row['mean ± 95% interval'] == '0.612 ± 0.021' and row['published'] == '0.67'
+
+
+def test_an_unmeasured_row_says_so_and_shows_no_number():
+  planned = {name: 'x' for name in DESCRIPTION} | {'status': 'unmeasured', 'row': 'planned'}
+  row = only_row(planned)
+  assert row['mean ± 95% interval'] == 'unmeasured'
+  assert [row[name] for name in ('episodes', 'training time', 'device')] == ['-'] * 3
+
+
+def test_a_bar_in_a_cell_does_not_end_it():
+  table = render_table([record(row='a | b\nc')])
+  assert r'a \| b c' in table and len(table.splitlines()) == 3
+
+
+def test_only_the_table_changes_and_writing_again_changes_nothing(tmp_path):
+  root = repository(tmp_path, a=record(row='first'), b=record(row='second'))
+  run(root, check=False)
+  text = (root / 'README.md').read_text()
+  before, after = README.split(f'{BEGIN}\n{END}')
+  assert text.startswith(before + BEGIN) and text.endswith(END + after)
+  assert text.index('first') < text.index('second')
+  run(root, check=False)
+  assert (root / 'README.md').read_text() == text
+
+
+def test_a_stale_table_is_found_and_left_alone(tmp_path):
+  root = repository(tmp_path, a=record())
+  run(root, check=False)
+  run(root, check=True)
+  write_results(root / 'experiments' / 'results' / 'a.json', record(row='changed'))
+  text = (root / 'README.md').read_text()
+  with pytest.raises(ValueError, match=r'stale; run python -m experiments.results_table'):
+    run(root, check=True)
+  assert (root / 'README.md').read_text() == text
+
+
+def test_an_edited_number_is_stale(tmp_path):
+  root = repository(tmp_path, a=record())
+  run(root, check=False)
+  text = (root / 'README.md').read_text()
+  (root / 'README.md').write_text(text.replace('98.40', '99.40'))
+  with pytest.raises(ValueError, match='stale'):
+    run(root, check=True)
+
+
+@pytest.mark.parametrize('text', ['', BEGIN, END, f'{END} {BEGIN}', f'{BEGIN}{END}{BEGIN}{END}'])
+def test_missing_markers_are_named(text):
+  with pytest.raises(ValueError, match=r'README.md needs one line <!-- results -->'):
+    update(text, 'table')
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+  root = repository(tmp_path, bad={'metric': 'loss'})
+  with pytest.raises(ValueError, match=r'bad.json lacks protocol'):
+    run(root, check=False)
+  assert (root / 'README.md').read_text() == README
+
+
+def test_a_full_disk_leaves_the_readme(tmp_path):
+  root = repository(tmp_path, a=record())
+  with files_limited_to(100), pytest.raises(OSError, match=r'cannot write .*README.md'):
+    run(root, check=False)
+  assert (root / 'README.md').read_text() == README
+
+
+def test_the_command_line_writes_checks_and_fails_in_one_line(tmp_path):
+  root = repository(tmp_path, a=record())
+  for name in ('__init__.py', 'results.py', 'results_table.py'):
+    shutil.copy(Path(results_table.__file__).with_name(name), root / 'experiments')
+
+  def command(*arguments):
+    line = [sys.executable, '-m', 'experiments.results_table', *arguments]
+    environment = {**os.environ, 'PYTHONPATH': str(root)}
+    return subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True)
+
+  stale = command('--check')
+  assert stale.returncode == 1 and len(stale.stderr.splitlines()) == 1 and 'stale' in stale.stderr
+  written = command()
+  assert written.returncode == 0 and 'rows: 1' in written.stdout, written.stderr
+  assert command('--check').returncode == 0
+  assert command('--chekc').returncode == 1

@@ -1,0 +1,116 @@
+import jax
+import numpy as np
+import pytest
+
+from metakit import compare, cross_entropy, embed_source, estimate, evaluate, roots, task_key
+from metakit.evaluate import calibrate
+from metakit.episodes.few_shot import gather_rows, sampler_of
+from tests import tiny
+
+ROOT = roots(3).test
+
+
+def calibrated(name):
+  learner, source = tiny.learners()[name], tiny.source()
+  params = learner.init(jax.random.key(0), sampler_of(source)(jax.random.key(1)))
+  return learner, calibrate(learner, params, source, roots(3).calibration)
+
+
+def accuracies(learner, params, source, episodes=10, chunk=4):
+  return evaluate(learner, cross_entropy, params, source, ROOT, episodes, chunk)['accuracy']
+
+
+def test_episode_i_is_made_from_the_key_of_seed_and_index():
+  learner, params = calibrated('maml')
+  source = tiny.source()
+  expected = []
+  for i in range(5):
+    key = task_key(ROOT, 0, i)
+    episode = gather_rows(source.plan(key), source.data)
+    outputs = learner.predict(learner.adapt(key, params, episode.support), episode.query.x)
+    expected.append(np.mean(np.argmax(outputs, -1) == episode.query.y))
+  np.testing.assert_allclose(accuracies(learner, params, source, 5), expected, rtol=1e-6)
+
+
+def test_the_chunk_size_does_not_matter():
+  learner, params = calibrated('prototypical')
+  results = [accuracies(learner, params, tiny.source(), 10, chunk) for chunk in (1, 3, 10, 64)]
+  for each in results[1:]:
+    np.testing.assert_array_equal(each, results[0])
+  assert len(results[0]) == 10
+
+
+def test_the_first_episodes_do_not_depend_on_how_many_there_are():
+  learner, params = calibrated('mlp')
+  few, many = (accuracies(learner, params, tiny.source(), n) for n in (6, 20))
+  np.testing.assert_array_equal(few, many[:6])
+
+
+def test_episodes_read_by_the_host_are_the_same():
+  learner, params = calibrated('prototypical')
+  device, host = (accuracies(learner, params, tiny.source(where)) for where in (True, False))
+  np.testing.assert_array_equal(device, host)
+
+
+@pytest.mark.parametrize('on_device', [True, False])
+def test_embedding_the_table_once_changes_no_prediction(on_device):
+  learner, params = calibrated('prototypical')
+  source = tiny.source(on_device)
+  head, embedded = embed_source(learner, params, source, chunk=50)  # 96 rows: a padded chunk
+  assert embedded.data.shape == (96, 16)
+  slow = evaluate(learner, cross_entropy, params, source, ROOT, 20)
+  quick = evaluate(head, cross_entropy, params, embedded, ROOT, 20)
+  np.testing.assert_allclose(quick['loss'], slow['loss'], rtol=1e-4)
+  np.testing.assert_array_equal(quick['accuracy'], slow['accuracy'])
+
+
+def test_a_learner_that_cannot_be_embedded_is_left_alone():
+  learner, params = calibrated('maml')
+  source = tiny.source()
+  assert embed_source(learner, params, source) == (learner, source)
+
+
+def test_calibration_changes_the_statistics_alone():
+  learner, source = tiny.learners()['prototypical'], tiny.source()
+  before = learner.init(jax.random.key(0), sampler_of(source)(jax.random.key(1)))
+  device = calibrate(learner, before, source, ROOT)
+  host = calibrate(learner, before, tiny.source(on_device=False), ROOT)
+  jax.tree.map(np.testing.assert_array_equal, device['params'], before['params'])
+  assert not np.allclose(jax.tree.leaves(device['statistics'])[0], 0)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), device, host)
+
+
+def test_the_interval_is_that_of_the_mean():
+  values = np.arange(10.0)
+  mean, ci95, episodes = estimate(values)
+  assert (mean, episodes) == (4.5, 10)
+  assert ci95 == pytest.approx(1.959964 * values.std(ddof=1) / np.sqrt(10), rel=1e-6)
+  assert estimate([1.0]).ci95 == np.inf
+
+
+def test_the_interval_covers_the_true_mean_95_times_in_100():
+  random = np.random.default_rng(0)
+  estimates = [estimate(random.normal(size=200)) for _ in range(2000)]
+  covered = np.mean([abs(e.mean) < e.ci95 for e in estimates])
+  assert 0.935 < covered < 0.965
+
+
+def test_a_paired_comparison_sees_a_difference_that_the_two_intervals_hide():
+  random = np.random.default_rng(0)
+  episode = random.normal(size=500)
+  one, other = episode + 0.01, episode + 0.001 * random.normal(size=500)
+  difference = compare(one, other)
+  assert difference.mean == pytest.approx(0.01, abs=1e-3)
+  assert difference.ci95 < 1e-3 < estimate(one).ci95
+
+
+@pytest.mark.parametrize('call', [lambda: estimate([]), lambda: compare([1.0], [1.0, 2.0])])
+def test_values_that_mean_nothing_are_refused(call):
+  with pytest.raises(ValueError, match='values'):
+    call()
+
+
+def test_no_episodes_are_refused():
+  learner, params = calibrated('mlp')
+  with pytest.raises(ValueError, match='episodes=0'):
+    accuracies(learner, params, tiny.source(), 0)

@@ -1,0 +1,134 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metakit import roots, task_key
+from metakit.episodes.few_shot import gather_rows, sampler_of
+from metakit.train import (
+  NonFiniteLoss,
+  check_finite,
+  init_state,
+  make_dispatch,
+  make_train_step,
+  train_until,
+)
+from tests import tiny
+
+TASKS = 8
+ROOTS = roots(0)
+SGD = optax.sgd(0.05)  # never Adam: it hides a gradient that is too large by a constant factor
+
+
+def start(learner, optimizer=SGD):
+  return init_state(learner, optimizer, ROOTS.init, sampler_of(tiny.source()))
+
+
+def trained(name, parallel, steps=20):
+  learner, source = tiny.learners()[name], tiny.source()
+  dispatch = make_dispatch(learner, SGD, source.plan, ROOTS, TASKS, parallel)
+  return dispatch.sampled(steps, start(learner), source.data)
+
+
+def assert_close(a, b, tolerance=2e-6):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=tolerance), a, b)
+
+
+def test_the_meta_gradient_is_the_mean_over_tasks_one_by_one():
+  learner, source = tiny.learners()['maml'], tiny.source()
+  state = start(learner)
+  keys = [task_key(ROOTS.train, 0, i) for i in range(3)]
+  episodes = [gather_rows(source.plan(k), source.data) for k in keys]
+  gradient = jax.grad(lambda p, k, e: learner.loss(k, p, e)[0])
+  one_by_one = [gradient(state.params, k, e) for k, e in zip(keys, episodes, strict=True)]
+  mean = jax.tree.map(lambda *g: sum(g) / 3, *one_by_one)
+  expected = jax.tree.map(lambda p, g: p - 0.05 * g, state.params, mean)
+  batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *episodes)
+  after, _ = make_train_step(learner, SGD)(state, jnp.stack(keys), batch)
+  assert_close(after.params, expected)
+  assert after.step == 1
+
+
+@pytest.mark.parametrize('name', ['prototypical', 'maml'])
+@pytest.mark.parametrize('parallel', ['pmap', 'shard_map'])
+def test_eight_devices_equal_one(name, parallel):
+  one, metrics = trained(name, 'none')
+  eight, spread_metrics = trained(name, parallel)
+  assert jax.device_count() == 8
+  assert_close(eight.params, one.params)
+  assert_close(spread_metrics, metrics, 1e-5)
+
+
+def test_compiled_step_gathers_nothing():
+  learner, source = tiny.learners()['maml'], tiny.source()
+  dispatch = make_dispatch(learner, SGD, source.plan, ROOTS, TASKS, 'shard_map')
+  text = dispatch.sampled.lower(2, start(learner), source.data).compile().as_text()
+  assert 'all-reduce' in text
+  assert 'all-gather' not in text
+
+
+def test_one_dispatch_of_many_steps_equals_many_dispatches():
+  learner, source = tiny.learners()['mlp'], tiny.source()
+  dispatch = make_dispatch(learner, SGD, source.plan, ROOTS, TASKS)
+  together, _ = dispatch.sampled(6, start(learner), source.data)
+  apart = start(learner)
+  for _ in range(3):
+    apart, _ = dispatch.sampled(2, apart, source.data)
+  assert_close(together, apart, 1e-6)
+
+
+@pytest.mark.parametrize('parallel', ['none', 'pmap', 'shard_map'])
+def test_training_from_the_host_equals_training_from_the_device(parallel):
+  learner = tiny.learners()['mlp']
+  ends = []
+  for on_device in (True, False):
+    source = tiny.source(on_device)
+    dispatch = make_dispatch(learner, SGD, source.plan, ROOTS, TASKS, parallel)
+    seen = []
+    record = lambda first, metrics, seen=seen: seen.append((first, len(metrics['loss'])))
+    ends.append(train_until(dispatch, start(learner), source, 0, 7, 3, record))
+    assert seen == [(0, 3), (3, 3), (6, 1)]
+  assert_close(*ends, 1e-6)
+
+
+def test_the_state_is_donated():
+  learner, source = tiny.learners()['mlp'], tiny.source()
+  state = start(learner)
+  make_dispatch(learner, SGD, source.plan, ROOTS, TASKS).sampled(1, state, source.data)
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_training_lowers_the_loss():
+  learner, source = tiny.learners()['prototypical'], tiny.source()
+  adam = optax.adam(1e-2)
+  dispatch = make_dispatch(learner, adam, source.plan, ROOTS, TASKS)
+  _, metrics = dispatch.sampled(40, start(learner, adam), source.data)
+  assert metrics['loss'][-5:].mean() < 0.7 * metrics['loss'][:5].mean()
+
+
+def test_a_loss_that_is_not_finite_names_its_steps():
+  learner, source = tiny.learners()['maml'], tiny.source()
+  huge = optax.sgd(1e30)
+  dispatch = make_dispatch(learner, huge, source.plan, ROOTS, TASKS)
+  with pytest.raises(NonFiniteLoss, match=r'not finite at steps 1 to 4'):
+    train_until(dispatch, start(learner, huge), source, 0, 20, 5, lambda *_: None)
+
+
+def test_a_single_bad_step_is_named_alone():
+  metrics = {'loss': np.array([1.0, 2.0, 3.0]), 'gradient_norm': np.array([1.0, np.inf, 1.0])}
+  with pytest.raises(NonFiniteLoss, match=r'not finite at step 11;'):
+    check_finite(10, metrics)
+  check_finite(10, metrics | {'gradient_norm': np.ones(3)})
+
+
+@pytest.mark.parametrize('tasks, parallel', [(12, 'pmap'), (4, 'shard_map'), (0, 'none')])
+def test_tasks_that_cannot_be_spread_are_refused(tasks, parallel):
+  source = tiny.source()
+  with pytest.raises(ValueError, match=f'tasks_per_step={tasks}'):
+    make_dispatch(tiny.learners()['mlp'], SGD, source.plan, ROOTS, tasks, parallel)
+
+
+def test_an_unknown_way_to_map_is_refused():
+  with pytest.raises(ValueError, match='none, pmap, shard_map'):
+    make_dispatch(tiny.learners()['mlp'], SGD, tiny.source().plan, ROOTS, 8, 'xmap')
