@@ -47,7 +47,7 @@ def wrap_up(
   report = Report(
     title=f'{record["learner"].partition(":")[0]} on {record["task"].partition(":")[0]}',
     command=record['command'],
-    record=[record],
+    records=[record],
     metrics=read_metrics(workdir),
     adaptation=points,
     adaptation_label=label,

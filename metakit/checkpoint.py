@@ -41,7 +41,8 @@ def checkpoints(directory: Any, keep: int = 2) -> Iterator[Checkpoints]:
   """
   options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
   # Absolute: a relative folder fails in Orbax's background thread.
-  with ocp.CheckpointManager(Path(directory).absolute(), options=options) as manager:
+  folder, handler = Path(directory).absolute(), ocp.StandardCheckpointHandler()
+  with ocp.CheckpointManager(folder, options=options, item_handlers=handler) as manager:
 
     def restore(state: Any) -> Any:
       step = manager.latest_step()
@@ -57,7 +58,6 @@ def checkpoints(directory: Any, keep: int = 2) -> Iterator[Checkpoints]:
 def _check_same_arrays(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
   """Orbax casts a different dtype silently and names no leaf; this names it."""
   saved = manager.item_metadata(step)
-  saved = getattr(saved, 'tree', saved)
   describe = lambda tree: {
     jax.tree_util.keystr(path): (tuple(leaf.shape), np.dtype(leaf.dtype))
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

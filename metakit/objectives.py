@@ -34,7 +34,15 @@ def squared_error(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Me
   Args:
     outputs: predictions [examples, outputs].
     examples: y holds targets [examples, outputs].
+
+  Raises:
+    ValueError: if the shapes differ, which would otherwise broadcast to a wrong loss.
   """
+  if outputs.shape != examples.y.shape:
+    raise ValueError(
+      f'predictions of shape {outputs.shape} but targets of shape {examples.y.shape}; give both as '
+      '[examples, outputs]'
+    )
   losses = jnp.square(outputs - examples.y).mean(-1)
   loss = weighted_mean(losses, examples.weight)
   return loss, {'loss': loss}

@@ -1,0 +1,23 @@
+"""Data sources: each a function that returns a ClassTable."""
+
+from metakit.data.arrays import arrays
+from metakit.data.folder import folder
+from metakit.data.glyphs import glyphs
+from metakit.data.mnist import mnist
+from metakit.data.omniglot import omniglot
+from metakit.data.splits import split_classes
+from metakit.data.table import ClassTable, class_table, select_classes
+from metakit.data.tfds import tfds_table
+
+__all__ = [
+  'ClassTable',
+  'arrays',
+  'class_table',
+  'folder',
+  'glyphs',
+  'mnist',
+  'omniglot',
+  'select_classes',
+  'split_classes',
+  'tfds_table',
+]

@@ -1,13 +1,13 @@
 """Combinators: samplers in, a sampler out; and random image transforms to use with `augment`."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.episodes.few_shot import draw_without_replacement
 from metakit.types import Episode, Examples, Key, Sampler
 
 # (key, x of one example) -> x
@@ -71,7 +71,7 @@ def relabel(sampler: Sampler, ways: int) -> Sampler:
 
   def relabelled(key: Key) -> Episode:
     key, permutation_key = jax.random.split(key)
-    permutation = jax.random.permutation(permutation_key, jnp.arange(ways, dtype=jnp.int32))
+    permutation = draw_without_replacement(permutation_key, ways, ways)
     support, query, info = sampler(key)
     return Episode(
       support._replace(y=permutation[support.y].astype(support.y.dtype)),
@@ -210,8 +210,8 @@ def rotate_quarter_turns(key: Key, image: jax.Array) -> jax.Array:
   """
   if image.ndim < 2 or image.shape[0] != image.shape[1]:
     raise ValueError(f'image of shape {image.shape} is not square; quarter turns need [n, n, ...]')
-  turns = [partial(jnp.rot90, k=k) for k in range(4)]
-  return jax.lax.switch(jax.random.randint(key, (), 0, 4), turns, image)
+  turns = jnp.stack([jnp.rot90(image, k) for k in range(4)])
+  return turns[jax.random.randint(key, (), 0, 4)]
 
 
 def shift_image(max_pixels: int, fill: float = 0) -> Transform:
@@ -233,8 +233,8 @@ def shift_image(max_pixels: int, fill: float = 0) -> Transform:
   def shift(key: Key, image: jax.Array) -> jax.Array:
     border = [(max_pixels, max_pixels)] * 2 + [(0, 0)] * (image.ndim - 2)
     padded = jnp.pad(image, border, constant_values=fill)
-    corner = jax.random.randint(key, (2,), 0, 2 * max_pixels + 1)
-    start = [corner[0], corner[1], *[0] * (image.ndim - 2)]
-    return jax.lax.dynamic_slice(padded, start, image.shape)
+    down, right = jax.random.randint(key, (2,), 0, 2 * max_pixels + 1)
+    rows = jax.lax.dynamic_slice_in_dim(padded, down, image.shape[0], axis=0)
+    return jax.lax.dynamic_slice_in_dim(rows, right, image.shape[1], axis=1)
 
   return shift

@@ -32,7 +32,7 @@ def draw_without_replacement(key: Key, count: jax.typing.ArrayLike, num_draws: i
   return undo_swaps(step, step + integers_below(key, count - step))
 
 
-def integers_below(key: Key, limit: jax.Array) -> jax.Array:
+def integers_below(key: Key, limit: jax.typing.ArrayLike) -> jax.Array:
   """Draws an integer from 0 to limit - 1 for each entry of `limit`.
 
   32 random bits modulo the limit: no integer is more likely than another by more than a factor of
@@ -69,9 +69,7 @@ def undo_swaps(own: jax.Array, target: jax.Array) -> jax.Array:
     number, swapped_own, swapped_target = swap
     return jnp.where((step > number) & (place == swapped_target), swapped_own, place), None
 
-  place, _ = jax.lax.scan(
-    undo, target, (step, own, target), reverse=True, unroll=min(len(own), 16)
-  )
+  place, _ = jax.lax.scan(undo, target, (step, own, target), reverse=True, unroll=min(len(own), 16))
   return place.astype(jnp.int32)
 
 

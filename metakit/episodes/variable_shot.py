@@ -222,7 +222,8 @@ def _draw_rows(key: Key, slots: _Slots, starts: jax.Array, counts: jax.Array) ->
   own = starts[slots.way] + slots.number
   left = jnp.where(slots.real, counts[slots.way] - slots.number, 1)
   target = jnp.where(slots.real, own + integers_below(key, left), -1)  # padding swaps no row
-  return jnp.where(slots.real, undo_swaps(own, target), own[0])
+  rows = undo_swaps(own, target)
+  return jnp.where(slots.real, rows, rows[0])
 
 
 def _episode(

@@ -58,20 +58,21 @@ def within_group_plan(
   Args and raises: see `within_group`.
   """
   check_few_shot(table, ways, shots, queries)
-  members = np.argsort(table.groups, kind='stable')  # classes, sorted by group
-  groups, firsts, sizes = np.unique(table.groups[members], return_index=True, return_counts=True)
+  by_group = np.argsort(table.groups, kind='stable')  # class numbers
+  groups, firsts, sizes = np.unique(table.groups[by_group], return_index=True, return_counts=True)
   _check_groups(table, groups, sizes, ways)
-  starts, counts, members, groups, firsts, sizes = (
-    jnp.asarray(a, jnp.int32) for a in (table.starts, table.counts, members, groups, firsts, sizes)
+  starts, counts = jnp.asarray(table.starts, jnp.int32), jnp.asarray(table.counts, jnp.int32)
+  first, size, group_number, members = (
+    jnp.asarray(a, jnp.int32) for a in (firsts, sizes, groups, by_group)
   )
 
   def plan(key: Key) -> Episode:
     group_key, class_key, row_key = jax.random.split(key, 3)
     group = integers_below(group_key, len(groups))
-    classes = members[firsts[group] + draw_without_replacement(class_key, sizes[group], ways)]
+    classes = members[first[group] + draw_without_replacement(class_key, size[group], ways)]
     draw = jax.vmap(lambda k, n: draw_without_replacement(k, n, shots + queries))
     rows = draw(jax.random.split(row_key, ways), counts[classes]) + starts[classes, None]
-    return split_rows(rows, shots, {'classes': classes, 'group': groups[group]})
+    return split_rows(rows, shots, {'classes': classes, 'group': group_number[group]})
 
   return plan
 

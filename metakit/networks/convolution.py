@@ -12,8 +12,10 @@ from jax import lax
 
 
 def as_float(x: jax.Array) -> jax.Array:
-  """Casts uint8 images to float32 in [0, 1]; other inputs pass unchanged."""
-  return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+  """Casts uint8 images to float32 in [0, 1], other integers to float32; floats pass unchanged."""
+  if x.dtype == jnp.uint8:
+    return x.astype(jnp.float32) / 255
+  return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
 
 
 def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
@@ -86,9 +88,16 @@ def max_pool(x: jax.Array) -> jax.Array:
 
   Written as a chain of where(a >= b): the tie test of a `max` over a reshaped axis compares
   recomputed values under jit and vmap on a CPU, and its gradient is silently wrong.
+
+  Raises:
+    ValueError: if there is no whole 2x2 window.
   """
   n, height, width, channels = x.shape
   rows, columns = height // 2, width // 2
+  if not rows * columns:
+    raise ValueError(
+      f'{height}x{width} positions are too few for 2x2 max-pooling; use larger images or fewer blocks'
+    )
   x = x[:, : rows * 2, : columns * 2].reshape(n, rows, 2, columns, 2, channels)
   larger = lambda a, b: jnp.where(a >= b, a, b)
   upper = larger(x[:, :, 0, :, 0], x[:, :, 0, :, 1])

@@ -7,6 +7,8 @@ examples (transductive) until the statistics of training batches are stored: `Mo
 rather than tracked by a moving average during it, so training needs no state beside the parameters.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -40,7 +42,7 @@ class BatchNorm(nn.Module):
     if self.stored:
       now = mean.value, var.value
     else:
-      now = _moments(x.astype(jnp.float32), weight)
+      now = _moments(x.astype(jnp.promote_types(x.dtype, jnp.float32)), weight)
     if self.is_mutable_collection('statistics') and not self.is_initializing():
       mean.value, var.value = now
     factor = jax.lax.rsqrt(now[1] + EPSILON) * scale
@@ -53,14 +55,14 @@ def _moments(x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Arr
   if weight is None:
     mean = x.mean(axes)
     return mean, jnp.square(x - mean).mean(axes)
-  weight = weight.reshape(-1, *(1,) * (x.ndim - 1)) / x[0, ..., 0].size
+  weight = weight.reshape(-1, *(1,) * (x.ndim - 1))
   total = weight.sum() * x[0, ..., 0].size
   mean = (x * weight).sum(axes) / total
   return mean, (jnp.square(x - mean) * weight).sum(axes) / total
 
 
 class Norm(nn.Module):
-  """One of NORMS by name; 'group' is one group per 8 channels, statistics per example.
+  """One of NORMS by name; 'group' is one group per 8 channels (or more, to divide them evenly).
 
   Attributes:
     norm: 'batch', 'group', 'layer' or 'none'.
@@ -75,7 +77,7 @@ class Norm(nn.Module):
     if self.norm == 'batch':
       return BatchNorm(self.stored)(x, weight)
     if self.norm == 'group':  # Wu and He 2018, arXiv:1803.08494
-      groups = max(1, x.shape[-1] // 8)
+      groups = math.gcd(x.shape[-1], max(1, x.shape[-1] // 8))
       return nn.GroupNorm(groups, epsilon=EPSILON)(x)
     if self.norm == 'layer':  # over channels and positions, as for images in Ba et al. 2016
       return nn.GroupNorm(1, epsilon=EPSILON)(x)

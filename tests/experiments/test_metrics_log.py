@@ -60,14 +60,14 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 
 
 def test_a_resume_takes_back_the_steps_after_it(tmp_path):
-  write_run(tmp_path, 0, range(10, 60, 10))
-  write_run(tmp_path, 30, range(40, 80, 10))
-  assert steps_of(tmp_path) == [10, 20, 30, 40, 50, 60, 70]
-  assert [line['train/from'] for line in read_metrics(tmp_path)] == [0] * 3 + [30] * 4
+  write_run(tmp_path, 0, range(1, 6))
+  write_run(tmp_path, 3, range(4, 8))
+  assert steps_of(tmp_path) == [1, 2, 3, 4, 5, 6, 7]
+  assert [line['train/from'] for line in read_metrics(tmp_path)] == [0] * 3 + [3] * 4
   shown = [
     (step, value) for step, tag, value in scalars_after_purge(tmp_path) if tag == 'train/from'
   ]
-  assert shown == [(10, 0), (20, 0), (30, 0), (40, 30), (50, 30), (60, 30), (70, 30)]
+  assert shown == [(1, 0), (2, 0), (3, 0), (4, 3), (5, 3), (6, 3), (7, 3)]
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again_from_nothing(tmp_path):
@@ -141,6 +141,14 @@ def test_a_full_disk_is_one_line_naming_the_file_and_the_lines_before_stay(tmp_p
   write_run(tmp_path, kept[-1], [kept[-1] + 1])
   assert steps_of(tmp_path) == [*kept, kept[-1] + 1]
   assert path.read_bytes().endswith(b'\n')
+
+
+def test_a_line_that_cannot_be_written_is_blamed_on_its_file(tmp_path):
+  with metrics_log(tmp_path, 0) as log:
+    (tmp_path / 'metrics.jsonl').unlink()
+    (tmp_path / 'metrics.jsonl').mkdir()
+    with pytest.raises(IsADirectoryError, match=r'cannot write .*metrics.jsonl: Is a directory;'):
+      log.write(1, {'loss': 0.5})
 
 
 def test_an_error_of_the_training_is_not_blamed_on_the_log(tmp_path):
