@@ -122,9 +122,14 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
   >>> model.apply(params, jax.numpy.ones((5, 3))).shape
   (5, 2)
   """
-  graph, _, rest = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, ...)
-  if jax.tree.leaves(rest):
-    raise ValueError(f'the NNX module keeps state that is not nnx.Param: {rest}')
+  graph, _, *rest = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, ...)
+  others = [leaf for state in rest for leaf in nnx.to_flat_state(state)]
+  if others:
+    names = ', '.join(f'{".".join(map(str, path))} ({type(v).__name__})' for path, v in others)
+    raise ValueError(
+      f'the NNX module keeps state that is not nnx.Param: {names}; use layers without state '
+      '(nnx.GroupNorm, nnx.LayerNorm)'
+    )
 
   def init(key: Key, *inputs: Any) -> Params:
     del inputs  # NNX modules know their shapes
@@ -132,6 +137,6 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
 
   def apply(params: Params, *inputs: Any, weight: Any = None) -> Any:
     del weight
-    return nnx.merge(graph, params, rest)(*inputs)
+    return nnx.merge(graph, params, *rest)(*inputs)
 
   return Model(init, apply)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AxisType, PartitionSpec
 
@@ -122,12 +123,13 @@ def make_dispatch(
     roots: the keys of the run.
     tasks_per_step: tasks in each meta-gradient.
     parallel: 'none' (one device), 'pmap' or 'shard_map' (the task axis spread over devices).
-    devices: all local devices by default.
+    devices: all devices of all processes by default. Every process calls with the same arguments
+      and its own local state; it computes the tasks of its devices.
 
   Raises:
     ValueError: for an unknown `parallel`, or tasks_per_step not divisible by the devices.
   """
-  devices = list(devices or jax.local_devices())
+  devices = list(devices or jax.devices())
   check_parallel(tasks_per_step, parallel, len(devices))
   step = make_train_step(learner, optimizer, None if parallel == 'none' else AXIS)
 
@@ -146,7 +148,7 @@ def make_dispatch(
     return jax.lax.scan(lambda state, e: advance(state, indices, e, None), state, episodes)
 
   spread = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}[parallel]
-  indices = jnp.arange(tasks_per_step)
+  indices = np.arange(tasks_per_step, dtype=np.int32)  # NumPy: the same in every process
   return Dispatch(*spread(sampled, fed, indices, devices), _plan_steps(plan_step, indices))
 
 
@@ -186,13 +188,14 @@ def _one_device(sampled, fed, indices, devices):
 
 def _pmap(sampled, fed, indices, devices):
   # State goes in and out unstacked; pmean has made every device's equal.
-  rows = indices.reshape(len(devices), -1)
+  local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+  rows = indices.reshape(len(devices), -1)[local]  # the leading axis counts local devices
   options = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
   run = jax.pmap(sampled, in_axes=(None, None, 0, None), static_broadcasted_argnums=0, **options)
   feed = jax.pmap(fed, in_axes=(None, 0, 1), **options)
 
   def split(leaf):  # [steps, tasks, ...] -> [steps, devices, tasks of a device, ...]
-    return leaf.reshape(leaf.shape[0], len(devices), -1, *leaf.shape[2:])
+    return leaf.reshape(leaf.shape[0], len(local), -1, *leaf.shape[2:])
 
   return (
     lambda n, state, data: run(n, state, rows, data),

@@ -2,12 +2,12 @@
 
 A character is a program that draws it (Lake, Salakhutdinov and Tenenbaum, Human-level concept
 learning through probabilistic program induction, Science 350, 2015): strokes of arcs and corners,
-placed by relations to earlier strokes, redrawn with motor noise and a global affine change for every
-example. Differences: nothing is learned; the strokes of an alphabet share a style and a small
+placed by relations to earlier strokes, redrawn with motor noise and a global affine change each
+time. Differences: nothing is learned; the strokes of an alphabet share a style and a small
 vocabulary. The constants were chosen to resemble Omniglot's background set.
 
 Lengths are in image sides (1.0 is the whole image), angles in radians; y points down and the middle
-of the image is the origin. The same arguments give the same bytes on one installation. Pixels are
+of the image is the origin. The same arguments give the same bytes on one installation; pixels are
 rounded from float32, so on another device or JAX version rare pixels differ by one gray level.
 """
 
@@ -87,6 +87,7 @@ class Glyph(NamedTuple):
   present: jax.Array  # [MAX_STROKES] bool, which strokes there are; the first always is
 
 
+@jax.jit  # here and below: op by op, each would take seconds at the first call
 def alphabet(key: Key) -> Alphabet:
   """Draws the style of an alphabet, a pure function of the key."""
   # One call for all numbers: each call of the generator costs a third of a second to compile.
@@ -117,11 +118,11 @@ def _stroke(style: Alphabet, numbers: jax.Array) -> jax.Array:
 
 
 def _arcs(style: Alphabet, numbers: jax.Array, hand: jax.Array) -> tuple[jax.Array, ...]:
-  """Returns each arc's share of the length, its turn, and the corner (start, if first) before it."""
+  """Returns each arc's share of the length, its turn, and the corner before it (first: start)."""
   exists, share, turn, straight, turn_hand, corner, snap, bent, corner_hand = numbers
   first = jnp.arange(MAX_ARCS) == 0
-  number = (first | (exists < style.arcs / (MAX_ARCS - 1))).sum()
-  share = jnp.where(jnp.arange(MAX_ARCS) < number, 0.4 + 1.2 * share, 0)
+  later = (exists[1:] < style.arcs / (MAX_ARCS - 1)).sum()
+  share = jnp.where(jnp.arange(MAX_ARCS) <= later, 0.4 + 1.2 * share, 0)
   turn = style.turning * (0.4 + 0.6 * turn) * hand * jnp.where(turn_hand < SAME_HAND, 1, -1)
   grid = jnp.where(snap < style.snap * 0.7, np.pi / 2, np.pi / 4)
   corner = jnp.where(first, 2 * np.pi * corner, 0.9 + 1.4 * corner)
@@ -131,8 +132,9 @@ def _arcs(style: Alphabet, numbers: jax.Array, hand: jax.Array) -> tuple[jax.Arr
   return share / share.sum(), jnp.where(straight < style.straight, 0.0, turn), corner
 
 
+@jax.jit
 def glyph_class(key: Key, style: Alphabet | None = None) -> Glyph:
-  """Draws a character, a pure function of the key and its alphabet, for jit and vmap.
+  """Draws a character, a pure function of the key and its alphabet.
 
   Args:
     key: names the character.
@@ -144,8 +146,7 @@ def glyph_class(key: Key, style: Alphabet | None = None) -> Glyph:
   size = 4 + MAX_STROKES * (1 + CANDIDATES * CANDIDATE_NUMBERS)
   numbers = jax.random.uniform(key, (size,), jnp.float32)
   whole, count, strokes = jnp.split(numbers, [4, 4 + MAX_STROKES])
-  later = (count[1:] < style.strokes / (MAX_STROKES - 1)).sum()
-  present = jnp.arange(MAX_STROKES) <= later
+  present = jnp.arange(MAX_STROKES) <= (count[1:] < style.strokes / (MAX_STROKES - 1)).sum()
   points = _place(style, strokes.reshape(MAX_STROKES, CANDIDATES, CANDIDATE_NUMBERS))
   points = points.at[..., 0].add(-style.slant * points[..., 1])
   return Glyph(_fit(2 * whole - 1, points, present, style.extent), present)
@@ -195,8 +196,7 @@ def _relate(points: jax.Array, number: jax.Array, choice: jax.Array, shape: jax.
 
 def _anchor(kind: jax.Array, place: jax.Array) -> jax.Array:
   """Returns the number of a control point: an end, the middle or any, from two uniform numbers."""
-  last = CONTROL_POINTS - 1
-  ends = jnp.array([0, last, last // 2])[jnp.minimum((kind * 4).astype(int), 2)]
+  ends = jnp.array([0, CONTROL_POINTS - 1, CONTROL_POINTS // 2])[(kind * 4).astype(int) % 3]
   return jnp.where(kind > 0.75, (place * CONTROL_POINTS).astype(int), ends)
 
 
@@ -215,8 +215,8 @@ def _crowding(points: jax.Array, earlier: jax.Array, stroke: jax.Array) -> jax.A
 def _box(points: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns the smallest and the largest (x, y) of the strokes that are present  # [2], [2]."""
   there = present[:, None, None]
-  low = jnp.where(there, points, jnp.inf).min((0, 1))
-  return low, jnp.where(there, points, -jnp.inf).max((0, 1))
+  least = lambda points: jnp.where(there, points, jnp.inf).min((0, 1))
+  return least(points), -least(-points)
 
 
 def _fit(numbers: jax.Array, points: jax.Array, present: jax.Array, extent: jax.Array) -> jax.Array:
@@ -228,8 +228,9 @@ def _fit(numbers: jax.Array, points: jax.Array, present: jax.Array, extent: jax.
   return (points - (low + high) / 2) * scale + CENTRE * numbers[2:]
 
 
+@partial(jax.jit, static_argnames='size')
 def draw(key: Key, glyph: Glyph, size: int = 28) -> jax.Array:
-  """Draws a character once, as one of many people would, a pure function for jit and vmap.
+  """Draws a character once, as one of many people would.
 
   Args:
     key: names the drawing.
@@ -254,14 +255,14 @@ def _redraw(numbers: jax.Array, points: jax.Array, care: jax.Array) -> jax.Array
   shift, ends, bend = jnp.split(numbers, [2, 4], axis=1)
   steps = jnp.diff(points, axis=1)
   length = jnp.linalg.norm(steps, axis=-1).sum(1)[:, None, None]
-  order = np.arange(1, len(BENDING) + 1)
-  waves = np.cos(np.pi * np.linspace(0, 1, CONTROL_POINTS)[:, None] * order) * np.array(BENDING)
+  phase = np.pi * np.outer(np.linspace(0, 1, CONTROL_POINTS), 1 + np.arange(len(BENDING)))
+  waves = np.cos(phase) * np.array(BENDING)
   bend = jnp.einsum('po,sod->spd', waves, bend.reshape(MAX_STROKES, -1, 2))
   bend = bend * jnp.clip(length / LENGTH, 0.15, 1.5)  # a short stroke has little room to bend
   moved = bend + STROKE_SHIFT * shift[:, None]
-  ends = OVERSHOOT * (CONTROL_POINTS - 1) * ends[..., None]
-  ends = ends * jnp.stack([-steps[:, 0], steps[:, -1]], 1)  # [strokes, 2, 2]
-  return points + care * moved.at[:, jnp.array([0, -1])].add(ends)
+  tangents = (CONTROL_POINTS - 1) * jnp.stack([-steps[:, 0], steps[:, -1]], 1)  # [strokes, 2, 2]
+  moved = moved.at[:, jnp.array([0, -1])].add(OVERSHOOT * ends[..., None] * tangents)
+  return points + care * moved
 
 
 def _affine(numbers: jax.Array, points: jax.Array) -> jax.Array:
@@ -288,20 +289,17 @@ def _render(points: jax.Array, present: jax.Array, pen: jax.Array, size: int) ->
   Each sample of a stroke drops its length times the pen's width, spread by a Gaussian that has the
   variance of the width and of a bilinear resize: a product of rows and columns, hence one matmul.
   """
-  path = jnp.einsum('rp,spd->srd', _spline(), points)
-  path, width = (path + 0.5) * size, pen * size  # in pixels
+  path = (jnp.einsum('rp,spd->srd', _spline(), points) + 0.5) * size
+  width = pen * size  # in pixels, like path
   steps = jnp.linalg.norm(jnp.diff(path, axis=1), axis=-1)  # [strokes, SAMPLES - 1]
-  cap = 0.45 * width  # half a round tip; a dot is two of them
   length = 0.5 * (jnp.pad(steps, ((0, 0), (1, 0))) + jnp.pad(steps, ((0, 0), (0, 1))))
-  length = length.at[:, jnp.array([0, -1])].add(cap) * present[:, None]
+  length = length.at[:, jnp.array([0, -1])].add(0.45 * width)  # round tips; a dot is two of them
   variance = width**2 / 12 + 1 / 6
-  drop = length.reshape(-1) * width / (2 * np.pi * variance)
-  x, y = path.reshape(-1, 2).T
-  pixel = jnp.arange(size) + 0.5
+  drop = (length * present[:, None]).reshape(-1) * width / (2 * np.pi * variance)
+  (x, y), pixel = path.reshape(-1, 2).T, jnp.arange(size) + 0.5
   near = lambda distance: jnp.exp(-0.5 / variance * distance**2)
   rows, columns = near(pixel[:, None] - y) * drop, near(x[:, None] - pixel)  # as matmul reads them
-  ink = rows @ columns  # [size, samples] by [samples, size]
-  return jnp.minimum(ink, 1)
+  return jnp.minimum(rows @ columns, 1)  # [size, samples] by [samples, size]
 
 
 def _spline() -> np.ndarray:
@@ -317,8 +315,7 @@ def _spline() -> np.ndarray:
 def _drawings(key: Key, style: Alphabet | None, number: int, size: int) -> jax.Array:
   """Draws one character `number` times  # [number, size, size, 1]."""
   keys = _keys(key, 1 + number)
-  glyph = glyph_class(keys[0], style)
-  return jax.vmap(lambda key: draw(key, glyph, size))(keys[1:])
+  return jax.vmap(partial(draw, glyph=glyph_class(keys[0], style), size=size))(keys[1:])
 
 
 def _keys(key: Key, count: int) -> Key:
@@ -329,7 +326,8 @@ def _keys(key: Key, count: int) -> Key:
 def _draw_alphabet(key: Key, *, characters: int, drawings: int, size: int) -> jax.Array:
   keys = _keys(key, 1 + characters)
   style = alphabet(keys[0])
-  return jax.vmap(lambda key: _drawings(key, style, drawings, size))(keys[1:])
+  one = partial(_drawings, style=style, number=drawings, size=size)
+  return jax.lax.map(one, keys[1:], batch_size=min(characters, 25))  # 80 kB a drawing at a time
 
 
 def glyphs(
@@ -344,7 +342,8 @@ def glyphs(
   """Makes a table of procedural characters.
 
   Alphabet a, its character c and the drawings of that are functions of (seed, split, a, c) alone:
-  a larger table begins with the same classes, and no class is in two splits.
+  a larger table begins with the same classes, and no class is in two splits (though a plain line
+  may look like another, as between real alphabets).
 
   Args:
     split: 'train', 'validation' or 'test'.
@@ -357,8 +356,7 @@ def glyphs(
       90, 180 and 270 degrees; names are then like 'alphabet003/character07/rot090'.
 
   Returns:
-    A table with x [rows, size, size, 1] uint8, ink 255 on 0, and names like
-    'alphabet003/character07'; groups are the alphabets.
+    A table, x [rows, size, size, 1] uint8, ink 255 on 0; the alphabets are its groups.
 
   Raises:
     ValueError: if a size is not positive or the split is unknown.
@@ -371,18 +369,16 @@ def glyphs(
   turns = [f'/rot{angle:03d}' for angle in (0, 90, 180, 270)] if rotations else ['']
   x = np.stack([np.rot90(x, turn, axes=(3, 4)) for turn in range(len(turns))], axis=2)
   groups = [f'alphabet{a:03d}' for a in range(alphabets)]
-  names = [
-    f'{g}/character{c:02d}{turn}' for g in groups for c in range(characters) for turn in turns
-  ]
+  names = [f'{g}/character{c:02d}{t}' for g in groups for c in range(characters) for t in turns]
   labels = np.repeat(np.arange(len(names)), drawings)
-  group = np.repeat(np.arange(alphabets), characters * len(turns))
-  return class_table(x.reshape(-1, size, size, 1), labels, names, group, groups)
+  numbers = np.repeat(np.arange(alphabets), characters * len(turns))
+  return class_table(x.reshape(-1, size, size, 1), labels, names, numbers, groups)
 
 
 def glyph_sampler(ways: int = 5, shots: int = 1, queries: int = 15, size: int = 28) -> Sampler:
   """N-way K-shot episodes in which every class is new: drawn from the key, with no table.
 
-  Each class comes from an alphabet of its own. For Args and Raises see few_shot; `size` is in pixels.
+  Each class comes from an alphabet of its own. Args and raises: see `few_shot`; size is in pixels.
 
   Returns:
     A sampler: support.x [ways * shots, size, size, 1] uint8, query.x likewise, sorted by label.

@@ -1,6 +1,12 @@
 """Samplers: pure functions of a key that make episodes, and combinators of them."""
 
-from metakit.episodes.combinators import augment, mixture, relabel, rotate_quarter_turns, shift_image
+from metakit.episodes.combinators import (
+  augment,
+  mixture,
+  relabel,
+  rotate_quarter_turns,
+  shift_image,
+)
 from metakit.episodes.few_shot import few_shot, few_shot_plan, gather, sampler_of
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan

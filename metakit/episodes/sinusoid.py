@@ -43,6 +43,7 @@ def sinusoid(
   """
   _check(shots, queries, noise, amplitude=amplitude, phase=phase, x_range=x_range)
 
+  @jax.jit  # one program, so that noise is added with the same rounding outside of a jit as inside
   def sampler(key: Key) -> Episode:
     keys = jax.random.split(key, 4)
     a = jax.random.uniform(keys[0], minval=amplitude[0], maxval=amplitude[1])

@@ -119,6 +119,7 @@ def variable_shot_plan(
   drawn = min(max_ways, len(table.counts))
   draw_sizes = _size_rule(limits, drawn, int(table.counts.max()))
 
+  @jax.jit  # one program also when called without jit, where its many small steps are slow
   def plan(key: Key) -> Episode:
     class_key, size_key, row_key = jax.random.split(key, 3)
     classes = draw_without_replacement(class_key, len(starts), drawn)

@@ -66,6 +66,7 @@ def within_group_plan(
     jnp.asarray(a, jnp.int32) for a in (firsts, sizes, groups, by_group)
   )
 
+  @jax.jit  # one program also when called without jit, where its many small steps are slow
   def plan(key: Key) -> Episode:
     group_key, class_key, row_key = jax.random.split(key, 3)
     group = integers_below(group_key, len(groups))

@@ -35,6 +35,8 @@ def maml(
   Args:
     model: a network that ends in the task's outputs.
     inner_optimizer: any optax transformation, its state included in the differentiation.
+      In second order, Adam and its kin need eps_root > 0 (optax.adam(0.1, eps_root=1e-8)): their
+      square root has no derivative where a gradient is zero, as it is behind a silent ReLU.
     inner_steps: gradient steps in meta-training.
     test_steps: gradient steps of `adapt`; inner_steps by default, 0 for no adaptation.
     order: 'second' or 'first'.
@@ -49,7 +51,9 @@ def maml(
   if order not in ORDERS:
     raise ValueError(f'order={order!r} is unknown; use one of {", ".join(ORDERS)}')
   if inner_steps < 1 or (test_steps is not None and test_steps < 0):
-    raise ValueError(f'inner_steps={inner_steps} must be positive, test_steps={test_steps} not negative')
+    raise ValueError(
+      f'inner_steps={inner_steps} must be positive, test_steps={test_steps} not negative'
+    )
 
   def support_loss(params: Params, support: Examples) -> jax.Array:
     outputs = model.apply(params, support.x, weight=support.weight)

@@ -61,7 +61,8 @@ def prototypical_head(ways: int, distance: str = 'euclidean') -> MetaLearner:
     return jnp.where(present, measure(z, prototypes), ABSENT)  # [queries, ways]
 
   def loss(key, params, episode):
-    return cross_entropy(predict(adapt(key, params, episode.support), episode.query.x), episode.query)
+    outputs = predict(adapt(key, params, episode.support), episode.query.x)
+    return cross_entropy(outputs, episode.query)
 
   return MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
 

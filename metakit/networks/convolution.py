@@ -29,7 +29,7 @@ def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
   Returns:
     [n, ceil(height / stride), ceil(width / stride), size * size * channels].
   """
-  _, height, width, channels = x.shape
+  _, height, width, _ = x.shape
   rows, columns = -(-height // stride), -(-width // stride)
   pads = [max((out - 1) * stride + size - n, 0) for out, n in ((rows, height), (columns, width))]
   x = jnp.pad(x, ((0, 0), *((p // 2, p - p // 2) for p in pads), (0, 0)))
@@ -96,7 +96,7 @@ def max_pool(x: jax.Array) -> jax.Array:
   rows, columns = height // 2, width // 2
   if not rows * columns:
     raise ValueError(
-      f'{height}x{width} positions are too few for 2x2 max-pooling; use larger images or fewer blocks'
+      f'{height}x{width} positions are too few for 2x2 max-pooling; use larger images or less depth'
     )
   x = x[:, : rows * 2, : columns * 2].reshape(n, rows, 2, columns, 2, channels)
   larger = lambda a, b: jnp.where(a >= b, a, b)

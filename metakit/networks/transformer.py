@@ -88,7 +88,9 @@ def transformer(
     ValueError: if a size is not positive or heads does not divide width.
   """
   if min(width, depth, heads, num_outputs) < 1:
-    raise ValueError(f'width={width}, depth={depth} and heads={heads} must be positive')
+    raise ValueError(
+      f'num_outputs={num_outputs}, width={width}, depth={depth} and heads={heads} must be positive'
+    )
   if width % heads:
     raise ValueError(f'heads={heads} does not divide width={width}; use a divisor of width')
   return from_linen(Transformer(num_outputs, width, depth, heads, hidden or 4 * width))

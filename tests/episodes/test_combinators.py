@@ -177,7 +177,7 @@ def test_mixture_keeps_any_kind_of_info():
 
 
 def test_combinators_nest():
-  base = few_shot(IMAGE_TABLE, ways=3, shots=1, queries=2)
-  nested = relabel(mixture([augment(base, rotate_quarter_turns), augment(base, shift_image(1))]), 3)
-  episodes = many(nested, 50)
-  assert episodes.support.x.shape == (50, 3, 4, 4, 1) and episodes.support.x.dtype == np.uint8
+  swapped = relabel(mixture([plan_of([0, 1]), relabel(plan_of([2, 3]), ways=2)]), ways=2)
+  doubled = many(augment(swapped, lambda key, row: 2 * row), 50)
+  assert doubled.support.x.shape == (50, 2) and (doubled.support.x % 2 == 0).all()
+  assert set(doubled.info['component'].tolist()) == {0, 1}

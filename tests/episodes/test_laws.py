@@ -12,7 +12,6 @@ from metakit.episodes.combinators import (
   augment,
   mixture,
   relabel,
-  rotate_quarter_turns,
   shift_image,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan
@@ -44,10 +43,8 @@ SAMPLERS = {
   'variable_shot_plan': lambda: variable_shot_plan(TABLE, **VARIABLE),
   'sinusoid': sinusoid,
   'sinusoid:noise': lambda: sinusoid(noise=0.1),
-  'augment:rotate': lambda: augment(episodes_of_images(), rotate_quarter_turns),
-  'augment:shift': lambda: augment(episodes_of_images(), shift_image(2)),
-  'relabel': lambda: relabel(episodes_of_images(), ways=3),
-  'relabel:variable': lambda: relabel(variable_shot_plan(TABLE, **VARIABLE), ways=5),
+  'augment': lambda: augment(episodes_of_images(), shift_image(2)),
+  'relabel': lambda: relabel(few_shot_plan(TABLE, **FIXED), ways=3),
   'mixture': lambda: mixture([sinusoid(), sinusoid(amplitude=(5.0, 9.0))], [1, 2]),
 }
 

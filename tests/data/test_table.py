@@ -1,0 +1,70 @@
+"""A class table sorts rows by class, and refuses what is not a labelled data set."""
+
+import numpy as np
+import pytest
+
+from metakit.data.table import class_table, select_classes
+
+X = np.arange(12.0).reshape(6, 2)
+LABELS = np.array([2, 0, 1, 0, 2, 0])
+TABLE = class_table(X, LABELS, ['a', 'b', 'c'], [1, 0, 1], ['Greek', 'Latin'])
+
+
+def rows_of(table, c):
+  return table.x[table.starts[c] : table.starts[c] + table.counts[c]].tolist()
+
+
+def test_every_class_owns_its_rows_in_their_order():
+  for c in range(3):
+    assert rows_of(TABLE, c) == X[c == LABELS].tolist()
+  assert TABLE.counts.sum() == len(TABLE.x) == 6
+  assert (TABLE.names, TABLE.group_names) == (('a', 'b', 'c'), ('Greek', 'Latin'))
+
+
+def test_names_and_groups_have_defaults():
+  table = class_table(X, LABELS)
+  assert table.names == ('0', '1', '2')
+  assert table.groups.tolist() == [0, 0, 0] and table.group_names == ('0',)
+  assert class_table(X, LABELS, groups=[1, 0, 1]).group_names == ('0', '1')
+
+
+def test_images_stay_uint8():
+  assert class_table(np.zeros((3, 4, 4, 1), np.uint8), [0, 1, 0]).x.dtype == np.uint8
+
+
+@pytest.mark.parametrize('classes', [[0], [2, 0], [1, 1], [2, 1, 0]])
+def test_selected_classes_keep_rows_names_and_groups_in_the_given_order(classes):
+  part = select_classes(TABLE, classes)
+  assert part.names == tuple(TABLE.names[c] for c in classes)
+  assert part.groups.tolist() == TABLE.groups[classes].tolist()
+  assert part.group_names == TABLE.group_names
+  assert len(part.x) == part.counts.sum()
+  for place, c in enumerate(classes):
+    assert rows_of(part, place) == rows_of(TABLE, c)
+
+
+@pytest.mark.parametrize('classes', [[], [3], [0, -1]])
+def test_classes_that_do_not_exist_are_refused(classes):
+  with pytest.raises(ValueError, match='between 1 and 3 classes'):
+    select_classes(TABLE, classes)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    ({'labels': LABELS[:5]}, r'6 examples but labels of shape \(5,\)'),
+    ({'labels': LABELS[:, None]}, r'labels of shape \(6, 1\)'),
+    ({'labels': LABELS.astype(float)}, 'labels are float64; give integers'),
+    ({'labels': LABELS - 1}, 'label -1 is negative'),
+    ({'labels': LABELS * 2}, "class '1' has no examples; leave it out"),
+    ({'labels': LABELS, 'names': ['a', 'b']}, 'label 2 has no name among the 2'),
+    ({'labels': LABELS, 'names': ['a', 'b', 'c', 'd']}, "class 'd' has no examples"),
+    ({'labels': LABELS, 'groups': [0, 1]}, 'one for each of 3 classes'),
+    ({'x': X[:0], 'labels': LABELS[:0]}, 'no examples'),
+    ({'x': np.where(X == 7, np.nan, X), 'labels': LABELS}, 'example 3 holds NaN or infinity'),
+    ({'x': np.where(X == 4, np.inf, X), 'labels': LABELS}, 'example 2 holds NaN or infinity'),
+  ],
+)
+def test_what_is_no_labelled_data_set_is_refused_in_words(arguments, said):
+  with pytest.raises(ValueError, match=said):
+    class_table(**{'x': X, **arguments})

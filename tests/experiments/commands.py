@@ -1,0 +1,56 @@
+"""Runs the binaries as a user does: a process of its own, a command line, an exit status."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+REPOSITORY = Path(__file__).parents[2]
+TINY = [
+  '--network=conv4:width=4,depth=2',
+  '--tasks_per_step=2',
+  '--steps_per_dispatch=2',
+  '--validation_episodes=4',
+  '--episodes=12',
+]
+
+
+def start(module: str, *arguments: object, **environment: str) -> subprocess.Popen:
+  """Starts python -m experiments.MODULE with one CPU device."""
+  variables = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | environment
+  return subprocess.Popen(
+    [sys.executable, '-W', 'error', '-m', f'experiments.{module}', *map(str, arguments)],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=variables,
+    cwd=REPOSITORY,
+  )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+  """Waits; returns the exit status, stdout and stderr."""
+  out, error = process.communicate(timeout=300)
+  return process.returncode, out, error
+
+
+def run(module: str, *arguments: object, **environment: str) -> tuple[int, str, str]:
+  """Starts and finishes."""
+  return finish(start(module, *arguments, **environment))
+
+
+def images_file(folder: Path, **changed: np.ndarray) -> Path:
+  """Writes an .npz of 20 classes of 6 noisy 8x8 images, with the given arrays in place of its own."""
+  random = np.random.default_rng(0)
+  patterns = np.repeat(random.integers(0, 200, (20, 8, 8, 1)), 6, axis=0)
+  x = (patterns + random.integers(0, 55, patterns.shape)).astype(np.uint8)
+  path = folder / 'images.npz'
+  np.savez(path, **({'x': x, 'y': np.repeat(np.arange(20), 6)} | changed))
+  return path
+
+
+def task(path: Path, ways: int = 3) -> str:
+  """The task spec of an images_file."""
+  return f'--task=arrays:path={path},ways={ways},shots=1,queries=2'

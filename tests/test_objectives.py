@@ -1,0 +1,69 @@
+"""Objectives against formulas, and rows of weight 0 that must not count at all."""
+
+import jax
+import numpy as np
+import pytest
+
+from metakit.objectives import cross_entropy, squared_error, weighted_mean
+from metakit.types import Examples
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(5, 3)).astype(np.float32)
+LABELS = np.array([0, 2, 1, 1, 0])
+TARGETS = RNG.normal(size=(5, 3)).astype(np.float32)
+WEIGHT = np.array([1, 0, 1, 1, 0], np.float32)
+OBJECTIVES = {'cross_entropy': (cross_entropy, LABELS), 'squared_error': (squared_error, TARGETS)}
+
+each = pytest.mark.parametrize(('objective', 'y'), OBJECTIVES.values(), ids=OBJECTIVES)
+
+
+def test_cross_entropy_is_the_mean_negative_log_likelihood():
+  probabilities = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+  loss, metrics = cross_entropy(LOGITS, Examples(None, LABELS))
+  np.testing.assert_allclose(loss, -np.log(probabilities[range(5), LABELS]).mean(), rtol=1e-6)
+  np.testing.assert_allclose(metrics['loss'], loss)
+  np.testing.assert_allclose(metrics['accuracy'], (LOGITS.argmax(1) == LABELS).mean())
+
+
+def test_equal_logits_cost_log_ways():
+  loss, _ = cross_entropy(np.zeros((5, 3), np.float32), Examples(None, LABELS))
+  np.testing.assert_allclose(loss, np.log(3), rtol=1e-6)
+
+
+def test_squared_error_is_the_mean_over_examples_and_outputs():
+  loss, metrics = squared_error(LOGITS, Examples(None, TARGETS))
+  np.testing.assert_allclose(loss, np.square(LOGITS - TARGETS).mean(), rtol=1e-6)
+  assert metrics == {'loss': loss}
+
+
+@each
+@pytest.mark.parametrize('garbage', [1e9, np.inf, np.nan])
+def test_rows_of_weight_0_do_not_count(objective, y, garbage):
+  """Neither in the loss nor in its gradient."""
+  kept = WEIGHT > 0
+  outputs = np.where(kept[:, None], LOGITS, np.float32(garbage))
+  value = jax.jit(jax.value_and_grad(lambda o, y, w: objective(o, Examples(None, y, w))[0]))
+  loss, grads = value(outputs, y, WEIGHT)
+  expected, wanted = value(LOGITS[kept], y[kept], None)
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+  np.testing.assert_allclose(np.asarray(grads)[kept], wanted, rtol=1e-6)
+  if np.isfinite(garbage):
+    assert not np.asarray(grads)[~kept].any()
+
+
+@each
+def test_no_row_left_costs_nothing(objective, y):
+  loss, metrics = objective(LOGITS, Examples(None, y, np.zeros(5, np.float32)))
+  assert loss == 0 and all(value == 0 for value in metrics.values())
+
+
+def test_weighted_mean_is_the_weighted_mean():
+  values, weight = RNG.normal(size=5), RNG.uniform(size=5)
+  expected = np.average(values, weights=weight)
+  np.testing.assert_allclose(weighted_mean(values, weight), expected, 1e-5)
+  np.testing.assert_allclose(weighted_mean(values.astype(np.float32), None), values.mean(), 1e-5)
+
+
+def test_targets_that_would_broadcast_are_refused():
+  with pytest.raises(ValueError, match=r'\(5, 1\).*\(5,\).*\[examples, outputs\]'):
+    squared_error(LOGITS[:, :1], Examples(None, TARGETS[:, 0]))

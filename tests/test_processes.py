@@ -1,0 +1,41 @@
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.test_train import ROOTS, SGD, TASKS, trained
+from metakit.train import make_dispatch
+
+
+def free_port() -> int:
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    return s.getsockname()[1]
+
+
+def run_two(parallel, name, out):
+  environment = os.environ | {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
+    'JAX_PLATFORMS': 'cpu',
+  }
+  port = str(free_port())
+  command = lambda i: [sys.executable, '-m', 'tests.worker', port, '2', str(i), parallel, name, out]
+  running = [subprocess.Popen(command(i), env=environment) for i in range(2)]
+  assert [process.wait(timeout=240) for process in running] == [0, 0]
+  return np.load(out)
+
+
+@pytest.mark.parametrize('parallel', ['pmap', 'shard_map'])
+def test_two_processes_of_four_devices_equal_one_device(parallel, tmp_path):
+  result = run_two(parallel, 'maml', str(tmp_path / 'out.npz'))
+  assert result['devices'] == 8
+  state, _ = trained('maml', 'none')
+  for i, leaf in enumerate(jax.tree.leaves(state.params)):
+    np.testing.assert_allclose(result[f'leaf{i}'], leaf, rtol=0, atol=2e-6)
+  plan = make_dispatch(tiny.learners()['maml'], SGD, tiny.source().plan, ROOTS, TASKS).plan
+  np.testing.assert_array_equal(result['rows'], plan(20, 0).support.x)
