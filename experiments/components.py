@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from experiments.specs import build, parse
+from experiments.specs import Factories, build, parse
 from metakit import objectives
 from metakit.data.arrays import arrays as load_arrays
 from metakit.data.folder import folder as load_folder
@@ -64,14 +64,17 @@ def classification(
 ) -> Task:
   """Classification episodes of a class table for each split."""
 
-  @functools.cache
-  def placed(split: str) -> tuple[ClassTable, Any]:
+  @functools.cache  # the rows are placed once
+  def usual(split: str) -> tuple[ClassTable, EpisodeSource]:
     rows = table(split)
-    return rows, place(EpisodeSource(None, rows.x), budget).data
+    plan = _plan(rows, sampler, ways, shots, queries)
+    return rows, place(EpisodeSource(plan, rows.x), budget)
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    rows, data = placed(split)
-    return EpisodeSource(_plan(rows, sampler, ways, other_shots or shots, queries), data)
+    rows, placed = usual(split)
+    if other_shots is None:
+      return placed
+    return placed._replace(plan=_plan(rows, sampler, ways, other_shots, queries))
 
   fixed = sampler != 'variable_shot'
   return Task(source, objectives.cross_entropy, ways, 'accuracy', fixed)
@@ -209,7 +212,7 @@ def sinusoid_task(
   return Task(source, objectives.squared_error, 1, 'loss', True)
 
 
-TASKS = {
+TASKS: dict[str, Callable[..., Task]] = {
   'glyphs': glyphs_task,
   'omniglot': omniglot_task,
   'mnist': mnist_task,
@@ -229,7 +232,7 @@ def tasks_for(spec: str) -> dict[str, Callable[..., Task]]:
   return {**TASKS, f'tfds:{name}': functools.partial(tfds_task, name)}
 
 
-NETWORKS = {'conv4': conv4, 'mlp': mlp, 'resnet12': resnet12, 'transformer': transformer}
+NETWORKS: Factories = {'conv4': conv4, 'mlp': mlp, 'resnet12': resnet12, 'transformer': transformer}
 NETWORK_SUPPLIED = ('num_outputs',)
 
 
@@ -249,6 +252,9 @@ def prototypical_learner(
   return prototypical(network(None), num_outputs, distance, protocol, objective)
 
 
+INNER_EPS_ROOT = 1e-8
+
+
 def maml_learner(
   network: Callable[[int | None], Model],
   num_outputs: int,
@@ -262,8 +268,10 @@ def maml_learner(
   """MAML (Finn et al. 2017); inner_optimizer is any optax optimizer with its other defaults."""
   spec = f'{inner_optimizer}:learning_rate={inner_learning_rate}'
   inner = parse('inner optimizer', OPTIMIZERS, spec)
-  optimizer = build(inner)
-  return make_maml(network(num_outputs), optimizer, inner_steps, test_steps, order, objective)
+  if 'eps_root' in inner.arguments:  # see metakit.learners.maml
+    inner.arguments['eps_root'] = INNER_EPS_ROOT
+  steps = inner_steps, test_steps
+  return make_maml(network(num_outputs), build(inner), *steps, order, objective)
 
 
 def in_context_learner(
@@ -273,13 +281,17 @@ def in_context_learner(
   return make_in_context(network(num_outputs), num_outputs, objective)
 
 
-LEARNERS = {
+LEARNERS: Factories = {
   'prototypical': prototypical_learner,
   'maml': maml_learner,
   'in_context': in_context_learner,
 }
 LEARNER_SUPPLIED = ('network', 'num_outputs', 'objective')
 DEFAULT_NETWORK = {'prototypical': 'conv4', 'maml': 'conv4', 'in_context': 'transformer'}
+DEFAULT_TASK = 'glyphs'
+# Prototypical networks are trained with more ways than they are tested with (Snell et al. 2017,
+# section 3.1); other learners have an output for each way.
+DEFAULT_TRAINING_TASK = {'prototypical': 'glyphs:ways=20,shots=1,queries=3'}
 
 
 # Optimizers, and schedules of their learning rate, to which `learning_rate` and `steps` are
@@ -300,7 +312,7 @@ def _with_default_rate(make: Callable[..., Any]) -> Callable[..., Any]:
   parameters = [inspect.Parameter('learning_rate', inspect.Parameter.KEYWORD_ONLY, default=1e-3)]
   for parameter in inspect.signature(make).parameters.values():
     if parameter.name != 'learning_rate' and writable(parameter.default):
-      kind = float if parameter.default is None else type(parameter.default)
+      kind = float | None if parameter.default is None else type(parameter.default)
       keyword = inspect.Parameter.KEYWORD_ONLY
       parameters.append(parameter.replace(kind=keyword, annotation=kind))
 
@@ -331,5 +343,5 @@ def halve(learning_rate: float, every: int = 2000) -> optax.Schedule:
   return optax.exponential_decay(learning_rate, every, 0.5, staircase=True)
 
 
-SCHEDULES = {'constant': constant, 'cosine': cosine, 'halve': halve}
+SCHEDULES: Factories = {'constant': constant, 'cosine': cosine, 'halve': halve}
 SCHEDULE_SUPPLIED = ('learning_rate', 'steps')

@@ -69,7 +69,7 @@ def restore(setup: Setup, specs: dict[str, Any], workdir: Path) -> tuple[int, An
 
 
 if __name__ == '__main__':
-  define_common(task=None, workdir=None)
+  define_common()
   flags.DEFINE_string('learner', None, 'learner spec, to test with other arguments')
   flags.DEFINE_string('name', 'evaluation', 'suffix of the files that are written')
   run(main, __doc__)

@@ -6,9 +6,10 @@ from absl import flags
 
 from experiments import components
 from experiments.specs import describe
+from metakit.keys import MAX_SEED
 
 COMMON = {
-  'task': 'task spec, the training distribution (evaluate: the one to evaluate on)',
+  'task': 'task spec, the training distribution, glyphs by default (evaluate: to evaluate on)',
   'seed': 'names the initial parameters, the training tasks and the test episodes',
   'workdir': 'folder of the run; by default one under runs/ named after its flags',
   'episodes': 'test episodes',
@@ -16,11 +17,11 @@ COMMON = {
 }
 
 
-def define_common(task: str | None, workdir: str | None) -> None:
-  """Defines the flags that every binary has, with the given defaults."""
-  flags.DEFINE_string('task', task, COMMON['task'])
-  flags.DEFINE_integer('seed', 0, COMMON['seed'])
-  flags.DEFINE_string('workdir', workdir, COMMON['workdir'])
+def define_common() -> None:
+  """Defines the flags that every binary has."""
+  flags.DEFINE_string('task', None, COMMON['task'])
+  flags.DEFINE_integer('seed', 0, COMMON['seed'], lower_bound=0, upper_bound=MAX_SEED)
+  flags.DEFINE_string('workdir', None, COMMON['workdir'])
   flags.DEFINE_integer('episodes', 1000, COMMON['episodes'], lower_bound=1)
   flags.DEFINE_string('data_dir', os.environ.get('METAKIT_DATA'), COMMON['data_dir'])
   flags.DEFINE_float(
@@ -30,14 +31,16 @@ def define_common(task: str | None, workdir: str | None) -> None:
 
 def define_training() -> None:
   """Defines the flags of a training run."""
-  flags.DEFINE_string('test_task', None, 'task spec for validation and test; --task by default')
+  flags.DEFINE_string(
+    'test_task', None, 'task spec for validation and test; --task by default, or glyphs'
+  )
   flags.DEFINE_string('learner', 'prototypical', 'learner spec')
   flags.DEFINE_string('network', None, "network spec; the learner's usual one by default")
   flags.DEFINE_string('optimizer', 'adam', 'outer optimizer spec: any of optax')
-  flags.DEFINE_string('schedule', 'constant', 'schedule spec of the outer learning rate')
+  flags.DEFINE_string('schedule', 'cosine', 'schedule spec of the outer learning rate')
   flags.DEFINE_float('clip_norm', 0.0, 'gradients are clipped to this global norm; 0: not at all')
-  flags.DEFINE_integer('steps', 600, 'meta-training steps', lower_bound=1)
-  flags.DEFINE_integer('tasks_per_step', 4, 'tasks in each meta-gradient', lower_bound=1)
+  flags.DEFINE_integer('steps', 800, 'meta-training steps', lower_bound=1)
+  flags.DEFINE_integer('tasks_per_step', 1, 'tasks in each meta-gradient', lower_bound=1)
   flags.DEFINE_enum('parallel', 'none', ['none', 'pmap', 'shard_map'], 'how tasks share devices')
   flags.DEFINE_integer('steps_per_dispatch', 10, 'steps in one call to the devices', lower_bound=1)
   flags.DEFINE_integer('save_every', 500, 'steps between checkpoints', lower_bound=1)

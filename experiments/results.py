@@ -10,7 +10,10 @@ import platform
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the results table is made without JAX
+  from metakit.evaluate import Estimate
 
 # What every record says, measured or not.
 DESCRIPTION = ('metric', 'protocol', 'task', 'learner', 'network', 'command')
@@ -22,24 +25,10 @@ _PACKAGES = {'orbax': 'orbax-checkpoint'}  # where the distribution has another 
 _REPORTED = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax', 'metakit')
 
 
-class Estimate(NamedTuple):
-  """A mean over test episodes.
-
-  Attributes:
-    mean: in the metric's unit; an accuracy is a fraction.
-    ci95: half the width of the 95% confidence interval of the mean, in the same unit.
-    episodes: how many episodes it is a mean of.
-  """
-
-  mean: float
-  ci95: float
-  episodes: int
-
-
 def result_record(
   *,
   metric: str,
-  estimate: Any,
+  estimate: 'Estimate',
   seed: int,
   protocol: str,
   task: str,
@@ -55,7 +44,7 @@ def result_record(
 
   Args:
     metric: 'accuracy' (a fraction), 'loss', ...
-    estimate: has mean, ci95 and episodes, as Estimate has.
+    estimate: of the test episodes, in the metric's unit.
     seed: the seed of the run.
     protocol: 'inductive' or 'transductive'.
     task: the full spec of the test task, defaults filled in.
@@ -138,7 +127,12 @@ def _check_record(path: str | os.PathLike, record: dict[str, Any]) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file, the whole of it or nothing: a temporary file beside it, then a rename.
+  """Writes a text file as UTF-8, like `write_bytes`."""
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+  """Writes a file, the whole of it or nothing: a temporary file beside it, then a rename.
 
   Folders above it are made.
 
@@ -150,8 +144,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
   with naming(path):
     _make_folder(path.parent)
     try:
-      with open(temporary, 'w', encoding='utf-8') as file:
-        file.write(text)
+      with open(temporary, 'wb') as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())  # otherwise a power cut may leave the new name on an empty file
       os.replace(temporary, path)

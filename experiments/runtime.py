@@ -48,7 +48,7 @@ def run(main: Callable[[], Any], doc: str) -> None:
       print(f'error: unexpected argument {stray!r}; flags are --name=value', file=sys.stderr)
       sys.exit(1)
     if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.WARNING)  # Orbax narrates every save
+      logging.set_verbosity(logging.FATAL)  # Orbax narrates every save, and what it raises too
     keep_freed_memory()
     main()
 

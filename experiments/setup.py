@@ -1,7 +1,9 @@
 """What the flags of a run mean: its components, checked before anything is made or written."""
 
+import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,9 +64,11 @@ def make_setup(flags: Mapping[str, Any], data_dir: str | None, budget_gib: float
   """
   supplied = {'data_dir': data_dir, 'budget': int(budget_gib * 2**30)}
   read_task = lambda spec: parse('task', components.tasks_for(spec), spec, components.TASK_SUPPLIED)
-  task = read_task(flags['task'])
-  test_task = read_task(flags['test_task'] or flags['task'])
   learner = parse('learner', components.LEARNERS, flags['learner'], components.LEARNER_SUPPLIED)
+  usual = components.DEFAULT_TASK
+  usual_training = components.DEFAULT_TRAINING_TASK.get(learner.name, usual)
+  task = read_task(flags['task'] or usual_training)
+  test_task = read_task(flags['test_task'] or flags['task'] or usual)
   network = _network(flags['network'], learner.name)
   specs = {name: flags[name] for name in DEFINING}
   specs |= {'task': str(task), 'test_task': str(test_task)}
@@ -121,7 +125,14 @@ def abstract_episode(source: EpisodeSource) -> Episode:
 
 
 def check_fits(setup: Setup) -> None:
-  """Raises ValueError if the parameters learned on the task do not serve the test task."""
+  """Raises ValueError if the learner does not serve the test task."""
+  tested = setup.learner(setup.test_task)
+  if tested.protocol == 'transductive' and not setup.test_task.fixed_shots:
+    raise ValueError(
+      f'{setup.specs["learner"].partition(":")[0]} is transductive here (norm=batch, or '
+      'protocol=transductive), and the padding of variable_shot would change its predictions; use '
+      'norm=group, or protocol=inductive'
+    )
   shapes = lambda task: jax.eval_shape(
     setup.learner(task).init, jax.random.key(0), abstract_episode(task.source('test'))
   )
@@ -130,6 +141,31 @@ def check_fits(setup: Setup) -> None:
       f'{setup.specs["learner"].partition(":")[0]} trained on {setup.specs["task"]} has '
       f'parameters of other shapes than {setup.specs["test_task"]} needs; use the same ways and '
       'image size in both'
+    )
+
+
+RUN_BYTES = 8 << 20  # metrics, events, results and report
+
+
+def check_space(workdir: Path, state: Any, keep: int = 2) -> None:
+  """Raises OSError if a run that writes `state` as its checkpoints has too little space.
+
+  Args:
+    workdir: need not exist.
+    state: arrays or their shapes.
+    keep: checkpoints kept; one more is there while it is written.
+  """
+  size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+  needed = (keep + 1) * size + RUN_BYTES
+  folder = workdir.absolute()
+  while not folder.exists():
+    folder = folder.parent
+  free = shutil.disk_usage(folder).free
+  if free < needed:
+    raise OSError(
+      errno.ENOSPC,
+      f'{workdir} has {free / 2**20:.1f} MiB of space and this run needs {needed / 2**20:.1f}; '
+      'free some or use another --workdir',
     )
 
 

@@ -1,6 +1,6 @@
 """The test of a trained learner, and what the report shows of it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from metakit.data.host import on_host, read_rows
 from metakit.episodes.few_shot import gather_rows
 from metakit.evaluate import calibrate, embed_source, estimate, evaluate
 from metakit.keys import roots, task_key
-from metakit.types import EpisodeSource, Key, MetaLearner, Params
+from metakit.types import EpisodeSource, Examples, Key, MetaLearner, Params
 
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
 CURVE_STEPS = (0, 1, 2, 3, 5, 10)
@@ -88,5 +88,11 @@ def picture(tested: Tested) -> EpisodePicture:
   episode = read(source.plan(key), source.data)
   fitted = tested.learner.adapt(jax.random.fold_in(key, 1), tested.params, episode.support)
   outputs = tested.learner.predict(fitted, episode.query.x)
-  arrays = (episode.support.x, episode.support.y, episode.query.x, episode.query.y, outputs)
-  return EpisodePicture(*(np.asarray(a) for a in arrays))
+  support = without_padding(episode.support, episode.support.x, episode.support.y)
+  return EpisodePicture(*support, *without_padding(episode.query, *episode.query[:2], outputs))
+
+
+def without_padding(examples: Examples, *arrays: Any) -> list[np.ndarray]:
+  """Returns the rows of arrays [examples, ...] that count."""
+  there = np.s_[:] if examples.weight is None else np.asarray(examples.weight) > 0
+  return [np.asarray(array)[there] for array in arrays]

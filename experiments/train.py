@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 
 from experiments.flags import define_common, define_training
@@ -22,6 +23,7 @@ from experiments.setup import (
   DEFINING,
   Setup,
   check_fits,
+  check_space,
   claim_workdir,
   default_workdir,
   make_optimizer,
@@ -58,11 +60,13 @@ def main() -> None:
       learner, optimizer, train.plan, keys, FLAGS.tasks_per_step, FLAGS.parallel
     )
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
+    sample = lambda key: gather_rows(train.plan(key), train.data)
+    start = lambda: init_state(learner, optimizer, keys.init, sample)
+    check_space(workdir, jax.eval_shape(start))
     claim_workdir(workdir, setup.specs)
 
-  sample = lambda key: gather_rows(train.plan(key), train.data)
   with one_line_errors(NonFiniteLoss, OSError), checkpoints(workdir / 'checkpoints') as saved:
-    state = init_state(learner, optimizer, keys.init, sample)
+    state = start()
     first = saved.latest_step() or 0
     if first:
       state = saved.restore(state)
@@ -99,11 +103,12 @@ def train_to_the_end(
         dispatch, state, source, first, stop, FLAGS.steps_per_dispatch, on_metrics
       )
       first = stop
-      if stop % FLAGS.save_every == 0 or stop == FLAGS.steps:
-        saved.save(stop, state)
-        write_seconds(workdir, stop, time.monotonic() - begun)
       if stop % FLAGS.validate_every == 0 or stop == FLAGS.steps:
         log.write(stop, validate(setup, state.params), prefix='validation')
+      if stop % FLAGS.save_every == 0 or stop == FLAGS.steps:
+        # Last, so that a resumed run misses nothing that belongs to its step.
+        write_seconds(workdir, stop, time.monotonic() - begun)
+        saved.save(stop, state)
   return state
 
 
@@ -124,6 +129,6 @@ def validate(setup: Setup, params: Any) -> dict[str, float]:
 
 
 if __name__ == '__main__':
-  define_common(task='glyphs', workdir=None)
+  define_common()
   define_training()
   run(main, __doc__)

@@ -1,5 +1,6 @@
 """The end of a run: test, results.json, report.html."""
 
+import io
 import json
 import shlex
 import sys
@@ -10,7 +11,14 @@ import numpy as np
 
 from experiments.metrics_log import read_metrics
 from experiments.report import Report, write_report
-from experiments.results import format_estimate, result_record, write_results, write_text
+from experiments.results import (
+  format_estimate,
+  read_results,
+  result_record,
+  write_bytes,
+  write_results,
+  write_text,
+)
 from experiments.setup import Setup
 from experiments.testing import Tested, adaptation_curve, per_episode, picture
 from metakit.evaluate import Estimate, estimate
@@ -37,7 +45,7 @@ def wrap_up(
   """
   print(f'testing on {episodes} episodes', file=sys.stderr)
   values = per_episode(tested, episodes)
-  np.savez(workdir / f'episodes{name}.npz', **values)
+  write_episodes(workdir / f'episodes{name}.npz', values)
   metric = tested.task.metric
   points, label = adaptation_curve(setup, tested)
   record = make_record(setup, tested, step, workdir, seed, estimate(values[metric]))
@@ -61,6 +69,13 @@ def wrap_up(
   return record
 
 
+def write_episodes(path: Path, values: dict[str, Any]) -> None:
+  """Writes the metrics of each episode, an .npz of arrays [episodes]."""
+  buffer = io.BytesIO()
+  np.savez(buffer, **values)
+  write_bytes(path, buffer.getvalue())
+
+
 def make_record(
   setup: Setup, tested: Tested, step: int, workdir: Path, seed: int, score: Estimate
 ) -> dict[str, Any]:
@@ -82,7 +97,16 @@ def make_record(
     training_task=specs['task'],
     training_seed=specs['seed'],
     tasks_per_step=specs['tasks_per_step'],
+    **training_command(workdir),
   )
+
+
+def training_command(workdir: Path) -> dict[str, str]:
+  """Returns, for a test after the run's own, the command that the run was trained with."""
+  path = workdir / 'results.json'
+  if Path(sys.argv[0]).stem == 'train' or not path.exists():
+    return {}
+  return {'training_command': read_results(path)['command']}
 
 
 def command_line() -> str:

@@ -4,7 +4,7 @@ A task is a pure function of a key, a learner is a tuple of pure functions, and 
 (batching, devices, checkpoints, evaluation) is written once and composes with both.
 """
 
-from metakit.evaluate import Estimate, compare, embed_source, estimate, evaluate
+from metakit.evaluate import Estimate, calibrate, compare, embed_source, estimate, evaluate
 from metakit.keys import Roots, roots, task_key
 from metakit.models import Model, from_linen, from_nnx
 from metakit.objectives import cross_entropy, squared_error
@@ -22,6 +22,7 @@ __all__ = [
   'Roots',
   'Sampler',
   'TrainState',
+  'calibrate',
   'compare',
   'cross_entropy',
   'embed_source',

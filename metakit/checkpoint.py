@@ -1,6 +1,7 @@
 """Checkpoints of a run: Orbax, asynchronous, the newest good one restored."""
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,13 +37,18 @@ def checkpoints(directory: Any, keep: int = 2) -> Iterator[Checkpoints]:
     directory: created if it does not exist.
     keep: how many of the newest steps to keep.
 
-  Raises (from `restore`):
-    ValueError: if the checkpoint holds other arrays than the given state, naming the first.
+  Raises:
+    ValueError: from `restore`, if the checkpoint holds other arrays than the given state, naming
+      the first.
+    OSError: from `save`, `wait` or at the end, if the disk is full; asynchronous saves fail late.
   """
   options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
   # Absolute: a relative folder fails in Orbax's background thread.
   folder, handler = Path(directory).absolute(), ocp.StandardCheckpointHandler()
-  with ocp.CheckpointManager(folder, options=options, item_handlers=handler) as manager:
+  with (
+    _full_disk(folder),
+    ocp.CheckpointManager(folder, options=options, item_handlers=handler) as manager,
+  ):
 
     def restore(state: Any) -> Any:
       step = manager.latest_step()
@@ -53,6 +59,19 @@ def checkpoints(directory: Any, keep: int = 2) -> Iterator[Checkpoints]:
       manager.save(step, args=ocp.args.StandardSave(state))
 
     yield Checkpoints(manager.latest_step, restore, save, manager.wait_until_finished)
+
+
+@contextlib.contextmanager
+def _full_disk(folder: Path) -> Iterator[None]:
+  """Orbax raises a full disk as a ValueError of many lines."""
+  try:
+    yield
+  except Exception as error:
+    if 'No space left on device' not in str(error):
+      raise
+    raise OSError(
+      errno.ENOSPC, f'no space left for a checkpoint in {folder}; free some and start again'
+    ) from error
 
 
 def _check_same_arrays(manager: ocp.CheckpointManager, step: int, state: Any) -> None:

@@ -10,6 +10,8 @@ import jax
 
 from metakit.types import Key
 
+MAX_SEED = 2**32 - 1  # the generator keeps 32 bits: larger seeds would name other seeds' tasks
+
 
 class Roots(NamedTuple):
   """One root key for each purpose; no two purposes share a stream.
@@ -37,13 +39,18 @@ def roots(seed: int) -> Roots:
   """Returns the root keys of a seed.
 
   Args:
-    seed: any integer. The generator is fixed (threefry), whatever jax_default_prng_impl says, so
-      that the same seed names the same tasks everywhere.
+    seed: 0 to 2**32 - 1. The generator is fixed (threefry), whatever jax_default_prng_impl says,
+      so that the same seed names the same tasks everywhere.
+
+  Raises:
+    ValueError: for another seed.
 
   >>> import jax
   >>> jax.random.key_data(roots(0).train).tolist()
   [928981903, 3453687069]
   """
+  if not 0 <= seed <= MAX_SEED:
+    raise ValueError(f'seed={seed} is not between 0 and {MAX_SEED}; use one that is')
   key = jax.random.key(seed, impl='threefry2x32')
   return Roots(*(jax.random.fold_in(key, i) for i in range(len(Roots._fields))))
 

@@ -78,7 +78,7 @@ def make_train_step(
     if axis_name is not None:
       grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics['gradient_norm'] = optax.global_norm(grads)
+    metrics['gradient_norm'] = optax.tree.norm(grads)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state), metrics
 
@@ -149,7 +149,8 @@ def make_dispatch(
 
   spread = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}[parallel]
   indices = np.arange(tasks_per_step, dtype=np.int32)  # NumPy: the same in every process
-  return Dispatch(*spread(sampled, fed, indices, devices), _plan_steps(plan_step, indices))
+  run, feed = spread(sampled, fed, indices, devices)
+  return Dispatch(run, feed, _plan_steps(plan_step, indices))
 
 
 def check_parallel(tasks_per_step: int, parallel: str, num_devices: int) -> None:
@@ -165,7 +166,7 @@ def check_parallel(tasks_per_step: int, parallel: str, num_devices: int) -> None
     )
 
 
-def _plan_steps(plan_step: Callable[..., Episode], indices: jax.Array) -> Callable[..., Episode]:
+def _plan_steps(plan_step: Callable[..., Episode], indices: Any) -> Callable[..., Episode]:
   @partial(jax.jit, static_argnums=0)
   def plan_steps(num_steps: int, first_step: int) -> Episode:
     return jax.vmap(lambda s: plan_step(s, indices))(first_step + jnp.arange(num_steps))

@@ -59,7 +59,7 @@ def test_a_save_cut_short_leaves_the_step_before_it_the_newest(tmp_path):
 @pytest.mark.parametrize('other', [state(width=4), state(dtype=jnp.bfloat16)])
 def test_another_configuration_is_refused_by_the_name_of_a_leaf(tmp_path, other):
   save(tmp_path, 1)
-  with checkpoints(tmp_path) as saved, pytest.raises(ValueError, match='step 1 .*kernel'):
+  with checkpoints(tmp_path) as saved, pytest.raises(ValueError, match=r'step 1 .*kernel'):
     saved.restore(other)
 
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from metakit import compare, cross_entropy, embed_source, estimate, evaluate, roots, task_key
-from metakit.evaluate import calibrate
 from metakit.episodes.few_shot import gather_rows, sampler_of
+from metakit.evaluate import calibrate
 from tests import tiny
 
 ROOT = roots(3).test

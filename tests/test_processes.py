@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from metakit.train import make_dispatch
 from tests import tiny
 from tests.test_train import ROOTS, SGD, TASKS, trained
-from metakit.train import make_dispatch
 
 
 def free_port() -> int:

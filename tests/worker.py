@@ -20,4 +20,6 @@ if __name__ == '__main__':
   rows = dispatch.plan(20, 0).support.x
   leaves = [np.asarray(leaf.addressable_data(0)) for leaf in jax.tree.leaves(state.params)]
   if jax.process_index() == 0:
-    np.savez(out, rows=rows, devices=jax.device_count(), **{f'leaf{i}': x for i, x in enumerate(leaves)})
+    np.savez(
+      out, rows=rows, devices=jax.device_count(), **{f'leaf{i}': x for i, x in enumerate(leaves)}
+    )

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def on_host(source: EpisodeSource) -> bool:
 
 def read_ahead(
   plan_batch: Callable[[int], Episode], data: np.ndarray, steps: Iterable[int], depth: int = 2
-) -> Iterator[Episode]:
+) -> Generator[Episode, None, None]:
   """Yields the episodes of a plan, their rows read by one background thread ahead of their use.
 
   Plans are called in the caller's thread (a jitted plan returns at once) and waited for in the
@@ -78,7 +78,7 @@ def read_ahead(
 
 def _read_ahead(
   plan_batch: Callable[[int], Episode], data: np.ndarray, steps: Iterable[int], depth: int
-) -> Iterator[Episode]:
+) -> Generator[Episode, None, None]:
   pending: collections.deque[Future[Episode]] = collections.deque()
   reader = ThreadPoolExecutor(1, thread_name_prefix='read_ahead')
   try:

@@ -12,9 +12,9 @@ import numpy as np
 from metakit.data.table import ClassTable
 from metakit.episodes.few_shot import (
   check_few_shot,
-  draw_without_replacement,
+  choose,
   gather,
-  integers_below,
+  reduce_below,
   split_rows,
 )
 from metakit.types import Episode, Key, Sampler
@@ -68,11 +68,10 @@ def within_group_plan(
 
   @jax.jit  # one program also when called without jit, where its many small steps are slow
   def plan(key: Key) -> Episode:
-    group_key, class_key, row_key = jax.random.split(key, 3)
-    group = integers_below(group_key, len(groups))
-    classes = members[first[group] + draw_without_replacement(class_key, size[group], ways)]
-    draw = jax.vmap(lambda k, n: draw_without_replacement(k, n, shots + queries))
-    rows = draw(jax.random.split(row_key, ways), counts[classes]) + starts[classes, None]
+    bits = jax.random.bits(key, (ways + 1, 1 + shots + queries), jnp.uint32)
+    group = reduce_below(bits[ways, 0], len(groups))
+    classes = members[first[group] + choose(bits[:ways, 0], size[group])]
+    rows = jax.vmap(choose)(bits[:ways, 1:], counts[classes]) + starts[classes, None]
     return split_rows(rows, shots, {'classes': classes, 'group': group_number[group]})
 
   return plan

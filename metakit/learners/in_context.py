@@ -17,9 +17,7 @@ from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
 
 
-def in_context(
-  model: Model, num_outputs: int, objective: Objective = cross_entropy
-) -> MetaLearner:
+def in_context(model: Model, num_outputs: int, objective: Objective = cross_entropy) -> MetaLearner:
   """Learns a learning algorithm in the forward pass of a transformer.
 
   Args:

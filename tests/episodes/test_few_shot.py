@@ -136,7 +136,7 @@ def test_plan_table_and_host_reading_give_the_same_episode():
   assert gather_rows(host, None) is host
 
 
-GOLDEN = {'classes': [0, 3, 2], 'support': [3, 16, 15], 'query': [4, 1, 19, 18, 10, 14]}
+GOLDEN = {'classes': [4, 3, 2], 'support': [22, 19, 14], 'query': [24, 20, 17, 18, 9, 12]}
 
 
 def test_plans_are_the_same_integers_for_ever():

@@ -42,7 +42,7 @@ def run(module: str, *arguments: object, **environment: str) -> tuple[int, str, 
 
 
 def images_file(folder: Path, **changed: np.ndarray) -> Path:
-  """Writes an .npz of 20 classes of 6 noisy 8x8 images, with the given arrays in place of its own."""
+  """Writes an .npz of 20 classes of 6 noisy 8x8 images, or with the given arrays instead."""
   random = np.random.default_rng(0)
   patterns = np.repeat(random.integers(0, 200, (20, 8, 8, 1)), 6, axis=0)
   x = (patterns + random.integers(0, 55, patterns.shape)).astype(np.uint8)

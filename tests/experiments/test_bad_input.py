@@ -57,7 +57,7 @@ def broken_cases(folder):
     'a truncated npz': ([task(half)], 'images.npz'),
     'NaN': ([task(images_file(nan, x=x, y=y))], 'NaN'),
     'labels that do not match': ([task(images_file(mismatch, y=y))], '120 examples'),
-    'a wrong zip': ([f'--task=omniglot', f'--data_dir={zips}'], 'images_'),
+    'a wrong zip': (['--task=omniglot', f'--data_dir={zips}'], 'images_'),
     'a missing data set': (['--task=omniglot', f'--data_dir={nan}'], '--data_dir'),
     'a truncated IDX': (['--task=mnist', f'--data_dir={idx}'], 'ubyte'),
     'a broken image': ([f'--task=folder:path={pictures.parent},ways=2'], 'one.png'),
@@ -86,9 +86,11 @@ def outcomes(tmp_path_factory):
   def outcome(item):
     number, (arguments, expected) = item
     workdir = folder / f'work{number}'
-    defaults = [*TINY, f'--workdir={workdir}'] if '--network' not in str(arguments) else [
-      f'--workdir={workdir}'
-    ]
+    defaults = (
+      [*TINY, f'--workdir={workdir}']
+      if '--network' not in str(arguments)
+      else [f'--workdir={workdir}']
+    )
     return *run('train', *defaults, *arguments, **two), expected, workdir
 
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -148,7 +150,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path):
 
   disk = tmp_path / 'disk'
   disk.mkdir()
-  mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=96k', 'tmpfs', disk], capture_output=True)
+  mounted = subprocess.run(
+    ['mount', '-t', 'tmpfs', '-o', 'size=96k', 'tmpfs', disk], capture_output=True
+  )
   if mounted.returncode:
     pytest.skip('this test mounts a small disk, which this user may not')
   try:

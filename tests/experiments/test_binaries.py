@@ -50,7 +50,9 @@ def test_a_run_leaves_everything_that_was_promised(trained):
   assert record['mean'] == pytest.approx(episodes.mean())
   assert f'report: {workdir / "report.html"}' in out
   assert '<svg' in (workdir / 'report.html').read_text()
-  steps = [json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  steps = [
+    json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').read_text().splitlines()
+  ]
   assert steps == [2, 4, 4, 6, 8, 8]  # training every dispatch, validation at 4 and 8
   assert any((workdir / 'tensorboard').iterdir())
 
@@ -141,8 +143,8 @@ def test_no_flag_at_all_reaches_ninety_percent_on_unseen_glyphs(tmp_path):
 
 
 def test_presets_name_components_that_exist():
-  from experiments.setup import DEFINING
   from experiments import components
+  from experiments.setup import DEFINING
   from experiments.specs import parse
 
   tables = {
@@ -158,7 +160,7 @@ def test_presets_name_components_that_exist():
   for preset in presets:
     lines = preset.read_text().splitlines()
     assert preset.name in lines[0]
-    for line in (l for l in lines if not l.startswith('#')):
+    for line in (each for each in lines if not each.startswith('#')):
       name, _, value = line.removeprefix('--').partition('=')
       if name in tables:
         parse(name, tables[name][0], value, tables[name][1])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import results
-from experiments.results import Estimate, read_results, result_record, write_results
+from experiments.results import read_results, result_record, write_results
+from metakit import Estimate
 
 
 def record(**changes):
