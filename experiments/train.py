@@ -61,7 +61,7 @@ def main() -> None:
     )
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
     sample = lambda key: gather_rows(train.plan(key), train.data)
-    start = lambda: init_state(learner, optimizer, keys.init, sample)
+    start = jax.jit(lambda: init_state(learner, optimizer, keys.init, sample))
     check_space(workdir, jax.eval_shape(start))
     claim_workdir(workdir, setup.specs)
 

@@ -8,6 +8,12 @@ from pathlib import Path
 import numpy as np
 
 REPOSITORY = Path(__file__).parents[2]
+# The runs of these tests compile the same programs, which takes longer than running them.
+CACHE = {
+  'JAX_COMPILATION_CACHE_DIR': str(REPOSITORY / '.pytest_cache' / 'jax'),
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+}
 TINY = [
   '--network=conv4:width=4,depth=2',
   '--tasks_per_step=2',
@@ -19,7 +25,7 @@ TINY = [
 
 def start(module: str, *arguments: object, **environment: str) -> subprocess.Popen:
   """Starts python -m experiments.MODULE with one CPU device."""
-  variables = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | environment
+  variables = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | CACHE | environment
   return subprocess.Popen(
     [sys.executable, '-W', 'error', '-m', f'experiments.{module}', *map(str, arguments)],
     stdout=subprocess.PIPE,
