@@ -1,6 +1,7 @@
 import json
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -33,8 +34,6 @@ def parameters(workdir):
 
 
 def assert_same_bits(a, b):
-  import jax
-
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
@@ -128,9 +127,27 @@ def test_all_ways_to_map_tasks_end_in_the_same_parameters(trained, tmp_path):
 
 
 def assert_close(a, b):
-  import jax
-
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), a, b)
+
+
+def test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept(tmp_path):
+  # The learning rate is 0 in the first step, so the first state is good and the second is not.
+  huge = ['--optimizer=sgd:learning_rate=1e30', '--schedule=cosine:warmup=2']
+  workdir = tmp_path / 'work'
+  status, out, error = run(
+    'train',
+    task(images_file(tmp_path)),
+    *TINY,
+    *STEPS,
+    *huge,
+    '--save_every=1',
+    f'--workdir={workdir}',
+  )
+  assert (status, out) == (1, '')
+  assert 'error: the loss or its gradient is not finite at step' in error.splitlines()[-1]
+  step, state = parameters(workdir)
+  assert step < 8
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
 @pytest.mark.slow
