@@ -17,8 +17,6 @@ from metakit.types import EpisodeSource, Examples, Key, MetaLearner, Params
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
 CURVE_STEPS = (0, 1, 2, 3, 5, 10)
 CURVE_EPISODES = 200
-MAX_CHUNK = 64
-CHUNK_EXAMPLES = 2000  # examples adapted to and predicted at a time, which bounds the memory
 
 
 class Tested(NamedTuple):
@@ -53,15 +51,8 @@ def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> 
 def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
   """Returns the metrics of each episode."""
   learner, source = tested.quick
-  objective, chunk = tested.task.objective, chunk_of(source)
-  return dict(evaluate(learner, objective, tested.params, source, tested.root, episodes, chunk))
-
-
-def chunk_of(source: EpisodeSource) -> int:
-  """Returns how many episodes to evaluate side by side."""
-  shapes = jax.eval_shape(source.plan, jax.random.key(0))
-  examples = sum(part.y.shape[0] for part in (shapes.support, shapes.query))
-  return max(1, min(MAX_CHUNK, CHUNK_EXAMPLES // examples))
+  objective = tested.task.objective
+  return dict(evaluate(learner, objective, tested.params, source, tested.root, episodes))
 
 
 def adaptation_curve(setup: Setup, tested: Tested) -> tuple[list[AdaptationPoint], str]:

@@ -1,5 +1,6 @@
 """Evaluation on named episodes: episode (seed, index) is the same for every learner."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def evaluate(
   source: EpisodeSource,
   root: Key,
   episodes: int,
-  chunk: int = 64,
+  chunk: int | None = None,
 ) -> Mapping[str, np.ndarray]:
   """Adapts to and is judged on each of a number of named episodes.
 
@@ -87,7 +88,8 @@ def evaluate(
     root: the root key of the episodes, roots(seed).test for instance; episode i is made from
       task_key(root, 0, i).
     episodes: how many.
-    chunk: how many at a time, side by side under vmap.
+    chunk: how many at a time, side by side under vmap; by default what suits the device and the
+      size of an episode (usual_chunk). The results do not depend on it.
 
   Returns:
     Each metric of the objective, [episodes], in the order of the index.
@@ -95,6 +97,7 @@ def evaluate(
   Raises:
     ValueError: if episodes or chunk is not positive.
   """
+  chunk = usual_chunk(source) if chunk is None else chunk
   if episodes < 1 or chunk < 1:
     raise ValueError(f'episodes={episodes} and chunk={chunk} must be positive')
   chunk = min(chunk, episodes)
@@ -123,6 +126,19 @@ def evaluate(
     judged.append(judge_chunk(params, keys, planned, data))
   fetched = jax.device_get(judged)
   return {name: np.concatenate([c[name] for c in fetched])[:episodes] for name in fetched[0]}
+
+
+def usual_chunk(source: EpisodeSource) -> int:
+  """Returns how many episodes to evaluate side by side: 1 to 64.
+
+  On a CPU the activations of a chunk should stay in the caches: conv4 on 5-way episodes of 80
+  Omniglot images takes 15 ms an episode 8 at a time and 100 ms 25 at a time (two cores).
+  """
+  make = lambda key, data: gather_rows(source.plan(key), data)
+  episode = jax.eval_shape(make, jax.random.key(0), source.data)
+  numbers = sum(math.prod(part.x.shape) for part in (episode.support, episode.query))
+  budget = 1 << (19 if jax.default_backend() == 'cpu' else 24)
+  return max(1, min(64, budget // numbers))
 
 
 def calibrate(

@@ -1,10 +1,22 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit import compare, cross_entropy, embed_source, estimate, evaluate, roots, task_key
+from metakit import (
+  Episode,
+  EpisodeSource,
+  Examples,
+  compare,
+  cross_entropy,
+  embed_source,
+  estimate,
+  evaluate,
+  roots,
+  task_key,
+)
 from metakit.episodes.few_shot import gather_rows, sampler_of
-from metakit.evaluate import calibrate
+from metakit.evaluate import calibrate, usual_chunk
 from tests import tiny
 
 ROOT = roots(3).test
@@ -34,10 +46,16 @@ def test_episode_i_is_made_from_the_key_of_seed_and_index():
 
 def test_the_chunk_size_does_not_matter():
   learner, params = calibrated('prototypical')
-  results = [accuracies(learner, params, tiny.source(), 10, chunk) for chunk in (1, 3, 10, 64)]
+  results = [accuracies(learner, params, tiny.source(), 10, chunk) for chunk in (1, 3, 10, None)]
   for each in results[1:]:
     np.testing.assert_array_equal(each, results[0])
   assert len(results[0]) == 10
+
+
+@pytest.mark.parametrize(('numbers', 'chunk'), [(64, 64), (2**17, 4), (2**30, 1)])
+def test_on_a_cpu_large_episodes_are_evaluated_few_at_a_time(numbers, chunk):
+  half = lambda: Examples(jnp.zeros((1, numbers // 2)), jnp.zeros(1, int))
+  assert usual_chunk(EpisodeSource(lambda key: Episode(half(), half()))) == chunk
 
 
 def test_the_first_episodes_do_not_depend_on_how_many_there_are():

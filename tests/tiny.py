@@ -33,6 +33,6 @@ def learners() -> dict[str, MetaLearner]:
   """One learner of each family that is not a transformer, with and without batch statistics."""
   return {
     'prototypical': prototypical(conv4(width=4, depth=2), WAYS),
-    'maml': maml(conv4(WAYS, width=4, depth=2, norm='group'), optax.sgd(0.1), inner_steps=2),
+    'maml': maml(mlp(WAYS, width=8, depth=1), optax.sgd(0.1), inner_steps=2),
     'mlp': prototypical(mlp(width=8, depth=1), WAYS),
   }
