@@ -13,6 +13,7 @@ CACHE = {
   'JAX_COMPILATION_CACHE_DIR': str(REPOSITORY / '.pytest_cache' / 'jax'),
   'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
   'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+  'TF_CPP_MIN_LOG_LEVEL': '3',  # jaxlib 0.10.0 complains when it reads a program of its own
 }
 TINY = [
   '--network=conv4:width=4,depth=2',
