@@ -30,7 +30,7 @@ def run_two(parallel, name, out):
   return np.load(out)
 
 
-@pytest.mark.parametrize('parallel', ['pmap', 'shard_map'])
+@pytest.mark.parametrize('parallel', [pytest.param('pmap', marks=pytest.mark.slow), 'shard_map'])
 def test_two_processes_of_four_devices_equal_one_device(parallel, tmp_path):
   result = run_two(parallel, 'maml', str(tmp_path / 'out.npz'))
   assert result['devices'] == 8

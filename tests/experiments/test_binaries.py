@@ -112,6 +112,7 @@ def test_evaluate_repeats_the_test_and_other_protocols_see_the_same_episodes(tra
   assert read_results(workdir / 'results-transductive.json')['protocol'] == 'transductive'
 
 
+@pytest.mark.slow
 def test_all_ways_to_map_tasks_end_in_the_same_parameters(trained, tmp_path):
   workdir, command, _ = trained
   two = {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
