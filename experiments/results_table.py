@@ -1,7 +1,7 @@
-r"""Writes the results table of README.md from experiments/results/*.json.
+r"""Writes the README's results table, and the scores in presets, from experiments/results/*.json.
 
-  python -m experiments.results_table           # writes the table
-  python -m experiments.results_table --check   # fails if it is not what the files say
+  python -m experiments.results_table           # writes them
+  python -m experiments.results_table --check   # fails if they are not what the files say
 
 A file is a record as experiments.results.result_record makes it, with 'row' (what was measured),
 'published' (the paper's value in the unit of 'mean', or null) and 'status' ('measured', or
@@ -19,6 +19,7 @@ from experiments.results import format_duration, format_estimate, read_results, 
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = '<!-- results -->', '<!-- /results -->'
+SCORE = '#= '  # how a preset's lines begin that are written here
 COLUMNS = (
   'what',
   'protocol',
@@ -50,6 +51,13 @@ def update(text: str, table: str) -> str:
   return f'{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}'
 
 
+def update_preset(text: str, records: Sequence[Mapping[str, Any]]) -> str:
+  """Returns a preset's text with one line for each result measured with it, after its comments."""
+  lines = [line for line in text.splitlines() if not line.startswith(SCORE)]
+  comments = [line for line in lines if line.startswith('#')]
+  return '\n'.join([*comments, *map(_score, records), *lines[len(comments) :], ''])
+
+
 def read_all(folder: Path) -> list[dict[str, Any]]:
   """Reads the records of a folder in the order of their file names.
 
@@ -60,29 +68,58 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
 
 
 def run(root: Path, check: bool) -> str:
-  """Writes the table of the repository at `root`, or only checks it; returns what it did.
+  """Writes the table and the scores of the repository at `root`, or only checks them.
+
+  Returns:
+    What it did.
 
   Raises:
     OSError: if a file cannot be read or written.
-    ValueError: if the table is stale and `check`, or a record or the markers are wrong.
+    ValueError: if something is stale and `check`, or a record or the markers are wrong.
   """
-  readme = root / 'README.md'
-  text = readme.read_text(encoding='utf-8')
   records = read_all(root / 'experiments' / 'results')
-  updated = update(text, render_table(records))
-  if check and updated != text:
-    raise ValueError(
-      'the results table of README.md is stale; run python -m experiments.results_table'
-    )
-  if updated != text:
-    write_text(readme, updated)
+  texts = _updated(root, records)
+  stale = [path for path, text in texts.items() if path.read_text(encoding='utf-8') != text]
+  if check and stale:
+    names = ', '.join(path.name for path in stale)
+    raise ValueError(f'results are stale in {names}; run python -m experiments.results_table')
+  for path in stale:
+    write_text(path, texts[path])
   return f'README.md shows experiments/results, rows: {len(records)}'
+
+
+def _updated(root: Path, records: Sequence[Mapping[str, Any]]) -> dict[Path, str]:
+  """Returns the texts, as they should be, of README.md and the presets."""
+  readme = root / 'README.md'
+  texts = {readme: update(readme.read_text(encoding='utf-8'), render_table(records))}
+  for preset in sorted((root / 'experiments' / 'presets').glob('*.flags')):
+    measured = [record for record in records if _is_trained_by(preset, record)]
+    texts[preset] = update_preset(preset.read_text(encoding='utf-8'), measured)
+  return texts
+
+
+def _is_trained_by(preset: Path, record: Mapping[str, Any]) -> bool:
+  command = record.get('training_command') or record['command']
+  return _is_measured(record) and f'/{preset.name}' in command
+
+
+def _is_measured(record: Mapping[str, Any]) -> bool:
+  return record.get('status', 'measured') == 'measured'
+
+
+def _score(record: Mapping[str, Any]) -> str:
+  score = format_estimate(record['metric'], record['mean'], record['ci95'])
+  trained = f'trained {format_duration(record["train_seconds"])} on {record["device"]}'
+  return f'{SCORE}{_what(record)}, {record["protocol"]}: {score} ({trained})'
+
+
+def _what(record: Mapping[str, Any]) -> str:
+  return record.get('row') or record.get('title') or f'{record["learner"]}, {record["task"]}'
 
 
 def _row(record: Mapping[str, Any]) -> list[str]:
   metric, published = record['metric'], record.get('published')
-  measured = record.get('status', 'measured') == 'measured'
-  what = record.get('row') or record.get('title') or f'{record["learner"]}, {record["task"]}'
+  measured, what = _is_measured(record), _what(record)
   return [
     what if metric in ('accuracy', 'loss') else f'{what} ({metric})',
     record['protocol'],
@@ -116,5 +153,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_bool('check', False, 'Fail if the table of README.md is stale; write nothing.')
+  flags.DEFINE_bool('check', False, 'Fail if something is stale; write nothing.')
   app.run(main)

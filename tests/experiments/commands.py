@@ -15,6 +15,8 @@ CACHE = {
   'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
   'TF_CPP_MIN_LOG_LEVEL': '3',  # jaxlib 0.10.0 complains when it reads a program of its own
 }
+# Two runs may write one entry at once; JAX then compiles as if there were none.
+WARNINGS = ['-W', 'error', '-W', 'ignore:Error reading persistent compilation cache']
 TINY = [
   '--network=conv4:width=4,depth=2',
   '--tasks_per_step=2',
@@ -28,7 +30,7 @@ def start(module: str, *arguments: object, **environment: str) -> subprocess.Pop
   """Starts python -m experiments.MODULE with one CPU device."""
   variables = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | CACHE | environment
   return subprocess.Popen(
-    [sys.executable, '-W', 'error', '-m', f'experiments.{module}', *map(str, arguments)],
+    [sys.executable, *WARNINGS, '-m', f'experiments.{module}', *map(str, arguments)],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,

@@ -75,7 +75,7 @@ def test_a_stale_table_is_found_and_left_alone(tmp_path):
   run(root, check=True)
   write_results(root / 'experiments' / 'results' / 'a.json', record(row='changed'))
   text = (root / 'README.md').read_text()
-  with pytest.raises(ValueError, match=r'stale; run python -m experiments.results_table'):
+  with pytest.raises(ValueError, match='stale in README.md; run python'):
     run(root, check=True)
   assert (root / 'README.md').read_text() == text
 
@@ -87,6 +87,29 @@ def test_an_edited_number_is_stale(tmp_path):
   (root / 'README.md').write_text(text.replace('98.40', '99.40'))
   with pytest.raises(ValueError, match='stale'):
     run(root, check=True)
+
+
+def test_presets_show_what_was_measured_with_them(tmp_path):
+  command = 'python -m experiments.train --flagfile=experiments/presets/proto.flags'
+  planned = {name: 'x' for name in DESCRIPTION} | {'status': 'unmeasured', 'command': command}
+  root = repository(
+    tmp_path,
+    a=record(row='first', command=command),
+    b=record(row='second', command='evaluate') | {'training_command': command},
+    c=record(row='another'),
+    d=planned,
+  )
+  preset = root / 'experiments' / 'presets' / 'proto.flags'
+  preset.parent.mkdir()
+  preset.write_text('# What it is.\n#= stale\n--steps=3\n')
+  with pytest.raises(ValueError, match=r'stale in README.md, proto.flags'):
+    run(root, check=True)
+  for _ in range(2):
+    run(root, check=False)
+    title, first, second, flag = preset.read_text().splitlines()
+    assert (title, flag) == ('# What it is.', '--steps=3')
+    assert first.startswith('#= first, inductive: 98.40 ± 0.13% (trained 41 min on ')
+    assert second.startswith('#= second, inductive')
 
 
 @pytest.mark.parametrize('text', ['', BEGIN, END, f'{END} {BEGIN}', f'{BEGIN}{END}{BEGIN}{END}'])
