@@ -75,7 +75,7 @@ def test_a_stale_table_is_found_and_left_alone(tmp_path):
   run(root, check=True)
   write_results(root / 'experiments' / 'results' / 'a.json', record(row='changed'))
   text = (root / 'README.md').read_text()
-  with pytest.raises(ValueError, match='stale in README.md; run python'):
+  with pytest.raises(ValueError, match=r'stale in README.md; run python'):
     run(root, check=True)
   assert (root / 'README.md').read_text() == text
 
