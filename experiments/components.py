@@ -7,7 +7,9 @@ into its table below; `--help` and the error messages follow.
 import contextlib
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import optax
@@ -15,10 +17,12 @@ import optax
 from experiments.specs import Factories, build, parse
 from metakit import objectives
 from metakit.data.arrays import arrays as load_arrays
+from metakit.data.files import check_choice
 from metakit.data.folder import folder as load_folder
 from metakit.data.glyphs import glyphs as make_glyphs
-from metakit.data.host import place
+from metakit.data.host import open_table, place
 from metakit.data.mnist import mnist as load_mnist
+from metakit.data.omniglot import PROTOCOLS
 from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable
@@ -37,7 +41,7 @@ from metakit.networks.resnet12 import resnet12
 from metakit.networks.transformer import transformer
 from metakit.types import EpisodeSource, MetaLearner, Objective, Sampler
 
-SPLITS = ('train', 'validation', 'test')
+FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
 
 
 class Task(NamedTuple):
@@ -60,7 +64,12 @@ class Task(NamedTuple):
 
 
 def classification(
-  table: Callable[[str], ClassTable], sampler: str, ways: int, shots: int, queries: int, budget: int
+  table: Callable[[str], ClassTable],
+  sampler: str,
+  ways: int,
+  shots: int,
+  queries: int,
+  budget: float,
 ) -> Task:
   """Classification episodes of a class table for each split."""
 
@@ -94,8 +103,9 @@ def _plan(table: ClassTable, sampler: str, ways: int, shots: int, queries: int) 
     return few_shot_plan(table, ways, shots, queries)
   if sampler == 'within_group':
     return within_group_plan(table, ways, shots, queries)
-  if sampler == 'variable_shot':  # `shots` does not apply: the rule draws them
-    return variable_shot_plan(table, max_ways=ways, max_queries_per_class=queries)
+  if sampler == 'variable_shot':  # at most `ways` and `queries`; the rule draws the shots
+    fewest = min(ways, FEWEST_WAYS)
+    return variable_shot_plan(table, ways, fewest, max_queries_per_class=queries)
   raise ValueError(f'sampler={sampler!r} is unknown; use few_shot, within_group or variable_shot')
 
 
@@ -105,11 +115,17 @@ def _classes(load: Callable[[], ClassTable]) -> Callable[[str], ClassTable]:
   return lambda split: split_classes(whole(), split)
 
 
+def _given(task: str, path: str) -> str:
+  if not path:
+    raise ValueError(f'task {task} needs the place of its data: --task={task}:path=...')
+  return path
+
+
 # Tasks. `data_dir` and `budget` (bytes of device memory for a table) are supplied.
 
 
 def glyphs_task(
-  budget: int,
+  budget: float,
   ways: int = 5,
   shots: int = 1,
   queries: int = 15,
@@ -127,7 +143,7 @@ def glyphs_task(
 
 
 def omniglot_task(
-  budget: int,
+  budget: float,
   data_dir: str,
   ways: int = 5,
   shots: int = 1,
@@ -138,12 +154,13 @@ def omniglot_task(
   size: int = 28,
 ) -> Task:
   """Omniglot from its official zip files."""
+  check_choice('split', split, PROTOCOLS)
   table = lambda part: load_omniglot(data_dir, part, protocol=split, size=size, rotations=rotations)
   return classification(table, sampler, ways, shots, queries, budget)
 
 
 def mnist_task(
-  budget: int, data_dir: str, ways: int = 10, shots: int = 1, queries: int = 15
+  budget: float, data_dir: str, ways: int = 10, shots: int = 1, queries: int = 15
 ) -> Task:
   """The ten digits; test episodes from its test images, the others from its training images."""
   table = lambda split: load_mnist(data_dir, 'test' if split == 'test' else 'train')
@@ -152,7 +169,7 @@ def mnist_task(
 
 def tfds_task(
   name: str,
-  budget: int,
+  budget: float,
   data_dir: str,
   ways: int = 5,
   shots: int = 1,
@@ -161,14 +178,15 @@ def tfds_task(
   part: str = 'train',
   image_key: str = 'image',
   label_key: str = 'label',
+  size: int | None = None,
 ) -> Task:
   """A TensorFlow Datasets classification data set, its classes split 60:20:20."""
-  table = _classes(lambda: tfds_table(name, data_dir, part, image_key, label_key))
+  table = _classes(lambda: tfds_table(name, data_dir, part, image_key, label_key, size=size))
   return classification(table, sampler, ways, shots, queries, budget)
 
 
 def arrays_task(
-  budget: int,
+  budget: float,
   path: str = '',
   ways: int = 5,
   shots: int = 1,
@@ -176,11 +194,12 @@ def arrays_task(
   sampler: str = 'few_shot',
 ) -> Task:
   """An .npz file with x and y, its classes split 60:20:20."""
-  return classification(_classes(lambda: load_arrays(path)), sampler, ways, shots, queries, budget)
+  table = _classes(lambda: load_arrays(_given('arrays', path)))
+  return classification(table, sampler, ways, shots, queries, budget)
 
 
 def folder_task(
-  budget: int,
+  budget: float,
   path: str = '',
   ways: int = 5,
   shots: int = 1,
@@ -189,7 +208,23 @@ def folder_task(
   size: int | None = None,
 ) -> Task:
   """A folder of images a class, the classes split 60:20:20."""
-  table = _classes(lambda: load_folder(path, size))
+  table = _classes(lambda: load_folder(_given('folder', path), size))
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def table_task(
+  budget: float,
+  path: str = '',
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+) -> Task:
+  """Tables of metakit.data.save_table in the folders train, validation and test of `path`.
+
+  They are memory-mapped: one that exceeds the budget is never in memory as a whole.
+  """
+  table = lambda split: open_table(Path(_given('table', path)) / split)
   return classification(table, sampler, ways, shots, queries, budget)
 
 
@@ -219,17 +254,21 @@ TASKS: dict[str, Callable[..., Task]] = {
   'tfds:<name>': functools.partial(tfds_task, '<name>'),
   'arrays': arrays_task,
   'folder': folder_task,
+  'table': table_task,
   'sinusoid': sinusoid_task,
 }
 TASK_SUPPLIED = ('budget', 'data_dir', 'name')
 
 
 def tasks_for(spec: str) -> dict[str, Callable[..., Task]]:
-  """Returns TASKS, with the data set that a spec 'tfds:NAME:...' names."""
-  if not spec.startswith('tfds:'):
-    return TASKS
-  name = spec.split(':')[1]
-  return {**TASKS, f'tfds:{name}': functools.partial(tfds_task, name)}
+  """Returns TASKS, with the data set that a spec 'tfds:NAME[:VERSION]:...' names."""
+  named = re.match(r'tfds:([^:=]+(:[0-9.]+(?=:|$))?)', spec)
+  return {**TASKS, f'tfds:{named[1]}': _tfds(named[1])} if named else TASKS
+
+
+@functools.cache  # equal specs make equal components
+def _tfds(name: str) -> Callable[..., Task]:
+  return functools.partial(tfds_task, name)
 
 
 NETWORKS: Factories = {'conv4': conv4, 'mlp': mlp, 'resnet12': resnet12, 'transformer': transformer}
@@ -333,6 +372,8 @@ def constant(learning_rate: float) -> optax.Schedule:
 
 def cosine(learning_rate: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.Schedule:
   """Linear warm-up, then half a cosine down to `final` times the rate at the last step."""
+  if not 0 <= warmup < steps:
+    raise ValueError(f'warmup={warmup} is not between 0 and the {steps} steps')
   return optax.warmup_cosine_decay_schedule(
     0.0 if warmup else learning_rate, learning_rate, warmup, steps, final * learning_rate
   )
@@ -340,6 +381,8 @@ def cosine(learning_rate: float, steps: int, warmup: int = 0, final: float = 0.0
 
 def halve(learning_rate: float, every: int = 2000) -> optax.Schedule:
   """Half the rate after every `every` steps (Snell et al. 2017)."""
+  if every < 1:
+    raise ValueError(f'every={every} is not positive; use every>=1')
   return optax.exponential_decay(learning_rate, every, 0.5, staircase=True)
 
 

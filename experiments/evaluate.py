@@ -11,24 +11,27 @@ for paired comparison with metakit.compare.
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import flags
 
 from experiments.flags import define_common
-from experiments.runtime import one_line_errors, run
-from experiments.setup import Setup, check_fits, make_optimizer, make_setup, read_specs
+from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.setup import (
+  Setup,
+  abstract_state,
+  check_fits,
+  make_optimizer,
+  make_setup,
+  read_specs,
+)
 from experiments.testing import prepare
 from experiments.wrap_up import wrap_up
 from metakit.checkpoint import checkpoints
-from metakit.episodes.few_shot import gather_rows
-from metakit.keys import roots
-from metakit.train import init_state
 
 FLAGS = flags.FLAGS
 
 
 def main() -> None:
-  with one_line_errors(ValueError, OSError):
+  with one_line_errors(*BAD_INPUT):
     if not FLAGS.workdir:
       raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
     workdir = Path(FLAGS.workdir)
@@ -36,10 +39,11 @@ def main() -> None:
     specs['learner'] = same_learner(specs['learner'], FLAGS.learner)
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib)
-    check_fits(setup)
+    check_fits(setup, ['test'])
     step, state = restore(setup, specs, workdir)
-    tested = prepare(setup, state.params, setup.test_task, 'test', FLAGS.seed)
-    wrap_up(setup, tested, step, workdir, FLAGS.episodes, FLAGS.seed, f'-{FLAGS.name}')
+    seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
+    tested = prepare(setup, state.params, setup.test_task, 'test', seed)
+    wrap_up(setup, tested, step, workdir, FLAGS.episodes, seed, f'-{FLAGS.name}')
 
 
 def same_learner(trained: str, asked: str | None) -> str:
@@ -57,15 +61,12 @@ def same_learner(trained: str, asked: str | None) -> str:
 
 def restore(setup: Setup, specs: dict[str, Any], workdir: Path) -> tuple[int, Any]:
   """Returns the newest checkpoint of a run and its step."""
-  source = setup.task.source('train')
-  sample = lambda key: gather_rows(source.plan(key), source.data)
   learner, optimizer = setup.learner(setup.task), make_optimizer(specs)
   with checkpoints(workdir / 'checkpoints') as saved:
     step = saved.latest_step()
     if step is None:
       raise ValueError(f'{workdir} has no checkpoint yet; train first')
-    init = lambda key: init_state(learner, optimizer, key, sample)
-    return step, saved.restore(jax.eval_shape(init, roots(0).init))
+    return step, saved.restore(abstract_state(setup, learner, optimizer))
 
 
 if __name__ == '__main__':

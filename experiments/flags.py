@@ -10,7 +10,8 @@ from metakit.keys import MAX_SEED
 
 COMMON = {
   'task': 'task spec, the training distribution, glyphs by default (evaluate: to evaluate on)',
-  'seed': 'names the initial parameters, the training tasks and the test episodes',
+  'seed': 'names the initial parameters, the training tasks and the test episodes (evaluate: the '
+  "test episodes alone, the run's own by default)",
   'workdir': 'folder of the run; by default one under runs/ named after its flags',
   'episodes': 'test episodes',
   'data_dir': 'where real data lies: the folder of one data set or the folder above it',
@@ -25,7 +26,10 @@ def define_common() -> None:
   flags.DEFINE_integer('episodes', 1000, COMMON['episodes'], lower_bound=1)
   flags.DEFINE_string('data_dir', os.environ.get('METAKIT_DATA'), COMMON['data_dir'])
   flags.DEFINE_float(
-    'table_budget_gib', 2.0, 'tables up to this size are kept in device memory, larger on the host'
+    'table_budget_gib',
+    2.0,
+    'tables up to this size are kept in device memory, larger ones on the host',
+    lower_bound=0.0,
   )
 
 

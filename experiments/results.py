@@ -236,11 +236,15 @@ def is_fraction(metric: str) -> bool:
 def format_estimate(metric: str, mean: float | None, ci95: float | None = None) -> str:
   """Returns 'mean ± ci95', in percent for accuracies, with the digits that the interval warrants.
 
+  The interval is left out where there is none (None, or infinite as that of one episode is).
+
   >>> format_estimate('accuracy', 0.98424, 0.00131), format_estimate('loss', 0.61234, 0.0213)
   ('98.42 ± 0.13%', '0.612 ± 0.021')
   """
   if mean is None or not math.isfinite(mean):
     return 'not finite'
+  if ci95 is not None and not math.isfinite(ci95):
+    ci95 = None
   if is_fraction(metric):
     interval = '' if ci95 is None else f' ± {100 * ci95:.2f}'
     return f'{100 * mean:.2f}{interval}%'

@@ -28,6 +28,10 @@ def keep_freed_memory() -> None:
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+# What a user can mend: wrong flags or data, a missing or full disk, a missing optional package.
+BAD_INPUT = (ValueError, OSError, ImportError)
+
+
 @contextlib.contextmanager
 def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
   """Turns the given errors into one line on stderr and exit status 1."""

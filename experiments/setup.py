@@ -4,11 +4,12 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from experiments import components
@@ -16,9 +17,12 @@ from experiments.components import Task
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
 from metakit.episodes.few_shot import gather_rows
+from metakit.keys import roots
+from metakit.train import TrainState, init_state
 from metakit.types import Episode, EpisodeSource, MetaLearner
 
-# The flags that determine the parameters a run ends with; a workdir belongs to one set of them.
+# The flags that, with the data, determine the parameters that a run ends with; a workdir belongs to
+# one set of them.
 DEFINING = (
   'task',
   'test_task',
@@ -62,7 +66,7 @@ def make_setup(flags: Mapping[str, Any], data_dir: str | None, budget_gib: float
     ValueError: in one line, for an unknown component or argument or a combination without sense.
     OSError: for missing data.
   """
-  supplied = {'data_dir': data_dir, 'budget': int(budget_gib * 2**30)}
+  supplied = {'data_dir': data_dir, 'budget': budget_gib * 2**30}
   read_task = lambda spec: parse('task', components.tasks_for(spec), spec, components.TASK_SUPPLIED)
   learner = parse('learner', components.LEARNERS, flags['learner'], components.LEARNER_SUPPLIED)
   usual = components.DEFAULT_TASK
@@ -109,8 +113,17 @@ def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
   """Returns the outer optimizer of the flags: optimizer, schedule, clip_norm and steps."""
   optimizer = _optimizer(flags)
   rate = optimizer.arguments['learning_rate']
-  schedule = build(_schedule(flags), learning_rate=rate, steps=flags['steps'])
-  made = build(optimizer._replace(arguments={**optimizer.arguments, 'learning_rate': schedule}))
+  schedule = _schedule(flags)
+  if schedule.name != 'constant':  # some optimizers take a number alone
+    rate = build(schedule, learning_rate=rate, steps=flags['steps'])
+  try:
+    made = build(optimizer._replace(arguments={**optimizer.arguments, 'learning_rate': rate}))
+    jax.eval_shape(lambda p: made.update(p, made.init(p), p), {'kernel': jnp.zeros((2, 2))})
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      f'--optimizer={optimizer} does not work with --schedule={schedule.name} ({error}); use '
+      'other arguments, or --schedule=constant'
+    ) from error
   if flags['clip_norm'] < 0:
     raise ValueError(f'clip_norm={flags["clip_norm"]} is negative; use 0 for no clipping')
   if not flags['clip_norm']:
@@ -124,8 +137,16 @@ def abstract_episode(source: EpisodeSource) -> Episode:
   return jax.eval_shape(make, jax.random.key(0), source.data)
 
 
-def check_fits(setup: Setup) -> None:
-  """Raises ValueError if the learner does not serve the test task."""
+def abstract_state(
+  setup: Setup, learner: MetaLearner, optimizer: optax.GradientTransformation
+) -> TrainState:
+  """Returns the shapes and types of the training state."""
+  make = lambda key, episode: init_state(learner, optimizer, key, lambda _: episode)
+  return jax.eval_shape(make, roots(0).init, abstract_episode(setup.task.source('train')))
+
+
+def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> None:
+  """Raises ValueError if a split is too small for its episodes or the learner unfit for them."""
   tested = setup.learner(setup.test_task)
   if tested.protocol == 'transductive' and not setup.test_task.fixed_shots:
     raise ValueError(
@@ -133,10 +154,11 @@ def check_fits(setup: Setup) -> None:
       'protocol=transductive), and the padding of variable_shot would change its predictions; use '
       'norm=group, or protocol=inductive'
     )
-  shapes = lambda task: jax.eval_shape(
-    setup.learner(task).init, jax.random.key(0), abstract_episode(task.source('test'))
+  shapes = lambda task, split: jax.eval_shape(
+    setup.learner(task).init, jax.random.key(0), abstract_episode(task.source(split))
   )
-  if shapes(setup.task) != shapes(setup.test_task):
+  tested_shapes = [shapes(setup.test_task, split) for split in splits]
+  if any(each != shapes(setup.task, 'train') for each in tested_shapes):
     raise ValueError(
       f'{setup.specs["learner"].partition(":")[0]} trained on {setup.specs["task"]} has '
       f'parameters of other shapes than {setup.specs["test_task"]} needs; use the same ways and '

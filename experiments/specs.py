@@ -70,7 +70,7 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
   for part in filter(None, text.split(',')):
     key, equals, value = (piece.strip() for piece in part.partition('='))
     if key not in accepted or not equals:
-      defaults = write_spec(name, arguments).partition(':')[2].replace(',', ', ')
+      defaults = write_spec('', arguments)[1:].replace(',', ', ')
       raise ValueError(f'{kind} {name} has no argument {key!r}; accepted: {defaults or "none"}')
     arguments[key] = _convert(f'{kind} {name}: {key}', value, accepted[key])
   return Component(name, arguments, factories[name])

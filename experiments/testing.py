@@ -8,8 +8,7 @@ import numpy as np
 from experiments.components import Task, sources_by_shots
 from experiments.report import AdaptationPoint, EpisodePicture
 from experiments.setup import Setup
-from metakit.data.host import on_host, read_rows
-from metakit.episodes.few_shot import gather_rows
+from metakit.data.host import on_host, sample_episode
 from metakit.evaluate import calibrate, embed_source, estimate, evaluate
 from metakit.keys import roots, task_key
 from metakit.types import EpisodeSource, Examples, Key, MetaLearner, Params
@@ -44,7 +43,8 @@ def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> 
   learner, source = setup.learner(task), task.source(split)
   root = roots(setup.specs['seed']).calibration
   params = calibrate(learner, params, setup.task.source('train'), root)
-  quick = embed_source(learner, params, source)
+  # A table on the host may be too large for its embeddings to be worth while, or to fit.
+  quick = (learner, source) if on_host(source) else embed_source(learner, params, source)
   return Tested(task, learner, params, source, quick, getattr(roots(seed), split))
 
 
@@ -74,9 +74,8 @@ def adaptation_curve(setup: Setup, tested: Tested) -> tuple[list[AdaptationPoint
 
 def picture(tested: Tested) -> EpisodePicture:
   """Returns episode 0 with its predictions."""
-  key, source = task_key(tested.root, 0, 0), tested.source
-  read = read_rows if on_host(source) else gather_rows
-  episode = read(source.plan(key), source.data)
+  key = task_key(tested.root, 0, 0)
+  episode = sample_episode(tested.source, key)
   fitted = tested.learner.adapt(jax.random.fold_in(key, 1), tested.params, episode.support)
   outputs = tested.learner.predict(fitted, episode.query.x)
   support = without_padding(episode.support, episode.support.x, episode.support.y)

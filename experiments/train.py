@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import flags
 
 from experiments.flags import define_common, define_training
 from experiments.metrics_log import metrics_log
 from experiments.progress import progress
-from experiments.runtime import one_line_errors, run
+from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import (
   DEFINING,
   Setup,
+  abstract_state,
   check_fits,
   check_space,
   claim_workdir,
@@ -32,10 +35,11 @@ from experiments.setup import (
 from experiments.testing import per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
-from metakit.episodes.few_shot import gather_rows
+from metakit.data.host import sample_episode
 from metakit.evaluate import estimate
 from metakit.keys import roots
 from metakit.train import (
+  REMEDY,
   Dispatch,
   NonFiniteLoss,
   TrainState,
@@ -48,7 +52,7 @@ FLAGS = flags.FLAGS
 
 
 def main() -> None:
-  with one_line_errors(ValueError, OSError):
+  with one_line_errors(*BAD_INPUT):
     defining = {name: FLAGS[name].value for name in DEFINING}
     setup = make_setup(defining, FLAGS.data_dir, FLAGS.table_budget_gib)
     optimizer = make_optimizer(defining)
@@ -60,13 +64,13 @@ def main() -> None:
       learner, optimizer, train.plan, keys, FLAGS.tasks_per_step, FLAGS.parallel
     )
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
-    sample = lambda key: gather_rows(train.plan(key), train.data)
-    start = jax.jit(lambda: init_state(learner, optimizer, keys.init, sample))
-    check_space(workdir, jax.eval_shape(start))
+    check_space(workdir, abstract_state(setup, learner, optimizer))
     claim_workdir(workdir, setup.specs)
 
-  with one_line_errors(NonFiniteLoss, OSError), checkpoints(workdir / 'checkpoints') as saved:
-    state = start()
+  stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
+  with stops, checkpoints(workdir / 'checkpoints') as saved:
+    episode = sample_episode(train, keys.init)
+    state = jax.jit(lambda: init_state(learner, optimizer, keys.init, lambda _: episode))()
     first = saved.latest_step() or 0
     if first:
       state = saved.restore(state)
@@ -91,8 +95,17 @@ def train_to_the_end(
     metrics_log(workdir, first) as log,
     progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,
   ):
+    waiting: list[tuple[int, float, TrainState]] = []
+
+    def save() -> None:
+      for stop, seconds, good in waiting:
+        # The state last, so that a resumed run misses nothing that belongs to its step.
+        write_seconds(workdir, stop, seconds)
+        saved.save(stop, good)
+      waiting.clear()
 
     def on_metrics(start: int, metrics: dict[str, Any]) -> None:
+      save()  # the losses after the state that waits are finite
       means = {name: float(values.mean()) for name, values in metrics.items()}
       step = start + len(metrics['loss'])
       log.write(step, means)
@@ -104,11 +117,10 @@ def train_to_the_end(
       )
       first = stop
       if stop % FLAGS.validate_every == 0 or stop == FLAGS.steps:
-        log.write(stop, validate(setup, state.params), prefix='validation')
+        log.write(stop, validate(setup, state.params, stop), prefix='validation')
       if stop % FLAGS.save_every == 0 or stop == FLAGS.steps:
-        # Last, so that a resumed run misses nothing that belongs to its step.
-        write_seconds(workdir, stop, time.monotonic() - begun)
-        saved.save(stop, state)
+        waiting.append((stop, time.monotonic() - begun, jax.tree.map(jnp.copy, state)))
+    save()  # the last state, which has been validated
   return state
 
 
@@ -119,10 +131,16 @@ def boundaries(first: int) -> list[int]:
   return sorted({s for s in (*saves, *validations, FLAGS.steps) if s > first})
 
 
-def validate(setup: Setup, params: Any) -> dict[str, float]:
-  """Returns the metrics on validation episodes, with their 95% intervals."""
+def validate(setup: Setup, params: Any, step: int) -> dict[str, float]:
+  """Returns the metrics on validation episodes, with their 95% intervals.
+
+  Raises:
+    NonFiniteLoss: if the loss is not finite.
+  """
   tested = prepare(setup, params, setup.test_task, 'validation', FLAGS.seed)
   values = per_episode(tested, FLAGS.validation_episodes)
+  if not np.isfinite(values['loss']).all():
+    raise NonFiniteLoss(f'the validation loss is not finite after step {step}; {REMEDY}')
   estimates = {name: estimate(each) for name, each in values.items()}
   means = {name: e.mean for name, e in estimates.items()}
   return means | {f'{name}_ci95': e.ci95 for name, e in estimates.items()}

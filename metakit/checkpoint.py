@@ -1,4 +1,4 @@
-"""Checkpoints of a run: Orbax, asynchronous, the newest good one restored."""
+"""Checkpoints of a run: Orbax, asynchronous, the newest complete one restored."""
 
 import contextlib
 import errno
@@ -16,7 +16,8 @@ class Checkpoints(NamedTuple):
 
   Attributes:
     latest_step: () -> the newest complete step, or None.
-    restore: (state) -> the newest state, of the structure, shapes and types of the given one.
+    restore: (state) -> the newest state, of the structure, shapes and types of the given one, on
+      its devices (the default device for jax.ShapeDtypeStruct), whichever devices saved it.
     save: (step, state) -> None; returns before the files are written.
     wait: () -> None; returns after.
   """
@@ -39,7 +40,7 @@ def checkpoints(directory: Any, keep: int = 2) -> Iterator[Checkpoints]:
 
   Raises:
     ValueError: from `restore`, if the checkpoint holds other arrays than the given state, naming
-      the first.
+      the first, or is damaged, naming its folder.
     OSError: from `save`, `wait` or at the end, if the disk is full; asynchronous saves fail late.
   """
   options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
@@ -52,8 +53,11 @@ def checkpoints(directory: Any, keep: int = 2) -> Iterator[Checkpoints]:
 
     def restore(state: Any) -> Any:
       step = manager.latest_step()
-      _check_same_arrays(manager, step, state)
-      return manager.restore(step, args=ocp.args.StandardRestore(state))
+      with _damaged(folder / str(step)):
+        saved = manager.item_metadata(step)
+      _check_same_arrays(step, saved, state)
+      with _damaged(folder / str(step)):
+        return manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_placed, state)))
 
     def save(step: int, state: Any) -> None:
       manager.save(step, args=ocp.args.StandardSave(state))
@@ -74,9 +78,30 @@ def _full_disk(folder: Path) -> Iterator[None]:
     ) from error
 
 
-def _check_same_arrays(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
+@contextlib.contextmanager
+def _damaged(folder: Path) -> Iterator[None]:
+  """Orbax raises a truncated or missing file as one of many kinds of errors."""
+  try:
+    yield
+  except Exception as error:
+    reason = f'{type(error).__name__}: {error}'.partition('\n')[0]
+    raise ValueError(
+      f'the checkpoint {folder} cannot be read ({reason[:200]}); move it away to continue from the '
+      'one before it'
+    ) from error
+
+
+def _placed(leaf: Any) -> Any:
+  """Says where a leaf that is known by its shape alone shall be: Orbax would ask for the devices
+  that saved it."""
+  if getattr(leaf, 'sharding', None) is not None or not isinstance(leaf, jax.ShapeDtypeStruct):
+    return leaf
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+
+
+def _check_same_arrays(step: int, saved: Any, state: Any) -> None:
   """Orbax casts a different dtype silently and names no leaf; this names it."""
-  saved = manager.item_metadata(step)
   describe = lambda tree: {
     jax.tree_util.keystr(path): (tuple(leaf.shape), np.dtype(leaf.dtype))
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

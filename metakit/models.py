@@ -97,10 +97,10 @@ def from_linen(module: nn.Module, statistics_module: nn.Module | None = None) ->
 
 
 def _pool(measured: Any) -> Any:
-  """Pools per-batch moments: mean of means, and E[var + mean^2] - E[mean]^2."""
+  """Pools per-batch moments: mean of means, and mean of variances plus variance of means."""
   if 'mean' in measured:
-    mean, second = measured['mean'], measured['var'] + measured['mean'] ** 2
-    return {'mean': mean.mean(0), 'var': second.mean(0) - mean.mean(0) ** 2}
+    mean, var = measured['mean'], measured['var']
+    return {'mean': mean.mean(0), 'var': var.mean(0) + mean.var(0)}
   return {name: _pool(child) for name, child in measured.items()}
 
 

@@ -192,11 +192,12 @@ def _pmap(sampled, fed, indices, devices):
   local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
   rows = indices.reshape(len(devices), -1)[local]  # the leading axis counts local devices
   options = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
-  run = jax.pmap(sampled, in_axes=(None, None, 0, None), static_broadcasted_argnums=0, **options)
-  feed = jax.pmap(fed, in_axes=(None, 0, 1), **options)
+  given = {'static_broadcasted_argnums': 0, 'donate_argnums': 1}
+  run = jax.pmap(sampled, in_axes=(None, None, 0, None), **given, **options)
+  feed = jax.pmap(fed, in_axes=(None, 0, 1), donate_argnums=0, **options)
 
-  def split(leaf):  # [steps, tasks, ...] -> [steps, devices, tasks of a device, ...]
-    return leaf.reshape(leaf.shape[0], len(local), -1, *leaf.shape[2:])
+  def split(leaf):  # [steps, tasks, ...] -> [steps, local devices, tasks of a device, ...]
+    return leaf.reshape(leaf.shape[0], len(devices), -1, *leaf.shape[2:])[:, local]
 
   return (
     lambda n, state, data: run(n, state, rows, data),
@@ -224,6 +225,9 @@ def _shard_map(sampled, fed, indices, devices):
   return run, feed
 
 
+REMEDY = 'lower the learning rate or clip the gradient, and start again'
+
+
 class NonFiniteLoss(FloatingPointError):
   """The loss or its gradient stopped being finite; the message names the steps."""
 
@@ -239,10 +243,7 @@ def check_finite(first_step: int, metrics: Metrics) -> None:
   bad = [first_step + i for i, ok in enumerate(finite.tolist()) if not ok]
   if bad:
     steps = f'step {bad[0]}' if len(bad) == 1 else f'steps {bad[0]} to {bad[-1]}'
-    raise NonFiniteLoss(
-      f'the loss or its gradient is not finite at {steps}; lower the learning rate or clip the '
-      'gradient, and start again'
-    )
+    raise NonFiniteLoss(f'the loss or its gradient is not finite at {steps}; {REMEDY}')
 
 
 def train_until(

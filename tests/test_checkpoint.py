@@ -3,9 +3,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from metakit.checkpoint import checkpoints
-from metakit.train import TrainState
+from metakit.episodes.few_shot import sampler_of
+from metakit.learners import prototypical
+from metakit.models import from_nnx
+from metakit.train import TrainState, init_state
+from metakit.types import MetaLearner
+from tests import tiny
+
+FAMILIES = ('prototypical', 'maml', 'in_context')
 
 
 def state(step=0, width=3, dtype=jnp.float32):
@@ -54,6 +63,46 @@ def test_a_save_cut_short_leaves_the_step_before_it_the_newest(tmp_path):
     saved.wait()
     assert saved.latest_step() == 2
     jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), state(2))
+
+
+def linear() -> MetaLearner:
+  return prototypical(from_nnx(lambda rngs: nnx.Linear(64, 4, rngs=rngs)), tiny.WAYS)
+
+
+@pytest.mark.parametrize('make', [*(lambda n=n: tiny.learners()[n] for n in FAMILIES), linear])
+def test_the_state_of_every_learner_comes_back_bit_for_bit(make, tmp_path):
+  learner, adam = make(), optax.adam(1e-3)
+  make_state = lambda: init_state(learner, adam, jax.random.key(0), sampler_of(tiny.source()))
+  first = jax.jit(make_state)()
+  with checkpoints(tmp_path) as saved:
+    saved.save(1, first)
+    saved.wait()
+    restored = saved.restore(jax.tree.map(jnp.zeros_like, first))
+  jax.tree.map(np.testing.assert_array_equal, restored, first)
+  assert jax.tree.structure(restored) == jax.tree.structure(first)
+
+
+def test_eight_devices_save_what_one_restores(tmp_path):
+  mesh = jax.make_mesh((8,), ('tasks',), axis_types=(AxisType.Auto,))
+  spread = jax.device_put(state(5), NamedSharding(mesh, PartitionSpec()))
+  with checkpoints(tmp_path) as saved:
+    saved.save(5, spread)
+    saved.wait()
+    for target in (jax.eval_shape(state), state()):
+      restored = saved.restore(target)
+      jax.tree.map(np.testing.assert_array_equal, restored, state(5))
+      assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(restored))
+
+
+def test_a_damaged_checkpoint_is_named_with_a_remedy(tmp_path):
+  save(tmp_path, 1, 2)
+  for file in (p for p in (tmp_path / '2').rglob('*') if p.is_file()):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  with checkpoints(tmp_path) as saved, pytest.raises(ValueError, match=r'/2 cannot be read .*away'):
+    saved.restore(state())
+  (tmp_path / '2').rename(tmp_path / 'damaged')
+  with checkpoints(tmp_path) as saved:
+    jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), state(1))
 
 
 @pytest.mark.parametrize('other', [state(width=4), state(dtype=jnp.bfloat16)])

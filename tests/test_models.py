@@ -95,6 +95,14 @@ def test_several_batches_calibrate_to_their_pooled_moments(weight):
   )
 
 
+def test_pooled_variances_survive_a_mean_that_dwarfs_them():
+  model = stored_model()
+  batches = (1000 + 0.01 * np.random.default_rng(0).normal(size=(32, 50, 3))).astype(np.float32)
+  statistics = model.stored.calibrate(model.init(KEY, X), batches)['statistics']
+  var = jax.tree.leaves(statistics)[-1]
+  np.testing.assert_allclose(var, batches.astype(np.float64).var((0, 1)), rtol=0.05)
+
+
 def test_calibration_leaves_learned_parameters_alone():
   model = stored_model()
   before = model.init(KEY, X)

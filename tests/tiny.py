@@ -1,13 +1,14 @@
 """Small learners and sources that the tests of training and evaluation share."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from metakit.data.table import ClassTable, class_table
 from metakit.episodes.few_shot import few_shot_plan
-from metakit.learners import maml, prototypical
-from metakit.networks import conv4, mlp
+from metakit.learners import in_context, maml, prototypical
+from metakit.networks import conv4, mlp, transformer
 from metakit.types import EpisodeSource, MetaLearner
 
 WAYS = 3
@@ -29,10 +30,29 @@ def source(on_device: bool = True) -> EpisodeSource:
   return EpisodeSource(few_shot_plan(rows, WAYS, 1, 2), data)
 
 
+def drawing(learner: MetaLearner) -> MetaLearner:
+  """The same learner with a loss and predictions that depend on its key."""
+
+  def loss(key, params, episode):
+    value, metrics = learner.loss(key, params, episode)
+    return value * jax.random.uniform(key), metrics
+
+  def adapt(key, params, support):
+    return key, learner.adapt(key, params, support)
+
+  def predict(fitted, x):
+    key, adapted = fitted
+    return learner.predict(adapted, x) * jax.random.uniform(key)
+
+  return learner._replace(adapt=adapt, predict=predict, loss=loss, features=None)
+
+
 def learners() -> dict[str, MetaLearner]:
-  """One learner of each family that is not a transformer, with and without batch statistics."""
+  """One learner of each family, with and without batch statistics, and one that draws."""
   return {
     'prototypical': prototypical(conv4(width=4, depth=2), WAYS),
     'maml': maml(mlp(WAYS, width=8, depth=1), optax.sgd(0.1), inner_steps=2),
+    'in_context': in_context(transformer(WAYS, width=8, depth=1, heads=2), WAYS),
     'mlp': prototypical(mlp(width=8, depth=1), WAYS),
+    'drawing': drawing(prototypical(mlp(width=8, depth=1), WAYS)),
   }

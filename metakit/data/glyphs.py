@@ -351,7 +351,7 @@ def glyphs(
     characters: classes an alphabet.
     drawings: rows a class.
     size: pixels a side.
-    seed: any integer.
+    seed: 0 to 2**32 - 1.
     rotations: whether each character also counts as three more classes, turned counterclockwise by
       90, 180 and 270 degrees; names are then like 'alphabet003/character07/rot090'.
 
@@ -359,7 +359,7 @@ def glyphs(
     A table, x [rows, size, size, 1] uint8, ink 255 on 0; the alphabets are its groups.
 
   Raises:
-    ValueError: if a size is not positive or the split is unknown.
+    ValueError: if a size is not positive, the split unknown or the seed out of range.
   """
   _check_positive(alphabets=alphabets, characters=characters, drawings=drawings, size=size)
   check_choice('split', split, SPLITS)

@@ -20,13 +20,14 @@ import numpy as np
 
 from metakit.data.files import PathLike, damaged
 from metakit.data.table import ClassTable
-from metakit.types import Episode, EpisodeSource
+from metakit.episodes.few_shot import gather_rows
+from metakit.types import Episode, EpisodeSource, Key
 
 BUDGET_BYTES = 2 << 30
 _X, _CLASSES = 'x.npy', 'classes.json'
 
 
-def place(source: EpisodeSource, budget_bytes: int = BUDGET_BYTES) -> EpisodeSource:
+def place(source: EpisodeSource, budget_bytes: float = BUDGET_BYTES) -> EpisodeSource:
   """Puts the data of a source into device memory if it fits a budget.
 
   Args:
@@ -90,6 +91,12 @@ def _read_ahead(
       yield pending.popleft().result()
   finally:
     reader.shutdown(wait=True, cancel_futures=True)
+
+
+def sample_episode(source: EpisodeSource, key: Key) -> Episode:
+  """Returns the episode of a key, its rows read where they are; not for use under jit."""
+  read = read_rows if on_host(source) else gather_rows
+  return read(source.plan(key), source.data)
 
 
 def read_rows(episode: Episode, data: np.ndarray) -> Episode:

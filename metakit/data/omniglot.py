@@ -22,6 +22,7 @@ from metakit.data.vinyals_split import VINYALS
 ORIGIN = 'https://github.com/brendenlake/omniglot, folder python'
 DRAWINGS = 20  # of each character
 CHARACTERS = {'images_background.zip': 964, 'images_evaluation.zip': 659}
+PROTOCOLS = ('vinyals', 'original')
 HELD_OUT_ALPHABETS = 5  # of the 30 background alphabets, for validation in protocol 'original'
 
 # Alphabet/character01/0709_01.png behind any folder; macOS adds members that are no drawings.
@@ -68,7 +69,7 @@ def omniglot(
     ValueError: if an argument is unknown, or a file is damaged or lacks drawings.
   """
   check_choice('split', split, tuple(VINYALS))
-  check_choice('protocol', protocol, ('vinyals', 'original'))
+  check_choice('protocol', protocol, PROTOCOLS)
   with contextlib.ExitStack() as stack:
     archives = [
       stack.enter_context(open_zip(find_data(data_dir, 'omniglot', file, origin=ORIGIN)))

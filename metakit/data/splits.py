@@ -46,7 +46,7 @@ def split_classes(
   chosen = order[cuts[part] : cuts[part + 1]]
   if len(chosen) == 0:
     raise ValueError(
-      f'split={split!r} gets none of the {classes} classes; raise its share in '
-      f'fractions={tuple(fractions)}'
+      f'split={split!r} gets none of the {classes} classes, of which the parts hold '
+      f'{tuple(fractions)}; use a data set of more classes, or other fractions'
     )
   return select_classes(table, np.sort(chosen))

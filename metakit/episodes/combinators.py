@@ -64,10 +64,13 @@ def relabel(sampler: Sampler, ways: int) -> Sampler:
     A sampler whose episodes are sampler(k1), relabelled by k2, where k1, k2 = split(key).
 
   Raises:
-    ValueError: if ways is not positive, the labels are not integers, or info has another number
-      of classes.
+    ValueError: if ways is not positive, the labels are not integers, info has another number of
+      classes, or (without info['classes']) a first episode has a label of `ways` or more.
   """
-  _check_labels(_shapes(sampler), ways)
+  shapes = _shapes(sampler)
+  _check_labels(shapes, ways)
+  if not (isinstance(shapes.info, dict) and 'classes' in shapes.info):
+    _check_largest_label(sampler, ways)
 
   def relabelled(key: Key) -> Episode:
     key, permutation_key = jax.random.split(key)
@@ -108,6 +111,13 @@ def _check_labels(episode: Episode, ways: int) -> None:
         raise ValueError(
           f"ways={ways} but info['{name}'] has {classes} entries; use ways={classes}"
         )
+
+
+def _check_largest_label(sampler: Sampler, ways: int) -> None:
+  support, query, _ = jax.jit(sampler)(jax.random.key(0))
+  largest = max(int(support.y.max()), int(query.y.max()))
+  if largest >= ways:
+    raise ValueError(f'ways={ways} but an episode has the label {largest}; use ways={largest + 1}')
 
 
 def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None) -> Sampler:

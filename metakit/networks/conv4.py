@@ -4,7 +4,7 @@ import jax
 from flax import linen as nn
 
 from metakit.models import Model, from_linen
-from metakit.networks.convolution import Convolution, as_float, max_pool
+from metakit.networks.convolution import Convolution, as_images, max_pool
 from metakit.networks.normalisation import Norm, check_norm
 
 
@@ -23,7 +23,7 @@ class Conv4(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
-    x = as_float(x)
+    x = as_images(x)
     strided = self.downsample == 'stride'
     for _ in range(self.depth):
       x = Convolution(self.width, stride=2 if strided else 1, use_bias=self.norm == 'none')(x)

@@ -18,6 +18,20 @@ def as_float(x: jax.Array) -> jax.Array:
   return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
 
 
+def as_images(x: jax.Array) -> jax.Array:
+  """As `as_float`, for networks of images.
+
+  Raises:
+    ValueError: if x is not [examples, height, width, channels].
+  """
+  if x.ndim != 4:
+    raise ValueError(
+      f'a convolutional network needs images [examples, height, width, channels], not {x.shape}; '
+      'add an axis of channels to images without one, or use mlp for other data'
+    )
+  return as_float(x)
+
+
 def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
   """Returns the patches that a 'SAME' convolution sees.
 

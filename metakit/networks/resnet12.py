@@ -9,7 +9,7 @@ import jax
 from flax import linen as nn
 
 from metakit.models import Model, from_linen
-from metakit.networks.convolution import Convolution, as_float, max_pool
+from metakit.networks.convolution import Convolution, as_images, max_pool
 from metakit.networks.normalisation import Norm, check_norm
 
 SLOPE = 0.1
@@ -26,7 +26,7 @@ class ResNet12(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
-    x = as_float(x)
+    x = as_images(x)
     for factor in WIDTHS:
       x = self._block(x, int(self.width * factor), weight)
     x = x.mean((1, 2))

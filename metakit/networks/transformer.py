@@ -87,10 +87,12 @@ def transformer(
   Raises:
     ValueError: if a size is not positive or heads does not divide width.
   """
-  if min(width, depth, heads, num_outputs) < 1:
+  hidden = 4 * width if hidden is None else hidden
+  if min(width, depth, heads, num_outputs, hidden) < 1:
     raise ValueError(
-      f'num_outputs={num_outputs}, width={width}, depth={depth} and heads={heads} must be positive'
+      f'num_outputs={num_outputs}, width={width}, depth={depth}, heads={heads} and '
+      f'hidden={hidden} must be positive'
     )
   if width % heads:
     raise ValueError(f'heads={heads} does not divide width={width}; use a divisor of width')
-  return from_linen(Transformer(num_outputs, width, depth, heads, hidden or 4 * width))
+  return from_linen(Transformer(num_outputs, width, depth, heads, hidden))
