@@ -191,9 +191,9 @@ def _pmap(sampled, fed, indices, devices):
   # State goes in and out unstacked; pmean has made every device's equal.
   local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
   rows = indices.reshape(len(devices), -1)[local]  # the leading axis counts local devices
-  options = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
-  given = {'static_broadcasted_argnums': 0, 'donate_argnums': 1}
-  run = jax.pmap(sampled, in_axes=(None, None, 0, None), **given, **options)
+  options: dict[str, Any] = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
+  given = {'static_broadcasted_argnums': 0, 'donate_argnums': 1, **options}
+  run = jax.pmap(sampled, in_axes=(None, None, 0, None), **given)
   feed = jax.pmap(fed, in_axes=(None, 0, 1), donate_argnums=0, **options)
 
   def split(leaf):  # [steps, tasks, ...] -> [steps, local devices, tasks of a device, ...]

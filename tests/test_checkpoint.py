@@ -13,6 +13,7 @@ from metakit.models import from_nnx
 from metakit.train import TrainState, init_state
 from metakit.types import MetaLearner
 from tests import tiny
+from tests.disks import small_disk
 
 FAMILIES = ('prototypical', 'maml', 'in_context')
 
@@ -103,6 +104,16 @@ def test_a_damaged_checkpoint_is_named_with_a_remedy(tmp_path):
   (tmp_path / '2').rename(tmp_path / 'damaged')
   with checkpoints(tmp_path) as saved:
     jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), state(1))
+
+
+def test_a_disk_that_fills_up_is_named_and_the_step_before_is_kept(tmp_path):
+  with small_disk(tmp_path, '1m') as disk:
+    save(disk / 'run', 1)
+    with pytest.raises(OSError, match=r'no space left for a checkpoint in .*run; free some'):  # noqa: SIM117
+      with checkpoints(disk / 'run') as saved:
+        saved.save(2, state(2, width=10**6))
+    with checkpoints(disk / 'run') as saved:
+      jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), state(1))
 
 
 @pytest.mark.parametrize('other', [state(width=4), state(dtype=jnp.bfloat16)])

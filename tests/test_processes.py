@@ -19,14 +19,17 @@ def free_port() -> int:
 
 
 def run_two(parallel, name, out):
-  environment = os.environ | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
-    'JAX_PLATFORMS': 'cpu',
-  }
+  flags = os.environ['XLA_FLAGS'].replace('device_count=8', 'device_count=4')
+  environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
   port = str(free_port())
-  command = lambda i: [sys.executable, '-m', 'tests.worker', port, '2', str(i), parallel, name, out]
+  worker = [sys.executable, '-W', 'error', '-m', 'tests.worker', port, '2']
+  command = lambda i: [*worker, str(i), parallel, name, out]
   running = [subprocess.Popen(command(i), env=environment) for i in range(2)]
-  assert [process.wait(timeout=240) for process in running] == [0, 0]
+  try:
+    assert [process.wait(timeout=240) for process in running] == [0, 0]
+  finally:
+    for process in running:
+      process.kill()
   return np.load(out)
 
 
@@ -37,5 +40,7 @@ def test_two_processes_of_four_devices_equal_one_device(parallel, tmp_path):
   state, _ = trained('maml', 'none')
   for i, leaf in enumerate(jax.tree.leaves(state.params)):
     np.testing.assert_allclose(result[f'leaf{i}'], leaf, rtol=0, atol=2e-6)
+  for i, leaf in enumerate(jax.tree.leaves(trained('maml', 'none', 3)[0].params)):
+    np.testing.assert_allclose(result[f'fed{i}'], leaf, rtol=0, atol=2e-6)
   plan = make_dispatch(tiny.learners()['maml'], SGD, tiny.source().plan, ROOTS, TASKS).plan
   np.testing.assert_array_equal(result['rows'], plan(20, 0).support.x)

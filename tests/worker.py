@@ -9,17 +9,19 @@ if __name__ == '__main__':
   port, processes, number, parallel, name, out = sys.argv[1:]
   jax.distributed.initialize(f'127.0.0.1:{port}', int(processes), int(number))
 
+  from metakit.data.host import read_rows
   from metakit.train import make_dispatch
   from tests import tiny
   from tests.test_train import ROOTS, SGD, TASKS, start
 
   learner, source = tiny.learners()[name], tiny.source()
   dispatch = make_dispatch(learner, SGD, source.plan, ROOTS, TASKS, parallel)
-  state = jax.device_get(start(learner))
-  state, metrics = dispatch.sampled(20, state, jax.device_get(source.data))
-  rows = dispatch.plan(20, 0).support.x
-  leaves = [np.asarray(leaf.addressable_data(0)) for leaf in jax.tree.leaves(state.params)]
+  local = lambda state: [np.asarray(a.addressable_data(0)) for a in jax.tree.leaves(state.params)]
+  first, data = jax.device_get(start(learner)), jax.device_get(source.data)
+  leaves = local(dispatch.sampled(20, first, data)[0])
+  fed = local(dispatch.fed(first, read_rows(dispatch.plan(3, 0), data))[0])  # rows by the host
   if jax.process_index() == 0:
-    np.savez(
-      out, rows=rows, devices=jax.device_count(), **{f'leaf{i}': x for i, x in enumerate(leaves)}
-    )
+    arrays = {f'leaf{i}': x for i, x in enumerate(leaves)} | {
+      f'fed{i}': x for i, x in enumerate(fed)
+    }
+    np.savez(out, rows=dispatch.plan(20, 0).support.x, devices=jax.device_count(), **arrays)

@@ -3,6 +3,7 @@
 from metakit.data.arrays import arrays
 from metakit.data.folder import folder
 from metakit.data.glyphs import glyphs
+from metakit.data.host import open_table, save_table
 from metakit.data.mnist import mnist
 from metakit.data.omniglot import omniglot
 from metakit.data.splits import split_classes
@@ -17,6 +18,8 @@ __all__ = [
   'glyphs',
   'mnist',
   'omniglot',
+  'open_table',
+  'save_table',
   'select_classes',
   'split_classes',
   'tfds_table',

@@ -145,3 +145,19 @@ def test_plans_are_the_same_integers_for_ever():
   assert episode.info['classes'].tolist() == GOLDEN['classes']
   assert episode.support.x.tolist() == GOLDEN['support']
   assert episode.query.x.tolist() == GOLDEN['query']
+
+
+@pytest.mark.parametrize(
+  ('ways', 'queries', 'said'),
+  [
+    (6, 1, r'^ways=6 exceeds the 5 classes; use ways<=5$'),
+    (
+      2,
+      3,
+      r"^shots\+queries=4 exceeds the 3 examples of class '1'; use shots\+queries<=3",
+    ),
+  ],
+)
+def test_what_cannot_be_drawn_is_refused_naming_class_count_and_remedy(ways, queries, said):
+  with pytest.raises(ValueError, match=said):
+    few_shot_plan(TABLE, ways, 1, queries)

@@ -39,9 +39,12 @@ def start(module: str, *arguments: object, **environment: str) -> subprocess.Pop
   )
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, str]:
   """Waits; returns the exit status, stdout and stderr."""
-  out, error = process.communicate(timeout=300)
+  try:
+    out, error = process.communicate(timeout=timeout)
+  finally:
+    process.kill()
   return process.returncode, out, error
 
 

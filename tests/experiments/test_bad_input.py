@@ -6,6 +6,8 @@ import gzip
 import numpy as np
 import pytest
 
+from experiments import components as c
+from tests.disks import small_disk
 from tests.experiments.commands import TINY, images_file, run, task
 
 UNKNOWN = {
@@ -19,6 +21,10 @@ UNKNOWN = {
   'no tasks': (['--tasks_per_step=0'], 'tasks_per_step'),
   'a network that does not fit': (['--learner=in_context', '--network=conv4'], 'use transformer'),
   'regression for a classifier': (['--task=sinusoid'], 'classifies'),
+  'no images for a convolution': (['--task=sinusoid', '--learner=maml'], 'use mlp for other data'),
+  'no place of the data': (['--task=folder'], 'folder:path='),
+  'an optimizer without schedules': (['--optimizer=rprop'], 'use other arguments, or --schedule='),
+  'a schedule of no steps': (['--schedule=halve:every=0'], 'every=0 is not positive'),
 }
 
 
@@ -33,6 +39,9 @@ def broken_cases(folder):
   mismatch, cut, zips = (folder / name for name in ('mismatch', 'cut', 'omniglot'))
   for each in (mismatch, cut, zips):
     each.mkdir()
+  small = folder / 'few'
+  small.mkdir()
+  few = images_file(small, x=np.zeros((32, 8, 8, 1), np.uint8), y=np.repeat(np.arange(8), 4))
   half = images_file(cut)
   half.write_bytes(half.read_bytes()[:3000])
   (zips / 'images_background.zip').write_bytes(b'PK\x03\x04 not a zip')
@@ -40,7 +49,8 @@ def broken_cases(folder):
   idx = folder / 'mnist'
   idx.mkdir()
   for name in ('train-images-idx3-ubyte.gz', 't10k-images-idx3-ubyte.gz'):
-    (idx / name).write_bytes(gzip.compress(b'\x00\x00\x08\x03' + bytes(20)))
+    header = b'\x00\x00\x08\x03' + np.array([2, 28, 28], '>u4').tobytes()
+    (idx / name).write_bytes(gzip.compress(header + bytes(100)))
   for name in ('train-labels-idx1-ubyte.gz', 't10k-labels-idx1-ubyte.gz'):
     (idx / name).write_bytes(gzip.compress(b'\x00\x00\x08\x01' + bytes(4)))
   pictures = folder / 'pictures' / 'cat'
@@ -48,18 +58,19 @@ def broken_cases(folder):
   (pictures / 'one.png').write_bytes(b'\x89PNG\r\n\x1a\n broken')
   return {
     'ways above the classes': ([task(good, ways=30)], 'ways=30 exceeds the 12 classes'),
+    'ways above the validation classes': ([task(few, ways=2)], 'ways=2 exceeds the 1 classes'),
     'shots above the examples': (
       [f'--task=arrays:path={good},ways=3,shots=4,queries=3'],
       'shots+queries=7 exceeds the 6 examples of class',
     ),
     'zero shots': ([f'--task=arrays:path={good},ways=3,shots=0'], 'shots=0 is not positive'),
     'a missing file': ([task(folder / 'none.npz')], 'none.npz'),
-    'a truncated npz': ([task(half)], 'images.npz'),
+    'a truncated npz': ([task(half)], 'truncated (3000 bytes)'),
     'NaN': ([task(images_file(nan, x=x, y=y))], 'NaN'),
     'labels that do not match': ([task(images_file(mismatch, y=y))], '120 examples'),
-    'a wrong zip': (['--task=omniglot', f'--data_dir={zips}'], 'images_'),
+    'a wrong zip': (['--task=omniglot', f'--data_dir={zips}'], 'no zip file'),
     'a missing data set': (['--task=omniglot', f'--data_dir={nan}'], '--data_dir'),
-    'a truncated IDX': (['--task=mnist', f'--data_dir={idx}'], 'ubyte'),
+    'a truncated IDX': (['--task=mnist', f'--data_dir={idx}'], 'truncated: 116 of 1584 bytes'),
     'a broken image': ([f'--task=folder:path={pictures.parent},ways=2'], 'one.png'),
     'tasks that devices cannot share': (
       [task(good), '--parallel=pmap', '--tasks_per_step=3'],
@@ -68,10 +79,6 @@ def broken_cases(folder):
     'test episodes of other ways': (
       [task(good), '--learner=maml', task(good, ways=2).replace('--task', '--test_task')],
       'use the same ways',
-    ),
-    'a folder of other files': (
-      [task(good), f'--workdir={nan}'],
-      'holds files but no flags.json',
     ),
   }
 
@@ -86,12 +93,8 @@ def outcomes(tmp_path_factory):
   def outcome(item):
     number, (arguments, expected) = item
     workdir = folder / f'work{number}'
-    defaults = (
-      [*TINY, f'--workdir={workdir}']
-      if '--network' not in str(arguments)
-      else [f'--workdir={workdir}']
-    )
-    return *run('train', *defaults, *arguments, **two), expected, workdir
+    usual = [each for each in TINY if '--network' not in str(arguments) or '--network' not in each]
+    return *run('train', *usual, f'--workdir={workdir}', *arguments, **two), expected, workdir
 
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     return dict(zip(cases, pool.map(outcome, enumerate(cases.values())), strict=True))
@@ -100,6 +103,7 @@ def outcomes(tmp_path_factory):
 CASES = [
   *UNKNOWN,
   'ways above the classes',
+  'ways above the validation classes',
   'shots above the examples',
   'zero shots',
   'a missing file',
@@ -112,7 +116,6 @@ CASES = [
   'a broken image',
   'tasks that devices cannot share',
   'test episodes of other ways',
-  'a folder of other files',
 ]
 
 
@@ -131,9 +134,23 @@ def test_no_case_is_left_out(outcomes):
   assert set(outcomes) == set(CASES)
 
 
-def test_help_lists_every_component_with_its_defaults():
-  status, out, _ = run('train', '--help')
+def test_a_folder_of_other_files_is_left_alone(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('years of work')
+  sinusoid = ['--task=sinusoid', '--learner=maml', '--network=mlp']
+  status, _, error = run('train', *sinusoid, f'--workdir={tmp_path}')
+  assert (status, len(error.strip().splitlines())) == (1, 1)
+  assert 'holds files but no flags.json' in error
+  assert [p.name for p in tmp_path.iterdir()] == ['thesis.tex']
+
+
+@pytest.mark.parametrize('binary', ['train', 'evaluate'])
+def test_help_lists_every_component_with_its_defaults(binary):
+  status, out, _ = run(binary, '--help')
   assert status in (0, 1)  # absl exits with 1 after --help
+  for table in (c.TASKS, c.LEARNERS, c.NETWORKS, c.OPTIMIZERS, c.SCHEDULES):
+    assert table
+    for name in table:
+      assert f'\n  {name}:' in out or f'\n  {name}\n' in out
   for line in (
     'omniglot:ways=5,shots=1,queries=15',
     'prototypical:distance=euclidean,protocol=inductive',
@@ -145,24 +162,13 @@ def test_help_lists_every_component_with_its_defaults():
     assert line in out
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path):
-  import subprocess
-
-  disk = tmp_path / 'disk'
-  disk.mkdir()
-  mounted = subprocess.run(
-    ['mount', '-t', 'tmpfs', '-o', 'size=96k', 'tmpfs', disk], capture_output=True
-  )
-  if mounted.returncode:
-    pytest.skip('this test mounts a small disk, which this user may not')
-  try:
+def test_a_disk_too_small_is_one_line_and_nothing_is_written(tmp_path):
+  with small_disk(tmp_path, '96k') as disk:
     arguments = [task(images_file(tmp_path)), *TINY, '--steps=4', f'--workdir={disk / "work"}']
     status, _, error = run('train', *arguments)
-    assert status == 1
-    assert 'error: ' in error and 'space' in error.lower()
-    assert 'Traceback' not in error
-  finally:
-    subprocess.run(['umount', '-l', disk], check=True)
+    assert (status, len(error.strip().splitlines())) == (1, 1)
+    assert 'MiB of space and this run needs' in error
+    assert not any(disk.iterdir())
 
 
 def test_a_workdir_that_was_never_trained_is_refused_by_evaluate(tmp_path):

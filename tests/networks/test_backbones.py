@@ -169,6 +169,7 @@ def test_meta_gradients_survive_the_compiler():
     (lambda: transformer(2, width=0), 'width=0'),
     (lambda: transformer(2, depth=0), 'depth=0'),
     (lambda: transformer(0), 'num_outputs=0'),
+    (lambda: transformer(2, hidden=0), 'hidden=0'),
     (lambda: transformer(2, width=10, heads=4), 'heads=4 does not divide width=10'),
     (lambda: features(conv4(), 2, 8, 8, 1), '1x1 positions.*larger images'),
     (lambda: features(resnet12(width=2), 2, 8, 8, 1), '1x1 positions.*larger images'),

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from metakit.networks import convolution
-from metakit.networks.convolution import convolution_as_matmul, max_pool
+from metakit.networks.convolution import as_images, convolution_as_matmul, max_pool
 from tests.learners.test_laws import compiled_fast
 
 
@@ -72,3 +72,9 @@ def test_a_tie_gives_its_gradient_to_one_place():
 def test_images_without_a_whole_window_are_refused():
   with pytest.raises(ValueError, match='1x4 positions'):
     max_pool(jnp.zeros((2, 1, 4, 3)))
+
+
+@pytest.mark.parametrize('shape', [(10, 1), (10, 28, 28)])
+def test_what_is_no_batch_of_images_is_refused_with_a_remedy(shape):
+  with pytest.raises(ValueError, match=r'images \[examples, height, width, channels\].*use mlp'):
+    as_images(jnp.zeros(shape))
