@@ -90,7 +90,7 @@ def train_to_the_end(
 ) -> TrainState:
   """Trains, saves and validates from step `first` to --steps; returns the last state."""
   source = setup.task.source('train')
-  begun = time.monotonic() - read_seconds(workdir, first)
+  begun = time.monotonic() - (read_seconds(workdir, first) or 0.0)
   with (
     metrics_log(workdir, first) as log,
     progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,

@@ -121,9 +121,9 @@ def write_seconds(workdir: Path, step: int, seconds: float) -> None:
   write_text(workdir / SECONDS, json.dumps(noted) + '\n')
 
 
-def read_seconds(workdir: Path, step: int) -> float:
-  """Returns the seconds that training took up to a saved step; 0 if it is not known."""
-  return _seconds(workdir).get(str(step), 0.0)
+def read_seconds(workdir: Path, step: int) -> float | None:
+  """Returns the seconds that training took up to a saved step; None if it is not known."""
+  return _seconds(workdir).get(str(step), None if step else 0.0)
 
 
 def _seconds(workdir: Path) -> dict[str, float]:

@@ -51,7 +51,7 @@ def test_the_meta_gradient_is_the_mean_over_tasks_one_by_one():
   mean = jax.tree.map(lambda *g: sum(g) / 3, *one_by_one)
   expected = jax.tree.map(lambda p, g: p - 0.05 * g, state.params, mean)
   batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *episodes)
-  after, _ = make_train_step(learner, SGD)(state, jnp.stack(keys), batch)
+  after, _ = jax.jit(make_train_step(learner, SGD))(state, jnp.stack(keys), batch)
   assert_close(after.params, expected)
   assert after.step == 1
 

@@ -1,8 +1,10 @@
 """Runs the binaries as a user does: a process of its own, a command line, an exit status."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +28,12 @@ TINY = [
 ]
 
 
+ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | CACHE
+
+
 def start(module: str, *arguments: object, **environment: str) -> subprocess.Popen:
   """Starts python -m experiments.MODULE with one CPU device."""
-  variables = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | CACHE | environment
+  variables = os.environ | ENVIRONMENT | environment
   return subprocess.Popen(
     [sys.executable, *WARNINGS, '-m', f'experiments.{module}', *map(str, arguments)],
     stdout=subprocess.PIPE,
@@ -51,6 +56,28 @@ def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, s
 def run(module: str, *arguments: object, **environment: str) -> tuple[int, str, str]:
   """Starts and finishes."""
   return finish(start(module, *arguments, **environment))
+
+
+def run_forked(
+  commands: Sequence[Sequence[str]], folder: Path, **environment: str
+) -> list[tuple[int, str, str]]:
+  """Runs python -m experiments.MODULE for each [MODULE, argument, ...], its imports done once."""
+  out, error = (str(folder / name) for name in ('stdout', 'stderr'))
+  forks = subprocess.Popen(
+    [sys.executable, *WARNINGS, '-m', 'tests.experiments.forks'],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+    env=os.environ | ENVIRONMENT | environment,
+    cwd=REPOSITORY,
+  )
+  results = []
+  with forks:
+    for module, *arguments in commands:
+      print(json.dumps([module, arguments, out, error]), file=forks.stdin, flush=True)
+      status = int(forks.stdout.readline())
+      results.append((status, Path(out).read_text(), Path(error).read_text()))
+  return results
 
 
 def images_file(folder: Path, **changed: np.ndarray) -> Path:

@@ -1,6 +1,5 @@
 """Bad input gets one clear line and exit status 1, before anything is trained or written."""
 
-import concurrent.futures
 import gzip
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 
 from experiments import components as c
 from tests.disks import small_disk
-from tests.experiments.commands import TINY, images_file, run, task
+from tests.experiments.commands import TINY, images_file, run, run_forked, task
 
 UNKNOWN = {
   'an unknown task': (['--task=omniglott'], "unknown task 'omniglott'; known: arrays,"),
@@ -85,19 +84,24 @@ def broken_cases(folder):
 
 @pytest.fixture(scope='module')
 def outcomes(tmp_path_factory):
-  """Runs every case, two at a time; returns name -> (status, stdout, stderr, expected, workdir)."""
+  """Runs every case; returns name -> (status, stdout, stderr, expected, workdir)."""
   folder = tmp_path_factory.mktemp('bad')
   cases = UNKNOWN | broken_cases(folder)
-  two = {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
+  workdirs = [folder / f'work{number}' for number in range(len(cases))]
 
-  def outcome(item):
-    number, (arguments, expected) = item
-    workdir = folder / f'work{number}'
+  def command(arguments, workdir):
     usual = [each for each in TINY if '--network' not in str(arguments) or '--network' not in each]
-    return *run('train', *usual, f'--workdir={workdir}', *arguments, **two), expected, workdir
+    return ['train', *usual, f'--workdir={workdir}', *arguments]
 
-  with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    return dict(zip(cases, pool.map(outcome, enumerate(cases.values())), strict=True))
+  commands = [command(case[0], each) for case, each in zip(cases.values(), workdirs, strict=True)]
+  ended = run_forked(commands, folder, XLA_FLAGS='--xla_force_host_platform_device_count=2')
+  rows = zip(ended, cases.values(), workdirs, strict=True)
+  return dict(zip(cases, ((*end, case[1], each) for end, case, each in rows), strict=True))
+
+
+def test_a_process_of_its_own_says_the_same(outcomes):
+  for case in ('an unknown task', 'an unknown flag'):
+    assert run('train', *TINY, *UNKNOWN[case][0]) == outcomes[case][:3]
 
 
 CASES = [

@@ -131,22 +131,20 @@ def test_other_flags_are_refused_by_name_and_touch_nothing(trained):
   assert {p: p.stat().st_mtime_ns for p in workdir.rglob('*')} == before
 
 
-def test_evaluate_repeats_the_test_and_other_protocols_see_the_same_episodes(trained):
+def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained):
   workdir, _, _ = trained
   transductive = '--learner=prototypical:protocol=transductive'
   other = [task(workdir.parent / 'images.npz', ways=2), '--name=2way']
-  evaluate = lambda *arguments: start(
-    'evaluate', f'--workdir={workdir}', '--episodes=12', *arguments
-  )
-  runs = [evaluate(), evaluate(transductive, '--name=transductive'), evaluate(*other)]
+  usual = ['evaluate', f'--workdir={workdir}', '--episodes=12']
+  runs = [start(*usual), start(*usual, transductive, *other)]
   for status, _, error in map(finish, runs):
     assert status == 0, error
-  assert 'ways=2' in read_results(workdir / 'results-2way.json')['task']
+  record = read_results(workdir / 'results-2way.json')
+  assert record['protocol'] == 'transductive' and 'ways=2' in record['task']
   first, again = (
     np.load(workdir / f'episodes{name}.npz')['accuracy'] for name in ('', '-evaluation')
   )
   np.testing.assert_array_equal(first, again)
-  assert read_results(workdir / 'results-transductive.json')['protocol'] == 'transductive'
 
 
 @pytest.mark.slow

@@ -332,6 +332,7 @@ def test_the_protocol_is_true(name):
 @every_learner
 def test_bfloat16_stays_finite(name):
   learner, params = made(name)
-  judged = compiled_fast(learner.loss)(KEY, *as_float((params, episode_of(name)), jnp.bfloat16))
+  run = compiled_fast(functools.partial(judge, learner))
+  judged = run(*as_float((params, episode_of(name)), jnp.bfloat16))
   for leaf in jax.tree.leaves(judged):
     assert np.isfinite(np.asarray(leaf, np.float32)).all()
