@@ -38,7 +38,7 @@ def main() -> None:
     specs = read_specs(workdir)
     specs['learner'] = same_learner(specs['learner'], FLAGS.learner)
     specs['test_task'] = FLAGS.task or specs['test_task']
-    setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib)
+    setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
     check_fits(setup, ['test'])
     step, state = restore(setup, specs, workdir)
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']

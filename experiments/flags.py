@@ -24,6 +24,7 @@ def define_common() -> None:
   flags.DEFINE_integer('seed', 0, COMMON['seed'], lower_bound=0, upper_bound=MAX_SEED)
   flags.DEFINE_string('workdir', None, COMMON['workdir'])
   flags.DEFINE_integer('episodes', 1000, COMMON['episodes'], lower_bound=1)
+  flags.DEFINE_enum('parallel', 'none', ['none', 'pmap', 'shard_map'], 'how tasks share devices')
   flags.DEFINE_string('data_dir', os.environ.get('METAKIT_DATA'), COMMON['data_dir'])
   flags.DEFINE_float(
     'table_budget_gib',
@@ -45,7 +46,6 @@ def define_training() -> None:
   flags.DEFINE_float('clip_norm', 0.0, 'gradients are clipped to this global norm; 0: not at all')
   flags.DEFINE_integer('steps', 800, 'meta-training steps', lower_bound=1)
   flags.DEFINE_integer('tasks_per_step', 1, 'tasks in each meta-gradient', lower_bound=1)
-  flags.DEFINE_enum('parallel', 'none', ['none', 'pmap', 'shard_map'], 'how tasks share devices')
   flags.DEFINE_integer('steps_per_dispatch', 10, 'steps in one call to the devices', lower_bound=1)
   flags.DEFINE_integer('save_every', 500, 'steps between checkpoints', lower_bound=1)
   flags.DEFINE_integer('validate_every', 500, 'steps between validations', lower_bound=1)

@@ -46,21 +46,26 @@ class Setup(NamedTuple):
     test_task: the distribution of validation and test.
     learner: (task, overridden arguments) -> MetaLearner.
     specs: the full spec of each component, defaults filled in, and the other DEFINING flags.
+    parallel: how episodes share devices in validation and test.
   """
 
   task: Task
   test_task: Task
   learner: Callable[..., MetaLearner]
   specs: dict[str, Any]
+  parallel: str
 
 
-def make_setup(flags: Mapping[str, Any], data_dir: str | None, budget_gib: float) -> Setup:
+def make_setup(
+  flags: Mapping[str, Any], data_dir: str | None, budget_gib: float, parallel: str = 'none'
+) -> Setup:
   """Reads the component flags.
 
   Args:
     flags: values of DEFINING by name.
     data_dir: where real data lies.
     budget_gib: device memory for a table, GiB.
+    parallel: see Setup.
 
   Raises:
     ValueError: in one line, for an unknown component or argument or a combination without sense.
@@ -90,7 +95,7 @@ def make_setup(flags: Mapping[str, Any], data_dir: str | None, budget_gib: float
 
   built = build(task, **supplied)
   tested = built if task == test_task else build(test_task, **supplied)
-  return Setup(built, tested, make_learner, specs)
+  return Setup(built, tested, make_learner, specs, parallel)
 
 
 def _network(spec: str | None, learner: str) -> Component:

@@ -28,6 +28,7 @@ class Tested(NamedTuple):
     source: the episodes.
     quick: (learner, source) that give the same predictions, the table embedded once if possible.
     root: names the episodes: number i is made from task_key(root, 0, i).
+    parallel: how they share devices.
   """
 
   task: Task
@@ -36,6 +37,7 @@ class Tested(NamedTuple):
   source: EpisodeSource
   quick: tuple[MetaLearner, EpisodeSource]
   root: Key
+  parallel: str
 
 
 def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> Tested:
@@ -45,14 +47,17 @@ def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> 
   params = calibrate(learner, params, setup.task.source('train'), root)
   # A table on the host may be too large for its embeddings to be worth while, or to fit.
   quick = (learner, source) if on_host(source) else embed_source(learner, params, source)
-  return Tested(task, learner, params, source, quick, getattr(roots(seed), split))
+  return Tested(task, learner, params, source, quick, getattr(roots(seed), split), setup.parallel)
 
 
 def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
   """Returns the metrics of each episode."""
   learner, source = tested.quick
-  objective = tested.task.objective
-  return dict(evaluate(learner, objective, tested.params, source, tested.root, episodes))
+  objective, root = tested.task.objective, tested.root
+  judged = evaluate(
+    learner, objective, tested.params, source, root, episodes, parallel=tested.parallel
+  )
+  return dict(judged)
 
 
 def adaptation_curve(setup: Setup, tested: Tested) -> tuple[list[AdaptationPoint], str]:

@@ -54,7 +54,7 @@ FLAGS = flags.FLAGS
 def main() -> None:
   with one_line_errors(*BAD_INPUT):
     defining = {name: FLAGS[name].value for name in DEFINING}
-    setup = make_setup(defining, FLAGS.data_dir, FLAGS.table_budget_gib)
+    setup = make_setup(defining, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
     optimizer = make_optimizer(defining)
     learner = setup.learner(setup.task)
     train = setup.task.source('train')

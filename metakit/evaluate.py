@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from metakit.data.host import on_host, read_rows
 from metakit.episodes.few_shot import gather_rows
 from metakit.keys import task_key
+from metakit.train import AXIS, check_parallel, task_mesh
 from metakit.types import Episode, EpisodeSource, Key, MetaLearner, Objective, Params
 
 NORMAL_95 = 1.959963984540054  # 97.5% quantile of the standard normal distribution
@@ -77,6 +80,7 @@ def evaluate(
   root: Key,
   episodes: int,
   chunk: int | None = None,
+  parallel: str = 'none',
 ) -> Mapping[str, np.ndarray]:
   """Adapts to and is judged on each of a number of named episodes.
 
@@ -88,19 +92,22 @@ def evaluate(
     root: the root key of the episodes, roots(seed).test for instance; episode i is made from
       task_key(root, 0, i).
     episodes: how many.
-    chunk: how many at a time, side by side under vmap; by default what suits the device and the
-      size of an episode (usual_chunk). The results do not depend on it.
+    chunk: how many at a time on a device, side by side under vmap; by default what suits the
+      device and the size of an episode (usual_chunk). The results do not depend on it.
+    parallel: 'none' (one device), 'pmap' or 'shard_map' (over the devices of this process).
 
   Returns:
     Each metric of the objective, [episodes], in the order of the index.
 
   Raises:
-    ValueError: if episodes or chunk is not positive.
+    ValueError: if episodes or chunk is not positive, or `parallel` unknown.
   """
   chunk = usual_chunk(source) if chunk is None else chunk
   if episodes < 1 or chunk < 1:
     raise ValueError(f'episodes={episodes} and chunk={chunk} must be positive')
-  chunk = min(chunk, episodes)
+  check_parallel(1, parallel, 1)
+  devices = 1 if parallel == 'none' else jax.local_device_count()
+  chunk = devices * min(chunk, -(-episodes // devices))
 
   def judge(params: Params, key: Key, episode: Episode):
     fitted = learner.adapt(jax.random.fold_in(key, 1), params, episode.support)
@@ -111,21 +118,50 @@ def evaluate(
     keys = jax.vmap(lambda i: task_key(root, 0, i))(indices)
     return keys, jax.vmap(source.plan)(keys)
 
-  @jax.jit
-  def judge_chunk(params, keys, planned, data):
+  def judge_chunk(keys, planned, params, data):
     whole = jax.vmap(gather_rows, (0, None))(planned, data)
     return jax.vmap(judge, (None, 0, 0))(params, keys, whole)
 
+  data = None if on_host(source) else source.data
+  run, params, data = _SPREAD[parallel](judge_chunk, params, data)
   judged = []
   for start in range(0, episodes, chunk):
     # The last chunk runs past the end: one shape, one compilation.
     keys, planned = plan(jnp.arange(start, start + chunk))
-    data = source.data
-    if data is not None and on_host(source):
-      planned, data = read_rows(planned, data), None
-    judged.append(judge_chunk(params, keys, planned, data))
+    if on_host(source):
+      planned = read_rows(planned, source.data)
+    judged.append(run(keys, planned, params, data))
   fetched = jax.device_get(judged)
   return {name: np.concatenate([c[name] for c in fetched])[:episodes] for name in fetched[0]}
+
+
+# Each of the following returns judge_chunk, its episodes spread over the devices of this process,
+# and (params, data) placed once for all chunks.
+
+
+def _one_device(judge_chunk, params, data):
+  return jax.jit(judge_chunk), params, data
+
+
+def _pmap(judge_chunk, params, data):
+  devices = jax.local_device_count()
+  run = jax.pmap(judge_chunk, in_axes=(0, 0, None, None), devices=jax.local_devices())
+  split = partial(jax.tree.map, lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]))
+  merge = partial(jax.tree.map, jnp.ravel)
+  return lambda keys, planned, *rest: merge(run(split(keys), split(planned), *rest)), params, data
+
+
+def _shard_map(judge_chunk, params, data):
+  mesh = task_mesh(jax.local_devices())
+  specs = PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec(), PartitionSpec()
+  run = jax.shard_map(
+    judge_chunk, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False
+  )
+  everywhere = jax.device_put((params, data), NamedSharding(mesh, PartitionSpec()))
+  return jax.jit(run), *everywhere
+
+
+_SPREAD = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}
 
 
 def usual_chunk(source: EpisodeSource) -> int:

@@ -153,6 +153,11 @@ def make_dispatch(
   return Dispatch(run, feed, _plan_steps(plan_step, indices))
 
 
+def task_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+  """Returns the mesh of some devices whose one axis is that of tasks."""
+  return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
 def check_parallel(tasks_per_step: int, parallel: str, num_devices: int) -> None:
   """Raises ValueError if the tasks of a step cannot be spread evenly."""
   if parallel not in PARALLEL:
@@ -206,7 +211,7 @@ def _pmap(sampled, fed, indices, devices):
 
 
 def _shard_map(sampled, fed, indices, devices):
-  mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+  mesh = task_mesh(devices)
   everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
   # check_vma=False: with it, the gradient with respect to replicated parameters is already summed
   # over the devices, in the inner loop of a learner too, which then mixes the tasks of all devices.

@@ -1,4 +1,5 @@
 import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,16 @@ def test_the_chunk_size_does_not_matter():
 def test_on_a_cpu_large_episodes_are_evaluated_few_at_a_time(numbers, chunk):
   half = lambda: Examples(jnp.zeros((1, numbers // 2)), jnp.zeros(1, int))
   assert usual_chunk(EpisodeSource(lambda key: Episode(half(), half()))) == chunk
+
+
+@pytest.mark.parametrize('on_device', [True, False])
+@pytest.mark.parametrize('parallel', ['pmap', 'shard_map'])
+def test_eight_devices_give_what_one_gives(parallel, on_device):
+  learner, params = calibrated('drawing')
+  judge = partial(evaluate, learner, cross_entropy, params, tiny.source(on_device), ROOT, 13)
+  one, eight = judge(chunk=2), judge(chunk=2, parallel=parallel)
+  np.testing.assert_allclose(eight['loss'], one['loss'], rtol=1e-5)
+  assert len(eight['loss']) == 13
 
 
 def test_the_first_episodes_do_not_depend_on_how_many_there_are():

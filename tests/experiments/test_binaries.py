@@ -134,7 +134,7 @@ def test_other_flags_are_refused_by_name_and_touch_nothing(trained):
 def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained):
   workdir, _, _ = trained
   transductive = '--learner=prototypical:protocol=transductive'
-  other = [task(workdir.parent / 'images.npz', ways=2), '--name=2way']
+  other = [task(workdir.parent / 'images.npz', ways=2), '--name=2way', '--seed=1']
   usual = ['evaluate', f'--workdir={workdir}', '--episodes=12']
   runs = [start(*usual), start(*usual, transductive, *other)]
   for status, _, error in map(finish, runs):
@@ -186,13 +186,13 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept(tm
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
+GLYPHS = '--task=glyphs:alphabets=1,queries=2'
 OTHERS = {
-  'maml': ['--learner=maml:inner_steps=2', '--task=glyphs:alphabets=2,queries=3'],
-  'in context': ['--learner=in_context', '--network=transformer:width=16,depth=1,heads=2'],
-  'sinusoid': ['--learner=maml', '--network=mlp', '--task=sinusoid', '--clip_norm=1'],
-  'variable shot': ['--task=glyphs:sampler=variable_shot,ways=7', '--network=conv4:norm=group'],
-  'within group': ['--task=glyphs:sampler=within_group,ways=4,alphabets=3'],
-  'resnet12': ['--network=resnet12:width=8', '--task=glyphs:alphabets=2,queries=2'],
+  'maml': ['--learner=maml:inner_steps=2', GLYPHS, '--network=conv4:width=4'],
+  'in context': ['--learner=in_context', GLYPHS, '--network=transformer:width=8,depth=1,heads=2'],
+  'sinusoid': ['--learner=maml', '--task=sinusoid', '--network=mlp', '--clip_norm=1'],
+  'variable': [f'{GLYPHS},sampler=variable_shot,ways=7', '--network=conv4:norm=group,width=4'],
+  'within group': [f'{GLYPHS},sampler=within_group,ways=4', '--network=resnet12:width=2'],
 }
 
 
@@ -205,8 +205,8 @@ def test_every_family_trains_to_a_report(name, tmp_path):
   assert status == 0, error
   record = read_results(tmp_path / 'run' / 'results.json')
   assert np.isfinite(record['mean']) and record['steps'] == 2
-  status, _, error = run('evaluate', workdir, '--episodes=3')
-  assert status == 0, error
+  curve = next(iter(record['adaptation'].values()))
+  assert len(curve) > 2 or name == 'variable'
 
 
 @pytest.mark.slow
