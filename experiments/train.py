@@ -9,6 +9,7 @@ The same command started again continues where the last one stopped.
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,17 +96,10 @@ def train_to_the_end(
     metrics_log(workdir, first) as log,
     progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,
   ):
-    waiting: list[tuple[int, float, TrainState]] = []
-
-    def save() -> None:
-      for stop, seconds, good in waiting:
-        # The state last, so that a resumed run misses nothing that belongs to its step.
-        write_seconds(workdir, stop, seconds)
-        saved.save(stop, good)
-      waiting.clear()
+    keep, save_kept = delayed_saves(saved, workdir)
 
     def on_metrics(start: int, metrics: dict[str, Any]) -> None:
-      save()  # the losses after the state that waits are finite
+      save_kept()  # the losses after it are finite
       means = {name: float(values.mean()) for name, values in metrics.items()}
       step = start + len(metrics['loss'])
       log.write(step, means)
@@ -119,9 +113,32 @@ def train_to_the_end(
       if stop % FLAGS.validate_every == 0 or stop == FLAGS.steps:
         log.write(stop, validate(setup, state.params, stop), prefix='validation')
       if stop % FLAGS.save_every == 0 or stop == FLAGS.steps:
-        waiting.append((stop, time.monotonic() - begun, jax.tree.map(jnp.copy, state)))
-    save()  # the last state, which has been validated
+        keep(stop, time.monotonic() - begun, state)
+    save_kept()  # the last one has been validated
   return state
+
+
+def delayed_saves(
+  saved: Checkpoints, workdir: Path
+) -> tuple[Callable[[int, float, TrainState], None], Callable[[], None]]:
+  """Returns `keep` (step, seconds of training, state) and `save_kept`.
+
+  A state whose own losses were finite may still be bad: its parameters came after them. It is kept
+  until what follows has shown it to be good.
+  """
+  kept: list[tuple[int, float, TrainState]] = []
+
+  def keep(step: int, seconds: float, state: TrainState) -> None:
+    kept.append((step, seconds, jax.tree.map(jnp.copy, state)))  # the next dispatch donates it
+
+  def save_kept() -> None:
+    for step, seconds, state in kept:
+      # The state last, so that a resumed run misses nothing that belongs to its step.
+      write_seconds(workdir, step, seconds)
+      saved.save(step, state)
+    kept.clear()
+
+  return keep, save_kept
 
 
 def boundaries(first: int) -> list[int]:

@@ -167,7 +167,8 @@ def assert_close(a, b):
 
 
 def test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept(tmp_path):
-  # The learning rate is 0 in the first step, so the first state is good and the second is not.
+  # The learning rate is 0 in the first step, so the first state is good. The second is finite too,
+  # but nothing that follows from it is.
   huge = ['--optimizer=sgd:learning_rate=1e30', '--schedule=cosine:warmup=2']
   workdir = tmp_path / 'work'
   status, out, error = run(
@@ -182,7 +183,7 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept(tm
   assert (status, out) == (1, '')
   assert 'error: the loss or its gradient is not finite at step' in error.splitlines()[-1]
   step, state = parameters(workdir)
-  assert step < 8
+  assert step == 1
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
