@@ -365,9 +365,9 @@ def _with_default_rate(make: Callable[..., Any]) -> Callable[..., Any]:
 OPTIMIZERS = _optimizers()
 
 
-def constant(learning_rate: float) -> optax.Schedule:
-  """The same rate at every step."""
-  return optax.constant_schedule(learning_rate)
+def constant(learning_rate: float) -> float:
+  """The same rate at every step, as a number: not every optimizer takes a schedule."""
+  return learning_rate
 
 
 def cosine(learning_rate: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.Schedule:

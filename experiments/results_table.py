@@ -8,6 +8,7 @@ A file is a record as experiments.results.result_record makes it, with 'row' (wh
 'unmeasured' for a row that waits for its device). Rows are in the order of the file names.
 """
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def update(text: str, table: str) -> str:
 def update_preset(text: str, records: Sequence[Mapping[str, Any]]) -> str:
   """Returns a preset's text with one line for each result measured with it, after its comments."""
   lines = [line for line in text.splitlines() if not line.startswith(SCORE)]
-  comments = [line for line in lines if line.startswith('#')]
+  comments = list(itertools.takewhile(lambda line: line.startswith('#'), lines))
   return '\n'.join([*comments, *map(_score, records), *lines[len(comments) :], ''])
 
 

@@ -118,16 +118,14 @@ def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
   """Returns the outer optimizer of the flags: optimizer, schedule, clip_norm and steps."""
   optimizer = _optimizer(flags)
   rate = optimizer.arguments['learning_rate']
-  schedule = _schedule(flags)
-  if schedule.name != 'constant':  # some optimizers take a number alone
-    rate = build(schedule, learning_rate=rate, steps=flags['steps'])
+  schedule = build(_schedule(flags), learning_rate=rate, steps=flags['steps'])
   try:
-    made = build(optimizer._replace(arguments={**optimizer.arguments, 'learning_rate': rate}))
+    made = build(optimizer._replace(arguments={**optimizer.arguments, 'learning_rate': schedule}))
     jax.eval_shape(lambda p: made.update(p, made.init(p), p), {'kernel': jnp.zeros((2, 2))})
   except (TypeError, ValueError) as error:
     raise ValueError(
-      f'--optimizer={optimizer} does not work with --schedule={schedule.name} ({error}); use '
-      'other arguments, or --schedule=constant'
+      f'--optimizer={optimizer} does not work ({error}); use other arguments, or '
+      '--schedule=constant if it takes a number alone'
     ) from error
   if flags['clip_norm'] < 0:
     raise ValueError(f'clip_norm={flags["clip_norm"]} is negative; use 0 for no clipping')

@@ -74,7 +74,8 @@ def main() -> None:
     state = jax.jit(lambda: init_state(learner, optimizer, keys.init, lambda _: episode))()
     first = saved.latest_step() or 0
     if first:
-      state = saved.restore(state)
+      # As NumPy arrays: Orbax's are bound to one device, and shard_map wants them on all.
+      state = jax.device_get(saved.restore(state))
       print(f'continuing {workdir} at step {first}', file=sys.stderr)
     state = train_to_the_end(setup, dispatch, state, first, saved, workdir)
     tested = prepare(setup, state.params, setup.test_task, 'test', FLAGS.seed)

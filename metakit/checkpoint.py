@@ -17,7 +17,8 @@ class Checkpoints(NamedTuple):
   Attributes:
     latest_step: () -> the newest complete step, or None.
     restore: (state) -> the newest state, of the structure, shapes and types of the given one, on
-      its devices (the default device for jax.ShapeDtypeStruct), whichever devices saved it.
+      its devices (the first local one for jax.ShapeDtypeStruct), whichever devices saved it; the
+      arrays are committed to them.
     save: (step, state) -> None; returns before the files are written.
     wait: () -> None; returns after.
   """

@@ -146,19 +146,24 @@ def _one_device(judge_chunk, params, data):
 def _pmap(judge_chunk, params, data):
   devices = jax.local_device_count()
   run = jax.pmap(judge_chunk, in_axes=(0, 0, None, None), devices=jax.local_devices())
+  params, data = _everywhere(params, data)
   split = partial(jax.tree.map, lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]))
   merge = partial(jax.tree.map, jnp.ravel)
   return lambda keys, planned, *rest: merge(run(split(keys), split(planned), *rest)), params, data
 
 
 def _shard_map(judge_chunk, params, data):
-  mesh = task_mesh(jax.local_devices())
   specs = PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec(), PartitionSpec()
+  mesh = task_mesh(jax.local_devices())
   run = jax.shard_map(
     judge_chunk, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False
   )
-  everywhere = jax.device_put((params, data), NamedSharding(mesh, PartitionSpec()))
-  return jax.jit(run), *everywhere
+  return jax.jit(run), *_everywhere(params, data)
+
+
+def _everywhere(*trees):
+  mesh = task_mesh(jax.local_devices())
+  return jax.device_put(trees, NamedSharding(mesh, PartitionSpec()))
 
 
 _SPREAD = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}

@@ -8,6 +8,8 @@ are, keep the compiler that users have; .ci/run runs the laws with it once more.
 import os
 from pathlib import Path
 
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # read when JAX is imported
+
 import jax
 import pytest
 
@@ -16,8 +18,7 @@ FAST = ['--xla_backend_optimization_level=0']
 if jax.__version_info__ < (0, 11):  # an unknown flag aborts the process
   FAST.append('--xla_cpu_use_fusion_emitters=false')
 
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # JAX reads both when a device is first asked for
-if DEVICES not in os.environ.get('XLA_FLAGS', ''):
+if DEVICES not in os.environ.get('XLA_FLAGS', ''):  # read when a device is first asked for
   os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), f'{DEVICES}=8', *FAST])
 
 jax.config.update('jax_numpy_rank_promotion', 'allow')

@@ -8,6 +8,7 @@ file for stdout, file for stderr] and answers each with its exit status.
 import json
 import os
 import runpy
+import signal
 import sys
 import warnings
 
@@ -17,6 +18,7 @@ import experiments.train  # noqa: F401  what takes long to import
 
 def child(module, arguments, out, error):
   """Becomes the binary; never returns."""
+  signal.alarm(300)  # rather than for ever
   for number, path in ((1, out), (2, error)):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
   sys.argv = [module, *arguments]

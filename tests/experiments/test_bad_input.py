@@ -22,7 +22,10 @@ UNKNOWN = {
   'regression for a classifier': (['--task=sinusoid'], 'classifies'),
   'no images for a convolution': (['--task=sinusoid', '--learner=maml'], 'use mlp for other data'),
   'no place of the data': (['--task=folder'], 'folder:path='),
-  'an optimizer without schedules': (['--optimizer=rprop'], 'use other arguments, or --schedule='),
+  'an optimizer without schedules': (
+    ['--optimizer=rprop'],
+    'use other arguments, or --schedule=constant',
+  ),
   'a schedule of no steps': (['--schedule=halve:every=0'], 'every=0 is not positive'),
 }
 
