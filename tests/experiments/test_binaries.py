@@ -197,8 +197,6 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept(tm
 
 GLYPHS = '--task=glyphs:alphabets=1,queries=2'
 RATE = '--learner=maml:inner_learning_rate=0.01'  # larger ones diverge in the curve's ten steps
-  '--learner=maml:inner_learning_rate=0.01'  # a larger one diverges within the curve's ten steps
-)
 OTHERS = {
   'maml': ['--learner=maml:inner_steps=2', GLYPHS, '--network=conv4:width=4,depth=2'],
   'in context': ['--learner=in_context', GLYPHS, '--network=transformer:width=8,depth=1,heads=2'],
