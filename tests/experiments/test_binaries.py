@@ -11,7 +11,7 @@ from absl import flags
 from experiments.components import OPTIMIZERS
 from experiments.flags import define_common, define_training
 from experiments.results import read_results
-from experiments.setup import make_optimizer, make_setup
+from experiments.setup import check_fits, make_optimizer, make_setup
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS
 from tests.conftest import FAST
@@ -254,6 +254,15 @@ def parsed(arguments):
   finally:
     for name in ours:
       delattr(flags.FLAGS, name)
+
+
+def test_training_may_have_more_ways_than_the_test_split_has_classes(tmp_path):
+  path = images_file(tmp_path)
+  given = parsed([task(path, ways=9), task(path).replace('--task', '--test_task')])
+  check_fits(make_setup(given, data_dir='', budget_gib=float('inf')))
+  too_many = parsed([task(path, ways=9)])
+  with pytest.raises(ValueError, match='ways=9 exceeds the 4 classes'):
+    check_fits(make_setup(too_many, data_dir='', budget_gib=0))
 
 
 @pytest.mark.filterwarnings('ignore:`optimistic_adam` is deprecated', 'ignore:Specifying a key')
