@@ -39,6 +39,7 @@ def main() -> None:
     specs['learner'] = same_learner(specs['learner'], FLAGS.learner)
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
+    setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
     step, state = restore(setup, specs, workdir)
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
@@ -59,6 +60,18 @@ def same_learner(trained: str, asked: str | None) -> str:
   return ','.join(filter(None, (trained, asked.partition(':')[2])))  # the later value counts
 
 
+def measuring(setup: Setup, metric: str | None) -> Setup:
+  """Returns the setup with another headline metric.
+
+  Raises:
+    ValueError: if it does not exist for the task.
+  """
+  task = setup.test_task
+  if metric == 'accuracy' and task.metric != 'accuracy':
+    raise ValueError('--metric=accuracy of a regression does not exist; use loss or gain')
+  return setup._replace(test_task=task._replace(metric=metric)) if metric else setup
+
+
 def restore(setup: Setup, specs: dict[str, Any], workdir: Path) -> tuple[int, Any]:
   """Returns the newest checkpoint of a run and its step."""
   learner, optimizer = setup.learner(setup.task), make_optimizer(specs)
@@ -73,4 +86,10 @@ if __name__ == '__main__':
   define_common()
   flags.DEFINE_string('learner', None, 'learner spec, to test with other arguments')
   flags.DEFINE_string('name', 'evaluation', 'suffix of the files that are written')
+  flags.DEFINE_enum(
+    'metric',
+    None,
+    ['accuracy', 'loss', 'gain'],
+    "headline metric, the task's own by default; gain: of the last example over the first",
+  )
   run(main, __doc__)

@@ -4,7 +4,7 @@ import os
 
 from absl import flags
 
-from experiments import components
+from experiments import components, tasks
 from experiments.specs import describe
 from metakit.keys import MAX_SEED
 
@@ -55,7 +55,7 @@ def define_training() -> None:
 def component_help() -> str:
   """Returns the text that `--help` shows after the flags: every component and its defaults."""
   tables = (
-    ('tasks (--task, --test_task)', components.TASKS, components.TASK_SUPPLIED),
+    ('tasks (--task, --test_task)', tasks.TASKS, tasks.TASK_SUPPLIED),
     ('learners (--learner)', components.LEARNERS, components.LEARNER_SUPPLIED),
     ('networks (--network)', components.NETWORKS, components.NETWORK_SUPPLIED),
     ('optimizers (--optimizer)', components.OPTIMIZERS, ()),

@@ -28,6 +28,7 @@ class EpisodePicture(NamedTuple):
     query_x: like support_x.
     query_y: like support_y.
     query_outputs: logits [queries, ways], or predictions shaped like query_y.
+    attention: [layers, support], how much the first query attends to each support example.
   """
 
   support_x: np.ndarray
@@ -35,6 +36,7 @@ class EpisodePicture(NamedTuple):
   query_x: np.ndarray
   query_y: np.ndarray
   query_outputs: np.ndarray
+  attention: np.ndarray | None = None
 
 
 class Report(NamedTuple):
@@ -47,6 +49,8 @@ class Report(NamedTuple):
     metrics: lines as experiments.metrics_log.read_metrics returns them.
     adaptation: test performance against the amount of adaptation; may be empty.
     adaptation_label: 'support examples a class', 'inner steps', ...
+    adaptation_metric: what it is measured by; that of the first record by default.
+    reference: the Bayes predictor's curve on the same episodes; may be empty.
     episode: one test episode, or None.
     settings: every component with its arguments, defaults filled in, as a spec string or a dict.
   """
@@ -57,6 +61,8 @@ class Report(NamedTuple):
   metrics: Sequence[Mapping[str, Any]] = ()
   adaptation: Sequence[AdaptationPoint] = ()
   adaptation_label: str = 'support examples a class'
+  adaptation_metric: str | None = None
+  reference: Sequence[AdaptationPoint] = ()
   episode: EpisodePicture | None = None
   settings: Mapping[str, Any] = MappingProxyType({})
 
@@ -80,11 +86,16 @@ def render(report: Report) -> str:
     _section('Settings', _settings(report.settings)),
     _section('Run it again', _reproduce(report)),
   ]
+  return page(report.title, ''.join(sections))
+
+
+def page(title: str, body: str) -> str:
+  """Returns a whole HTML page of a title (escaped) and a body (HTML)."""
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    f'<title>{_text(report.title)}</title><style>{STYLE}</style></head>\n'
-    f'<body><main>\n{"".join(sections)}</main></body></html>\n'
+    f'<title>{_text(title)}</title><style>{STYLE}</style></head>\n'
+    f'<body><main>\n{body}</main></body></html>\n'
   )
 
 
@@ -174,20 +185,31 @@ def _learning(report: Report) -> str:
 def _adaptation(report: Report) -> str:
   if not report.adaptation:
     return ''
-  metric = report.records[0]['metric'] if report.records else 'loss'
+  usual = report.records[0]['metric'] if report.records else 'loss'
+  metric = report.adaptation_metric or usual
   label, points = report.adaptation_label, sorted(report.adaptation)
-  rows = [(f'{p.amount:g}', format_estimate(metric, p.mean, p.ci95)) for p in points]
+  best = {p.amount: format_estimate(metric, p.mean, p.ci95) for p in report.reference}
+  rows = [
+    (f'{p.amount:g}', format_estimate(metric, p.mean, p.ci95), *([best[p.amount]] if best else []))
+    for p in points
+  ]
+  note = 'Mean over test episodes; the band is the 95% interval of the mean.'
+  note += ' Dashed: the Bayes predictor on the same episodes.' if best else ''
+  heads = (label, metric, *(['Bayes predictor'] if best else []))
+  drawn = report_figures.adaptation_curve(points, label, metric, report.reference)
   return (
-    f'<figure>{report_figures.adaptation_curve(points, label, metric)}</figure>'
-    '<p class="note">Mean over test episodes; the band is the 95% interval of the mean.</p>'
-    f'<details><summary>The numbers</summary>{_table((label, metric), rows)}</details>'
+    f'<figure>{drawn}</figure><p class="note">{note}</p>'
+    f'<details><summary>The numbers</summary>{_table(heads, rows)}</details>'
   )
 
 
 def _episode(episode: EpisodePicture) -> str:
-  episode = EpisodePicture(*map(np.asarray, episode))
+  arrays: dict[str, Any] = {
+    name: None if part is None else np.asarray(part) for name, part in episode._asdict().items()
+  }
+  episode = episode._replace(**arrays)
   if np.issubdtype(episode.query_y.dtype, np.integer):
-    return _classification(episode)
+    return _classification(episode) + _attention(episode)
   if episode.query_x.size == len(episode.query_x) and episode.query_y.size == len(episode.query_y):
     support, query = (episode.support_x, episode.support_y), (episode.query_x, episode.query_y)
     figure = report_figures.function_curve(support, query, episode.query_outputs)
@@ -195,7 +217,20 @@ def _episode(episode: EpisodePicture) -> str:
     figure = report_figures.truth_against_prediction(episode.query_y, episode.query_outputs)
   error = np.square(np.ravel(episode.query_outputs) - np.ravel(episode.query_y)).mean()
   note = f'{len(episode.support_x)} support points; mean squared error on the queries {error:.3g}.'
-  return f'<figure>{figure}</figure><p class="note">{_text(note)}</p>'
+  return f'<figure>{figure}</figure><p class="note">{_text(note)}</p>{_attention(episode)}'
+
+
+def _attention(episode: EpisodePicture) -> str:
+  if episode.attention is None:
+    return ''
+  same = None
+  note = 'How much the first query attends to each support example, the mean of all heads'
+  if np.issubdtype(episode.query_y.dtype, np.integer):
+    same = episode.support_y == episode.query_y[0]
+    share = ', '.join(f'{100 * layer[same].sum():.0f}%' for layer in episode.attention)
+    note += f'; marked, those of its class, which get {share} in the layers from first to last'
+  figure = report_figures.attention(episode.attention, same)
+  return f'<figure>{figure}</figure><p class="note">{note}.</p>'
 
 
 def _classification(episode: EpisodePicture) -> str:

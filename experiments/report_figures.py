@@ -63,16 +63,55 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], name: str) -> str:
   return _svg(figure, f'{name} against training steps')
 
 
-def adaptation_curve(points: Sequence[AdaptationPoint], amount: str, metric: str) -> str:
-  """Draws test performance against the amount of adaptation, with the band of 95% intervals."""
+def adaptation_curve(
+  points: Sequence[AdaptationPoint],
+  amount: str,
+  metric: str,
+  reference: Sequence[AdaptationPoint] = (),
+) -> str:
+  """Draws test performance against the amount of adaptation, with the band of 95% intervals.
+
+  Args:
+    points: of the learner.
+    amount: title of the horizontal axis.
+    metric: of the vertical one.
+    reference: the Bayes predictor's, drawn dashed.
+  """
   scale = 100 if is_fraction(metric) else 1
   x, mean, ci95 = (np.array(sorted(points), float) * [1, scale, scale]).T
   figure, axes = _axes(amount, axis_title(metric), width=6.0)
   axes.fill_between(x, mean - ci95, mean + ci95, color=TRAIN, alpha=0.2, linewidth=0)
-  axes.plot(x, mean, color=TRAIN, marker='o', markersize=4)
+  axes.plot(x, mean, color=TRAIN, marker='o', markersize=4, label='learner')
+  if reference:
+    best, level = (np.array(sorted(reference), float) * [1, scale, scale]).T[:2]
+    axes.plot(best, level, color=SOFT, linestyle='--', label='Bayes predictor')
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
   if len(x) <= 12:
     axes.set_xticks(x, [f'{value:g}' for value in x])
   return _svg(figure, f'{metric} against {amount}')
+
+
+def phase_diagram(cells: Sequence[Mapping[str, Any]], name: str) -> str:
+  """Draws a quantity over the number of tasks (powers of two) and the width of the model.
+
+  Args:
+    cells: each with 'tasks', 'width' and cell[name]['mean'].
+    name: of the quantity.
+  """
+  pools = sorted({cell['tasks'] for cell in cells})
+  widths = sorted({cell['width'] for cell in cells})
+  grid = np.full((len(widths), len(pools)), np.nan)
+  for cell in cells:
+    grid[widths.index(cell['width']), pools.index(cell['tasks'])] = cell[name]['mean']
+  figure, axes = _axes('number of tasks (log2)', 'width of the model', width=6.0)
+  axes.grid(False)
+  axes.imshow(grid, origin='lower', aspect='auto', cmap='Blues', vmin=0, vmax=1)
+  axes.set_xticks(range(len(pools)), [f'{np.log2(tasks):g}' for tasks in pools])
+  axes.set_yticks(range(len(widths)), widths)
+  for (row, column), value in np.ndenumerate(grid):
+    colour = 'white' if value > 0.5 else 'black'
+    axes.text(column, row, f'{value:.2f}', ha='center', va='center', color=colour, fontsize=8)
+  return _svg(figure, f'{name} against number of tasks and width of the model')
 
 
 def function_curve(support: Any, query: Any, outputs: Any) -> str:
@@ -93,6 +132,23 @@ def function_curve(support: Any, query: Any, outputs: Any) -> str:
   axes.plot(support_x, support_y, 'o', color=VALIDATION, label=f'support ({len(support_x)})')
   axes.legend(frameon=False, labelcolor=INK, fontsize=8)
   return _svg(figure, EPISODE_LABEL)
+
+
+def attention(weights: np.ndarray, marked: np.ndarray | None = None) -> str:
+  """Draws attention weights over the support, one row a layer.
+
+  Args:
+    weights: [layers, support].
+    marked: [support] bool; those drawn in another colour.
+  """
+  figure, axes = _axes('support example', 'layer', width=6.0, height=1.0 + 0.6 * len(weights))
+  there = np.zeros(weights.shape[1], bool) if marked is None else marked
+  colours = np.where(there, VALIDATION, TRAIN)
+  for layer, row in enumerate(weights):
+    heights = 0.85 * row / max(row.max(), 1e-12)
+    axes.bar(np.arange(len(row)), heights, bottom=layer, color=colours, width=0.8)
+  axes.set_yticks(range(len(weights)), [str(layer + 1) for layer in range(len(weights))])
+  return _svg(figure, 'attention of a query to the support, by layer')
 
 
 def truth_against_prediction(truth: Any, outputs: Any) -> str:

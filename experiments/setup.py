@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import components
-from experiments.components import Task
+from experiments import components, tasks
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
-from metakit.episodes.few_shot import gather_rows
+from experiments.tasks import Task
+from metakit.episodes.few_shot import complete
 from metakit.keys import roots
 from metakit.train import TrainState, init_state
 from metakit.types import Episode, EpisodeSource, MetaLearner
@@ -45,6 +45,7 @@ class Setup(NamedTuple):
     task: the training distribution.
     test_task: the distribution of validation and test.
     learner: (task, overridden arguments) -> MetaLearner.
+    network: task -> Model or SequenceModel, the one inside the learner.
     specs: the full spec of each component, defaults filled in, and the other DEFINING flags.
     parallel: how episodes share devices in validation and test.
   """
@@ -52,6 +53,7 @@ class Setup(NamedTuple):
   task: Task
   test_task: Task
   learner: Callable[..., MetaLearner]
+  network: Callable[[Task], Any]
   specs: dict[str, Any]
   parallel: str
 
@@ -72,13 +74,15 @@ def make_setup(
     OSError: for missing data.
   """
   supplied = {'data_dir': data_dir, 'budget': budget_gib * 2**30}
-  read_task = lambda spec: parse('task', components.tasks_for(spec), spec, components.TASK_SUPPLIED)
+  read_task = lambda spec: parse('task', tasks.tasks_for(spec), spec, tasks.TASK_SUPPLIED)
   learner = parse('learner', components.LEARNERS, flags['learner'], components.LEARNER_SUPPLIED)
-  usual = components.DEFAULT_TASK
+  usual = tasks.DEFAULT_TASK
   usual_training = components.DEFAULT_TRAINING_TASK.get(learner.name, usual)
   task = read_task(flags['task'] or usual_training)
   test_task = read_task(flags['test_task'] or flags['task'] or usual)
-  network = _network(flags['network'], learner.name)
+  built = build(task, **supplied)
+  tested = built if task == test_task else build(test_task, **supplied)
+  network = _network(flags['network'], learner.name, built)
   specs = {name: flags[name] for name in DEFINING}
   specs |= {'task': str(task), 'test_task': str(test_task)}
   specs |= {'learner': str(learner), 'network': str(network)}
@@ -93,16 +97,25 @@ def make_setup(
       objective=task.objective,
     )
 
-  built = build(task, **supplied)
-  tested = built if task == test_task else build(test_task, **supplied)
-  return Setup(built, tested, make_learner, specs, parallel)
+  make_network = lambda task: build(network, num_outputs=task.num_outputs)
+  return Setup(built, tested, make_learner, make_network, specs, parallel)
 
 
-def _network(spec: str | None, learner: str) -> Component:
+def _network(spec: str | None, learner: str, task: Task) -> Component:
   usual = components.DEFAULT_NETWORK[learner]
+  sequences = components.SEQUENCE_NETWORKS
+  if usual in sequences and not task.exchangeable:
+    usual = components.SET_NETWORK
   network = parse('network', components.NETWORKS, spec or usual, components.NETWORK_SUPPLIED)
-  if (network.name == 'transformer') != (usual == 'transformer'):
+  if (network.name in sequences) != (usual.partition(':')[0] in sequences):
     raise ValueError(f'learner {learner} cannot use network {network.name}; use {usual}')
+  is_set = network.arguments.get('attention') == 'set'
+  if network.name in sequences and not task.exchangeable and not is_set:
+    raise ValueError(
+      f'network {network.name} reads one example after the other, and the support of this task is '
+      f'sorted by class: it would learn the order; use --network={usual}, or a task whose examples '
+      'are in no order (projected, dense, ...)'
+    )
   return network
 
 
@@ -136,7 +149,7 @@ def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
 
 def abstract_episode(source: EpisodeSource) -> Episode:
   """Returns the shapes and types of a source's episodes."""
-  make = lambda key, data: gather_rows(source.plan(key), data)
+  make = lambda key, data: complete(source, source.plan(key), data)
   return jax.eval_shape(make, jax.random.key(0), source.data)
 
 

@@ -58,6 +58,10 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
   Raises:
     ValueError: for an unknown name or argument (the accepted ones are listed) or a value of
       another type.
+
+  >>> def network(width: int = 8, dtype: str | None = None): return width, dtype
+  >>> [parse('network', {'net': network}, f'net:dtype={d}').arguments for d in ('bf16', 'none')]
+  [{'width': 8, 'dtype': 'bf16'}, {'width': 8, 'dtype': None}]
   """
   spec = spec.strip()
   name = max((n for n in factories if f'{spec}:'.startswith(f'{n}:')), key=len, default='')
@@ -116,7 +120,7 @@ def _convert(what: str, text: str, parameter: inspect.Parameter) -> Any:
     choices = list(typing.get_args(annotation))
   if not any(_known(choice) for choice in choices):
     choices = [type(parameter.default)]
-  for choice in choices:
+  for choice in sorted(choices, key=lambda choice: choice is str):  # any text is a string
     try:
       return _read(text, choice)
     except ValueError:

@@ -5,17 +5,28 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.components import Task, sources_by_shots
 from experiments.report import AdaptationPoint, EpisodePicture
 from experiments.setup import Setup
+from experiments.tasks import Task, sources_by_shots
 from metakit.data.host import on_host, sample_episode
-from metakit.evaluate import calibrate, embed_source, estimate, evaluate
+from metakit.evaluate import (
+  calibrate,
+  embed_source,
+  estimate,
+  evaluate,
+  judge_gain,
+  judge_prefixes,
+  judge_queries,
+)
 from metakit.keys import roots, task_key
-from metakit.types import EpisodeSource, Examples, Key, MetaLearner, Params
+from metakit.measures import attention_to_support
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, EpisodeSource, Examples, Key, MetaLearner, Params
 
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
 CURVE_STEPS = (0, 1, 2, 3, 5, 10)
 CURVE_EPISODES = 200
+PREFIX_EPISODES = 1000  # one pass gives the whole curve
 
 
 class Tested(NamedTuple):
@@ -54,21 +65,47 @@ def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
   """Returns the metrics of each episode."""
   learner, source = tested.quick
   objective, root = tested.task.objective, tested.root
+  judge = judge_gain if tested.task.metric == 'gain' else judge_queries
   judged = evaluate(
-    learner, objective, tested.params, source, root, episodes, parallel=tested.parallel
+    learner, objective, tested.params, source, root, episodes, None, tested.parallel, judge
   )
   return dict(judged)
 
 
+def curve_metric(task: Task) -> str:
+  """Returns what is drawn against the amount of adaptation: the metric, or what `gain` is of."""
+  if task.metric != 'gain':
+    return task.metric
+  return 'accuracy' if task.objective is cross_entropy else 'loss'
+
+
+def prefix_curve(tested: Tested, learner: MetaLearner) -> list[AdaptationPoint]:
+  """Returns the accuracy or loss of each example predicted from those before it, 0 to all."""
+  objective, root = tested.task.objective, tested.root
+  values = evaluate(
+    learner, objective, tested.params, tested.source, root, PREFIX_EPISODES, judge=judge_prefixes
+  )[curve_metric(tested.task)]
+  columns = (estimate(column) for column in values.T)
+  return [AdaptationPoint(k, e.mean, e.ci95) for k, e in enumerate(columns)]
+
+
+def reference_curve(tested: Tested) -> list[AdaptationPoint]:
+  """Returns the curve of the task's Bayes predictor on the same episodes; [] if none is known."""
+  reference = tested.task.reference
+  return [] if reference is None else prefix_curve(tested, reference)
+
+
 def adaptation_curve(setup: Setup, tested: Tested) -> tuple[list[AdaptationPoint], str]:
-  """Returns the metric against inner steps, or else against support examples a class."""
+  """Returns the metric against inner steps, or else against support examples (of each class)."""
 
   def point(amount: int, quick: tuple[MetaLearner, EpisodeSource]) -> AdaptationPoint:
     values = per_episode(tested._replace(quick=quick), CURVE_EPISODES)
-    mean, ci95, _ = estimate(values[tested.task.metric])
+    mean, ci95, _ = estimate(values[curve_metric(tested.task)])
     return AdaptationPoint(amount, mean, ci95)
 
   learner, source = tested.quick
+  if learner.prefixes is not None and tested.task.exchangeable:
+    return prefix_curve(tested, learner), 'examples'
   if 'inner_steps=' in setup.specs['learner']:
     learners = {n: setup.learner(tested.task, test_steps=n) for n in CURVE_STEPS}
     return [point(n, (each, source)) for n, each in learners.items()], 'inner steps'
@@ -77,14 +114,30 @@ def adaptation_curve(setup: Setup, tested: Tested) -> tuple[list[AdaptationPoint
   return points, 'support examples a class'
 
 
-def picture(tested: Tested) -> EpisodePicture:
-  """Returns episode 0 with its predictions."""
+def picture(setup: Setup, tested: Tested) -> EpisodePicture:
+  """Returns episode 0 with its predictions, and what they attended to."""
   key = task_key(tested.root, 0, 0)
   episode = sample_episode(tested.source, key)
   fitted = tested.learner.adapt(jax.random.fold_in(key, 1), tested.params, episode.support)
   outputs = tested.learner.predict(fitted, episode.query.x)
   support = without_padding(episode.support, episode.support.x, episode.support.y)
-  return EpisodePicture(*support, *without_padding(episode.query, *episode.query[:2], outputs))
+  shown = EpisodePicture(*support, *without_padding(episode.query, *episode.query[:2], outputs))
+  return shown._replace(attention=attention(setup, tested, fitted, episode))
+
+
+def attention(setup: Setup, tested: Tested, fitted: Any, episode: Episode) -> np.ndarray | None:
+  """Returns how much the first query attends to each support example, the mean of all heads.
+
+  [layers, support]; None for learners in which nothing attends to an example.
+  """
+  if not setup.specs['learner'].startswith('in_context:layout=pairs'):
+    return None
+  try:
+    weights = attention_to_support(setup.network(tested.task), fitted, episode.query.x[:1])
+  except ValueError:  # no attention weights
+    return None
+  columns = np.asarray(weights.mean(1)[:, 0]).T  # [support, layers]
+  return without_padding(episode.support, columns)[0].T
 
 
 def without_padding(examples: Examples, *arrays: Any) -> list[np.ndarray]:

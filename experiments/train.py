@@ -61,9 +61,7 @@ def main() -> None:
     train = setup.task.source('train')
     check_fits(setup)
     keys = roots(FLAGS.seed)
-    dispatch = make_dispatch(
-      learner, optimizer, train.plan, keys, FLAGS.tasks_per_step, FLAGS.parallel
-    )
+    dispatch = make_dispatch(learner, optimizer, train, keys, FLAGS.tasks_per_step, FLAGS.parallel)
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
     check_space(workdir, abstract_state(setup, learner, optimizer))
     claim_workdir(workdir, setup.specs)

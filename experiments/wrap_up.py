@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.metrics_log import read_metrics
+from experiments.plateau import onset
 from experiments.report import Report, write_report
 from experiments.results import (
   format_estimate,
@@ -20,7 +21,14 @@ from experiments.results import (
   write_text,
 )
 from experiments.setup import Setup
-from experiments.testing import Tested, adaptation_curve, per_episode, picture
+from experiments.testing import (
+  Tested,
+  adaptation_curve,
+  curve_metric,
+  per_episode,
+  picture,
+  reference_curve,
+)
 from metakit.evaluate import Estimate, estimate
 
 SECONDS = 'seconds.json'  # training time up to each saved step
@@ -50,16 +58,25 @@ def wrap_up(
   points, label = adaptation_curve(setup, tested)
   record = make_record(setup, tested, step, workdir, seed, estimate(values[metric]))
   record['adaptation'] = {label: [point._asdict() for point in points]}
+  reference = reference_curve(tested)
+  if reference:
+    record['reference'] = {label: [point._asdict() for point in reference]}
+  metrics = read_metrics(workdir)
+  if onset(metrics) is not None:
+    record['onset_step'] = onset(metrics)
+    print(f'learning from examples set in at step {record["onset_step"]}', file=sys.stderr)
   write_results(workdir / f'results{name}.json', record)
   path = workdir / f'report{name}.html'
   report = Report(
     title=f'{record["learner"].partition(":")[0]} on {record["task"].partition(":")[0]}',
     command=record['command'],
     records=[record],
-    metrics=read_metrics(workdir),
+    metrics=metrics,
     adaptation=points,
     adaptation_label=label,
-    episode=picture(tested),
+    adaptation_metric=curve_metric(tested.task),
+    reference=reference,
+    episode=picture(setup, tested),
     settings=setup.specs,
   )
   write_report(path, report)

@@ -1,7 +1,7 @@
 """Evaluation on named episodes: episode (seed, index) is the same for every learner."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,10 +11,20 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from metakit.data.host import on_host, read_rows
-from metakit.episodes.few_shot import gather_rows
+from metakit.episodes.few_shot import complete
 from metakit.keys import task_key
 from metakit.train import AXIS, check_parallel, task_mesh
-from metakit.types import Episode, EpisodeSource, Key, MetaLearner, Objective, Params
+from metakit.types import (
+  Episode,
+  EpisodeSource,
+  Examples,
+  Key,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+  join,
+)
 
 NORMAL_95 = 1.959963984540054  # 97.5% quantile of the standard normal distribution
 
@@ -72,6 +82,64 @@ def compare(values: Any, baseline: Any) -> Estimate:
   return Estimate(round(mean, 12), ci95, episodes)
 
 
+# (learner, objective, params, key, episode) -> metrics of one episode.
+Judge = Callable[[MetaLearner, Objective, Params, Key, Episode], Metrics]
+
+
+def judge_queries(
+  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+) -> Metrics:
+  """Returns the metrics of the query set, predicted from the support set."""
+  fitted = learner.adapt(jax.random.fold_in(key, 1), params, episode.support)
+  return objective(learner.predict(fitted, episode.query.x), episode.query)[1]
+
+
+def judge_prefixes(
+  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+) -> Metrics:
+  """Returns the metrics of every example, predicted from those before it: the learning curve.
+
+  Each metric is [support + query], entry k that of the example that comes after k others.
+  """
+  examples = join(episode.support, episode.query)
+  outputs = predict_prefixes(learner, jax.random.fold_in(key, 1), params, examples)
+  alone = jax.tree.map(lambda leaf: leaf[:, None], (outputs, examples))
+  return jax.vmap(objective)(*alone)[1]
+
+
+def judge_gain(
+  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+) -> Metrics:
+  """Returns the metrics of the last example, and `gain`: how much better it is than the first.
+
+  The within-sequence gain of Kirsch et al. 2022 (arXiv:2212.04458, section 4.1) in accuracy, or, in
+  a regression, by how much the loss falls.
+  """
+  curves = judge_prefixes(learner, objective, params, key, episode)
+  curve = curves['accuracy'] if 'accuracy' in curves else -curves['loss']
+  return {name: curve[-1] for name, curve in curves.items()} | {'gain': curve[-1] - curve[0]}
+
+
+def predict_prefixes(
+  learner: MetaLearner, key: Key, params: Params, examples: Examples
+) -> jax.Array:
+  """Predicts each example from those before it. [examples, outputs].
+
+  In one pass if the learner has `prefixes`, otherwise by an adaptation for each.
+  """
+  if learner.prefixes is not None:
+    return learner.prefixes(key, params, examples)
+
+  def predict(place: tuple[jax.Array, jax.Array]) -> jax.Array:
+    number, x = place
+    before = jnp.arange(len(examples.y)) < number
+    weight = before * (1.0 if examples.weight is None else examples.weight)
+    fitted = learner.adapt(key, params, examples._replace(weight=weight))
+    return learner.predict(fitted, x[None])[0]
+
+  return jax.lax.map(predict, (jnp.arange(len(examples.y)), examples.x))
+
+
 def evaluate(
   learner: MetaLearner,
   objective: Objective,
@@ -81,6 +149,7 @@ def evaluate(
   episodes: int,
   chunk: int | None = None,
   parallel: str = 'none',
+  judge: Judge | None = None,
 ) -> Mapping[str, np.ndarray]:
   """Adapts to and is judged on each of a number of named episodes.
 
@@ -95,9 +164,10 @@ def evaluate(
     chunk: how many at a time on a device, side by side under vmap; by default what suits the
       device and the size of an episode (usual_chunk). The results do not depend on it.
     parallel: 'none' (one device), 'pmap' or 'shard_map' (over the devices of this process).
+    judge: what is measured of an episode; by default `judge_queries`.
 
   Returns:
-    Each metric of the objective, [episodes], in the order of the index.
+    Each metric, [episodes] (with further axes if `judge` gives arrays), in the order of the index.
 
   Raises:
     ValueError: if episodes or chunk is not positive, or `parallel` unknown.
@@ -109,9 +179,7 @@ def evaluate(
   devices = 1 if parallel == 'none' else jax.local_device_count()
   chunk = devices * min(chunk, -(-episodes // devices))
 
-  def judge(params: Params, key: Key, episode: Episode):
-    fitted = learner.adapt(jax.random.fold_in(key, 1), params, episode.support)
-    return objective(learner.predict(fitted, episode.query.x), episode.query)[1]
+  measure = partial(judge or judge_queries, learner, objective)
 
   @jax.jit
   def plan(indices):
@@ -119,8 +187,8 @@ def evaluate(
     return keys, jax.vmap(source.plan)(keys)
 
   def judge_chunk(keys, planned, params, data):
-    whole = jax.vmap(gather_rows, (0, None))(planned, data)
-    return jax.vmap(judge, (None, 0, 0))(params, keys, whole)
+    whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
+    return jax.vmap(measure, (None, 0, 0))(params, keys, whole)
 
   data = None if on_host(source) else source.data
   run, params, data = _SPREAD[parallel](judge_chunk, params, data)
@@ -148,7 +216,7 @@ def _pmap(judge_chunk, params, data):
   run = jax.pmap(judge_chunk, in_axes=(0, 0, None, None), devices=jax.local_devices())
   params, data = _everywhere(params, data)
   split = partial(jax.tree.map, lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]))
-  merge = partial(jax.tree.map, jnp.ravel)
+  merge = partial(jax.tree.map, lambda leaf: leaf.reshape(-1, *leaf.shape[2:]))
   return lambda keys, planned, *rest: merge(run(split(keys), split(planned), *rest)), params, data
 
 
@@ -175,7 +243,7 @@ def usual_chunk(source: EpisodeSource) -> int:
   On a CPU the activations of a chunk should stay in the caches: conv4 on 5-way episodes of 80
   Omniglot images takes 15 ms an episode 8 at a time and 100 ms 25 at a time (two cores).
   """
-  make = lambda key, data: gather_rows(source.plan(key), data)
+  make = lambda key, data: complete(source, source.plan(key), data)
   episode = jax.eval_shape(make, jax.random.key(0), source.data)
   numbers = sum(math.prod(part.x.shape) for part in (episode.support, episode.query))
   budget = 1 << (19 if jax.default_backend() == 'cpu' else 24)
@@ -195,10 +263,16 @@ def calibrate(
     episodes: how many.
   """
   planned = jax.vmap(lambda i: source.plan(task_key(root, 0, i)))(jnp.arange(episodes))
+  data = source.data
   if on_host(source):
-    return learner.calibrate(params, read_rows(planned, source.data))
-  measure = lambda data: learner.calibrate(params, gather_rows(planned, data))
-  return jax.jit(measure)(source.data)
+    planned, data = read_rows(planned, data), None
+
+  @jax.jit
+  def measure(planned, data):
+    whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
+    return learner.calibrate(params, whole)
+
+  return measure(planned, data)
 
 
 def embed_source(
@@ -215,9 +289,9 @@ def embed_source(
   Returns:
     (the learner's head, the same episodes of embeddings), which give the same predictions at the
     cost of one embedding a row; (learner, source) unchanged if the learner has no `features`, or
-    the source no table.
+    the source no table, or something is done to its rows.
   """
-  if learner.features is None or source.data is None:
+  if learner.features is None or source.data is None or source.finish is not None:
     return learner, source
   embed = jax.jit(learner.features.embed)
   rows = len(source.data)

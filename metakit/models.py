@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
@@ -37,6 +38,42 @@ class Model(NamedTuple):
   init: Callable[..., Params]
   apply: Callable[..., Any]
   stored: StoredStatistics | None = None
+
+
+class Reading(NamedTuple):
+  """What a sequence model makes of some tokens.
+
+  Attributes:
+    outputs: [tokens, outputs] of the tokens read, each a function of those up to itself.
+    answers: [asked, outputs] of the tokens asked.
+    state: a pytree: all that later tokens can know of the tokens read so far.
+  """
+
+  outputs: jax.Array
+  answers: jax.Array
+  state: Any
+
+
+class SequenceModel(NamedTuple):
+  """A network over sequences, as pure functions of one sequence.
+
+  Attributes:
+    init: (key, tokens [tokens, features]) -> params.
+    apply: (params, tokens [tokens, features], asked [asked, features], seen [asked] int,
+      present=None, state=None) -> Reading. The tokens are read one after the other, going on from
+      `state` (of an earlier Reading; None at the start); `present` [tokens] bool is False for
+      padding, which has no effect. asked[i] is answered as if it came after seen[i] of the tokens
+      read here, and leaves no trace: no other token sees it.
+    causal: whether a token sees nothing that comes after it; otherwise tokens that are read
+      together see one another.
+    inspect: like apply, returns what the network shows of its insides by name (the `sow` of Linen);
+      None if it shows nothing.
+  """
+
+  init: Callable[..., Params]
+  apply: Callable[..., Reading]
+  causal: bool = True
+  inspect: Callable[..., Any] | None = None
 
 
 def embed_rows(model: Model) -> Callable[[Params, Any], Any]:
@@ -94,6 +131,36 @@ def from_linen(module: nn.Module, statistics_module: nn.Module | None = None) ->
     return statistics_module.apply(params, x)
 
   return Model(init, apply, StoredStatistics(apply_stored, calibrate))
+
+
+def sequence_from_linen(module: nn.Module, causal: bool = True) -> SequenceModel:
+  """Makes a SequenceModel of a Linen module.
+
+  Args:
+    module: called as module(tokens, asked, seen, present, state), see SequenceModel; state is None
+      at the start. It returns a Reading.
+    causal: see SequenceModel.
+  """
+
+  def init(key: Key, tokens: jax.Array) -> Params:
+    nothing = tokens[:0], jnp.zeros(0, jnp.int32)
+    return module.init(key, tokens, *nothing, jnp.ones(len(tokens), bool), None)
+
+  def apply(
+    params: Params,
+    tokens: jax.Array,
+    asked: jax.Array,
+    seen: jax.Array,
+    present: jax.Array | None = None,
+    state: Any = None,
+  ) -> Reading:
+    present = jnp.ones(len(tokens), bool) if present is None else present
+    return cast(Reading, module.apply(params, tokens, asked, seen, present, state))
+
+  def inspect(params: Params, *inputs: Any) -> Any:
+    return module.apply(params, *inputs, mutable=['intermediates'])[1]['intermediates']
+
+  return SequenceModel(init, apply, causal, inspect)
 
 
 def _pool(measured: Any) -> Any:

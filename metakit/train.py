@@ -11,7 +11,7 @@ import optax
 from jax.sharding import AxisType, PartitionSpec
 
 from metakit.data.host import on_host, read_ahead
-from metakit.episodes.few_shot import gather_rows
+from metakit.episodes.few_shot import complete
 from metakit.keys import Roots, task_key
 from metakit.types import Episode, EpisodeSource, Key, MetaLearner, Metrics, Params, Sampler
 
@@ -105,7 +105,7 @@ class Dispatch(NamedTuple):
 def make_dispatch(
   learner: MetaLearner,
   optimizer: optax.GradientTransformation,
-  plan: Sampler,
+  source: EpisodeSource,
   roots: Roots,
   tasks_per_step: int,
   parallel: str = 'none',
@@ -119,7 +119,7 @@ def make_dispatch(
   Args:
     learner: any MetaLearner.
     optimizer: the outer optimizer.
-    plan: the sampler of an EpisodeSource, or any sampler.
+    source: the training episodes; EpisodeSource(sampler) for a sampler of whole ones.
     roots: the keys of the run.
     tasks_per_step: tasks in each meta-gradient.
     parallel: 'none' (one device), 'pmap' or 'shard_map' (the task axis spread over devices).
@@ -134,11 +134,13 @@ def make_dispatch(
   step = make_train_step(learner, optimizer, None if parallel == 'none' else AXIS)
 
   def plan_step(number: jax.Array, indices: jax.Array) -> Episode:
+    plan = source.plan if source.schedule is None else source.schedule(number)
     return jax.vmap(lambda i: plan(task_key(roots.train, number, i)))(indices)
 
   def advance(state: TrainState, indices: jax.Array, episodes: Episode, data: Any):
     keys = jax.vmap(lambda i: task_key(roots.learner, state.step, i))(indices)
-    return step(state, keys, jax.vmap(gather_rows, (0, None))(episodes, data))
+    whole = jax.vmap(lambda episode: complete(source, episode, data))(episodes)
+    return step(state, keys, whole)
 
   def sampled(num_steps: int, state: TrainState, indices: jax.Array, data: Any):
     body = lambda state, _: advance(state, indices, plan_step(state.step, indices), data)

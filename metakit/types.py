@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Key = jax.Array  # a typed key of jax.random.key
 Params = Any  # a pytree of arrays
@@ -23,6 +24,23 @@ class Examples(NamedTuple):
   x: Any
   y: Any
   weight: Any = None
+
+
+def presence(examples: Examples) -> jax.Array:
+  """Returns [examples] bool: which examples count."""
+  if examples.weight is None:
+    return jnp.ones(len(examples.y), bool)
+  return examples.weight > 0
+
+
+def join(first: Examples, second: Examples) -> Examples:
+  """Returns the examples of both as one set."""
+  pair = first, second
+  weight = None
+  if any(part.weight is not None for part in pair):
+    weight = jnp.concatenate([presence(p) * 1.0 if p.weight is None else p.weight for p in pair])
+  x, y = (jnp.concatenate([part[i] for part in pair]) for i in range(2))
+  return Examples(x, y, weight)
 
 
 class Episode(NamedTuple):
@@ -53,10 +71,16 @@ class EpisodeSource(NamedTuple):
     plan: a sampler. With `data`, its episodes hold row numbers of `data` in place of x.
     data: [rows, ...], on a device or (NumPy, memory-mapped) on the host; None if `plan` already
       makes whole episodes.
+    finish: what is done to an episode once its rows are in place (a random projection, say);
+      pure, of one episode. None if nothing is.
+    schedule: step [] int32 -> Sampler, the plan of each meta-training step (a curriculum); None if
+      it is always `plan`, which tests and calibration use in any case.
   """
 
   plan: Sampler
   data: Any = None
+  finish: Callable[[Episode], Episode] | None = None
+  schedule: Callable[[jax.Array], Sampler] | None = None
 
 
 class Features(NamedTuple):
@@ -91,6 +115,10 @@ class MetaLearner(NamedTuple):
       (normalisation statistics). The default changes nothing.
     features: the learner's parts if it embeds every example by itself, so that a table can be
       embedded once for all test episodes; None otherwise.
+    extend: (fitted, more) -> fitted, as if `adapt` had seen all examples, at the cost of the new
+      ones; None if the learner cannot go on learning.
+    prefixes: (key, params, examples) -> outputs [examples, outputs], each example predicted from
+      those before it, in one pass; None if that takes an adaptation for each.
   """
 
   init: Callable[[Key, Episode], Params]
@@ -100,3 +128,5 @@ class MetaLearner(NamedTuple):
   protocol: str
   calibrate: Callable[[Params, Episode], Params] = _unchanged
   features: Features | None = None
+  extend: Callable[[Fitted, Examples], Fitted] | None = None
+  prefixes: Callable[[Key, Params, Examples], jax.Array] | None = None

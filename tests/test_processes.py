@@ -42,5 +42,5 @@ def test_two_processes_of_four_devices_equal_one_device(parallel, tmp_path):
     np.testing.assert_allclose(result[f'leaf{i}'], leaf, rtol=0, atol=2e-6)
   for i, leaf in enumerate(jax.tree.leaves(trained('maml', 'none', 3)[0].params)):
     np.testing.assert_allclose(result[f'fed{i}'], leaf, rtol=0, atol=2e-6)
-  plan = make_dispatch(tiny.learners()['maml'], SGD, tiny.source().plan, ROOTS, TASKS).plan
+  plan = make_dispatch(tiny.learners()['maml'], SGD, tiny.source(), ROOTS, TASKS).plan
   np.testing.assert_array_equal(result['rows'], plan(20, 0).support.x)

@@ -15,7 +15,7 @@ if __name__ == '__main__':
   from tests.test_train import ROOTS, SGD, TASKS, start
 
   learner, source = tiny.learners()[name], tiny.source()
-  dispatch = make_dispatch(learner, SGD, source.plan, ROOTS, TASKS, parallel)
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
   local = lambda state: [np.asarray(a.addressable_data(0)) for a in jax.tree.leaves(state.params)]
   first, data = jax.device_get(start(learner)), jax.device_get(source.data)
   leaves = local(dispatch.sampled(20, first, data)[0])

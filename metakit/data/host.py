@@ -1,7 +1,7 @@
 """Tables larger than the device: a thread of the host reads their rows, from the same plan.
 
 Where a row is does not change which row it is: a plan gives row numbers, and only the gather is
-done by the device (metakit.episodes.few_shot.gather_rows) or, here, by the host.
+done by the device (metakit.episodes.few_shot.complete) or, here, by the host.
 """
 
 import collections
@@ -20,7 +20,7 @@ import numpy as np
 
 from metakit.data.files import PathLike, damaged
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import gather_rows
+from metakit.episodes.few_shot import complete
 from metakit.types import Episode, EpisodeSource, Key
 
 BUDGET_BYTES = 2 << 30
@@ -95,8 +95,10 @@ def _read_ahead(
 
 def sample_episode(source: EpisodeSource, key: Key) -> Episode:
   """Returns the episode of a key, its rows read where they are; not for use under jit."""
-  read = read_rows if on_host(source) else gather_rows
-  return read(source.plan(key), source.data)
+  planned = source.plan(key)
+  if on_host(source):
+    return complete(source, read_rows(planned, source.data), None)
+  return complete(source, planned, source.data)
 
 
 def read_rows(episode: Episode, data: np.ndarray) -> Episode:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from metakit.data.files import damaged
+from metakit.data.table import ClassTable
 
 # What each Pillow mode becomes: grayscale or RGB, 8 bits. Others (16 bits, float) are refused,
 # because Pillow would clip them.
@@ -83,3 +84,21 @@ def stack_images(images: Iterable[tuple[str, Image.Image]], size: int | None = N
 
 def _pixels(array: np.ndarray) -> str:
   return f'{array.shape[0]}x{array.shape[1]}'
+
+
+def shrink_images(table: ClassTable, size: int) -> ClassTable:
+  """Returns the table with its images reduced to [size, size] by averaging whole blocks of pixels.
+
+  Args:
+    table: x [rows, height, width, channels] uint8.
+    size: pixels; height and width must be a multiple of it.
+
+  Raises:
+    ValueError: if they are not.
+  """
+  rows, height, width, channels = table.x.shape
+  if size < 1 or height % size or width % size:
+    raise ValueError(f'images of {height}x{width} pixels do not shrink to {size}; use a divisor')
+  blocks = table.x.reshape(rows, size, height // size, size, width // size, channels)
+  means = np.concatenate([part.mean((2, 4)) for part in np.array_split(blocks, -(-rows // 4096))])
+  return table._replace(x=np.rint(means).astype(np.uint8))

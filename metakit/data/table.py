@@ -113,3 +113,26 @@ def select_classes(table: ClassTable, classes: Any) -> ClassTable:
     names=tuple(table.names[c] for c in classes),
     groups=table.groups[classes],
   )
+
+
+def part_of_rows(table: ClassTable, every: int, held_out: bool) -> ClassTable:
+  """Returns a table of the same classes with one in `every` rows of each, or with the others.
+
+  Args:
+    table: any table.
+    every: 2 or more.
+    held_out: whether to return those rows (of each class the first, and every `every`-th after it)
+      or the others.
+
+  Raises:
+    ValueError: if `every` is below 2 or a class has no row left.
+  """
+  if every < 2:
+    raise ValueError(f'every={every} leaves nothing; use every>=2')
+  numbers = np.arange(len(table.x)) - np.repeat(table.starts, table.counts)
+  kept = (numbers % every == 0) == held_out
+  counts = np.add.reduceat(kept, table.starts)
+  if (counts == 0).any():
+    name = table.names[int(np.argmin(counts))]
+    raise ValueError(f'class {name!r} has too few examples to hold one in {every} out')
+  return table._replace(x=table.x[kept], starts=np.cumsum(counts) - counts, counts=counts)

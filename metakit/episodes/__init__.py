@@ -3,11 +3,14 @@
 from metakit.episodes.combinators import (
   augment,
   mixture,
+  ramp,
   relabel,
   rotate_quarter_turns,
   shift_image,
+  shorten,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan, gather, sampler_of
+from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
 from metakit.episodes.within_group import within_group, within_group_plan
@@ -18,10 +21,13 @@ __all__ = [
   'few_shot_plan',
   'gather',
   'mixture',
+  'projected',
+  'ramp',
   'relabel',
   'rotate_quarter_turns',
   'sampler_of',
   'shift_image',
+  'shorten',
   'sinusoid',
   'variable_shot',
   'variable_shot_plan',

@@ -160,6 +160,42 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
   return mixed
 
 
+def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
+  """Returns start, and `by` more after every `every` steps, up to `end`; for a curriculum.
+
+  A curriculum is an EpisodeSource's `schedule`. Its episodes have the same shapes at every step:
+  what is not there yet is 0 (metakit.episodes.functions.truncate_inputs) or has weight 0
+  (`shorten`).
+
+  Args:
+    step: of meta-training; may be traced.
+    start: the first value.
+    end: the last.
+    by: how much it grows at a time.
+    every: steps between one growth and the next.
+
+  >>> from metakit.episodes.functions import dense, functions, truncate_inputs
+  >>> dims = lambda step: ramp(step, start=2, end=5, by=1, every=100)
+  >>> schedule = lambda step: functions(truncate_inputs(dense(5), dims(step)))
+  >>> [int((schedule(step)(jax.random.key(0)).query.x != 0).sum()) for step in (0, 150, 900)]
+  [2, 3, 5]
+  """
+  return jnp.minimum(start + by * (jnp.asarray(step) // every), end)
+
+
+def shorten(sampler: Sampler, shots: Any) -> Sampler:
+  """Gives the support examples after the first `shots` (which may be traced) the weight 0."""
+
+  def shortened(key: Key) -> Episode:
+    episode = sampler(key)
+    support = episode.support
+    there = (jnp.arange(len(support.y)) < shots).astype(jnp.float32)
+    weight = there if support.weight is None else there * support.weight
+    return episode._replace(support=support._replace(weight=weight))
+
+  return shortened
+
+
 def _entries(info: Any) -> dict[str, Any]:
   if isinstance(info, dict):
     return info

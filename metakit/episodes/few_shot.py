@@ -107,9 +107,22 @@ def gather_rows(episode: Episode, data: jax.Array | None) -> Episode:
   return episode._replace(support=rows(episode.support), query=rows(episode.query))
 
 
+def complete(source: EpisodeSource, planned: Episode, data: jax.Array | None) -> Episode:
+  """Makes a whole episode of a planned one.
+
+  Args:
+    source: that of the plan.
+    planned: an episode of source.plan.
+    data: source.data, or None if the rows are in place already.
+  """
+  episode = gather_rows(planned, data)
+  return episode if source.finish is None else source.finish(episode)
+
+
 def sampler_of(source: EpisodeSource) -> Sampler:
   """Returns the sampler of whole episodes of a source whose data is on a device."""
-  return source.plan if source.data is None else gather(source.plan, jnp.asarray(source.data))
+  data = None if source.data is None else jnp.asarray(source.data)
+  return lambda key: complete(source, source.plan(key), data)
 
 
 def few_shot_plan(table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15) -> Sampler:

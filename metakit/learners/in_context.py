@@ -1,81 +1,208 @@
-"""An in-context learner: a transformer that reads the support set and predicts the queries.
+"""In-context learners: a sequence model that reads examples and predicts what comes next.
 
 Louis Kirsch, James Harrison, Jascha Sohl-Dickstein, Luke Metz, General-Purpose In-Context Learning
-by Meta-Learning Transformers, 2022, arXiv:2212.04458; as a set learner without order, Samuel
-Mueller et al., Transformers Can Do Bayesian Inference, ICLR 2022, arXiv:2112.10510. One token is
-one example, (x, y) side by side. Support tokens attend to all support tokens; a query token (x and
-a flag in place of y) attends to the support and to itself, so queries do not influence one another
-and the keys and values of the support, made once by `adapt`, serve all of them.
+by Meta-Learning Transformers, 2022, arXiv:2212.04458. Nothing is adapted by gradient: the forward
+pass is the learning algorithm, and meta-training minimises the mean loss of the predictions of
+every example from those before it (their eq. 2). How examples become tokens is a layout:
+
+- 'shifted', that of the paper: one token an example, x with the label of the example before.
+- 'interleaved' (Garg et al. 2022, arXiv:2208.01066): x and y are tokens of their own, in turn.
+- 'pairs': one token an example, x with its own y, and for each prediction a token of x alone that
+  sees the examples before it and itself, and that nobody sees. With a model that is not causal
+  this is a learner of sets (Mueller et al. 2022, arXiv:2112.10510), of which queries alone have a
+  loss.
+
+The published layout stays at chance for far longer (experiments/results/): to learn from (x, y) a
+model must first learn to look one token back.
 """
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from metakit.models import Model
+from metakit.models import SequenceModel
 from metakit.networks.convolution import as_float
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Key,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+  join,
+  presence,
+)
 
 
-def in_context(model: Model, num_outputs: int, objective: Objective = cross_entropy) -> MetaLearner:
-  """Learns a learning algorithm in the forward pass of a transformer.
+class Layout(NamedTuple):
+  """How examples become tokens.
 
-  Args:
-    model: metakit.networks.transformer's, (params, tokens, mask, cache) -> (outputs, keys_values).
-    num_outputs: classes of the labels, or size of the regression targets.
-    objective: loss of the queries.
-
-  Returns:
-    A MetaLearner whose fitted hold the keys and values of the support in every layer; `predict`
-    costs one token a query against them.
+  Attributes:
+    tokens: (x, y, present, last) -> (tokens, present) of n examples; x [n, inputs], y [n, outputs].
+      `last` [outputs] is the label before the first of them, 0 at the start.
+    question: (x, last) -> tokens [n, features] that ask for the labels of x, each alone.
+    stride: tokens an example.
+    asks: whether a prediction is the answer to a question; otherwise it is the output of the first
+      token of its example.
   """
 
+  tokens: Callable[..., tuple[jax.Array, jax.Array]]
+  question: Callable[[jax.Array, jax.Array], jax.Array]
+  stride: int
+  asks: bool
+
+
+def in_context(
+  model: SequenceModel,
+  num_outputs: int,
+  layout: str = 'pairs',
+  objective: Objective = cross_entropy,
+) -> MetaLearner:
+  """Learns a learning algorithm in the forward pass of a sequence model.
+
+  Args:
+    model: metakit.networks.transformer's or recurrent's.
+    num_outputs: classes of the labels, or size of the regression targets.
+    layout: 'pairs', 'shifted' or 'interleaved'.
+    objective: loss of the predictions: of each support example from those before it, and of each
+      query from the support. A metric `gain` is added, the mean loss of the first half of them less
+      that of the second: 0 until the model learns from what it reads.
+
+  Returns:
+    A MetaLearner whose fitted hold the model's state; a query costs one token. `extend` goes on
+    reading, `prefixes` predicts each example from those before it; a model that is not causal has
+    neither.
+
+  Raises:
+    ValueError: for an unknown layout, or one that a model that is not causal cannot use.
+  """
+  if layout not in LAYOUTS:
+    raise ValueError(f'layout={layout!r} is unknown; use one of {", ".join(LAYOUTS)}')
+  if not model.causal and layout != 'pairs':
+    raise ValueError(f'layout={layout} needs a causal model; use attention=softmax or layout=pairs')
+  tokens_of, question, stride, asks = LAYOUTS[layout]
+
+  def read(params: Params, support: Examples, asked: jax.Array, before: Fitted | None = None):
+    """Returns predictions of the support [n, outputs] and of asked [m, outputs], and fitted."""
+    x, y, present = flat(support.x), targets(support, num_outputs), presence(support)
+    state, last = (None, jnp.zeros_like(y, shape=num_outputs)) if before is None else before[1:]
+    tokens, there = tokens_of(x, y, present, last)
+    last = jnp.concatenate([last[None], y])[last_present(present)[-1]]
+    own = question(x if asks and model.causal else x[:0], last)
+    questions = jnp.concatenate([own, question(flat(asked), last)])
+    seen = jnp.append(jnp.arange(len(own)), jnp.full(len(asked), len(tokens))).astype(jnp.int32)
+    outputs, answers, state = model.apply(params, tokens, questions, seen, there, state)
+    predicted = answers[: len(own)] if asks else outputs[::stride]
+    return predicted, answers[len(own) :], (params, state, last)
+
   def init(key: Key, episode: Episode) -> Params:
-    tokens = support_tokens(episode.support, num_outputs)
-    return model.init(key, tokens, jnp.ones((len(tokens), len(tokens)), bool))
+    support = episode.support
+    x, y = flat(support.x), targets(support, num_outputs)
+    return model.init(key, tokens_of(x, y, presence(support), jnp.zeros_like(y[0]))[0])
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key  # nothing is drawn
-    present = presence(support)
-    everyone = jnp.broadcast_to(present, (len(present), len(present)))
-    _, cache = model.apply(params, support_tokens(support, num_outputs), everyone)
-    return params, cache, present
+    return read(params, support, support.x[:0])[2]
+
+  def extend(fitted: Fitted, support: Examples) -> Fitted:
+    return read(fitted[0], support, support.x[:0], fitted)[2]
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
-    params, cache, present = fitted
-    mask = jnp.append(present, True)[None]  # the support and itself
+    params, state, last = fitted
+    asked = question(flat(x), last)
+    return model.apply(params, asked[:0], asked, *no_tokens(len(asked)), state).answers
 
-    def one(token):
-      return model.apply(params, token[None], mask, cache)[0][0]
-
-    return jax.vmap(one)(query_tokens(x, num_outputs))
+  def prefixes(key: Key, params: Params, support: Examples) -> jax.Array:
+    del key  # nothing is drawn
+    return read(params, support, support.x[:0])[0]
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    outputs = predict(adapt(key, params, episode.support), episode.query.x)
-    return objective(outputs, episode.query)
+    del key  # nothing is drawn
+    support, query, _ = episode
+    predicted, answers, _ = read(params, support, query.x)
+    if not model.causal:
+      return objective(answers, query)
+    outputs, examples = jnp.concatenate([predicted, answers]), join(support, query)
+    total, metrics = objective(outputs, examples)
+    return total, {**metrics, 'gain': _gain(objective, outputs, examples)}
 
-  return MetaLearner(init, adapt, predict, loss, 'inductive')
-
-
-def presence(support: Examples) -> jax.Array:
-  """Returns [examples] bool: which support examples count."""
-  if support.weight is None:
-    return jnp.ones(len(support.x), bool)
-  return support.weight > 0
-
-
-def support_tokens(support: Examples, num_outputs: int) -> jax.Array:
-  """Returns the tokens (x, y, 0); integer labels become one-hot. [examples, features]."""
-  labels = jnp.issubdtype(support.y.dtype, jnp.integer)
-  y = jax.nn.one_hot(support.y, num_outputs) if labels else support.y
-  return _tokens(support.x, y, 0.0)
+  learner = MetaLearner(init, adapt, predict, loss, 'inductive')
+  return learner._replace(extend=extend, prefixes=prefixes) if model.causal else learner
 
 
-def query_tokens(x: jax.Array, num_outputs: int) -> jax.Array:
-  """Returns the tokens (x, 0, 1), whose answer is asked. [queries, features]."""
-  return _tokens(x, jnp.zeros((len(x), num_outputs)), 1.0)
+def no_tokens(asked: int) -> tuple[jax.Array, jax.Array]:
+  """Returns `seen` and `present` of a call that asks and reads nothing."""
+  return jnp.zeros(asked, jnp.int32), jnp.zeros(0, bool)
 
 
-def _tokens(x: jax.Array, y: jax.Array, flag: float) -> jax.Array:
-  x = as_float(x).reshape(len(x), -1)
-  return jnp.concatenate([x, y.astype(x.dtype), jnp.full((len(x), 1), flag, x.dtype)], axis=1)
+def _gain(objective: Objective, outputs: jax.Array, examples: Examples) -> jax.Array:
+  """Returns by how much the loss of the second half of a sequence is below that of the first."""
+  half = len(outputs) // 2
+  first, second = (
+    objective(*jax.tree.map(lambda leaf: leaf[part], (outputs, examples)))[0]  # noqa: B023
+    for part in (slice(half), slice(half, None))
+  )
+  return first - second
+
+
+def flat(x: jax.Array) -> jax.Array:
+  """Returns floating-point inputs [examples, features]."""
+  return as_float(x).reshape(len(x), math.prod(x.shape[1:]))
+
+
+def targets(examples: Examples, num_outputs: int) -> jax.Array:
+  """Returns the labels as [examples, outputs]; integer labels become one-hot."""
+  dtype = flat(examples.x[:1]).dtype
+  if jnp.issubdtype(examples.y.dtype, jnp.integer):
+    return jax.nn.one_hot(examples.y, num_outputs, dtype=dtype)
+  return examples.y.astype(dtype)
+
+
+def last_present(present: jax.Array) -> jax.Array:
+  """Returns [1 + n] int: 1 + the number of the last example there among the first 0 .. n, or 0."""
+  numbers = jnp.where(present, jnp.arange(1, len(present) + 1), 0)
+  return jnp.append(0, jax.lax.cummax(numbers)) if len(present) else jnp.zeros(1, jnp.int32)
+
+
+# The layouts. A flag in the last feature tells kinds of tokens apart.
+
+
+def _flagged(x: jax.Array, y: jax.Array, flag: float) -> jax.Array:
+  return jnp.concatenate([x, y, jnp.full((len(x), 1), flag, x.dtype)], axis=1)
+
+
+def _alone(x: jax.Array, last: jax.Array) -> jax.Array:
+  return _flagged(x, jnp.zeros((len(x), *last.shape), x.dtype), 1.0)
+
+
+def _pairs(x, y, present, last):
+  del last  # each token holds its own label
+  return _flagged(x, y, 0.0), present
+
+
+def _shifted(x, y, present, last):
+  previous = jnp.concatenate([last[None], y])[last_present(present)[:-1]]
+  return jnp.concatenate([x, previous], axis=1), present
+
+
+def _interleaved(x, y, present, last):
+  labels = _flagged(jnp.zeros_like(x), y, 0.0)
+  both = jnp.stack([_alone(x, last), labels], axis=1)  # [examples, 2, features]
+  return both.reshape(-1, both.shape[-1]), jnp.repeat(present, 2)
+
+
+def _with_last(x: jax.Array, last: jax.Array) -> jax.Array:
+  return jnp.concatenate([x, jnp.broadcast_to(last, (len(x), *last.shape))], axis=1)
+
+
+LAYOUTS = {
+  'pairs': Layout(_pairs, _alone, 1, True),
+  'shifted': Layout(_shifted, _with_last, 1, False),
+  'interleaved': Layout(_interleaved, _alone, 2, False),
+}

@@ -1,38 +1,55 @@
-"""A transformer over a set or sequence of tokens, with a key/value cache.
+"""A transformer over a sequence or set of tokens, that can stop and go on later.
 
-Pre-norm blocks (Vaswani et al. 2017, arXiv:1706.03762; Xiong et al. 2020, arXiv:2002.04745), no
-positional encoding: the order of the tokens matters only through the mask.
+Pre-norm blocks (Vaswani et al. 2017, arXiv:1706.03762; Xiong et al. 2020, arXiv:2002.04745).
 """
 
+from operator import itemgetter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
-from metakit.models import Model, from_linen
+from metakit.models import Reading, SequenceModel, sequence_from_linen
+from metakit.networks.attention import (
+  Attention,
+  Heads,
+  fused_attention,
+  linear_attention,
+  momentum_attention,
+  softmax_attention,
+)
+
+PROJECTIONS = 'projections'  # of a block: kernel [..., width, 3, heads, features], q, k and v
 
 
-def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
-  """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) of each head.
+class Block(nn.Module):
+  """Attention, then a perceptron. Attributes: see `transformer`."""
 
-  Written out because fused kernels have no second derivative, and jax.nn's rounds float64 to
-  float32 in its softmax.
+  attend: Attention
+  heads: int
+  hidden: int
+  dtype: Any
 
-  Args:
-    query: [n, heads, features].
-    key: [m, heads, features].
-    value: [m, heads, features].
-    mask: [n, m] bool; which keys a query attends to. One without any attends to all alike.
-
-  Returns:
-    [n, heads, features].
-  """
-  wide = jnp.promote_types(query.dtype, jnp.float32)
-  scores = jnp.einsum('nhf,mhf->hnm', query, key, preferred_element_type=wide)
-  scores = jnp.where(mask, scores / query.shape[-1] ** 0.5, jnp.finfo(wide).min)
-  weights = jax.nn.softmax(scores).astype(value.dtype)  # [heads, n, m]
-  return jnp.einsum('hnm,mhf->nhf', weights, value)
+  @nn.compact
+  def __call__(
+    self, parts: tuple[jax.Array, jax.Array], state: Any, seen: Any, present: Any
+  ) -> Any:
+    read, x = len(parts[0]), jnp.concatenate(parts)
+    width = x.shape[-1]
+    dense = lambda size: nn.Dense(size, dtype=self.dtype)
+    norm = lambda: nn.LayerNorm(dtype=self.dtype)
+    shape = 3, self.heads, width // self.heads
+    projections = nn.DenseGeneral(shape, dtype=self.dtype, name=PROJECTIONS)
+    heads = Heads(*jnp.moveaxis(projections(norm()(x)), 1, 0))  # each [tokens, heads, features]
+    heads_read, heads_asked = (Heads(*(h[p] for h in heads)) for p in (np.s_[:read], np.s_[read:]))
+    attended, state = self.attend(heads_read, heads_asked, seen, present, state)
+    self.sow('intermediates', 'heads', heads_asked)
+    self.sow('intermediates', 'attended', attended[read:])
+    x = x + dense(width)(attended.reshape(len(x), width))
+    x = x + dense(width)(nn.gelu(dense(self.hidden)(norm()(x))))
+    return (x[:read], x[read:]), state
 
 
 class Transformer(nn.Module):
@@ -43,34 +60,61 @@ class Transformer(nn.Module):
   depth: int
   heads: int
   hidden: int
+  attend: Attention
+  positions: int
+  scan: bool
+  remat: bool
+  dtype: Any
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, mask: jax.Array, cache: Any = None) -> Any:
-    x = nn.Dense(self.width)(tokens)  # [tokens, width]
-    fresh = []
-    for layer in range(self.depth):
-      x, keys_values = self._attend(x, mask, None if cache is None else cache[layer])
-      fresh.append(keys_values)
-      y = nn.Dense(self.hidden)(nn.LayerNorm()(x))
-      x = x + nn.Dense(self.width)(nn.gelu(y))
-    return nn.Dense(self.num_outputs)(nn.LayerNorm()(x)), tuple(fresh)
-
-  def _attend(self, x: jax.Array, mask: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-    """One attention sub-layer; queries are x, keys and values are the cache followed by x."""
-    shape = (len(x), self.heads, self.width // self.heads)
-    y = nn.LayerNorm()(x)
-    query, key, value = (nn.Dense(self.width)(y).reshape(shape) for _ in range(3))
-    fresh = (key, value)
-    if cache is not None:
-      key, value = (jnp.concatenate(pair) for pair in zip(cache, fresh, strict=True))
-    y = attention(query, key, value, mask)
-    return x + nn.Dense(self.width)(y.reshape(len(x), self.width)), fresh
+  def __call__(self, tokens: Any, asked: Any, seen: Any, present: Any, state: Any) -> Reading:
+    begun, states = (jnp.zeros((), jnp.int32), None) if state is None else state
+    time = begun + jnp.append(0, jnp.cumsum(present))  # [1 + tokens]; padding takes none
+    embed = nn.Dense(self.width, dtype=self.dtype)
+    x = embed(tokens), embed(asked)
+    if self.positions:
+      _check_length(len(tokens), self.positions)
+      table = self.param('positions', nn.initializers.normal(0.02), (self.positions, self.width))
+      at = lambda place: (
+        jnp.asarray(table, x[0].dtype).at[place].get(mode='fill', fill_value=jnp.nan)
+      )
+      x = x[0] + at(time[:-1]), x[1] + at(time[seen])
+    block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
+    sizes = self.attend, self.heads, self.hidden, self.dtype
+    if self.scan:
+      layers = nn.scan(
+        block,
+        variable_axes={'params': 0, 'intermediates': 0},
+        split_rngs={'params': True},
+        in_axes=(0, nn.broadcast, nn.broadcast),
+        length=self.depth,
+      )
+      x, states = layers(*sizes)(x, states, seen, present)
+    else:
+      fresh = []
+      for layer in range(self.depth):
+        x, after = block(*sizes)(x, jax.tree.map(itemgetter(layer), states), seen, present)
+        fresh.append(after)
+      states = jax.tree.map(lambda *s: jnp.stack(s), *fresh)
+    head, norm = nn.Dense(self.num_outputs, dtype=self.dtype), nn.LayerNorm(dtype=self.dtype)
+    outputs, answers = (head(norm(part)) for part in x)
+    return Reading(outputs, answers, (time[-1], states))
 
 
 def transformer(
-  num_outputs: int, width: int = 128, depth: int = 4, heads: int = 4, hidden: int | None = None
-) -> Model:
-  """A transformer as a Model of one sequence.
+  num_outputs: int,
+  width: int = 128,
+  depth: int = 4,
+  heads: int = 4,
+  hidden: int | None = None,
+  attention: str = 'softmax',
+  decay: float = 0.1,
+  positions: int = 0,
+  scan: bool = False,
+  remat: bool = False,
+  dtype: str | None = None,
+) -> SequenceModel:
+  """A transformer as a SequenceModel.
 
   Args:
     num_outputs: outputs of each token.
@@ -78,14 +122,25 @@ def transformer(
     depth: number of blocks.
     heads: attention heads; must divide width.
     hidden: units of the feed-forward layers; 4 * width by default.
+    attention: 'softmax' (causal), 'fused' (the same by jax.nn.dot_product_attention, which on an
+      NVIDIA GPU is cuDNN's with dtype=bfloat16; to be trained by gradient descent, not through
+      it), 'set' (tokens that are read together all see one another),
+      'momentum' (softmax with a decayed sum of earlier values) or 'linear' (without softmax).
+    decay: of 'momentum'.
+    positions: tokens of the longest sequence, each place with a learned vector; 0 for none: order
+      then matters through the causal mask alone.
+    scan: compile one block for all layers; the parameters of the blocks are then stacked.
+    remat: compute the activations of a block again in the backward pass, to save memory.
+    dtype: of the computation, 'bfloat16' for instance; that of parameters and inputs by default.
 
   Returns:
-    A Model with apply(params, tokens [n, features], mask [n, cached + n] bool, cache=None) ->
-    (outputs [n, num_outputs], keys_values). `keys_values`, the keys and values of these tokens in
-    each layer, is the `cache` of later calls; a mask row says what one token attends to.
+    A SequenceModel. Its state is (tokens read [] int32, the attention's state of each layer,
+    stacked along a first axis). `inspect` shows, for each block, the `heads` (query, key, value)
+    of the questions and what they `attended` to [asked, heads, features].
 
   Raises:
-    ValueError: if a size is not positive or heads does not divide width.
+    ValueError: if a size is not positive, heads does not divide width, or an option is unknown; at
+      init and apply, if a sequence is longer than `positions`.
   """
   hidden = 4 * width if hidden is None else hidden
   if min(width, depth, heads, num_outputs, hidden) < 1:
@@ -95,4 +150,30 @@ def transformer(
     )
   if width % heads:
     raise ValueError(f'heads={heads} does not divide width={width}; use a divisor of width')
-  return from_linen(Transformer(num_outputs, width, depth, heads, hidden))
+  if positions < 0:
+    raise ValueError(f'positions={positions} is negative; use 0 for none')
+  attend = _attention(attention, decay)
+  sizes = num_outputs, width, depth, heads, hidden, attend, positions, scan, remat
+  return sequence_from_linen(Transformer(*sizes, dtype), attention != 'set')
+
+
+def _attention(name: str, decay: float) -> Attention:
+  if name in ('softmax', 'set'):
+    return softmax_attention(causal=name == 'softmax')
+  if name == 'fused':
+    return fused_attention()
+  if name == 'momentum':
+    return momentum_attention(decay)
+  if name == 'linear':
+    return linear_attention()
+  raise ValueError(f'attention={name!r} is unknown; use softmax, fused, set, momentum or linear')
+
+
+def _check_length(tokens: int, positions: int) -> None:
+  # Going on from a state beyond the last position, whose number is known to the device alone, gives
+  # NaN.
+  if tokens > positions:
+    raise ValueError(
+      f'{tokens} tokens are more than positions={positions}; use network transformer with '
+      f'positions>={tokens + 1}, or positions=0'
+    )

@@ -11,11 +11,14 @@ from metakit.data.table import class_table
 from metakit.episodes.combinators import (
   augment,
   mixture,
+  ramp,
   relabel,
   rotate_quarter_turns,
   shift_image,
+  shorten,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan
+from metakit.episodes.functions import dense, functions, truncate_inputs
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot_plan
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
@@ -181,3 +184,23 @@ def test_combinators_nest():
   doubled = many(augment(swapped, lambda key, row: 2 * row), 50)
   assert doubled.support.x.shape == (50, 2) and (doubled.support.x % 2 == 0).all()
   assert set(doubled.info['component'].tolist()) == {0, 1}
+
+
+def test_a_curriculum_grows_with_the_step():
+  """Inputs from 2 to 5, examples from 1 to 4, in a compiled step whose number is traced."""
+  inputs = lambda step: ramp(step, 2, 5, 1, 10)
+  length = lambda step: ramp(step, 1, 4, 2, 10)
+  at = lambda step: shorten(functions(truncate_inputs(dense(5), inputs(step)), 4), length(step))
+  run = jax.jit(lambda step: at(step)(jax.random.key(0)))
+  for step, dims, shots in ((0, 2, 1), (9, 2, 1), (10, 3, 3), (20, 4, 4), (30, 5, 4), (999, 5, 4)):
+    episode = jax.tree.map(np.asarray, run(step))
+    np.testing.assert_array_equal((episode.query.x != 0).sum(1), dims)
+    np.testing.assert_array_equal(episode.support.weight, np.arange(4) < shots)
+
+
+def test_shorten_keeps_the_weights_there_are():
+  weighted = lambda key: shorten(functions(dense(2), 4), 3)(key)
+  twice = shorten(lambda key: weighted(key), 2)(jax.random.key(0))
+  np.testing.assert_array_equal(twice.support.weight, [1, 1, 0, 0])
+  longer = shorten(lambda key: weighted(key), 9)(jax.random.key(0))
+  np.testing.assert_array_equal(longer.support.weight, [1, 1, 1, 0])

@@ -14,7 +14,9 @@ from metakit.episodes.combinators import (
   relabel,
   shift_image,
 )
-from metakit.episodes.few_shot import few_shot, few_shot_plan
+from metakit.episodes.few_shot import few_shot, few_shot_plan, sampler_of
+from metakit.episodes.functions import dense, functions, gaussian_process
+from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
 from metakit.episodes.within_group import within_group, within_group_plan
@@ -49,9 +51,13 @@ SAMPLERS = {
   'sinusoid:noise': lambda: sinusoid(noise=0.1),
   'augment': lambda: augment(episodes_of_images(), shift_image(2)),
   'relabel': lambda: relabel(few_shot_plan(TABLE, **FIXED), ways=3),
+  'functions': lambda: functions(dense(3), 4),
+  'functions:noise': lambda: functions(gaussian_process(), 4, noise=0.1),
+  'projected_plan': lambda: projected(TABLE, size=4, shots=5).plan,
+  'projected': lambda: sampler_of(projected(TABLE, size=4, shots=5)),
   'mixture': lambda: mixture([sinusoid(), sinusoid(amplitude=(5.0, 9.0))], [1, 2]),
 }
-FLOATS = ('sinusoid', 'sinusoid:noise', 'mixture')
+FLOATS = ('sinusoid', 'sinusoid:noise', 'mixture', 'functions', 'functions:noise', 'projected')
 
 fixed = lambda make: partial(make, TABLE, **FIXED)
 variable = partial(variable_shot, TABLE, **VARIABLE)
@@ -66,6 +72,9 @@ INVALID = [
   *((variable, name, 0) for name in [*VARIABLE, 'max_support_per_class']),
   (variable, 'min_ways', 6),
   (variable, 'max_support', 4),
+  (partial(functions, dense()), 'shots', 0),
+  (partial(functions, dense()), 'queries', 0),
+  (partial(functions, dense()), 'noise', -1.0),
   (sinusoid, 'shots', 0),
   (sinusoid, 'queries', -1),
   (sinusoid, 'amplitude', (2.0, 1.0)),

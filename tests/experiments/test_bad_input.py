@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import components as c
+from experiments.tasks import TASKS
 from tests.disks import small_disk
 from tests.experiments.commands import TINY, images_file, run, run_forked, task
 
@@ -19,6 +20,10 @@ UNKNOWN = {
   'no steps': (['--steps=0'], 'steps'),
   'no tasks': (['--tasks_per_step=0'], 'tasks_per_step'),
   'a network that does not fit': (['--learner=in_context', '--network=conv4'], 'use transformer'),
+  'a sequence sorted by class': (
+    ['--learner=in_context', '--network=recurrent'],
+    'use --network=transformer:attention=set',
+  ),
   'regression for a classifier': (['--task=sinusoid'], 'classifies'),
   'no images for a convolution': (['--task=sinusoid', '--learner=maml'], 'use mlp for other data'),
   'no place of the data': (['--task=folder'], 'folder:path='),
@@ -154,7 +159,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
 def test_help_lists_every_component_with_its_defaults(binary):
   status, out, _ = run(binary, '--help')
   assert status in (0, 1)  # absl exits with 1 after --help
-  for table in (c.TASKS, c.LEARNERS, c.NETWORKS, c.OPTIMIZERS, c.SCHEDULES):
+  for table in (TASKS, c.LEARNERS, c.NETWORKS, c.OPTIMIZERS, c.SCHEDULES):
     assert table
     for name in table:
       assert f'\n  {name}:' in out or f'\n  {name}\n' in out

@@ -197,9 +197,15 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept(tm
 
 GLYPHS = '--task=glyphs:alphabets=1,queries=2'
 RATE = '--learner=maml:inner_learning_rate=0.01'  # larger ones diverge in the curve's ten steps
+SMALL = '--network=transformer:width=8,depth=1,heads=2'
+PROJECTED = '--task=projected:base=glyphs,shots=12,size=8'
 OTHERS = {
   'maml': ['--learner=maml:inner_steps=2', GLYPHS, '--network=conv4:width=4,depth=2'],
-  'in context': ['--learner=in_context', GLYPHS, '--network=transformer:width=8,depth=1,heads=2'],
+  'in context': ['--learner=in_context', GLYPHS, f'{SMALL},attention=set'],
+  'functions': ['--learner=in_context', '--task=dense:dim=2,shots=4,noise=0.5', SMALL],
+  'curriculum': ['--learner=in_context', '--task=sparse:shots=12,curriculum_steps=1', SMALL],
+  'projected': ['--learner=in_context', PROJECTED, '--network=recurrent:width=8'],
+  'comparison': [PROJECTED, '--network=mlp:width=8'],
   'sinusoid': [RATE, '--task=sinusoid', '--network=mlp', '--clip_norm=1'],
   'variable': [f'{GLYPHS},sampler=variable_shot,ways=7', '--network=mlp:width=8'],
   'within group': [f'{GLYPHS},sampler=within_group,ways=4', '--network=resnet12:width=2'],
@@ -217,7 +223,62 @@ def test_every_family_trains_to_a_report(name, tmp_path):
   record = read_results(tmp_path / 'run' / 'results.json')
   assert np.isfinite(record['mean']) and record['steps'] == 2
   curve = next(iter(record['adaptation'].values()))
-  assert len(curve) > 2 or name == 'variable'
+  assert len(curve) > 2 or name in ('variable', 'comparison')
+
+
+@pytest.fixture(scope='module')
+def regressor(tmp_path_factory):
+  """An in-context learner of linear functions, hardly trained."""
+  workdir = tmp_path_factory.mktemp('functions') / 'run'
+  usual = [each for each in TINY if '--network' not in each]
+  more = ['--learner=in_context', '--task=dense:dim=2,shots=4,noise=0.5', SMALL, '--steps=2']
+  status, _, error = run('train', *usual, *more, f'--workdir={workdir}', XLA_FLAGS=' '.join(FAST))
+  assert status == 0, error
+  return workdir
+
+
+def test_the_bayes_predictor_is_shown_beside_the_learner(regressor):
+  record = read_results(regressor / 'results.json')
+  learner, reference = (record[name]['examples'] for name in ('adaptation', 'reference'))
+  assert [point['amount'] for point in learner] == [0, 1, 2, 3, 4]
+  assert [point['amount'] for point in reference] == [0, 1, 2, 3, 4]
+  best = [point['mean'] for point in reference]
+  assert best == sorted(best, reverse=True)
+  assert best[0] == pytest.approx(2.25, abs=0.5) and best[-1] < 1  # d + noise^2 = 2.25
+  assert all(point['mean'] > low for point, low in zip(learner, best, strict=True))
+  page = (regressor / 'report.html').read_text()
+  assert 'Bayes predictor on the same episodes' in page
+  assert 'How much the first query attends' in page
+
+
+def test_the_gain_is_a_headline_of_its_own(regressor):
+  usual = ['evaluate', f'--workdir={regressor}', '--episodes=12']
+  status, out, error = run(*usual, '--metric=gain', '--name=gain', XLA_FLAGS=' '.join(FAST))
+  assert status == 0, error
+  record = read_results(regressor / 'results-gain.json')
+  assert record['metric'] == 'gain' and 'gain' in out
+  gains = np.load(regressor / 'episodes-gain.npz')['gain']
+  assert record['mean'] == pytest.approx(gains.mean())
+  status, _, error = run(*usual, '--metric=accuracy', '--name=other', XLA_FLAGS=' '.join(FAST))
+  assert status == 1 and '--metric=accuracy of a regression does not exist' in error
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width(tmp_path):
+  command = ['sweep', '--base=glyphs', '--pools=0,3', '--widths=4,8', '--heads=2', '--shots=6']
+  command += ['--steps=3', '--tasks_per_step=2', '--episodes=5', f'--workdir={tmp_path / "run"}']
+  status, out, error = run(*command, XLA_FLAGS=' '.join(FAST))
+  assert status == 0, error
+  cells = json.loads((tmp_path / 'run' / 'results.json').read_text())['cells']
+  assert [(c['width'], c['tasks']) for c in cells] == [(4, 1), (4, 8), (8, 1), (8, 8)]
+  assert all(-1 <= c['unseen tasks']['mean'] <= 1 for c in cells)
+  assert 'phase diagram' in out
+  before = (tmp_path / 'run' / 'width-4.json').stat().st_mtime_ns
+  (tmp_path / 'run' / 'width-8.json').unlink()
+  status, _, error = run(*command, XLA_FLAGS=' '.join(FAST))
+  assert status == 0, error
+  assert json.loads((tmp_path / 'run' / 'results.json').read_text())['cells'][:2] == cells[:2]
+  assert (tmp_path / 'run' / 'width-4.json').stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
@@ -237,7 +298,9 @@ def test_presets_hold_flags_and_components_that_exist():
     given = parsed([f'--flagfile={preset}'])
     make_optimizer(given)
     assert (
-      make_setup(given, data_dir='', budget_gib=1).specs['network'].startswith(('conv4', 'mlp'))
+      make_setup(given, data_dir='', budget_gib=1)
+      .specs['network']
+      .startswith(('conv4', 'mlp', 'transformer', 'recurrent'))
     )
     assert given['workdir'] == f'runs/{preset.stem}'
 

@@ -303,3 +303,23 @@ def test_no_drawing_is_loaded_before_it_is_needed_and_no_global_state_is_kept():
     assert [matplotlib.rcParams[name] for name in names] == before
   """
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_attention_to_the_support_marks_the_class_of_the_query():
+  """One bar for each support example in each layer, and the share of those of its class."""
+  episode = images_episode()
+  weights = np.array([[0.5, 0.25, 0.0], [0.1, 0.2, 0.3]])
+  page = Page(render(Report('t', 'c', [record()], episode=episode._replace(attention=weights))))
+  assert 'which get 50%, 10% in the layers' in page.text  # the first query is of class 0
+  assert 'attention of a query to the support, by layer' in str(page.elements)
+  assert 'attend' not in Page(render(Report('t', 'c', [record()], episode=episode))).text
+
+
+def test_the_reference_stands_beside_the_learner():
+  learner = [AdaptationPoint(k, 2.0 - 0.5 * k, 0.01) for k in range(3)]
+  best = [AdaptationPoint(k, 1.0 - 0.25 * k, 0.01) for k in range(3)]
+  usual = Report('t', 'c', [record(metric='loss')], adaptation=learner)
+  with_reference = Page(render(usual._replace(reference=best)))
+  assert 'Bayes predictor on the same episodes' in with_reference.text
+  assert '0.750 ± 0.010' in with_reference.text
+  assert 'Bayes' not in Page(render(usual)).text

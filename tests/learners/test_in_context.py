@@ -1,89 +1,213 @@
-"""The in-context learner: its cache is the forward pass over all tokens, and queries are alone."""
+"""In-context learners: what each layout feeds the model, what each prediction may depend on."""
 
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit.learners.in_context import in_context, query_tokens, support_tokens
+from metakit.evaluate import evaluate, judge_prefixes
+from metakit.learners.in_context import LAYOUTS, in_context
+from metakit.learners.prototypical import prototypical
+from metakit.models import Reading, SequenceModel, identity
+from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
-from metakit.types import Episode, Examples
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, EpisodeSource, Examples
 from tests.learners.test_laws import compiled_fast
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 WAYS, SUPPORT, QUERIES = 3, 6, 4
-MODEL = transformer(WAYS, width=8, depth=2, heads=2)
-LEARNER = in_context(MODEL, WAYS)
 X = RNG.normal(size=(SUPPORT, 4)).astype(np.float32)
 Y = np.tile(np.arange(WAYS, dtype=np.int32), 2)
 ASKED = RNG.normal(size=(QUERIES, 4)).astype(np.float32)
 WEIGHT = np.array([1, 1, 0, 1, 0, 1], np.float32)
+MODELS = {
+  'softmax': lambda outputs: transformer(outputs, width=8, depth=2, heads=2),
+  'momentum': lambda o: transformer(o, width=8, depth=2, heads=2, attention='momentum'),
+  'linear': lambda o: transformer(o, width=8, depth=2, heads=2, attention='linear'),
+  'lstm': lambda outputs: recurrent(outputs, width=8),
+}
+every_layout = pytest.mark.parametrize('layout', LAYOUTS)
+every_model = pytest.mark.parametrize('model', MODELS)
 
 
 @functools.cache
-def random_params():
-  episode = Episode(Examples(X, Y), Examples(ASKED, None))
-  shapes = jax.eval_shape(LEARNER.init, KEY, episode)
-  return jax.tree.map(lambda s: 0.7 * RNG.normal(size=s.shape).astype(s.dtype), shapes)
+def made(model, layout):
+  learner = in_context(MODELS[model](WAYS), WAYS, layout)
+  shapes = jax.eval_shape(learner.init, KEY, Episode(Examples(X, Y), Examples(ASKED, None)))
+  rng = np.random.default_rng(1)
+  return learner, jax.tree.map(lambda s: 0.7 * rng.normal(size=s.shape), shapes)
 
 
-def predict(params, x, asked, weight=None):
-  return LEARNER.predict(LEARNER.adapt(KEY, params, Examples(x, Y, weight)), asked)
+@pytest.fixture(autouse=True)
+def float64():
+  with jax.enable_x64(True):
+    yield
 
 
-def full_mask(present):
-  """[tokens, tokens] bool: every token sees the support that is there, and a query itself."""
-  mask = np.zeros((SUPPORT + QUERIES,) * 2, bool)
-  mask[:, :SUPPORT] = present
-  mask[SUPPORT:, SUPPORT:] = np.eye(QUERIES)
-  return mask
+def assert_close(ours, theirs):
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize(
-  ('dtype', 'weight', 'tolerance'),
-  [(np.float32, WEIGHT, 1e-5), (np.float64, None, 1e-12), (np.float64, WEIGHT, 1e-12)],
-)
-def test_the_cache_is_the_forward_pass_over_all_tokens(dtype, weight, tolerance):
-  mask = full_mask(np.ones(SUPPORT, bool) if weight is None else weight > 0)
+def part(of, support=slice(None)):
+  return Examples(X[support], Y[support], None if of is None else of[support])
+
+
+@every_model
+@every_layout
+@pytest.mark.parametrize('weight', [None, WEIGHT])
+def test_learning_on_equals_learning_from_all(model, layout, weight):
+  learner, params = made(model, layout)
 
   @compiled_fast
-  def both(params, x, asked):
-    tokens = jnp.concatenate([support_tokens(Examples(x, Y), WAYS), query_tokens(asked, WAYS)])
-    return predict(params, x, asked, weight), MODEL.apply(params, tokens, mask)[0][SUPPORT:]
+  def both(params):
+    whole = learner.adapt(KEY, params, part(weight))
+    fitted = learner.adapt(KEY, params, part(weight, slice(3)))
+    for piece in (slice(3, 4), slice(4, 6)):
+      fitted = learner.extend(fitted, part(weight, piece))
+    return learner.predict(fitted, ASKED), learner.predict(whole, ASKED)
 
-  with jax.enable_x64(dtype == np.float64):
-    cast = functools.partial(jax.tree.map, lambda a: jnp.asarray(a, dtype))
-    cached, whole = both(*cast((random_params(), X, ASKED)))
-    assert cached.dtype == dtype
-  np.testing.assert_allclose(cached, whole, rtol=0, atol=tolerance * np.abs(whole).max())
-
-
-def test_a_query_sees_itself_and_the_support_that_is_there():
-  outputs = lambda x, asked: predict(random_params(), x, asked, WEIGHT).sum(-1)
-  jacobians = compiled_fast(jax.jacobian(outputs, (0, 1)))(X, ASKED)
-  support, queries = (np.abs(j).max(-1) > 0 for j in jacobians)
-  np.testing.assert_array_equal(support, np.broadcast_to(WEIGHT > 0, (QUERIES, SUPPORT)))
-  np.testing.assert_array_equal(queries, np.eye(QUERIES, dtype=bool))
+  assert_close(*both(params))
 
 
-def test_fitted_holds_keys_and_values_of_each_layer():
-  """[support, heads, width / heads]."""
-  _, cache, present = jax.eval_shape(LEARNER.adapt, KEY, random_params(), Examples(X, Y))
-  assert [[part.shape for part in layer] for layer in cache] == [[(SUPPORT, 2, 4)] * 2] * 2
-  assert present.shape == (SUPPORT,)
+@every_model
+@every_layout
+@pytest.mark.parametrize('weight', [None, WEIGHT])
+def test_one_pass_equals_an_adaptation_for_each_prefix(model, layout, weight):
+  learner, params = made(model, layout)
+  ours = compiled_fast(learner.prefixes)(KEY, params, part(weight))
+
+  @compiled_fast
+  def one(params, before):
+    shown = before * (1.0 if weight is None else weight)
+    return learner.predict(learner.adapt(KEY, params, Examples(X, Y, shown)), X)
+
+  for k in range(SUPPORT) if weight is None else np.flatnonzero(weight):
+    assert_close(ours[k], one(params, np.arange(SUPPORT) < k)[k])
 
 
-def test_tokens_hold_x_then_y_then_the_question():
-  tokens = support_tokens(Examples(X, Y), WAYS)
-  np.testing.assert_array_equal(tokens[:, :4], X)
-  np.testing.assert_array_equal(tokens[:, 4:], np.eye(4)[Y] * [1, 1, 1, 0])
-  np.testing.assert_array_equal(query_tokens(ASKED, WAYS)[:, 4:], np.tile([0, 0, 0, 1], (4, 1)))
+@every_model
+@every_layout
+def test_padding_equals_absence(model, layout):
+  learner, params = made(model, layout)
+  there = WEIGHT > 0
+  predict = compiled_fast(lambda p, s: learner.predict(learner.adapt(KEY, p, s), ASKED))
+  assert_close(predict(params, part(WEIGHT)), predict(params, Examples(X[there], Y[there])))
+
+
+@every_model
+@every_layout
+def test_no_prediction_depends_on_its_own_label_or_a_later_one(model, layout):
+  learner = in_context(MODELS[model](1), 1, layout)
+  shapes = jax.eval_shape(learner.init, KEY, Episode(Examples(X, X[:, :1]), None))
+  rng = np.random.default_rng(1)
+  params = jax.tree.map(lambda s: 0.7 * rng.normal(size=s.shape), shapes)
+  predict = lambda x, y: learner.prefixes(KEY, params, Examples(x, y))[:, 0]
+  on_x, on_y = compiled_fast(jax.jacobian(predict, (0, 1)))(X * 1.0, X[:, :1] * 1.0)
+  earlier = np.tril(np.ones((SUPPORT, SUPPORT), bool), -1)
+  np.testing.assert_array_equal(np.abs(on_y[..., 0]) > 0, earlier)
+  np.testing.assert_array_equal(np.abs(on_x).max(-1) > 0, earlier | np.eye(SUPPORT, dtype=bool))
+
+
+@every_layout
+def test_the_loss_is_that_of_every_prefix_and_of_the_queries(layout):
+  learner, params = made('softmax', layout)
+  episode = Episode(part(WEIGHT), Examples(ASKED, np.array([0, 1, 2, 0], np.int32)))
+
+  @compiled_fast
+  def both(params):
+    prefixes = learner.prefixes(KEY, params, episode.support)
+    answers = learner.predict(learner.adapt(KEY, params, episode.support), ASKED)
+    return prefixes, answers, learner.loss(KEY, params, episode)
+
+  prefixes, answers, (loss, metrics) = both(params)
+  outputs = np.concatenate([np.asarray(prefixes)[WEIGHT > 0], answers])
+  labels = np.concatenate([Y[WEIGHT > 0], episode.query.y])
+  shifted = outputs - outputs.max(1, keepdims=True)
+  nats = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
+  assert_close(loss, nats.mean())
+  assert_close(metrics['accuracy'], (outputs.argmax(1) == labels).mean())
+
+
+def test_a_set_has_no_order_and_no_prefixes():
+  learner = in_context(transformer(WAYS, width=8, depth=2, heads=2, attention='set'), WAYS)
+  params = made('softmax', 'pairs')[1]
+  order = RNG.permutation(SUPPORT)
+  predict = compiled_fast(lambda p, s: learner.predict(learner.adapt(KEY, p, s), ASKED))
+  shuffled = Examples(X[order], Y[order], WEIGHT[order])
+  assert_close(predict(params, shuffled), predict(params, part(WEIGHT)))
+  assert learner.extend is learner.prefixes is None
+
+
+def spy():
+  """A model that hands out the tokens it was given."""
+
+  def apply(params, tokens, asked, seen, present=None, state=None):
+    return Reading(tokens, asked, {'tokens': tokens, 'seen': seen, 'present': present})
+
+  return SequenceModel(lambda key, tokens: {}, apply)
+
+
+def test_the_tokens_of_each_layout():
+  """x and y of the example; the label of the one before; x and y in turn."""
+  one_hot, zero = np.eye(3)[Y], np.zeros((SUPPORT, 3))
+  read = lambda layout, s: in_context(spy(), WAYS, layout).adapt(KEY, {}, s)[1]['tokens']
+  join = lambda *parts: np.hstack(parts)
+  column = lambda value: np.full((SUPPORT, 1), value)
+  support = part(None)
+  assert_close(read('pairs', support), join(X, one_hot, column(0)))
+  shifted = np.vstack([zero[:1], one_hot[:-1]])
+  assert_close(read('shifted', support), join(X, shifted))
+  assert_close(read('interleaved', support)[0::2], join(X, zero, column(1)))
+  assert_close(read('interleaved', support)[1::2], join(0 * X, one_hot, column(0)))
+  absent = read('shifted', part(WEIGHT))  # the last label there is, example 2 being absent
+  assert_close(absent[3, 4:], one_hot[1])
+
+
+def test_a_fixed_state_costs_nothing_to_grow():
+  """The state of an LSTM does not grow with the support, a transformer's does."""
+
+  def size(model, n):
+    learner, params = made(model, 'pairs')
+    fitted = jax.eval_shape(learner.adapt, KEY, params, part(None, slice(n)))
+    return sum(leaf.size for leaf in jax.tree.leaves(fitted[1:]))
+
+  assert size('lstm', 6) == size('lstm', 2)
+  assert size('linear', 6) == size('linear', 2)
+  per_example = 2 * 2 * 8 + 2  # keys and values of two layers, and two flags
+  assert size('softmax', 6) - size('softmax', 2) == 4 * per_example
 
 
 def test_integer_inputs_do_not_round_the_targets():
+  learner = in_context(spy(), 1)
   targets = np.array([[0.5], [1.5]], np.float32)
-  tokens = support_tokens(Examples(np.array([[1], [2]], np.int32), targets), 1)
+  tokens = learner.adapt(KEY, {}, Examples(np.array([[1], [2]], np.int32), targets))[1]['tokens']
   np.testing.assert_array_equal(tokens, [[1, 0.5, 0], [2, 1.5, 0]])
+
+
+def test_the_learning_curve_of_any_learner():
+  """By an adaptation for each prefix where a learner has no pass over all."""
+  episode = Episode(part(None), Examples(ASKED, np.array([0, 1, 2, 0], np.int32)))
+  learner = prototypical(identity, WAYS)
+  source = EpisodeSource(lambda key: episode)
+  curve = evaluate(learner, cross_entropy, {}, source, KEY, 2, judge=judge_prefixes)['accuracy']
+  assert curve.shape == (2, SUPPORT + QUERIES)
+  x, y = np.concatenate([X, ASKED]), np.concatenate([Y, episode.query.y])
+  for k in range(3, SUPPORT + QUERIES):  # all classes have been seen
+    prototypes = np.stack([x[:k][y[:k] == c].mean(0) for c in range(WAYS)])
+    nearest = np.square(x[k] - prototypes).sum(1).argmin()
+    assert (curve[:, k] == float(nearest == y[k])).all()
+
+
+@pytest.mark.parametrize(
+  ('make', 'named'),
+  [
+    (lambda: in_context(spy(), 3, 'triples'), "layout='triples' is unknown"),
+    (lambda: in_context(transformer(3, attention='set'), 3, 'shifted'), 'needs a causal model'),
+  ],
+)
+def test_what_makes_no_sense_is_refused(make, named):
+  with pytest.raises(ValueError, match=named):
+    make()

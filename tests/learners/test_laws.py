@@ -19,6 +19,7 @@ from metakit.models import from_linen
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.networks.normalisation import Norm
+from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from metakit.objectives import squared_error
 from metakit.types import Episode, Examples, MetaLearner
@@ -52,12 +53,14 @@ class Row(NamedTuple):
     data: 'vectors' [examples, 4], 'images' [examples, 4, 4, 1], or 'curves' (regression).
     symmetric: permuting the support's labels permutes the outputs.
     exact: the gradient of `loss` is its derivative (a first-order approximation is not).
+    ordered: the support is a sequence, whose order matters.
   """
 
   make: Callable[[], MetaLearner]
   data: str = 'vectors'
   symmetric: bool = False
   exact: bool = True
+  ordered: bool = False
 
 
 # eps_root: the square root of Adam has no derivative at a gradient of zero (metakit.learners.maml).
@@ -67,6 +70,10 @@ SGD = optax.sgd(0.4)
 
 def perceptron(num_outputs=WAYS):
   return mlp(num_outputs, width=8, depth=1)
+
+
+def attention(num_outputs=WAYS, **options):
+  return transformer(num_outputs, width=8, depth=1, heads=2, **options)
 
 
 LEARNERS = {
@@ -86,9 +93,17 @@ LEARNERS = {
   'maml:regression': Row(
     lambda: maml(perceptron(1), optax.sgd(0.05), objective=squared_error), 'curves'
   ),
-  'in_context': Row(lambda: in_context(transformer(WAYS, width=8, depth=1, heads=2), WAYS)),
+  'in_context': Row(lambda: in_context(attention(), WAYS), ordered=True),
+  'in_context:shifted': Row(lambda: in_context(attention(), WAYS, 'shifted'), ordered=True),
+  'in_context:interleaved': Row(lambda: in_context(attention(), WAYS, 'interleaved'), ordered=True),
+  'in_context:set': Row(lambda: in_context(attention(attention='set'), WAYS)),
+  'in_context:momentum': Row(
+    lambda: in_context(attention(attention='momentum'), WAYS), ordered=True
+  ),
+  'in_context:linear': Row(lambda: in_context(attention(attention='linear'), WAYS), ordered=True),
+  'in_context:lstm': Row(lambda: in_context(recurrent(WAYS, width=8), WAYS), ordered=True),
   'in_context:regression': Row(
-    lambda: in_context(transformer(1, width=8, depth=1, heads=2), 1, squared_error), 'curves'
+    lambda: in_context(attention(1), 1, objective=squared_error), 'curves', ordered=True
   ),
 }
 
@@ -109,6 +124,7 @@ def rows(condition=lambda row: True):
 every_learner = rows()
 differentiable = rows(lambda row: row.exact)
 symmetric = rows(lambda row: row.symmetric)
+unordered = rows(lambda row: not row.ordered)
 
 
 def examples_of(data, count, rng):
@@ -300,7 +316,7 @@ def test_gradient_is_the_finite_difference(name):
       assert abs((ahead - behind) / (2 * step) - exact) < 1e-6 * abs(exact)
 
 
-@every_learner
+@unordered
 def test_support_order_does_not_matter(name):
   episode = episode_of(name)
   support = jax.tree.map(lambda a: a[::-1].copy(), episode.support)

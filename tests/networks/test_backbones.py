@@ -10,22 +10,24 @@ import optax
 import pytest
 
 from metakit.learners.maml import maml
+from metakit.models import Model
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.networks.normalisation import NORMS
+from metakit.networks.recurrent import recurrent
 from metakit.networks.resnet12 import resnet12
 from metakit.networks.transformer import transformer
 from metakit.types import Episode, Examples
 
 KEY = jax.random.key(0)
 IMAGES, VECTORS = (8, 8, 1), (5,)
-MASK = np.tril(np.ones((6, 6), bool))
 
 
 def causal(model):
-  """A transformer as a model of x alone."""
-  apply = lambda params, x, weight=None: model.apply(params, x, MASK[: len(x), : len(x)])[0]
-  return model._replace(init=lambda key, x: model.init(key, x, MASK), apply=apply)
+  """A sequence model as a model of x alone."""
+  nothing = np.zeros(0, np.int32)
+  apply = lambda params, x, weight=None: model.apply(params, x, x[:0], nothing).outputs
+  return Model(model.init, apply)
 
 
 # name: (() -> Model, input shape of an example). A new backbone joins by adding a row.
@@ -39,6 +41,7 @@ BACKBONES = {
 } | {
   'mlp': (lambda: mlp(3, width=8), VECTORS),
   'resnet12': (lambda: resnet12(width=16), IMAGES),
+  'recurrent': (lambda: causal(recurrent(3, width=8)), VECTORS),
   'transformer': (lambda: causal(transformer(3, width=8, depth=1, heads=2)), VECTORS),
 }
 

@@ -1,0 +1,407 @@
+"""The tasks that specs name: data and samplers for each split, and what predictions are judged by.
+
+To add one, write a function whose parameters with defaults are the spec's arguments, and put it
+into TASKS; `--help` and the error messages follow.
+"""
+
+import contextlib
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from metakit import objectives
+from metakit.data.arrays import arrays as load_arrays
+from metakit.data.files import check_choice
+from metakit.data.folder import folder as load_folder
+from metakit.data.glyphs import glyphs as make_glyphs
+from metakit.data.host import open_table, place
+from metakit.data.images import shrink_images
+from metakit.data.mnist import mnist as load_mnist
+from metakit.data.omniglot import PROTOCOLS
+from metakit.data.omniglot import omniglot as load_omniglot
+from metakit.data.splits import split_classes
+from metakit.data.table import ClassTable, part_of_rows, select_classes
+from metakit.data.tfds import tfds_table
+from metakit.episodes.combinators import ramp, shorten
+from metakit.episodes.few_shot import few_shot_plan
+from metakit.episodes.functions import (
+  FunctionClass,
+  decision_trees,
+  dense,
+  fourier,
+  functions,
+  gaussian_mixture,
+  gaussian_process,
+  haar,
+  low_rank,
+  monomials,
+  sign_vectors,
+  sparse,
+  task_pool,
+  truncate_inputs,
+  two_layer_networks,
+)
+from metakit.episodes.projected import projected
+from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
+from metakit.episodes.variable_shot import variable_shot_plan
+from metakit.episodes.within_group import within_group_plan
+from metakit.learners.bayes import bayes
+from metakit.types import EpisodeSource, MetaLearner, Objective, Sampler
+
+FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
+
+
+class Task(NamedTuple):
+  """A task distribution as the binaries use it.
+
+  Attributes:
+    source: (split, shots=None) -> EpisodeSource for 'train', 'validation' or 'test', with another
+      number of support examples a class if `shots` is given.
+    objective: what predictions are judged by.
+    num_outputs: ways, or size of the regression targets.
+    metric: the headline metric, a key of the objective's metrics.
+    fixed_shots: whether every episode has the same number of support examples a class.
+    exchangeable: whether the order of the support says nothing; otherwise it is sorted by class,
+      and a network that reads one example after the other would learn the order.
+    reference: the best there can be on these episodes (a Bayes predictor), to be shown beside any
+      learner; None if it is not known.
+  """
+
+  source: Callable[..., EpisodeSource]
+  objective: Objective
+  num_outputs: int
+  metric: str
+  fixed_shots: bool
+  exchangeable: bool
+  reference: MetaLearner | None = None
+
+
+def classification(
+  table: Callable[[str], ClassTable],
+  sampler: str,
+  ways: int,
+  shots: int,
+  queries: int,
+  budget: float,
+) -> Task:
+  """Classification episodes of a class table for each split."""
+
+  @functools.cache  # the rows are placed once
+  def usual(split: str) -> tuple[ClassTable, EpisodeSource]:
+    rows = table(split)
+    plan = _plan(rows, sampler, ways, shots, queries)
+    return rows, place(EpisodeSource(plan, rows.x), budget)
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    rows, placed = usual(split)
+    if other_shots is None:
+      return placed
+    return placed._replace(plan=_plan(rows, sampler, ways, other_shots, queries))
+
+  fixed = sampler != 'variable_shot'
+  return Task(source, objectives.cross_entropy, ways, 'accuracy', fixed, False)
+
+
+def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSource]:
+  """Returns the test source for each number of shots that the classes are large enough for."""
+  sources = {}
+  for number in shots if task.fixed_shots else ():
+    with contextlib.suppress(ValueError):
+      sources[number] = task.source('test', number)
+  return sources
+
+
+def _plan(table: ClassTable, sampler: str, ways: int, shots: int, queries: int) -> Sampler:
+  if sampler == 'few_shot':
+    return few_shot_plan(table, ways, shots, queries)
+  if sampler == 'within_group':
+    return within_group_plan(table, ways, shots, queries)
+  if sampler == 'variable_shot':  # at most `ways` and `queries`; the rule draws the shots
+    fewest = min(ways, FEWEST_WAYS)
+    return variable_shot_plan(table, ways, fewest, max_queries_per_class=queries)
+  raise ValueError(f'sampler={sampler!r} is unknown; use few_shot, within_group or variable_shot')
+
+
+def _classes(load: Callable[[], ClassTable]) -> Callable[[str], ClassTable]:
+  """Splits a data set without an official class split 60:20:20, by a fixed permutation."""
+  whole = functools.cache(load)
+  return lambda split: split_classes(whole(), split)
+
+
+def _given(task: str, path: str) -> str:
+  if not path:
+    raise ValueError(f'task {task} needs the place of its data: --task={task}:path=...')
+  return path
+
+
+# Tasks. `data_dir` and `budget` (bytes of device memory for a table) are supplied.
+
+
+def glyphs_task(
+  budget: float,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  alphabets: int = 40,
+  characters: int = 25,
+  drawings: int = 20,
+  rotations: bool = False,
+) -> Task:
+  """Procedural characters, made in memory."""
+  table = lambda split: make_glyphs(
+    split, alphabets=alphabets, characters=characters, drawings=drawings, rotations=rotations
+  )
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def omniglot_task(
+  budget: float,
+  data_dir: str,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  split: str = 'vinyals',
+  rotations: bool = True,
+  size: int = 28,
+) -> Task:
+  """Omniglot from its official zip files."""
+  check_choice('split', split, PROTOCOLS)
+  table = lambda part: load_omniglot(data_dir, part, protocol=split, size=size, rotations=rotations)
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def mnist_task(
+  budget: float, data_dir: str, ways: int = 10, shots: int = 1, queries: int = 15
+) -> Task:
+  """The ten digits; test episodes from its test images, the others from its training images."""
+  table = lambda split: load_mnist(data_dir, 'test' if split == 'test' else 'train')
+  return classification(table, 'few_shot', ways, shots, queries, budget)
+
+
+def tfds_task(
+  name: str,
+  budget: float,
+  data_dir: str,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  part: str = 'train',
+  image_key: str = 'image',
+  label_key: str = 'label',
+  size: int | None = None,
+) -> Task:
+  """A TensorFlow Datasets classification data set, its classes split 60:20:20."""
+  table = _classes(lambda: tfds_table(name, data_dir, part, image_key, label_key, size=size))
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def arrays_task(
+  budget: float,
+  path: str = '',
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+) -> Task:
+  """An .npz file with x and y, its classes split 60:20:20."""
+  table = _classes(lambda: load_arrays(_given('arrays', path)))
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def folder_task(
+  budget: float,
+  path: str = '',
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  size: int | None = None,
+) -> Task:
+  """A folder of images a class, the classes split 60:20:20."""
+  table = _classes(lambda: load_folder(_given('folder', path), size))
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def table_task(
+  budget: float,
+  path: str = '',
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+) -> Task:
+  """Tables of metakit.data.save_table in the folders train, validation and test of `path`.
+
+  They are memory-mapped: one that exceeds the budget is never in memory as a whole.
+  """
+  table = lambda split: open_table(Path(_given('table', path)) / split)
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def sinusoid_task(
+  shots: int = 10,
+  queries: int = 10,
+  amplitude: tuple[float, float] = (0.1, 5.0),
+  phase: tuple[float, float] = (0.0, 3.141592653589793),
+  noise: float = 0.0,
+) -> Task:
+  """Regression on sine waves; every episode is new, so the splits differ by their keys alone."""
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    del split  # the keys differ
+    number = other_shots or shots
+    return EpisodeSource(
+      sinusoid_sampler(number, queries, amplitude=amplitude, phase=phase, noise=noise)
+    )
+
+  return Task(source, objectives.squared_error, 1, 'loss', True, True)
+
+
+BASE_SETS = ('mnist', 'glyphs', 'omniglot')
+BASE_CLASSES = 10
+HELD_OUT = 6  # every sixth training image of MNIST is for validation
+
+
+def projected_task(
+  budget: float,
+  data_dir: str,
+  base: str = 'mnist',
+  pixels: int = 14,
+  size: int = 64,
+  shots: int = 99,
+  queries: int = 1,
+  tasks: int = 2**30,
+  seen: bool = False,
+  fixed_labels: float = 0.0,
+  fixed_projection: float = 0.0,
+) -> Task:
+  """Random projections and relabellings of ten classes of images (Kirsch et al. 2022).
+
+  Validation and test are on images that training never shows and, unless seen=true, on tasks of
+  another pool. Biases hold in training alone.
+  """
+  check_choice('base', base, BASE_SETS)
+  table = functools.cache(lambda split: base_set(base, split, data_dir, pixels))
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    bias = (fixed_labels, fixed_projection) if split == 'train' else (0.0, 0.0)
+    held_out = split != 'train' and not seen
+    number = other_shots or shots
+    return place(projected(table(split), size, number, queries, tasks, held_out, *bias), budget)
+
+  return Task(source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True)
+
+
+def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:
+  """Ten classes of images; those of the splits differ."""
+  if base == 'mnist':
+    table = load_mnist(data_dir, 'test' if split == 'test' else 'train')
+    table = table if split == 'test' else part_of_rows(table, HELD_OUT, split == 'validation')
+  elif base == 'omniglot':
+    table = select_classes(load_omniglot(data_dir, split, rotations=False), range(BASE_CLASSES))
+  else:
+    table = make_glyphs(split, alphabets=1, characters=BASE_CLASSES, drawings=600)
+  return shrink_images(table, pixels)
+
+
+def function_task(
+  make: Callable[..., FunctionClass],
+  shots: int,
+  queries: int,
+  noise: float,
+  pool: int,
+  curriculum_steps: int,
+  **arguments: Any,
+) -> Task:
+  """Regression on functions of a class; pool=0 draws a new one for each episode.
+
+  With curriculum_steps, training begins with 5 inputs and 11 examples; after so many steps each
+  time there is one input and there are two examples more (Garg et al. 2022, section A.2).
+  """
+  function_class = make(**arguments)
+  if pool:
+    function_class = task_pool(function_class, pool)
+
+  def grown(step: Any, dim: int) -> Sampler:
+    inputs = ramp(step, 5, dim, 1, curriculum_steps)
+    length = ramp(step, 10, shots, 2, curriculum_steps)
+    short = truncate_inputs(function_class, inputs)
+    return shorten(functions(short, shots, queries, noise), length)
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    whole = functions(function_class, other_shots or shots, queries, noise)
+    if split != 'train' or not curriculum_steps:
+      return EpisodeSource(whole)  # the keys of the splits differ
+    dim = jax.eval_shape(whole, jax.random.key(0)).support.x.shape[1]
+    return EpisodeSource(whole, schedule=lambda step: grown(step, dim))
+
+  known = function_class.priors is not None
+  reference = bayes(function_class, noise) if known else None
+  return Task(source, objectives.squared_error, 1, 'loss', False, True, reference)
+
+
+# name: (class, support examples of the paper, one less than its points).
+FUNCTION_CLASSES: dict[str, tuple[Callable[..., FunctionClass], int]] = {
+  'dense': (dense, 40),
+  'sparse': (sparse, 40),
+  'sign_vectors': (sign_vectors, 40),
+  'low_rank': (low_rank, 99),
+  'gaussian_mixture': (gaussian_mixture, 10),
+  'fourier': (fourier, 42),
+  'haar': (haar, 32),
+  'monomials': (monomials, 289),
+  'decision_trees': (decision_trees, 100),
+  'two_layer_networks': (two_layer_networks, 100),
+  'gaussian_process': (gaussian_process, 40),
+}
+
+
+def _function_task(make: Callable[..., FunctionClass], points: int) -> Callable[..., Task]:
+  """Returns a task whose arguments are those of the class, shots, queries, noise and pool."""
+
+  def task(**arguments: Any) -> Task:
+    return function_task(make, **arguments)
+
+  kind = inspect.Parameter.KEYWORD_ONLY
+  own = [p.replace(kind=kind) for p in inspect.signature(make).parameters.values()]
+  sizes = {'shots': points, 'queries': 1, 'noise': 0.0, 'pool': 0, 'curriculum_steps': 0}
+  more = [inspect.Parameter(n, kind, default=d, annotation=type(d)) for n, d in sizes.items()]
+  task.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+  return task
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+  'glyphs': glyphs_task,
+  'omniglot': omniglot_task,
+  'mnist': mnist_task,
+  'tfds:<name>': functools.partial(tfds_task, '<name>'),
+  'arrays': arrays_task,
+  'folder': folder_task,
+  'table': table_task,
+  'sinusoid': sinusoid_task,
+  'projected': projected_task,
+  **{name: _function_task(*each) for name, each in FUNCTION_CLASSES.items()},
+}
+TASK_SUPPLIED = ('budget', 'data_dir', 'name')
+
+
+def tasks_for(spec: str) -> dict[str, Callable[..., Task]]:
+  """Returns TASKS, with the data set that a spec 'tfds:NAME[:VERSION]:...' names."""
+  named = re.match(r'tfds:([^:=]+(:[0-9.]+(?=:|$))?)', spec)
+  return {**TASKS, f'tfds:{named[1]}': _tfds(named[1])} if named else TASKS
+
+
+@functools.cache  # equal specs make equal components
+def _tfds(name: str) -> Callable[..., Task]:
+  return functools.partial(tfds_task, name)
+
+
+DEFAULT_TASK = 'glyphs'

@@ -1,0 +1,467 @@
+"""Episodes of functions drawn from a class, and the priors that say what an ideal learner knows.
+
+The classes of Madhur Panwar, Kabir Ahuja, Navin Goyal, In-Context Learning through the Bayesian
+Prism, ICLR 2024, arXiv:2306.04891 (most of them from Garg et al. 2022, arXiv:2208.01066), with
+their settings as defaults.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metakit.types import Episode, Examples, Key, Sampler
+
+Basis = Callable[[jax.Array], jax.Array]  # x [n, inputs] -> features [n, features]
+
+
+class Gaussians(NamedTuple):
+  """The prior y = basis(x) w, w from a mixture of Gaussians with diagonal covariance.
+
+  Attributes:
+    basis: x [n, inputs] -> [n, features].
+    log_weight: [components], of the mixture, normalised.
+    mean: [components, features].
+    variance: [components, features]; 0 where a weight is its mean for certain.
+  """
+
+  basis: Basis
+  log_weight: jax.Array
+  mean: jax.Array
+  variance: jax.Array
+
+
+class Hypotheses(NamedTuple):
+  """The prior y = basis(x) w, w one of a list.
+
+  Attributes:
+    basis: x [n, inputs] -> [n, features].
+    log_weight: [hypotheses], normalised.
+    weights: [hypotheses, features].
+  """
+
+  basis: Basis
+  log_weight: jax.Array
+  weights: jax.Array
+
+
+class Process(NamedTuple):
+  """The prior of a Gaussian process with mean 0.
+
+  Attributes:
+    kernel: (x [n, inputs], x [m, inputs]) -> covariances [n, m].
+  """
+
+  kernel: Callable[[jax.Array, jax.Array], jax.Array]
+
+
+Prior = Gaussians | Hypotheses | Process
+
+
+class FunctionClass(NamedTuple):
+  """A distribution over functions.
+
+  Attributes:
+    draw: key -> a function, as a pytree of arrays.
+    values: (function, x [n, inputs]) -> y [n], before noise.
+    inputs: (key, n) -> x [n, inputs].
+    priors: ((log weight, prior), ...), the same distribution in a form for which the posterior is
+      known (metakit.learners.bayes); None if there is none.
+    name: for messages.
+  """
+
+  draw: Callable[[Key], Any]
+  values: Callable[[Any, jax.Array], jax.Array]
+  inputs: Callable[[Key, int], jax.Array]
+  priors: tuple[tuple[float, Prior], ...] | None
+  name: str
+
+
+def functions(
+  function_class: FunctionClass, shots: int = 40, queries: int = 1, noise: float = 0.0
+) -> Sampler:
+  """Regression episodes: a new function of the class in each.
+
+  Args:
+    function_class: of this module.
+    shots: support examples.
+    queries: query examples.
+    noise: standard deviation of the Gaussian noise on y, of support and query.
+
+  Returns:
+    A sampler: support x [shots, inputs] and y [shots, 1], query likewise; info['function'] is what
+    `function_class.draw` returned and info['clean'] [queries, 1] the query's y without noise.
+
+  Raises:
+    ValueError: if a number of examples is not positive or the noise negative or not finite.
+
+  >>> episode = functions(dense(3), shots=2)(jax.random.key(0))
+  >>> w = episode.info['function']
+  >>> bool(jnp.allclose(episode.support.x @ w, episode.support.y[:, 0], atol=1e-6))
+  True
+  """
+  _check_positive(shots=shots, queries=queries)
+  if not (math.isfinite(noise) and noise >= 0):
+    raise ValueError(f'noise={noise} is no standard deviation; use noise>=0')
+
+  @jax.jit
+  def sampler(key: Key) -> Episode:
+    draw_key, input_key, noise_key = jax.random.split(key, 3)
+    function = function_class.draw(draw_key)
+    x = function_class.inputs(input_key, shots + queries)
+    clean = function_class.values(function, x)[:, None]
+    y = clean + noise * jax.random.normal(noise_key, clean.shape) if noise else clean
+    info = {'function': function, 'clean': clean[shots:]}
+    return Episode(Examples(x[:shots], y[:shots]), Examples(x[shots:], y[shots:]), info)
+
+  return sampler
+
+
+def gaussian_inputs(dim: int) -> Callable[[Key, int], jax.Array]:
+  """Inputs x ~ N(0, I)."""
+  return lambda key, n: jax.random.normal(key, (n, dim))
+
+
+def uniform_inputs(low: float, high: float) -> Callable[[Key, int], jax.Array]:
+  """Inputs x [n, 1], uniform from low to high."""
+  return lambda key, n: jax.random.uniform(key, (n, 1), minval=low, maxval=high)
+
+
+def _linear(basis, draw, inputs, prior, name) -> FunctionClass:
+  values = lambda w, x: basis(x) @ w
+  return FunctionClass(draw, values, inputs, None if prior is None else ((0.0, prior),), name)
+
+
+def _gaussian(basis, features, inputs, name) -> FunctionClass:
+  """Weights w ~ N(0, I)."""
+  prior = Gaussians(basis, jnp.zeros(1), jnp.zeros((1, features)), jnp.ones((1, features)))
+  return _linear(basis, lambda key: jax.random.normal(key, (features,)), inputs, prior, name)
+
+
+def _identity(x: jax.Array) -> jax.Array:
+  return x
+
+
+def dense(dim: int = 20) -> FunctionClass:
+  """Linear functions y = w x, w ~ N(0, I), x ~ N(0, I)."""
+  _check_positive(dim=dim)
+  return _gaussian(_identity, dim, gaussian_inputs(dim), 'dense')
+
+
+MOST_COMPONENTS = 100_000
+
+
+def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
+  """Linear functions with `nonzeros` entries of w ~ N(0, 1) at places drawn at random.
+
+  The prior is a mixture of a Gaussian for each set of places, dim over nonzeros in number.
+
+  Raises:
+    ValueError: if nonzeros is not between 1 and dim.
+  """
+  _check_positive(dim=dim, nonzeros=nonzeros)
+  if nonzeros > dim:
+    raise ValueError(f'nonzeros={nonzeros} exceeds dim={dim}; use nonzeros<={dim}')
+
+  def draw(key: Key) -> jax.Array:
+    place_key, key = jax.random.split(key)
+    there = jax.random.permutation(place_key, jnp.arange(dim) < nonzeros)
+    return there * jax.random.normal(key, (dim,))
+
+  return _linear(_identity, draw, gaussian_inputs(dim), _spikes(dim, nonzeros), 'sparse')
+
+
+def _spikes(dim: int, nonzeros: int) -> Gaussians | None:
+  components = math.comb(dim, nonzeros)
+  if components > MOST_COMPONENTS:
+    return None  # the sum over all sets of places takes too long
+  places = np.array(list(itertools.combinations(range(dim), nonzeros)))
+  variance = np.zeros((components, dim), np.float32)
+  np.put_along_axis(variance, places, 1, axis=1)
+  uniform = jnp.full(components, -math.log(components))
+  return Gaussians(_identity, uniform, jnp.zeros((components, dim)), jnp.asarray(variance))
+
+
+MOST_SIGNS = 16
+
+
+def sign_vectors(dim: int = 20) -> FunctionClass:
+  """Linear functions with w in {-1, 1}^dim, all equally likely.
+
+  The prior lists all 2^dim of them, up to dim=16.
+  """
+  _check_positive(dim=dim)
+  prior = None
+  if dim <= MOST_SIGNS:
+    every = 1.0 - 2.0 * ((np.arange(2**dim)[:, None] >> np.arange(dim)) & 1)
+    prior = Hypotheses(
+      _identity, jnp.full(2**dim, -dim * math.log(2)), jnp.asarray(every, jnp.float32)
+    )
+  draw = lambda key: jax.random.rademacher(key, (dim,), jnp.float32)
+  return _linear(_identity, draw, gaussian_inputs(dim), prior, 'sign_vectors')
+
+
+def low_rank(size: int = 10, rank: int = 1) -> FunctionClass:
+  """Linear functions of size^2 inputs whose weights, as a matrix, have a low rank.
+
+  W = A B^T / sqrt(rank), entries of A and B [size, rank] ~ N(0, 1). No closed posterior is known.
+
+  Raises:
+    ValueError: if rank is not between 1 and size.
+  """
+  _check_positive(size=size, rank=rank)
+  if rank > size:
+    raise ValueError(f'rank={rank} exceeds size={size}; use rank<={size}')
+
+  def draw(key: Key) -> jax.Array:
+    a, b = jax.random.normal(key, (2, size, rank))
+    return (a @ b.T).ravel() / rank**0.5
+
+  return _linear(_identity, draw, gaussian_inputs(size**2), None, 'low_rank')
+
+
+def gaussian_mixture(dim: int = 10, distance: float = 3.0) -> FunctionClass:
+  """Linear functions with w from two Gaussians at +distance and -distance along the first axis.
+
+  Either is equally likely, in each episode anew (the authors' code draws it once a batch). The
+  first entry of w is known but for its sign (variance 1e-8), the others are N(0, 1).
+  """
+  _check_positive(dim=dim)
+  mean = jnp.zeros((2, dim)).at[:, 0].set(jnp.array([distance, -distance]))
+  variance = jnp.ones((2, dim)).at[:, 0].set(1e-8)
+
+  def draw(key: Key) -> jax.Array:
+    component_key, key = jax.random.split(key)
+    component = jax.random.bernoulli(component_key).astype(jnp.int32)
+    return mean[component] + jnp.sqrt(variance[component]) * jax.random.normal(key, (dim,))
+
+  prior = Gaussians(_identity, jnp.full(2, -math.log(2)), mean, variance)
+  return _linear(_identity, draw, gaussian_inputs(dim), prior, 'gaussian_mixture')
+
+
+def fourier(frequencies: int = 10, half_period: float = 5.0) -> FunctionClass:
+  """Fourier series of x ~ U(-L, L), L = half_period.
+
+  f(x) = (a_0 + sum_n a_n cos(n pi x / L) + b_n sin(n pi x / L)) / sqrt(N), n = 1 .. N, all
+  coefficients ~ N(0, 1).
+  """
+  _check_positive(frequencies=frequencies)
+
+  def basis(x: jax.Array) -> jax.Array:
+    angles = x * jnp.arange(1, frequencies + 1) * (jnp.pi / half_period)  # [n, frequencies]
+    waves = jnp.concatenate([jnp.ones_like(x), jnp.cos(angles), jnp.sin(angles)], axis=1)
+    return waves / frequencies**0.5
+
+  inputs = uniform_inputs(-half_period, half_period)
+  return _gaussian(basis, 2 * frequencies + 1, inputs, 'fourier')
+
+
+def haar(levels: int = 3) -> FunctionClass:
+  """Haar wavelets on x ~ U(0, 1): a constant and 2^l wavelets of each level l = 0 .. levels.
+
+  psi_lk(x) = 2^(l/2) psi(2^l x - k), psi = 1 on [0, 1/2) and -1 on [1/2, 1), with coefficients
+  ~ N(0, 1).
+  """
+  if levels < 0:
+    raise ValueError(f'levels={levels} is negative; use levels>=0')
+
+  def wavelets(x: jax.Array, level: int) -> jax.Array:
+    place = x * 2**level - jnp.arange(2**level)  # [n, 2^level]
+    sign = jnp.where(place < 0.5, 1.0, -1.0)
+    return jnp.where((place >= 0) & (place < 1), 2 ** (level / 2) * sign, 0.0).astype(x.dtype)
+
+  def basis(x: jax.Array) -> jax.Array:
+    return jnp.concatenate([jnp.ones_like(x), *(wavelets(x, n) for n in range(levels + 1))], axis=1)
+
+  return _gaussian(basis, 2 ** (levels + 1), uniform_inputs(0.0, 1.0), 'haar')
+
+
+def monomials(dim: int = 20, number: int = 20, seed: int = 0) -> FunctionClass:
+  """Polynomials of `number` fixed monomials x_i x_j, i <= j, coefficients ~ N(0, 1).
+
+  Args:
+    dim: inputs, x ~ N(0, I).
+    number: monomials, out of dim (dim + 1) / 2.
+    seed: chooses them.
+
+  Raises:
+    ValueError: if there are not as many monomials.
+  """
+  _check_positive(dim=dim, number=number)
+  pairs = np.array(list(itertools.combinations_with_replacement(range(dim), 2)))
+  if number > len(pairs):
+    raise ValueError(f'number={number} exceeds the {len(pairs)} monomials; use fewer')
+  first, second = pairs[np.random.default_rng(seed).permutation(len(pairs))[:number]].T
+  basis = lambda x: x[:, first] * x[:, second]
+  return _gaussian(basis, number, gaussian_inputs(dim), 'monomials')
+
+
+def decision_trees(dim: int = 20, depth: int = 4) -> FunctionClass:
+  """Binary trees whose nodes compare a coordinate with 0 and whose leaves are N(0, 1).
+
+  Every node chooses one of the `dim` coordinates of x ~ N(0, I), all equally likely (Garg et al.
+  2022, section 4). No closed posterior is known.
+  """
+  _check_positive(dim=dim, depth=depth)
+
+  def draw(key: Key) -> dict[str, jax.Array]:
+    node_key, leaf_key = jax.random.split(key)
+    nodes = jax.random.randint(node_key, (2**depth - 1,), 0, dim)
+    return {'nodes': nodes, 'leaves': jax.random.normal(leaf_key, (2**depth,))}
+
+  def values(tree: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    tree = jax.tree.map(jnp.asarray, tree)
+
+    def one(example: jax.Array) -> jax.Array:
+      node = jnp.zeros((), jnp.int32)
+      for _ in range(depth):  # children of node i are 2 i + 1 and 2 i + 2
+        node = 2 * node + 1 + (example[tree['nodes'][node]] > 0)
+      return tree['leaves'][node - (2**depth - 1)]
+
+    return jax.vmap(one)(x)
+
+  return FunctionClass(draw, values, gaussian_inputs(dim), None, 'decision_trees')
+
+
+def two_layer_networks(dim: int = 20, hidden: int = 100) -> FunctionClass:
+  """Networks f(x) = sqrt(2 / hidden) sum_i a_i relu(w_i x), all weights ~ N(0, 1), x ~ N(0, I).
+
+  No closed posterior is known.
+  """
+  _check_positive(dim=dim, hidden=hidden)
+
+  def draw(key: Key) -> dict[str, jax.Array]:
+    first, second = jax.random.split(key)
+    inner = jax.random.normal(first, (dim, hidden))
+    return {'inner': inner, 'outer': jax.random.normal(second, (hidden,))}
+
+  def values(network: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    return (2 / hidden) ** 0.5 * jax.nn.relu(x @ network['inner']) @ network['outer']
+
+  return FunctionClass(draw, values, gaussian_inputs(dim), None, 'two_layer_networks')
+
+
+def gaussian_process(
+  length_scale: float = 1.0, low: float = -5.0, high: float = 5.0
+) -> FunctionClass:
+  """Draws from a Gaussian process with the kernel exp(-(x - x')^2 / (2 l^2)), x ~ U(low, high).
+
+  Raises:
+    ValueError: if the length scale is not positive or the range empty.
+  """
+  if not (length_scale > 0 and low < high):
+    raise ValueError(f'length_scale={length_scale} must be positive and low={low} < high={high}')
+
+  def kernel(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.exp(-jnp.square(a[:, None] - b[None]).sum(-1) / (2 * length_scale**2))
+
+  def values(key_data: jax.Array, x: jax.Array) -> jax.Array:
+    white = jax.random.normal(jax.random.wrap_key_data(key_data), (len(x),))
+    jitter = 1e-5 * jnp.eye(len(x))  # float32: the kernel matrix of close inputs is singular
+    return jnp.linalg.cholesky(kernel(x, x) + jitter) @ white
+
+  draw = lambda key: jax.random.key_data(jax.random.clone(key))
+  priors = ((0.0, Process(kernel)),)
+  return FunctionClass(draw, values, uniform_inputs(low, high), priors, 'gaussian_process')
+
+
+def task_pool(function_class: FunctionClass, tasks: int, seed: int = 0) -> FunctionClass:
+  """A finite pool of functions drawn from a class, all equally likely.
+
+  Allan Raventos et al., Pretraining task diversity and the emergence of non-Bayesian in-context
+  learning for regression, NeurIPS 2023, arXiv:2306.15063. The posterior mean of the pool is their
+  dMMSE estimator.
+
+  Args:
+    function_class: one whose functions are vectors of weights (dense, sparse, fourier, ...).
+    tasks: size of the pool.
+    seed: determines it.
+
+  Returns:
+    A FunctionClass whose function i is function_class.draw(fold_in(key(seed), i)).
+
+  Raises:
+    ValueError: if tasks is not positive or does not fit 31 bits, or the class has no weights.
+  """
+  _check_positive(tasks=tasks)
+  if tasks > 2**31 - 1:
+    raise ValueError(f'tasks={tasks} exceeds the index of a pool (int32); use at most {2**31 - 1}')
+  priors = function_class.priors
+  if priors is None or isinstance(priors[0][1], Process):
+    raise ValueError(f'{function_class.name} is no list of weights; pool a linear class')
+  root = jax.random.key(seed, impl='threefry2x32')
+  pool = jax.vmap(lambda i: function_class.draw(jax.random.fold_in(root, i)))(jnp.arange(tasks))
+  prior = Hypotheses(priors[0][1].basis, jnp.full(tasks, -math.log(tasks)), pool)
+  draw = lambda key: pool[jax.random.randint(key, (), 0, tasks)]
+  return function_class._replace(draw=draw, priors=((0.0, prior),))
+
+
+def mix_classes(
+  classes: Sequence[FunctionClass], weights: Sequence[float] | None = None
+) -> FunctionClass:
+  """Draws each function from one of several classes over the same inputs.
+
+  Args:
+    classes: at least one; the inputs are those of the first.
+    weights: how likely each is; equal by default.
+
+  Raises:
+    ValueError: if there is no class or the weights do not match or are not positive.
+  """
+  classes = tuple(classes)
+  weight = np.ones(len(classes)) if weights is None else np.asarray(weights, np.float64)
+  if not classes or weight.shape != (len(classes),) or not (weight > 0).all():
+    raise ValueError(f'weights={weights} for {len(classes)} classes; give one above 0 for each')
+  log_weight = np.log(weight / weight.sum())
+
+  def draw(key: Key) -> dict[str, Any]:
+    component_key, key = jax.random.split(key)
+    component = jax.random.categorical(component_key, jnp.asarray(log_weight))
+    return {'component': component, 'each': tuple(c.draw(key) for c in classes)}
+
+  def values(function: dict[str, Any], x: jax.Array) -> jax.Array:
+    each = jnp.stack([c.values(f, x) for c, f in zip(classes, function['each'], strict=True)])
+    return each[function['component']]
+
+  each = [
+    [(float(w) + inner, p) for inner, p in c.priors or ()]
+    for w, c in zip(log_weight, classes, strict=True)
+  ]
+  priors = tuple(itertools.chain(*each)) if all(each) else None
+  name = '+'.join(c.name for c in classes)
+  return FunctionClass(draw, values, classes[0].inputs, priors, name)
+
+
+def scale_outputs(function_class: FunctionClass, factor: float) -> FunctionClass:
+  """Multiplies all values by a factor, so that classes can be mixed with outputs of one size."""
+
+  def scaled(prior: Prior) -> Prior:
+    if isinstance(prior, Process):
+      return Process(lambda a, b: factor**2 * prior.kernel(a, b))
+    return prior._replace(basis=lambda x: factor * prior.basis(x))
+
+  priors = function_class.priors
+  if priors is not None:
+    priors = tuple((log_weight, scaled(prior)) for log_weight, prior in priors)
+  values = lambda function, x: factor * function_class.values(function, x)
+  return function_class._replace(values=values, priors=priors)
+
+
+def truncate_inputs(function_class: FunctionClass, inputs: jax.typing.ArrayLike) -> FunctionClass:
+  """Sets all inputs but the first `inputs` (which may be traced) to 0, for a curriculum."""
+
+  def truncated(key: Key, n: int) -> jax.Array:
+    x = function_class.inputs(key, n)
+    return jnp.where(jnp.arange(x.shape[1]) < inputs, x, 0)
+
+  return function_class._replace(inputs=truncated)
+
+
+def _check_positive(**sizes: int) -> None:
+  for name, value in sizes.items():
+    if value < 1:
+      raise ValueError(f'{name}={value} is not positive; use {name}>=1')

@@ -1,0 +1,125 @@
+"""Classification tasks without end from one base set: a random projection and relabelling for each.
+
+Louis Kirsch, James Harrison, Jascha Sohl-Dickstein, Luke Metz, General-Purpose In-Context Learning
+by Meta-Learning Transformers, 2022, arXiv:2212.04458, section 3.1. A task is a pure function of its
+number in a pool: x becomes A x with A_ij ~ N(0, 1 / inputs), and label y becomes rho(y), a
+permutation. With few tasks a learner can memorise them; with many it has to learn to learn.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metakit.data.table import ClassTable
+from metakit.episodes.few_shot import choose, draw_without_replacement, integers_below
+from metakit.types import Episode, EpisodeSource, Examples, Key
+
+MOST_TASKS = 2**31 - 1  # the largest int32
+_MOMENT_ROWS = 4096
+
+
+def projected(
+  table: ClassTable,
+  size: int = 64,
+  shots: int = 99,
+  queries: int = 1,
+  tasks: int | jax.Array = 2**30,
+  held_out: bool = False,
+  fixed_labels: float = 0.0,
+  fixed_projection: float = 0.0,
+  seed: int = 0,
+) -> EpisodeSource:
+  """Plans episodes of projected and relabelled examples of a table.
+
+  Rows are drawn from the whole table without replacement, all equally likely, so classes are as
+  frequent as there; every class of the table is in every task.
+
+  Args:
+    table: the base set, images or features. Its x is standardised (mean and standard deviation
+      over all rows and pixels) before the projection.
+    size: outputs of the projection.
+    shots: support examples in all, not of each class.
+    queries: query examples in all.
+    tasks: size of the pool; a power of two in the paper. It may be traced (models trained side by
+      side on pools of several sizes) and is then not checked.
+    held_out: take the tasks of a second pool, of which no task is in the first.
+    fixed_labels: the share of episodes whose permutation is that of task 0 of the first pool, the
+      paper's bias that shortens the plateau before learning sets in.
+    fixed_projection: the share of episodes whose projection is that of task 0.
+    seed: determines both pools.
+
+  Returns:
+    An EpisodeSource; x of an episode is [examples, size] float32. info['task'] [] int32 is the
+    task's number, info['labels'] and info['projection'] [] the numbers of the tasks whose
+    permutation and projection were used (-1 for the fixed ones).
+
+  Raises:
+    ValueError: if a size is not positive, the table has too few rows, the pool is larger than its
+      index type, or a share is not between 0 and 1.
+  """
+  _check(table, size, shots, queries, tasks, fixed_labels, fixed_projection)
+  rows, inputs = len(table.x), math.prod(table.x.shape[1:])
+  starts = jnp.asarray(table.starts, jnp.int32)
+  pools = jax.random.key(seed, impl='threefry2x32')
+  pool, fixed = jax.random.fold_in(pools, int(held_out)), jax.random.fold_in(pools, 0)
+  mean, deviation = _moments(table)
+
+  def part_of_task(number: jax.Array, part: int) -> Key:
+    own = jax.random.fold_in(pool, jnp.maximum(number, 0))
+    first = jax.random.fold_in(fixed, 0)
+    return jax.random.fold_in(jnp.where(number < 0, first, own), part)
+
+  @jax.jit
+  def plan(key: Key) -> Episode:
+    task_key, bias_key, row_key = jax.random.split(key, 3)
+    task = integers_below(task_key, tasks)
+    chance = jax.random.bits(bias_key, (2,), jnp.uint32) >> 1
+    shares = [int(share * 2**31) for share in (fixed_labels, fixed_projection)]
+    labels, projection = jnp.where(chance < jnp.asarray(shares, jnp.uint32), -1, task)
+    permutation = draw_without_replacement(part_of_task(labels, 0), len(starts), len(starts))
+    drawn = choose(jax.random.bits(row_key, (shots + queries,), jnp.uint32), rows)
+    y = permutation[jnp.searchsorted(starts, drawn, side='right') - 1]
+    info = {'task': task, 'labels': labels, 'projection': projection}
+    support, query = (Examples(drawn[p], y[p]) for p in (np.s_[:shots], np.s_[shots:]))
+    return Episode(support, query, info)
+
+  @jax.jit
+  def finish(episode: Episode) -> Episode:
+    key = part_of_task(episode.info['projection'], 1)
+    matrix = jax.random.normal(key, (inputs, size)) / inputs**0.5
+
+    def project(examples: Examples) -> Examples:
+      x = examples.x.reshape(len(examples.x), inputs).astype(jnp.float32)
+      return examples._replace(x=((x - mean) / deviation) @ matrix)
+
+    return episode._replace(support=project(episode.support), query=project(episode.query))
+
+  return EpisodeSource(plan, table.x, finish)
+
+
+def _moments(table: ClassTable) -> tuple[float, float]:
+  """Mean and standard deviation over all pixels, of evenly spaced rows where there are many."""
+  step = -(-len(table.x) // _MOMENT_ROWS)
+  x = np.asarray(table.x[::step], np.float64)
+  return float(x.mean()), float(max(x.std(), np.finfo(np.float32).tiny))
+
+
+def _check(table, size, shots, queries, tasks, fixed_labels, fixed_projection) -> None:
+  sizes = {'size': size, 'shots': shots, 'queries': queries}
+  if isinstance(tasks, int):
+    sizes['tasks'] = tasks
+  for name, value in sizes.items():
+    if value < 1:
+      raise ValueError(f'{name}={value} is not positive; use {name}>=1')
+  if sizes.get('tasks', 1) > MOST_TASKS:
+    raise ValueError(f'tasks={tasks} exceeds the index of the pool (int32); use <={MOST_TASKS}')
+  if shots + queries > len(table.x):
+    raise ValueError(
+      f'shots+queries={shots + queries} exceeds the {len(table.x)} rows of the base set; use fewer '
+      'or a larger base set'
+    )
+  for name, share in (('fixed_labels', fixed_labels), ('fixed_projection', fixed_projection)):
+    if not 0 <= share <= 1:
+      raise ValueError(f'{name}={share} is no share; use one between 0 and 1')

@@ -1,0 +1,172 @@
+"""The Bayes predictor of a class of functions: what no learner can beat, as a learner.
+
+Under squared error the best prediction is the posterior mean of y. It is exact for a mixture of
+Gaussians over weights (ridge regression for a single one: Bishop, Pattern Recognition and Machine
+Learning, 2006, section 3.3), for a list of hypotheses (dMMSE in Raventos et al. 2023,
+arXiv:2306.15063) and for a Gaussian process (Rasmussen and Williams 2006, eq. 2.25), and for
+mixtures of these, each in proportion to its evidence.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metakit.episodes.categorical import CategoricalTasks
+from metakit.episodes.functions import FunctionClass, Gaussians, Hypotheses, Prior, Process
+from metakit.objectives import cross_entropy, squared_error
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Key,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+  presence,
+)
+
+# Less noise than this, where y is of order 1 to 10, is not told from rounding in float32.
+LEAST_NOISE = 0.03
+
+
+def bayes(
+  function_class: FunctionClass, noise: float, objective: Objective = squared_error
+) -> MetaLearner:
+  """Predicts the posterior mean.
+
+  Args:
+    function_class: of metakit.episodes.functions; its `priors` are the prior.
+    noise: standard deviation of the noise on y. Of 0, the limit is taken only as far as float32
+      allows: as if it were 0.03.
+    objective: of `loss`.
+
+  Returns:
+    A MetaLearner without parameters. Weights of examples count as there (above 0) or absent.
+
+  Raises:
+    ValueError: if the class has no known posterior.
+  """
+  priors = function_class.priors
+  if priors is None:
+    raise ValueError(
+      f'no exact reference is known for the class {function_class.name}; compare with learners, or '
+      'use a class that has one (dense, sparse, sign_vectors up to dim=16, gaussian_mixture, ...)'
+    )
+  variance = max(noise, LEAST_NOISE) ** 2
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    del key, params  # nothing is drawn and nothing was learned
+    return support.x, support.y[:, 0], presence(support)
+
+  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
+    seen, y, present = fitted
+    each = [posterior(prior, variance, seen, y, present, x) for _, prior in priors]
+    log_weight = jnp.asarray([log_weight for log_weight, _ in priors])
+    stacked = Posterior(*(jnp.stack(parts) for parts in zip(*each, strict=True)))
+    return _mix(log_weight, stacked).mean[:, None]
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    return objective(predict(adapt(key, params, episode.support), episode.query.x), episode.query)
+
+  return MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
+
+
+def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
+  """Predicts with the Bayes mixture of a discrete prior over classification tasks.
+
+  Args:
+    prior: of metakit.episodes.categorical.
+
+  Returns:
+    A MetaLearner without parameters, whose outputs are log-probabilities of the classes.
+  """
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    del key, params  # nothing is drawn and nothing was learned
+    each = jnp.einsum('ni,tic->tnc', support.x, prior.log_probability)
+    said = jnp.take_along_axis(each, support.y[None, :, None], axis=2)[..., 0]  # [tasks, examples]
+    evidence = jnp.where(presence(support), said, 0).sum(1)
+    return jax.nn.log_softmax(prior.log_weight + evidence)
+
+  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
+    each = jnp.einsum('ni,tic->tnc', x, prior.log_probability)
+    return jax.nn.logsumexp(fitted[:, None, None] + each, axis=0)
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    outputs = predict(adapt(key, params, episode.support), episode.query.x)
+    return cross_entropy(outputs, episode.query)
+
+  return MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
+
+
+class Posterior(NamedTuple):
+  """What a prior says after the support.
+
+  Attributes:
+    mean: [queries], the posterior mean of y.
+    log_evidence: [], log p(y of the support), up to a constant that is the same for all priors.
+  """
+
+  mean: jax.Array
+  log_evidence: jax.Array
+
+
+def posterior(
+  prior: Prior,
+  variance: float,
+  x: jax.Array,
+  y: jax.Array,
+  present: jax.Array,
+  asked: jax.Array,
+) -> Posterior:
+  """Returns the posterior at `asked` [queries, inputs].
+
+  Args:
+    prior: of a function class.
+    variance: of the noise.
+    x: [n, inputs].
+    y: [n].
+    present: [n] bool.
+    asked: [queries, inputs].
+  """
+  if isinstance(prior, Process):
+    covariance, across = prior.kernel(x, x), prior.kernel(asked, x)
+    return _condition(covariance, across, y, jnp.zeros(len(asked)), present, variance)
+  basis, asked_basis = prior.basis(x), prior.basis(asked)
+  if isinstance(prior, Gaussians):
+    each = jax.vmap(_one_gaussian, (0, 0, *5 * (None,)))(
+      prior.mean, prior.variance, basis, asked_basis, y, present, variance
+    )
+    return _mix(prior.log_weight, each)
+  return _list(prior, basis, asked_basis, y, present, variance)
+
+
+def _one_gaussian(mean, spread, basis, asked, y, present, variance) -> Posterior:
+  covariance, across = (basis * spread) @ basis.T, (asked * spread) @ basis.T
+  return _condition(covariance, across, y - basis @ mean, asked @ mean, present, variance)
+
+
+def _condition(covariance, across, residual, asked_mean, present, variance) -> Posterior:
+  """Conditions a Gaussian on residual [n] + noise; absent rows are independent and say nothing."""
+  pairs = present[:, None] & present
+  noise = jnp.where(present, variance, 1.0)
+  factor = jnp.linalg.cholesky(jnp.where(pairs, covariance, 0) + jnp.diag(noise))
+  residual = jnp.where(present, residual, 0)
+  white = jax.scipy.linalg.solve_triangular(factor, residual, lower=True)
+  solved = jax.scipy.linalg.solve_triangular(factor, white, lower=True, trans=1)
+  evidence = -0.5 * jnp.square(white).sum() - jnp.log(jnp.diagonal(factor)).sum()
+  return Posterior(asked_mean + jnp.where(present, across, 0) @ solved, evidence)
+
+
+def _list(prior: Hypotheses, basis, asked, y, present, variance) -> Posterior:
+  errors = jnp.where(present, y - prior.weights @ basis.T, 0)  # [hypotheses, n]
+  evidence = -0.5 * jnp.square(errors).sum(-1) / variance
+  evidence -= 0.5 * present.sum() * jnp.log(variance)
+  return _mix(prior.log_weight, Posterior(prior.weights @ asked.T, evidence))
+
+
+def _mix(log_weight: jax.Array, each: Posterior) -> Posterior:
+  total = log_weight + each.log_evidence
+  return Posterior(jax.nn.softmax(total) @ each.mean, jax.nn.logsumexp(total))

@@ -1,0 +1,76 @@
+"""The linear function of least maximum norm that fits the support exactly.
+
+For weights in {-1, 1}^d it finds the truth from about d / 2 examples (Mangasarian and Recht 2011;
+the baseline of Panwar et al. 2024, arXiv:2306.04891, section 3.2, for sign vectors too long to
+enumerate).
+"""
+
+import jax
+import numpy as np
+
+from metakit.objectives import squared_error
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Key,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+  presence,
+)
+
+
+def minimum_linf(objective: Objective = squared_error) -> MetaLearner:
+  """Fits y = w x with the smallest max |w_i|, a linear program that the host solves (SciPy, HiGHS).
+
+  Where no w fits exactly (noise, and more examples than inputs) w is that of least squares.
+
+  Args:
+    objective: of `loss`.
+
+  Returns:
+    A MetaLearner without parameters; fitted is w [inputs].
+  """
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    del key, params  # nothing is drawn and nothing was learned
+    shape = jax.ShapeDtypeStruct(support.x.shape[1:], support.x.dtype)
+    parts = support.x, support.y[:, 0], presence(support)
+    return jax.pure_callback(solve, shape, *parts, vmap_method='sequential')
+
+  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
+    return (x @ fitted)[:, None]
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    return objective(predict(adapt(key, params, episode.support), episode.query.x), episode.query)
+
+  return MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
+
+
+def solve(x: np.ndarray, y: np.ndarray, present: np.ndarray) -> np.ndarray:
+  """Returns argmin max |w_i| subject to x w = y, or the least-squares w if there is none.
+
+  Args:
+    x: [n, inputs].
+    y: [n].
+    present: [n] bool; rows that count.
+  """
+  from scipy.optimize import linprog  # here: its import takes longer than a small program
+
+  dtype = x.dtype
+  x, y = (np.asarray(part, np.float64)[np.asarray(present)] for part in (x, y))
+  inputs = x.shape[1]
+  # Variables (w, t): minimise t subject to w - t <= 0 and -w - t <= 0.
+  bound, one = np.eye(inputs), np.ones((inputs, 1))
+  found = linprog(
+    np.append(np.zeros(inputs), 1.0),
+    np.block([[bound, -one], [-bound, -one]]),
+    np.zeros(2 * inputs),
+    np.hstack([x, np.zeros((len(x), 1))]),
+    y,
+    (None, None),
+  )
+  w = found.x[:inputs] if found.success else np.linalg.lstsq(x, y, rcond=None)[0]
+  return w.astype(dtype)

@@ -1,0 +1,226 @@
+"""What in-context learners do: their state, regret, simplicity bias and likeness to descent."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_leaves_with_path
+
+from metakit.evaluate import predict_prefixes
+from metakit.learners.in_context import LAYOUTS, flat, in_context, no_tokens
+from metakit.models import SequenceModel
+from metakit.networks.attention import Cache
+from metakit.networks.transformer import PROJECTIONS
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params, join
+
+
+def state_size(learner: MetaLearner, params: Params, support: Examples) -> int:
+  """Returns how many numbers the next prediction can depend on, besides the parameters.
+
+  Kirsch et al. 2022 (arXiv:2212.04458, section 4.3) find that this, rather than the number of
+  parameters, decides how well a model learns: for a transformer it grows with the support, for a
+  recurrent network it is fixed.
+
+  Args:
+    learner: any MetaLearner.
+    params: the meta-parameters, or their shapes.
+    support: examples, or their shapes.
+  """
+  fitted = jax.eval_shape(learner.adapt, jax.random.key(0), params, support)
+  sizes = lambda tree: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+  return sizes(fitted) - (sizes(params) if _holds(fitted, params) else 0)
+
+
+def _holds(fitted: Any, params: Params) -> bool:
+  shapes = lambda tree: [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+  known = shapes(params)
+  return bool(known) and shapes(fitted)[: len(known)] == known
+
+
+def regret(
+  learner: MetaLearner, key: Key, params: Params, episode: Episode
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the cumulative excess log-loss over a sequence, in nats, and -log of the task's weight.
+
+  The excess is over the true task, which knows its own probabilities. That of the Bayes mixture is
+  at most the second number, for every sequence.
+
+  Args:
+    learner: predicts logits.
+    key: for the learner.
+    params: the meta-parameters.
+    episode: of metakit.episodes.categorical.
+
+  Returns:
+    ([examples], []): the excess after 1, 2, ... predictions.
+  """
+  examples = join(episode.support, episode.query)
+  place = jnp.arange(len(examples.y)), examples.y
+  outputs = predict_prefixes(learner, key, params, examples)
+  theirs = (examples.x @ episode.info['log_probability'])[place]
+  ours = jax.nn.log_softmax(outputs)[place]
+  return jnp.cumsum(theirs - ours), -episode.info['log_weight']
+
+
+def spectrum(
+  learner: MetaLearner, key: Key, params: Params, support: Examples, grid: jax.Array
+) -> Any:
+  """Returns the amplitudes of the function that a learner has fitted to a support set.
+
+  The discrete Fourier transform of its predictions on a grid; a learner with a simplicity bias has
+  fitted the low frequencies first (Panwar et al. 2024, arXiv:2306.04891, section 4.3).
+
+  Args:
+    learner: of a regression with one input and one output.
+    key: for the learner.
+    params: the meta-parameters.
+    support: the examples.
+    grid: [points, 1], evenly spaced over one period, the end left out.
+
+  Returns:
+    [points // 2 + 1]: entry n is the amplitude of the wave with n periods.
+  """
+  values = learner.predict(learner.adapt(key, params, support), grid)[:, 0]
+  amplitudes = jnp.abs(jnp.fft.rfft(values)) / len(values)
+  return amplitudes.at[1:].multiply(2)
+
+
+def attention_to_support(
+  model: SequenceModel, fitted: Fitted, x: jax.Array, layout: str = 'pairs'
+) -> jax.Array:
+  """Returns how much each query attends to each token of the support.
+
+  Args:
+    model: a transformer of metakit.networks with softmax attention.
+    fitted: of `in_context(model, ..., layout)`.
+    x: [queries, ...].
+    layout: that of the learner.
+
+  Returns:
+    [layers, heads, queries, tokens]; what is missing to 1 a query gives to itself.
+
+  Raises:
+    ValueError: if the model has no attention weights.
+  """
+  params, state, last = fitted
+  cache = getattr(state[1], 'cache', state[1])  # that of attention with momentum is inside
+  if model.inspect is None or not isinstance(cache, Cache):
+    raise ValueError('the network has no attention weights; use attention=softmax or momentum')
+  asked = LAYOUTS[layout].question(flat(x), last)
+  shown = model.inspect(params, asked[:0], asked, *no_tokens(len(asked)), state)
+  query, key = (_shown(shown, f'.{name}') for name in ('query', 'key'))
+  scores = jnp.einsum('lqhf,lkhf->lhqk', query, cache.key)
+  scores = jnp.where(cache.present[:, None, None], scores, -jnp.inf)
+  own = jnp.einsum('lqhf,lqhf->lhq', query, key)[..., None]
+  weights = jax.nn.softmax(jnp.append(scores, own, axis=-1) / query.shape[-1] ** 0.5)
+  return weights[..., :-1]
+
+
+def _shown(shown: Any, name: str) -> jax.Array:
+  """Returns what each layer shows under a name, [layers, asked, heads, features]."""
+  each = [leaf for path, leaf in tree_leaves_with_path(shown) if name in keystr(path)]
+  return jnp.concatenate([jnp.reshape(leaf, (-1, *leaf.shape[-3:])) for leaf in each])
+
+
+class Likeness(NamedTuple):
+  """How alike two ways of learning from the same examples are, in one episode.
+
+  Attributes:
+    to_descent: mean cosine of the change of the attention's output by reading the support, and that
+      by gradient descent on it: SimAOU of Dai et al. 2023.
+    to_chance: the same against a change of the same parameters at random, of the same size.
+  """
+
+  to_descent: jax.Array
+  to_chance: jax.Array
+
+
+def likeness_to_descent(
+  model: SequenceModel,
+  num_outputs: int,
+  key: Key,
+  params: Params,
+  episode: Episode,
+  learning_rate: float = 0.01,
+  objective: Objective = cross_entropy,
+) -> Likeness:
+  """Compares learning in context with explicit fine-tuning.
+
+  Dai et al. 2023 (arXiv:2212.10559, section 4): attention outputs of the query are taken with the
+  support in context, without it, and without it after one epoch of gradient descent, one example at
+  a time and in the same order, on the key and value projections alone.
+
+  Args:
+    model: a transformer of metakit.networks, `in_context` with the layout 'pairs'.
+    num_outputs: classes, or size of the targets.
+    key: draws the random change.
+    params: the meta-parameters.
+    episode: support and query.
+    learning_rate: of the descent.
+    objective: its loss.
+
+  Returns:
+    Means over layers and queries.
+
+  Raises:
+    ValueError: if the model shows no attention outputs.
+  """
+  if model.inspect is None:
+    raise ValueError('a network without attention cannot be compared; use network transformer')
+  learner = in_context(model, num_outputs, objective=objective)
+  support, nothing = episode.support, jax.tree.map(lambda leaf: leaf[:0], episode.support)
+
+  def zero_shot_loss(params: Params, example: Examples) -> jax.Array:
+    one = jax.tree.map(lambda leaf: leaf[None], example)
+    return objective(learner.predict(learner.adapt(key, params, nothing), one.x), one)[0]
+
+  def descend(params: Params, example: Examples) -> tuple[Params, None]:
+    grads = jax.grad(zero_shot_loss)(params, example)
+    step = _keys_and_values(jax.tree.map(lambda g: learning_rate * g, grads))
+    return jax.tree.map(jnp.subtract, params, step), None
+
+  def attend(params: Params, support: Examples) -> jax.Array:
+    """Returns what the queries attended to, [layers, queries, width]."""
+    _, state, last = learner.adapt(key, params, support)
+    asked = LAYOUTS['pairs'].question(flat(episode.query.x), last)
+    assert model.inspect is not None
+    shown = model.inspect(params, asked[:0], asked, *no_tokens(len(asked)), state)
+    attended = _shown(shown, 'attended')
+    return attended.reshape(*attended.shape[:2], -1)
+
+  tuned, _ = jax.lax.scan(descend, params, support)
+  change = jax.tree.map(jnp.subtract, tuned, params)
+  chance = jax.tree.map(jnp.add, params, _random_like(key, change))
+  before = attend(params, nothing)
+  read = attend(params, support) - before
+  return Likeness(*(_cosine(read, attend(p, nothing) - before).mean() for p in (tuned, chance)))
+
+
+def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+  return (a * b).sum(-1) / jnp.maximum(
+    jnp.linalg.norm(a, axis=-1) * jnp.linalg.norm(b, axis=-1), 1e-12
+  )
+
+
+def _keys_and_values(tree: Params) -> Params:
+  """Returns the tree with 0 everywhere but in the key and value projections."""
+
+  def kept(path: Any, leaf: jax.Array) -> jax.Array:
+    if PROJECTIONS not in keystr(path):
+      return jnp.zeros_like(leaf)
+    return jnp.asarray(leaf).at[..., 0, :, :].set(0)  # the query projection
+
+  return jax.tree_util.tree_map_with_path(kept, tree)
+
+
+def _random_like(key: Key, tree: Params) -> Params:
+  """Returns Gaussian noise of each array's size; 0 where the array is."""
+  leaves, structure = jax.tree.flatten(tree)
+  keys = jax.random.split(key, len(leaves))
+  scale = lambda leaf: jnp.sqrt(jnp.square(leaf).mean())
+  noise = [
+    scale(a) * jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)
+  ]
+  return _keys_and_values(jax.tree.unflatten(structure, noise))

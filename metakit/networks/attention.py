@@ -1,0 +1,191 @@
+"""Ways in which a token looks at those before it, each with the state that lets it go on later.
+
+An attention is a function of the heads of two kinds of tokens: those that are *read*, each after
+the other, and those that are *asked*, each by itself after some of those read, which nobody sees
+but itself.
+
+    attend(read, asked, seen, present, state) -> (outputs [read + asked, heads, features], state)
+
+`seen` [asked] says after how many of the tokens read here a question is asked (all tokens of the
+state come before them), `present` [read] bool is False for padding, which nobody sees, and `state`
+(None at the start) holds what the tokens that come later can know of those read so far.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Heads(NamedTuple):
+  """The projections of some tokens: query, key and value, each [tokens, heads, features]."""
+
+  query: jax.Array
+  key: jax.Array
+  value: jax.Array
+
+
+Attention = Callable[[Heads, Heads, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+
+
+class Cache(NamedTuple):
+  """The state of softmax attention: all keys and values.
+
+  Attributes:
+    key: [tokens, heads, features].
+    value: [tokens, heads, features].
+    present: [tokens] bool.
+  """
+
+  key: jax.Array
+  value: jax.Array
+  present: jax.Array
+
+
+def softmax_attention(causal: bool = True) -> Attention:
+  """Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
+
+  Written out because fused kernels have no second derivative, and jax.nn's rounds float64 to
+  float32 in its softmax.
+
+  Args:
+    causal: whether a token read sees itself and those before it, or all that are read with it.
+  """
+
+  def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
+    cache = _append(state, Cache(read.key, read.value, present))
+    order = jnp.arange(len(cache.present)) - (len(cache.present) - len(present))
+    last = jnp.arange(len(present)) if causal else jnp.full(len(present), len(present) - 1)
+    before = order <= last[:, None]  # [read, cached + read]
+    outputs = _softmax_average(read.query, cache, before & cache.present)
+    answers = _softmax_average(asked.query, cache, (order < seen[:, None]) & cache.present, asked)
+    return jnp.concatenate([outputs, answers]), cache
+
+  return attend
+
+
+def fused_attention() -> Attention:
+  """The same as `softmax_attention()`, by jax.nn.dot_product_attention.
+
+  On an NVIDIA GPU in float16 or bfloat16 it is cuDNN's kernel, which has no second derivative;
+  elsewhere XLA's. float64 is rounded to float32 inside.
+  """
+
+  def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
+    cache = _append(state, Cache(read.key, read.value, present))
+    order = jnp.arange(len(cache.present)) - (len(cache.present) - len(present))
+    last = jnp.concatenate([jnp.arange(len(present)), seen - 1])
+    before = (order <= last[:, None]) & cache.present  # [read + asked, cached + read]
+    own = jnp.concatenate(
+      [jnp.zeros((len(present), len(seen)), bool), jnp.eye(len(seen), dtype=bool)]
+    )
+    query = jnp.concatenate([read.query, asked.query])
+    key, value = (
+      jnp.concatenate(pair) for pair in ((cache.key, asked.key), (cache.value, asked.value))
+    )
+    mask = jnp.concatenate([before, own], axis=1)
+    half = query.dtype in (jnp.float16, jnp.bfloat16)
+    implementation: Any = 'cudnn' if half and jax.default_backend() == 'gpu' else 'xla'
+    fused = jax.nn.dot_product_attention
+    return fused(query, key, value, mask=mask[None], implementation=implementation), cache
+
+  return attend
+
+
+def _append(state: Cache | None, fresh: Cache) -> Cache:
+  return fresh if state is None else Cache(*map(jnp.concatenate, zip(state, fresh, strict=True)))
+
+
+def _softmax_average(
+  query: jax.Array, cache: Cache, mask: jax.Array, own: Heads | None = None
+) -> jax.Array:
+  """Averages the values of the cache and, if `own` is given, each token's own."""
+  wide = jnp.promote_types(query.dtype, jnp.float32)
+  score = lambda equation, key: jnp.einsum(equation, query, key, preferred_element_type=wide)
+  scores = jnp.where(mask, score('nhf,mhf->hnm', cache.key), jnp.finfo(wide).min)
+  if own is not None:
+    scores = jnp.append(scores, score('nhf,nhf->hn', own.key)[..., None], axis=-1)
+  weights = jax.nn.softmax(scores / query.shape[-1] ** 0.5).astype(cache.value.dtype)
+  if own is None:
+    return jnp.einsum('hnm,mhf->nhf', weights, cache.value)
+  others = jnp.einsum('hnm,mhf->nhf', weights[..., :-1], cache.value)
+  return others + weights[..., -1].T[..., None] * own.value
+
+
+class Momentum(NamedTuple):
+  """The state of attention with momentum.
+
+  Attributes:
+    cache: of softmax attention.
+    average: [heads, features], the decayed sum of the values seen.
+  """
+
+  cache: Cache
+  average: jax.Array
+
+
+def momentum_attention(decay: float) -> Attention:
+  """Softmax attention plus a decayed sum of the values before.
+
+  Damai Dai et al., Why Can GPT Learn In-Context?, Findings of ACL 2023, arXiv:2212.10559,
+  section 5: the output of token t gains sum_{i < t} decay^(t - i) v_i, as gradient descent gains
+  momentum.
+
+  Args:
+    decay: eta in the paper, between 0 (no momentum) and 1.
+
+  Raises:
+    ValueError: for another decay.
+  """
+  if not 0 <= decay < 1:
+    raise ValueError(f'decay={decay} is not between 0 and 1; use one that is')
+  softmax = softmax_attention()
+
+  def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
+    cache, before = (None, jnp.zeros_like(read.value[:0].sum(0))) if state is None else state
+    outputs, cache = softmax(read, asked, seen, present, cache)
+    sums = _decayed_sums(read.value, present, decay, before)  # [1 + read, heads, features]
+    after = jnp.concatenate([jnp.arange(len(present)), seen])
+    return outputs + sums[after], Momentum(cache, sums[-1])
+
+  return attend
+
+
+def _decayed_sums(
+  values: jax.Array, present: jax.Array, decay: float, before: jax.Array
+) -> jax.Array:
+  """Returns sum_{i < t} decay^(t - i) values[i] for t = 0 .. n; absent tokens take no time."""
+  there = present.astype(values.dtype)
+  time = jnp.concatenate([jnp.zeros(1, values.dtype), jnp.cumsum(there)])  # [1 + n]
+  apart = time[:, None] - time[:-1]  # [1 + n, n]
+  earlier = (jnp.arange(len(time))[:, None] > jnp.arange(len(values))) & present
+  weights = jnp.where(earlier, decay ** jnp.where(earlier, apart, 0), 0).astype(values.dtype)
+  carried = (decay**time).astype(values.dtype)[:, None, None] * before
+  return carried + jnp.einsum('tn,nhf->thf', weights, values)
+
+
+def linear_attention() -> Attention:
+  """Attention without softmax: a linear layer whose weights are a sum of outer products.
+
+  Katharopoulos et al. 2020, arXiv:2006.16236, with the identity as feature map. In the dual form of
+  Dai et al. 2023 (arXiv:2212.10559, eq. 7) the output is (W + sum_i v_i k_i^T) q, what a layer W
+  gives after steps of gradient descent. The state is that sum, whose size does not grow.
+  """
+
+  def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
+    scale = 1 / read.key.shape[-1]
+    key = jnp.where(present[:, None, None], read.key, 0) * scale
+    query = jnp.concatenate([read.query, asked.query])
+    last = jnp.concatenate([jnp.arange(1, len(present) + 1), seen])
+    scores = jnp.einsum('nhf,mhf->hnm', query, key)
+    scores = jnp.where(jnp.arange(len(present)) < last[:, None], scores, 0)
+    outputs = jnp.einsum('hnm,mhf->nhf', scores, read.value)
+    own = (asked.query * asked.key).sum(-1, keepdims=True) * scale * asked.value
+    outputs = outputs.at[len(present) :].add(own)
+    if state is not None:
+      outputs += jnp.einsum('nhf,hgf->nhg', query, state)
+    update = jnp.einsum('nhg,nhf->hgf', read.value, key)
+    return outputs, update if state is None else state + update
+
+  return attend

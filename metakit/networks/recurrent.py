@@ -1,0 +1,100 @@
+"""Recurrent networks: LSTM (Hochreiter and Schmidhuber 1997) and GRU (Cho et al. 2014)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from metakit.models import Reading, SequenceModel
+from metakit.types import Key, Params
+
+CELLS = {'lstm': nn.OptimizedLSTMCell, 'gru': nn.GRUCell}
+
+
+class Step(nn.Module):
+  """One token through all layers. Attributes: see `recurrent`."""
+
+  num_outputs: int
+  width: int
+  depth: int
+  cell: str
+
+  @nn.compact
+  def __call__(self, states: Any, token: jax.Array) -> tuple[Any, jax.Array]:
+    x = nn.Dense(self.width)(token)
+    after = []
+    for layer in range(self.depth):
+      cell = CELLS[self.cell](self.width)
+      before = states[layer] if states else self._start(cell, x)
+      state, x = cell(before, x)
+      after.append(state)
+    return tuple(after), nn.Dense(self.num_outputs)(x)
+
+  def _start(self, cell: nn.Module, x: jax.Array) -> Any:
+    state = cell.initialize_carry(jax.random.key(0), x.shape)
+    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, x.dtype), state)
+
+
+def recurrent(
+  num_outputs: int, width: int = 128, depth: int = 1, cell: str = 'lstm'
+) -> SequenceModel:
+  """A recurrent network as a SequenceModel.
+
+  Args:
+    num_outputs: outputs of each token.
+    width: units of each layer.
+    depth: layers.
+    cell: 'lstm' or 'gru'.
+
+  Returns:
+    A SequenceModel whose state, that of each layer, has the same size however much was read.
+
+  Raises:
+    ValueError: if a size is not positive or the cell is unknown.
+  """
+  if min(num_outputs, width, depth) < 1:
+    raise ValueError(f'num_outputs={num_outputs}, width={width} and depth={depth} must be positive')
+  if cell not in CELLS:
+    raise ValueError(f'cell={cell!r} is unknown; use one of {", ".join(CELLS)}')
+  step = Step(num_outputs, width, depth, cell)
+
+  def init(key: Key, tokens: jax.Array) -> Params:
+    return step.init(key, (), tokens[0])
+
+  def apply(
+    params: Params,
+    tokens: jax.Array,
+    asked: jax.Array,
+    seen: jax.Array,
+    present: jax.Array | None = None,
+    state: Any = None,
+  ) -> Reading:
+    present = jnp.ones(len(tokens), bool) if present is None else present
+    if state is None:
+      state = _zeros(step, params, tokens)
+
+    def read(before: Any, token: tuple[jax.Array, jax.Array]) -> Any:
+      after, output = step.apply(params, before, token[0])
+      after = jax.tree.map(lambda a, b: jnp.where(token[1], a, b), after, before)
+      return after, (output, after)
+
+    prefixes = jax.tree.map(lambda s: s[None], state)  # after 0, 1, ... tokens
+    outputs = jnp.zeros((0, num_outputs), tokens.dtype)
+    if len(tokens):  # without jit, lax.scan refuses to go over nothing
+      _, (outputs, states) = jax.lax.scan(read, state, (tokens, present))
+      prefixes = jax.tree.map(lambda *parts: jnp.concatenate(parts), prefixes, states)
+
+    def answer(number: jax.Array, token: jax.Array) -> Any:
+      return step.apply(params, jax.tree.map(lambda s: s[number], prefixes), token)[1]
+
+    answers: Any = jax.vmap(answer)(seen, asked)
+    return Reading(outputs, answers, jax.tree.map(lambda s: s[-1], prefixes))
+
+  return SequenceModel(init, apply)
+
+
+def _zeros(step: Step, params: Params, tokens: jax.Array) -> Any:
+  token = jax.ShapeDtypeStruct(tokens.shape[1:], tokens.dtype)
+  states, _ = jax.eval_shape(step.apply, params, (), token)
+  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)

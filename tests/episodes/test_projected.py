@@ -1,0 +1,160 @@
+"""Projected tasks: a pure function of their number, on rows that are all equally likely."""
+
+import jax
+import numpy as np
+import pytest
+
+from metakit.data.table import class_table
+from metakit.episodes.few_shot import sampler_of
+from metakit.episodes.projected import projected
+from tests.episodes.test_chance import SMALLEST_P, equally_likely
+from tests.episodes.test_few_shot import many
+
+RNG = np.random.default_rng(0)
+LABELS = np.repeat(np.arange(4), [10, 5, 15, 10])
+IMAGES = RNG.integers(0, 256, (40, 6, 6, 1)).astype(np.uint8)
+TABLE = class_table(IMAGES, LABELS)
+SIZES = {'size': 8, 'shots': 5, 'queries': 2}
+
+
+def planned(**options):
+  return many(projected(TABLE, **SIZES, **options).plan, 4000)
+
+
+def whole(count=200, **options):
+  return many(sampler_of(projected(TABLE, **SIZES, **options)), count)
+
+
+def rows_of(episodes):
+  return np.concatenate([episodes.support.x, episodes.query.x], axis=1)
+
+
+def labels_of(episodes):
+  return np.concatenate([episodes.support.y, episodes.query.y], axis=1)
+
+
+def test_every_row_is_equally_likely_and_none_occurs_twice():
+  rows = rows_of(planned())
+  assert all(len(set(row)) == 7 for row in rows.tolist())
+  assert equally_likely(rows, 40) > SMALLEST_P
+  assert equally_likely(rows[:, -1], 40) > SMALLEST_P
+
+
+def permutations(episodes):
+  """{number: the label that each class has there}; every row of a task must agree with it."""
+  seen = {}
+  for number, rows, labels in zip(
+    episodes.info['labels'], rows_of(episodes), labels_of(episodes), strict=True
+  ):
+    for c, y in zip(LABELS[rows], labels, strict=True):
+      assert seen.setdefault(int(number), {}).setdefault(int(c), int(y)) == y
+  return seen
+
+
+def test_labels_are_permuted_by_the_task():
+  seen = permutations(planned(tasks=24))
+  assert len(seen) == 24
+  assert all(sorted(each.values()) == [0, 1, 2, 3] for each in seen.values())
+  assert len({tuple(each[c] for c in range(4)) for each in seen.values()}) > 8
+
+
+def test_all_permutations_are_equally_likely():
+  seen = permutations(planned(tasks=100))
+  first = [each[0] for each in seen.values()]
+  assert equally_likely(first, 4) > SMALLEST_P
+
+
+def matrices(episodes, **options):
+  """{number of a task: its matrix [36, 8]}, by least squares of its projected rows."""
+  standard = (IMAGES.reshape(40, 36) - IMAGES.mean()) / IMAGES.std()
+  rows = rows_of(many(projected(TABLE, **SIZES, **options).plan, len(episodes.support.x)))
+  x = np.concatenate([episodes.support.x, episodes.query.x], axis=1)
+  found = {}
+  for number in np.unique(episodes.info['projection']):
+    mine = episodes.info['projection'] == number
+    inputs, outputs = standard[rows[mine].ravel()], x[mine].reshape(-1, 8)
+    solution, _, rank, _ = np.linalg.lstsq(inputs, outputs, rcond=None)
+    assert rank == 36
+    np.testing.assert_allclose(inputs @ solution, outputs, atol=1e-4)
+    found[int(number)] = solution
+  return found
+
+
+def test_a_task_is_one_gaussian_matrix():
+  """A_ij ~ N(0, 1 / inputs), the same whenever its number is drawn, another for another."""
+  found = matrices(whole(600, tasks=10), tasks=10)
+  entries = np.stack(list(found.values())) * 6
+  assert entries.shape == (10, 36, 8)
+  assert abs(entries.mean()) < 4 / np.sqrt(entries.size)
+  assert abs(entries.var() - 1) < 4 * np.sqrt(2 / entries.size)
+  correlations = np.corrcoef(entries.reshape(10, -1)) - np.eye(10)
+  assert np.abs(correlations).max() < 0.3
+
+
+def test_held_out_tasks_are_others():
+  seen, unseen = (matrices(whole(tasks=3, held_out=h), tasks=3, held_out=h) for h in (False, True))
+  distances = [np.abs(a - b).max() for a in seen.values() for b in unseen.values()]
+  assert min(distances) > 0.1
+
+
+def test_a_larger_pool_holds_the_smaller():
+  small, large = (matrices(whole(tasks=n), tasks=n) for n in (2, 8))
+  for number, matrix in small.items():
+    np.testing.assert_allclose(large[number], matrix, atol=1e-4)
+
+
+def test_a_share_of_the_episodes_has_the_labels_of_task_0():
+  seen = permutations(planned(tasks=50, fixed_labels=0.75))
+  assert seen[-1] == permutations(planned(tasks=1))[0]
+  share = (planned(tasks=50, fixed_labels=0.75).info['labels'] == -1).mean()
+  assert abs(share - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 4000)
+  assert (planned(tasks=50, fixed_labels=0.75).info['projection'] >= 0).all()
+
+
+def test_all_episodes_may_have_them():
+  assert (planned(tasks=50, fixed_labels=1.0, fixed_projection=1.0).info['labels'] == -1).all()
+
+
+def test_a_pool_size_may_be_traced():
+  key = jax.random.key(3)
+  episode = jax.jit(lambda tasks: projected(TABLE, **SIZES, tasks=tasks).plan(key))(7)
+  expected = projected(TABLE, **SIZES, tasks=7).plan(key)
+  jax.tree.map(np.testing.assert_array_equal, episode, expected)
+
+
+def test_a_share_of_the_episodes_has_the_projection_of_task_0():
+  fixed = {'tasks': 2, 'fixed_projection': 0.5}
+  np.testing.assert_allclose(
+    matrices(whole(**fixed), **fixed)[-1], matrices(whole(tasks=1), tasks=1)[0], atol=1e-4
+  )
+  held_out = {**fixed, 'held_out': True}
+  np.testing.assert_allclose(
+    matrices(whole(**held_out), **held_out)[-1], matrices(whole(tasks=1), tasks=1)[0], atol=1e-4
+  )
+
+
+def test_outputs_are_of_order_1():
+  x = whole().support.x
+  assert abs(x.std() - 1) < 0.1
+  assert x.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+  ('options', 'named'),
+  [
+    ({'tasks': 2**31}, 'exceeds the index of the pool'),
+    ({'tasks': 0}, 'tasks=0'),
+    ({'size': 0}, 'size=0'),
+    ({'shots': 40}, r'shots\+queries=41 exceeds the 40 rows'),
+    ({'fixed_labels': 1.5}, 'fixed_labels=1.5'),
+    ({'fixed_projection': -0.1}, 'fixed_projection=-0.1'),
+  ],
+)
+def test_what_makes_no_sense_is_refused(options, named):
+  with pytest.raises(ValueError, match=named):
+    projected(TABLE, **{'shots': 5, **options})
+
+
+def test_the_plan_is_integers():
+  leaves = jax.tree.leaves(planned())
+  assert all(np.issubdtype(leaf.dtype, np.integer) for leaf in leaves)

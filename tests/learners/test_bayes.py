@@ -1,0 +1,180 @@
+"""The Bayes predictor against closed forms, brute force over hypotheses, and its own error."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metakit.episodes import functions as f
+from metakit.evaluate import estimate, evaluate, judge_prefixes
+from metakit.learners.bayes import bayes
+from metakit.objectives import squared_error
+from metakit.types import EpisodeSource, Examples
+
+KEY = jax.random.key(0, impl='threefry2x32')
+NOISE = 0.5
+
+
+def episode(function_class, shots=6, queries=3, noise=NOISE, key=KEY):
+  return jax.tree.map(np.asarray, f.functions(function_class, shots, queries, noise)(key))
+
+
+def predict(function_class, support, x, noise=NOISE):
+  """In float64."""
+  learner = bayes(function_class, noise)
+  with jax.enable_x64(True):
+    wide = lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+    fitted = learner.adapt(KEY, {}, wide(support))
+    return np.asarray(jax.jit(learner.predict)(fitted, wide(x)))[:, 0]
+
+
+def ridge(features, y, asked, noise):
+  gram = features.T @ features + noise**2 * np.eye(features.shape[1])
+  return asked @ np.linalg.solve(gram, features.T @ y)
+
+
+@pytest.mark.parametrize('make', [f.dense, f.fourier, f.haar, f.monomials])
+@pytest.mark.parametrize('shots', [3, 40])
+def test_one_gaussian_is_ridge_regression(make, shots):
+  function_class = make()
+  support, query, _ = episode(function_class, shots)
+  basis = function_class.priors[0][1].basis
+  features, asked = (np.asarray(basis(part.x), np.float64) for part in (support, query))
+  expected = ridge(features, support.y[:, 0].astype(np.float64), asked, NOISE)
+  ours = predict(function_class, support, query.x)
+  np.testing.assert_allclose(ours, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def weighted(log_likelihoods, predictions):
+  weights = np.exp(log_likelihoods - np.max(log_likelihoods))
+  return weights @ predictions / weights.sum()
+
+
+def log_likelihood(weights, support, noise):
+  return -np.square(support.y[:, 0] - support.x @ weights).sum() / (2 * noise**2)
+
+
+@pytest.mark.parametrize('shots', [1, 4, 9])
+def test_sign_vectors_are_enumerated(shots):
+  support, query, _ = episode(f.sign_vectors(5), shots)
+  every = [np.array(signs) for signs in itertools.product([-1.0, 1.0], repeat=5)]
+  likelihoods = [log_likelihood(w, support, NOISE) for w in every]
+  expected = weighted(likelihoods, np.stack([query.x @ w for w in every]))
+  np.testing.assert_allclose(predict(f.sign_vectors(5), support, query.x), expected, atol=1e-5)
+
+
+def test_a_pool_is_enumerated():
+  """The discrete minimum-mean-squared-error estimator of Raventos et al. 2023, eq. 3."""
+  pool = f.task_pool(f.dense(4), 7)
+  support, query, _ = episode(pool, 2)
+  root = jax.random.key(0, impl='threefry2x32')
+  every = [np.asarray(f.dense(4).draw(jax.random.fold_in(root, i))) for i in range(7)]
+  likelihoods = [log_likelihood(w, support, NOISE) for w in every]
+  expected = weighted(likelihoods, np.stack([query.x @ w for w in every]))
+  np.testing.assert_allclose(predict(pool, support, query.x), expected, atol=1e-5)
+
+
+def evidence(support, mean, variance):
+  """log N(y; x mean, x diag(variance) x^T + noise^2), and the posterior mean of w."""
+  x, y = support.x.astype(np.float64), support.y[:, 0].astype(np.float64)
+  covariance = (x * variance) @ x.T + NOISE**2 * np.eye(len(y))
+  residual = y - x @ mean
+  log = -0.5 * residual @ np.linalg.solve(covariance, residual)
+  log -= 0.5 * np.linalg.slogdet(covariance)[1]
+  return log, mean + variance * (x.T @ np.linalg.solve(covariance, residual))
+
+
+@pytest.mark.parametrize('shots', [1, 3, 8])
+def test_a_mixture_follows_the_weight_of_its_components(shots):
+  support, query, _ = episode(f.gaussian_mixture(4, distance=1.0), shots)
+  variance = np.array([1e-8, 1, 1, 1])
+  logs, weights = zip(
+    *(evidence(support, sign * np.array([1.0, 0, 0, 0]), variance) for sign in (1, -1)), strict=True
+  )
+  expected = weighted(np.array(logs), np.stack([query.x @ w for w in weights]))
+  ours = predict(f.gaussian_mixture(4, distance=1.0), support, query.x)
+  np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_sparse_functions_sum_over_all_places():
+  support, query, _ = episode(f.sparse(5, 2), 3)
+  places = itertools.combinations(range(5), 2)
+  logs, weights = zip(
+    *(evidence(support, np.zeros(5), np.isin(np.arange(5), p) * 1.0) for p in places), strict=True
+  )
+  expected = weighted(np.array(logs), np.stack([query.x @ w for w in weights]))
+  np.testing.assert_allclose(predict(f.sparse(5, 2), support, query.x), expected, atol=1e-5)
+
+
+def test_a_gaussian_process_is_conditioned():
+  """Rasmussen and Williams 2006, eq. 2.25."""
+  support, query, _ = episode(f.gaussian_process())
+  kernel = lambda a, b: np.exp(-np.square(a - b.T) / 2)
+  covariance = kernel(support.x, support.x) + NOISE**2 * np.eye(6)
+  expected = kernel(query.x, support.x) @ np.linalg.solve(covariance, support.y[:, 0])
+  np.testing.assert_allclose(predict(f.gaussian_process(), support, query.x), expected, atol=1e-5)
+
+
+def test_a_mixture_of_classes_weighs_them_by_evidence():
+  both = f.mix_classes([f.dense(3), f.sign_vectors(3)], [1, 3])
+  support, query, _ = episode(both, 4)
+  every = [np.array(signs) for signs in itertools.product([-1.0, 1.0], repeat=3)]
+  log_signs = [log_likelihood(w, support, NOISE) - 4 * np.log(NOISE) for w in every]
+  log_dense, dense = evidence(support, np.zeros(3), np.ones(3))
+  logs = np.array([np.log(0.25) + log_dense, *(np.log(0.75 / 8) + np.array(log_signs))])
+  expected = weighted(logs, np.stack([query.x @ w for w in (dense, *every)]))
+  np.testing.assert_allclose(predict(both, support, query.x), expected, atol=1e-5)
+
+
+def test_scaled_outputs_scale_the_prediction():
+  support, query, _ = episode(f.dense(3))
+  doubled = support._replace(y=2 * support.y)
+  for make in (f.dense(3), f.gaussian_process()):
+    ours = predict(f.scale_outputs(make, 2.0), doubled, query.x, 2 * NOISE)
+    np.testing.assert_allclose(ours, 2 * predict(make, support, query.x), atol=1e-5)
+
+
+CLASSES = {
+  'dense': lambda: f.dense(3),
+  'sparse': lambda: f.sparse(4, 2),
+  'sign_vectors': lambda: f.sign_vectors(4),
+  'gaussian_mixture': lambda: f.gaussian_mixture(3, distance=1.0),
+  'haar': lambda: f.haar(1),
+  'gaussian_process': f.gaussian_process,
+  'task_pool': lambda: f.task_pool(f.dense(3), 5),
+  'mixture': lambda: f.mix_classes([f.dense(3), f.scale_outputs(f.sign_vectors(3), 2.0)]),
+}
+
+
+@pytest.mark.parametrize('name', CLASSES)
+def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
+  """E[(y - m) m] = 0 at every length, which the prior and only the right posterior give."""
+  function_class, shots = CLASSES[name](), 5
+  source = EpisodeSource(f.functions(function_class, shots, 1, NOISE))
+
+  def product(outputs, examples):
+    return outputs.sum(), {'product': ((examples.y - outputs) * outputs).sum()}
+
+  values = evaluate(
+    bayes(function_class, NOISE), product, {}, source, KEY, 4000, judge=judge_prefixes
+  )['product']
+  assert values.shape == (4000, shots + 1)
+  for column in values.T:
+    mean, ci95, _ = estimate(column)
+    assert abs(mean) <= 2.5 * ci95 + 1e-6
+
+
+def test_a_class_without_a_posterior_is_refused():
+  with pytest.raises(ValueError, match='no exact reference is known for the class decision_trees'):
+    bayes(f.decision_trees(), 0.1)
+  with pytest.raises(ValueError, match='sign_vectors'):
+    bayes(f.sign_vectors(20), 0.1)
+
+
+def test_the_loss_is_that_of_the_queries():
+  learner, whole = bayes(f.dense(3), NOISE), episode(f.dense(3))
+  outputs = learner.predict(learner.adapt(KEY, {}, whole.support), whole.query.x)
+  expected = squared_error(outputs, Examples(whole.query.x, jnp.asarray(whole.query.y)))[0]
+  assert learner.loss(KEY, learner.init(KEY, whole), whole)[0] == expected

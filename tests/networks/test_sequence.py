@@ -1,0 +1,209 @@
+"""Laws of every sequence model. A new one joins by adding a row to MODELS."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metakit.networks.attention import Heads, linear_attention, momentum_attention
+from metakit.networks.recurrent import recurrent
+from metakit.networks.transformer import transformer
+from tests.learners.test_laws import compiled_fast
+
+SIZES = {'width': 8, 'depth': 2, 'heads': 2}
+MODELS = {
+  'softmax': lambda: transformer(3, **SIZES),
+  'set': lambda: transformer(3, **SIZES, attention='set'),
+  'positions': lambda: transformer(3, **SIZES, positions=12),
+  'momentum': lambda: transformer(3, **SIZES, attention='momentum', decay=0.5),
+  'linear': lambda: transformer(3, **SIZES, attention='linear'),
+  'scan': lambda: transformer(3, **SIZES, scan=True),
+  'lstm': lambda: recurrent(3, width=8, depth=2),
+  'gru': lambda: recurrent(3, width=8, cell='gru'),
+}
+CAUSAL = [name for name in MODELS if name != 'set']
+FIXED_STATE = ('linear', 'lstm', 'gru')
+
+RNG = np.random.default_rng(0)
+TOKENS, ASKED = RNG.normal(size=(6, 4)), RNG.normal(size=(3, 4))
+SEEN = np.array([0, 4, 6])
+PRESENT = np.array([1, 1, 0, 1, 0, 1], bool)
+
+every_model = pytest.mark.parametrize('name', MODELS)
+causal_model = pytest.mark.parametrize('name', CAUSAL)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+  with jax.enable_x64(True):
+    yield
+
+
+@cache
+def made(name):
+  """The model of a row, compiled, and random parameters; initial ones would hide faults."""
+  model, rng = MODELS[name](), np.random.default_rng(1)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
+  params = jax.tree.map(lambda leaf: 0.7 * rng.normal(size=leaf.shape), shapes)
+  return compiled_fast(model.apply), params
+
+
+def read(name, tokens=TOKENS, asked=ASKED, seen=SEEN, present=None, state=None):
+  apply, params = made(name)
+  present = np.ones(len(tokens), bool) if present is None else present
+  return apply(params, tokens, asked, seen, present, state)
+
+
+def assert_close(ours, theirs):
+  assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
+
+
+@causal_model
+def test_reading_can_stop_and_go_on(name):
+  whole, first = read(name), read(name, TOKENS[:4], ASKED[:2], SEEN[:2])
+  second = read(name, TOKENS[4:], ASKED[2:], SEEN[2:] - 4, state=first.state)
+  for part in ('outputs', 'answers'):
+    parts = [getattr(first, part), getattr(second, part)]
+    assert_close(jnp.concatenate(parts), getattr(whole, part))
+  assert_close(second.state, whole.state)
+
+
+@causal_model
+def test_a_question_is_answered_as_if_it_were_read_next(name):
+  answers = read(name).answers
+  for asked, seen, answer in zip(ASKED, SEEN, answers, strict=True):
+    tokens = np.concatenate([TOKENS[:seen], asked[None]])
+    assert_close(read(name, tokens).outputs[-1], answer)
+
+
+@every_model
+def test_nobody_sees_a_question(name):
+  other, plain = read(name, asked=np.vstack([ASKED[:1] + 1, ASKED[1:]])), read(name)
+  unchanged = lambda r: (r.outputs, r.answers[1:], r.state)
+  assert_close(unchanged(other), unchanged(plain))
+  assert np.abs(other.answers[0] - plain.answers[0]).max() > 1e-3
+
+
+@causal_model
+def test_a_token_depends_on_those_before_it(name):
+  model, (_, params) = MODELS[name](), made(name)
+  sums = lambda t: [part.sum(-1) for part in model.apply(params, t, ASKED, SEEN)[:2]]
+  jacobians = compiled_fast(jax.jacobian(sums))
+  outputs, answers = (np.abs(j).max(-1) > 0 for j in jacobians(TOKENS))
+  np.testing.assert_array_equal(outputs, np.tril(np.ones((6, 6), bool)))
+  np.testing.assert_array_equal(answers, np.arange(6) < SEEN[:, None])
+
+
+@every_model
+def test_padding_has_no_effect(name):
+  """Its own outputs mean nothing; a question asked after it is asked after those there."""
+  padded, kept = read(name, present=PRESENT), np.flatnonzero(PRESENT)
+  seen = np.array([PRESENT[:n].sum() for n in SEEN])
+  plain = read(name, TOKENS[PRESENT], ASKED, seen)
+  assert_close(padded.outputs[kept], plain.outputs)
+  assert_close(padded.answers, plain.answers)
+
+
+@every_model
+def test_padding_is_not_seen_later(name):
+  padded, plain = read(name, present=PRESENT), read(name, TOKENS[PRESENT])
+  later = lambda before: read(name, ASKED, state=before.state)[:2]
+  assert_close(later(padded), later(plain))
+
+
+@every_model
+def test_the_state_of_some_models_does_not_grow(name):
+  size = lambda n: sum(leaf.size for leaf in jax.tree.leaves(read(name, TOKENS[:n]).state))
+  assert (size(6) == size(2)) == (name in FIXED_STATE)
+
+
+def test_a_set_has_no_order():
+  order = RNG.permutation(6)
+  shuffled, plain = read('set', TOKENS[order]), read('set')
+  assert_close(shuffled.outputs, plain.outputs[order])
+  assert_close(shuffled.answers[2], plain.answers[2])  # the one that sees all
+
+
+def test_positions_matter():
+  tokens = np.repeat(TOKENS[:1], 6, axis=0)
+  apart = lambda name: np.abs(read(name, tokens).outputs[0] - read(name, tokens).outputs[5]).max()
+  assert apart('softmax') < 1e-11 < 1e-2 < apart('positions')
+
+
+@pytest.mark.parametrize('remat', [False, True])
+def test_scan_and_remat_change_no_value_or_gradient(remat):
+  """The parameters of the scanned layers are those of the layers one by one, stacked."""
+  loop, scanned = transformer(3, **SIZES), transformer(3, **SIZES, scan=True, remat=remat)
+  params = made('softmax')[1]['params']
+  blocks = [params[f'Block_{i}'] for i in range(SIZES['depth'])]
+  stacked = {k: v for k, v in params.items() if not k.startswith('Block')}
+  (name,) = (
+    jax.eval_shape(scanned.init, jax.random.key(0), TOKENS)['params'].keys() - stacked.keys()
+  )
+  stacked[name] = jax.tree.map(lambda *leaves: np.stack(leaves), *blocks)
+
+  def judge(model, params):
+    loss = lambda p: sum(
+      jnp.sin(o).sum() for o in model.apply({'params': p}, TOKENS, ASKED, SEEN)[:2]
+    )
+    return compiled_fast(jax.value_and_grad(loss))(params)
+
+  (loss, grads), (other, other_grads) = judge(loop, params), judge(scanned, stacked)
+  assert_close(other, loss)
+  blocks = [grads[f'Block_{i}'] for i in range(SIZES['depth'])]
+  assert_close(other_grads[name], jax.tree.map(lambda *leaves: np.stack(leaves), *blocks))
+
+
+def heads(count, rng):
+  return Heads(*rng.normal(size=(3, count, 2, 5)))
+
+
+def test_linear_attention_is_a_sum_of_outer_products():
+  """Dai et al. 2023, eq. 7: F(q) = (W_zero_shot + sum_i v_i k_i^T) q, in each head."""
+  rng = np.random.default_rng(2)
+  support, asked = heads(6, rng), heads(3, rng)
+  nothing = np.zeros(0, int), np.zeros(0, bool)
+  empty = Heads(*np.zeros((3, 0, 2, 5)))
+  attend = linear_attention()
+  _, state = attend(support, empty, nothing[0], np.ones(6, bool), None)
+  adapted, _ = attend(empty, asked, np.zeros(3, int), nothing[1], state)
+  zero_shot, _ = attend(empty, asked, np.zeros(3, int), nothing[1], None)
+  update = sum(np.einsum('hg,hf->hgf', support.value[i], support.key[i]) for i in range(6))
+  gained = np.einsum('hgf,nhf->nhg', update, asked.query) / 5
+  np.testing.assert_allclose(adapted, zero_shot + gained, atol=1e-6)
+
+
+def test_momentum_is_the_decayed_sum_of_earlier_values():
+  """Dai et al. 2023, section 5: sum_{i < t} decay^(t - i) v_i."""
+  rng, decay = np.random.default_rng(3), 0.5
+  support, asked = heads(6, rng), heads(1, rng)
+  given = support, asked, np.array([6]), np.ones(6, bool), None
+  gained = momentum_attention(decay)(*given)[0] - momentum_attention(0.0)(*given)[0]
+  for t in range(7):
+    expected = sum(decay ** (t - i) * support.value[i] for i in range(t))
+    np.testing.assert_allclose(gained[t], expected + np.zeros((2, 5)), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+  ('make', 'named'),
+  [
+    (lambda: transformer(2, attention='sparse'), "attention='sparse' is unknown"),
+    (lambda: transformer(2, attention='momentum', decay=1.0), 'decay=1.0'),
+    (lambda: transformer(2, positions=-1), 'positions=-1'),
+    (lambda: recurrent(2, cell='rnn'), "cell='rnn' is unknown"),
+    (lambda: recurrent(2, width=0), 'width=0'),
+  ],
+)
+def test_what_makes_no_sense_is_refused(make, named):
+  with pytest.raises(ValueError, match=named):
+    make()
+
+
+def test_a_sequence_longer_than_the_positions_is_refused():
+  model = transformer(2, **SIZES, positions=5)
+  with pytest.raises(ValueError, match=r'6 tokens .* positions=5'):
+    model.init(jax.random.key(0), TOKENS)

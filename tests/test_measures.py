@@ -1,0 +1,171 @@
+"""Measures against their definitions on learners whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metakit import measures
+from metakit.episodes import functions as f
+from metakit.episodes.categorical import categorical, categorical_tasks
+from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.in_context import in_context
+from metakit.learners.prototypical import prototypical
+from metakit.measures import attention_to_support, likeness_to_descent, regret, spectrum, state_size
+from metakit.models import identity
+from metakit.networks.recurrent import recurrent
+from metakit.networks.transformer import transformer
+from metakit.types import Episode, Examples
+from tests.episodes.test_chance import SMALLEST_P, follows
+from tests.episodes.test_few_shot import many
+
+KEY = jax.random.key(0, impl='threefry2x32')
+PRIOR = categorical_tasks(tasks=6, inputs=3, classes=4)
+
+
+def test_tasks_are_drawn_by_their_weight_and_labels_by_the_table():
+  episodes = many(categorical(PRIOR, 3, 2), 6000)
+  weight = 1 / np.arange(1, 7) / np.sum(1 / np.arange(1, 7))
+  np.testing.assert_allclose(np.exp(PRIOR.log_weight), weight, rtol=1e-5)
+  assert follows(episodes.info['task'], weight) > SMALLEST_P
+  first = episodes.info['task'] == 0
+  for part in episodes[:2]:
+    place = part.x[first].argmax(-1)
+    for x in range(3):
+      probability = np.exp(np.asarray(PRIOR.log_probability[0, x], np.float64))
+      drawn = part.y[first][place == x]
+      expected = probability / probability.sum()
+      seen = np.bincount(drawn, minlength=4) / len(drawn)
+      np.testing.assert_allclose(seen, expected, atol=4 * 0.5 / len(drawn) ** 0.5)
+
+
+def test_the_mixture_is_that_of_all_tasks():
+  episode = categorical(PRIOR, 5, 2)(KEY)
+  tables = np.exp(np.asarray(PRIOR.log_probability, np.float64))
+  places = np.asarray(episode.support.x).argmax(1)
+  likelihood = np.prod(tables[:, places, np.asarray(episode.support.y)], axis=1)
+  posterior = np.exp(np.asarray(PRIOR.log_weight, np.float64)) * likelihood
+  asked = np.asarray(episode.query.x).argmax(1)
+  expected = np.einsum('t,tnc->nc', posterior / posterior.sum(), tables[:, asked])
+  learner = bayes_categorical(PRIOR)
+  outputs = learner.predict(learner.adapt(KEY, {}, episode.support), episode.query.x)
+  np.testing.assert_allclose(np.exp(outputs), expected, atol=1e-5)
+
+
+def test_the_regret_of_the_mixture_is_bounded_by_the_weight_of_the_task():
+  """For every sequence, and close to it once the task is known."""
+  sampler, learner = categorical(PRIOR, 60, 1), bayes_categorical(PRIOR)
+  measure = jax.jit(jax.vmap(lambda key: regret(learner, key, {}, sampler(key))))
+  excess, bound = measure(jax.random.split(KEY, 200))
+  assert (excess <= bound[:, None] + 1e-3).all()
+  assert np.abs(excess[:, -1] - bound).mean() < 0.1
+
+
+def test_the_regret_of_ignorance_grows():
+  uniform = prototypical(identity, 4)._replace(
+    prefixes=lambda key, params, examples: jnp.zeros((len(examples.y), 4))
+  )
+  episode = categorical(PRIOR, 20, 1)(KEY)
+  excess, _ = regret(uniform, KEY, {}, episode)
+  x, y = (np.concatenate([part[i] for part in episode[:2]]) for i in range(2))
+  table = np.asarray(episode.info['log_probability'])
+  expected = np.cumsum(table[x.argmax(1), y] + np.log(4))
+  np.testing.assert_allclose(excess, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize('wave', [0, 2, 3])
+def test_the_spectrum_of_a_wave_is_its_amplitude(wave):
+  """Ridge on a Fourier basis, almost without noise, finds the wave that it was shown."""
+  series = f.fourier(4, 5.0)
+  x = np.linspace(-5, 5, 40, endpoint=False, dtype=np.float32)[:, None]
+  # n half waves in [-L, L) are n periods of 2 L / n
+  support = Examples(x, 1.5 * np.cos(2 * np.pi * wave * x / 10))
+  amplitudes = spectrum(bayes(series, 0.0), KEY, {}, support, jnp.asarray(x))
+  np.testing.assert_allclose(amplitudes, 1.5 * (np.arange(21) == wave), atol=0.01)
+
+
+def test_the_state_is_what_predictions_can_depend_on():
+  def size(model, count):
+    learner, examples = (
+      in_context(model, 3),
+      Examples(np.zeros((count, 4), 'f'), np.zeros(count, 'i')),
+    )
+    params = jax.eval_shape(learner.init, KEY, Episode(examples, examples))
+    return state_size(learner, params, examples)
+
+  attention, lstm = transformer(3, width=8, depth=2, heads=2), recurrent(3, width=8, depth=2)
+  # keys and values of two layers and a flag for each, one counter, and the last label
+  assert [size(attention, n) for n in (1, 5)] == [n * 2 * (2 * 8 + 1) + 1 + 3 for n in (1, 5)]
+  assert size(lstm, 1) == size(lstm, 5) == 2 * 2 * 8 + 3
+
+
+def random_transformer(**options):
+  model = transformer(3, width=8, depth=2, heads=2, **options)
+  rng = np.random.default_rng(0)
+  episode = Episode(
+    Examples(rng.normal(size=(6, 4)).astype('f'), np.tile(np.arange(3, dtype='i'), 2)),
+    Examples(rng.normal(size=(2, 4)).astype('f'), np.zeros(2, 'i')),
+  )
+  shapes = jax.eval_shape(in_context(model, 3).init, KEY, episode)
+  return model, jax.tree.map(lambda s: rng.normal(size=s.shape).astype('f'), shapes), episode
+
+
+@pytest.mark.parametrize('scan', [False, True])
+def test_likeness_is_a_cosine_and_chance_is_near_0(scan):
+  model, params, episode = random_transformer(scan=scan)
+  measure = jax.jit(lambda key: likeness_to_descent(model, 3, key, params, episode))
+  each = [measure(key) for key in jax.random.split(KEY, 20)]
+  values = np.array([[e.to_descent, e.to_chance] for e in each])
+  assert (np.abs(values) <= 1).all()
+  assert np.ptp(values[:, 0]) < 1e-6  # the key draws the random change alone
+  assert abs(values[:, 1].mean()) < 0.15
+
+
+@pytest.mark.parametrize('attention', ['softmax', 'momentum'])
+@pytest.mark.parametrize('scan', [False, True])
+def test_attention_weights_are_those_that_average_the_values(attention, scan):
+  """Weights times cached values, and the rest times its own, is what a query attended to."""
+  model, params, (support, query, _) = random_transformer(attention=attention, decay=0.0, scan=scan)
+  fitted = in_context(model, 3).adapt(KEY, params, support)
+  weights = np.asarray(attention_to_support(model, fitted, query.x))
+  assert weights.shape == (2, 2, 2, 6)
+  state = fitted[1][1]
+  value = np.asarray(getattr(state, 'cache', state).value)
+  asked = np.hstack([query.x, np.zeros((2, 3)), np.ones((2, 1))]).astype('f')
+  nothing = np.zeros(2, int), np.zeros(0, bool)
+  shown = model.inspect(params, asked[:0], asked, *nothing, fitted[1])
+  own, attended = (np.asarray(measures._shown(shown, name)) for name in ('.value', 'attended'))
+  rest = (1 - weights.sum(-1)).transpose(0, 2, 1)[..., None]
+  expected = np.einsum('lhqk,lkhf->lqhf', weights, value) + rest * own
+  np.testing.assert_allclose(attended, expected, atol=1e-4)
+
+
+def test_descent_changes_keys_and_values_alone():
+  _, params, _ = random_transformer()
+  kept = measures._keys_and_values(params)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
+    changed = 'projections' in jax.tree_util.keystr(path)
+    assert (np.asarray(leaf) != 0).any() == changed
+    if changed:
+      assert (np.asarray(leaf)[..., 0, :, :] == 0).all()
+      assert (np.asarray(leaf)[..., 1:, :, :] != 0).all()
+
+
+def test_a_network_without_attention_is_refused():
+  with pytest.raises(ValueError, match='without attention'):
+    likeness_to_descent(recurrent(3), 3, KEY, {}, random_transformer()[2])
+  model, params, episode = random_transformer(attention='linear')
+  fitted = in_context(model, 3).adapt(KEY, params, episode.support)
+  with pytest.raises(ValueError, match='no attention weights'):
+    attention_to_support(model, fitted, episode.query.x)
+
+
+@pytest.mark.parametrize(
+  ('options', 'named'),
+  [({'tasks': 0}, 'tasks=0'), ({'concentration': 0.0}, 'concentration'), ({'power': -1}, 'power')],
+)
+def test_what_makes_no_sense_is_refused(options, named):
+  with pytest.raises(ValueError, match=named):
+    categorical_tasks(**options)
+  with pytest.raises(ValueError, match='shots=0'):
+    categorical(PRIOR, 0)
