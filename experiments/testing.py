@@ -1,5 +1,6 @@
 """The test of a trained learner, and what the report shows of it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from metakit.evaluate import (
   embed_source,
   estimate,
   evaluate,
+  judge_beside,
   judge_gain,
   judge_prefixes,
   judge_queries,
@@ -26,7 +28,6 @@ from metakit.types import Episode, EpisodeSource, Examples, Key, MetaLearner, Pa
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
 CURVE_STEPS = (0, 1, 2, 3, 5, 10)
 CURVE_EPISODES = 200
-PREFIX_EPISODES = 1000  # one pass gives the whole curve
 
 
 class Tested(NamedTuple):
@@ -49,6 +50,22 @@ class Tested(NamedTuple):
   quick: tuple[MetaLearner, EpisodeSource]
   root: Key
   parallel: str
+
+
+class Curves(NamedTuple):
+  """Test performance against the amount of adaptation.
+
+  Attributes:
+    amount: what is counted.
+    learner: its performance.
+    reference: that of the Bayes predictor on the same episodes; empty if none is known.
+    difference: mean squared difference of their predictions.
+  """
+
+  amount: str
+  learner: list[AdaptationPoint]
+  reference: Sequence[AdaptationPoint] = ()
+  difference: Sequence[AdaptationPoint] = ()
 
 
 def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> Tested:
@@ -79,24 +96,53 @@ def curve_metric(task: Task) -> str:
   return 'accuracy' if task.objective is cross_entropy else 'loss'
 
 
-def prefix_curve(tested: Tested, learner: MetaLearner) -> list[AdaptationPoint]:
-  """Returns the accuracy or loss of each example predicted from those before it, 0 to all."""
-  objective, root = tested.task.objective, tested.root
-  values = evaluate(
-    learner, objective, tested.params, tested.source, root, PREFIX_EPISODES, judge=judge_prefixes
-  )[curve_metric(tested.task)]
-  columns = (estimate(column) for column in values.T)
-  return [AdaptationPoint(k, e.mean, e.ci95) for k, e in enumerate(columns)]
+def prefix_curves(tested: Tested, episodes: int) -> Curves:
+  """Returns the accuracy or loss of each example predicted from those before it, 0 to all.
 
-
-def reference_curve(tested: Tested) -> list[AdaptationPoint]:
-  """Returns the curve of the task's Bayes predictor on the same episodes; [] if none is known."""
+  Beside it, where the task knows one, that of the Bayes predictor on the same episodes.
+  """
   reference = tested.task.reference
-  return [] if reference is None else prefix_curve(tested, reference)
+  values = evaluate(
+    tested.learner,
+    tested.task.objective,
+    tested.params,
+    tested.source,
+    tested.root,
+    episodes,
+    judge=judge_prefixes if reference is None else judge_beside(reference),
+  )
+
+  def curve(name: str) -> list[AdaptationPoint]:
+    columns = (estimate(column) for column in values[name].T)
+    return [AdaptationPoint(k, e.mean, e.ci95) for k, e in enumerate(columns)]
+
+  metric = curve_metric(tested.task)
+  if reference is None:
+    return Curves('examples', curve(metric))
+  return Curves('examples', curve(metric), curve(f'reference/{metric}'), curve('difference'))
 
 
-def adaptation_curve(setup: Setup, tested: Tested) -> tuple[list[AdaptationPoint], str]:
-  """Returns the metric against inner steps, or else against support examples (of each class)."""
+def closeness(curves: Curves) -> str:
+  """Says how far a learner is at most from the Bayes predictor, over all numbers of examples.
+
+  In two ways: the ratio of their errors, and the mean squared difference of their predictions in
+  units of the Bayes predictor's error before any example, which is the variance of y.
+  """
+  known = zip(curves.learner, curves.reference, strict=True)
+  ratio, there = max((own.mean / best.mean, own.amount) for own, best in known)
+  prior = curves.reference[0].mean
+  difference, place = max((point.mean / prior, point.amount) for point in curves.difference)
+  return (
+    f'error at most {ratio:.3f} times that of the Bayes predictor (after {there} examples); '
+    f'predictions differ by at most {difference:.5f} of the variance (after {place})'
+  )
+
+
+def adaptation_curves(setup: Setup, tested: Tested, episodes: int) -> Curves:
+  """Returns the metric against inner steps, or else against support examples (of each class).
+
+  Where one pass gives the whole curve it is that of all `episodes`.
+  """
 
   def point(amount: int, quick: tuple[MetaLearner, EpisodeSource]) -> AdaptationPoint:
     values = per_episode(tested._replace(quick=quick), CURVE_EPISODES)
@@ -105,13 +151,13 @@ def adaptation_curve(setup: Setup, tested: Tested) -> tuple[list[AdaptationPoint
 
   learner, source = tested.quick
   if learner.prefixes is not None and tested.task.exchangeable:
-    return prefix_curve(tested, learner), 'examples'
+    return prefix_curves(tested, episodes)
   if 'inner_steps=' in setup.specs['learner']:
     learners = {n: setup.learner(tested.task, test_steps=n) for n in CURVE_STEPS}
-    return [point(n, (each, source)) for n, each in learners.items()], 'inner steps'
+    return Curves('inner steps', [point(n, (each, source)) for n, each in learners.items()])
   plans = {n: s.plan for n, s in sources_by_shots(tested.task, CURVE_SHOTS).items()}
   points = [point(n, (learner, source._replace(plan=plan))) for n, plan in plans.items()]
-  return points, 'support examples a class'
+  return Curves('support examples a class', points)
 
 
 def picture(setup: Setup, tested: Tested) -> EpisodePicture:

@@ -23,11 +23,11 @@ from experiments.results import (
 from experiments.setup import Setup
 from experiments.testing import (
   Tested,
-  adaptation_curve,
+  adaptation_curves,
+  closeness,
   curve_metric,
   per_episode,
   picture,
-  reference_curve,
 )
 from metakit.evaluate import Estimate, estimate
 
@@ -55,12 +55,13 @@ def wrap_up(
   values = per_episode(tested, episodes)
   write_episodes(workdir / f'episodes{name}.npz', values)
   metric = tested.task.metric
-  points, label = adaptation_curve(setup, tested)
+  curves = adaptation_curves(setup, tested, episodes)
   record = make_record(setup, tested, step, workdir, seed, estimate(values[metric]))
-  record['adaptation'] = {label: [point._asdict() for point in points]}
-  reference = reference_curve(tested)
-  if reference:
-    record['reference'] = {label: [point._asdict() for point in reference]}
+  as_record = lambda points: {curves.amount: [point._asdict() for point in points]}
+  record['adaptation'] = as_record(curves.learner)
+  if curves.reference:
+    record['reference'] = as_record(curves.reference)
+    record['difference'] = as_record(curves.difference)
   metrics = read_metrics(workdir)
   if onset(metrics) is not None:
     record['onset_step'] = onset(metrics)
@@ -72,16 +73,18 @@ def wrap_up(
     command=record['command'],
     records=[record],
     metrics=metrics,
-    adaptation=points,
-    adaptation_label=label,
+    adaptation=curves.learner,
+    adaptation_label=curves.amount,
     adaptation_metric=curve_metric(tested.task),
-    reference=reference,
+    reference=curves.reference,
     episode=picture(setup, tested),
     settings=setup.specs,
   )
   write_report(path, report)
   score = format_estimate(metric, record['mean'], record['ci95'])
   print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
+  if curves.reference:
+    print(closeness(curves))
   print(f'report: {path}')
   return record
 

@@ -103,8 +103,41 @@ def judge_prefixes(
   """
   examples = join(episode.support, episode.query)
   outputs = predict_prefixes(learner, jax.random.fold_in(key, 1), params, examples)
+  return _one_by_one(objective, outputs, examples)
+
+
+def _one_by_one(objective: Objective, outputs: jax.Array, examples: Examples) -> Metrics:
   alone = jax.tree.map(lambda leaf: leaf[:, None], (outputs, examples))
   return jax.vmap(objective)(*alone)[1]
+
+
+def judge_beside(reference: MetaLearner) -> Judge:
+  """Returns a judge like `judge_prefixes` with a reference without parameters beside the learner.
+
+  Args:
+    reference: a Bayes predictor (metakit.learners.bayes) for instance.
+
+  Returns:
+    A Judge. To the learner's metrics it adds the reference's, named 'reference/...', and
+    'difference', the squared difference of the two predictions, in the mean over outputs.
+  """
+
+  def judge(
+    learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+  ) -> Metrics:
+    examples = join(episode.support, episode.query)
+    own, best = (
+      predict_prefixes(each, jax.random.fold_in(key, 1), theirs, examples)
+      for each, theirs in ((learner, params), (reference, {}))
+    )
+    known = _one_by_one(objective, best, examples)
+    return {
+      **_one_by_one(objective, own, examples),
+      **{f'reference/{name}': values for name, values in known.items()},
+      'difference': jnp.square(own - best).mean(-1),
+    }
+
+  return judge
 
 
 def judge_gain(

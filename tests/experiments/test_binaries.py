@@ -232,32 +232,37 @@ def regressor(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('functions') / 'run'
   usual = [each for each in TINY if '--network' not in each]
   more = ['--learner=in_context', '--task=dense:dim=2,shots=4,noise=0.5', SMALL, '--steps=2']
-  status, _, error = run('train', *usual, *more, f'--workdir={workdir}', XLA_FLAGS=' '.join(FAST))
+  command = ['train', *usual, *more, '--episodes=1000', f'--workdir={workdir}']
+  status, out, error = run(*command, XLA_FLAGS=' '.join(FAST))
   assert status == 0, error
-  return workdir
+  return workdir, out
 
 
 def test_the_bayes_predictor_is_shown_beside_the_learner(regressor):
-  record = read_results(regressor / 'results.json')
-  learner, reference = (record[name]['examples'] for name in ('adaptation', 'reference'))
-  assert [point['amount'] for point in learner] == [0, 1, 2, 3, 4]
-  assert [point['amount'] for point in reference] == [0, 1, 2, 3, 4]
-  best = [point['mean'] for point in reference]
-  assert best == sorted(best, reverse=True)
+  workdir, out = regressor
+  record = read_results(workdir / 'results.json')
+  curves = {n: record[n]['examples'] for n in ('adaptation', 'reference', 'difference')}
+  assert all([point['amount'] for point in each] == [0, 1, 2, 3, 4] for each in curves.values())
+  learner, best, apart = (np.array([p['mean'] for p in each]) for each in curves.values())
+  assert (np.diff(best) < 0).all() and (learner > best).all()
   assert best[0] == pytest.approx(2.25, abs=0.5) and best[-1] < 1  # d + noise^2 = 2.25
-  assert all(point['mean'] > low for point, low in zip(learner, best, strict=True))
-  page = (regressor / 'report.html').read_text()
+  # The error of the posterior mean is independent of what it is compared with.
+  np.testing.assert_allclose(learner - best, apart, atol=0.3)
+  ratio, difference = (learner / best).max(), (apart / best[0]).max()
+  assert f'error at most {ratio:.3f} times' in out and f'at most {difference:.5f} of' in out
+  page = (workdir / 'report.html').read_text()
   assert 'Bayes predictor on the same episodes' in page
   assert 'How much the first query attends' in page
 
 
 def test_the_gain_is_a_headline_of_its_own(regressor):
-  usual = ['evaluate', f'--workdir={regressor}', '--episodes=12']
+  workdir, _ = regressor
+  usual = ['evaluate', f'--workdir={workdir}', '--episodes=12']
   status, out, error = run(*usual, '--metric=gain', '--name=gain', XLA_FLAGS=' '.join(FAST))
   assert status == 0, error
-  record = read_results(regressor / 'results-gain.json')
+  record = read_results(workdir / 'results-gain.json')
   assert record['metric'] == 'gain' and 'gain' in out
-  gains = np.load(regressor / 'episodes-gain.npz')['gain']
+  gains = np.load(workdir / 'episodes-gain.npz')['gain']
   assert record['mean'] == pytest.approx(gains.mean())
   status, _, error = run(*usual, '--metric=accuracy', '--name=other', XLA_FLAGS=' '.join(FAST))
   assert status == 1 and '--metric=accuracy of a regression does not exist' in error
