@@ -21,6 +21,7 @@ from metakit.data.folder import folder as load_folder
 from metakit.data.glyphs import glyphs as make_glyphs
 from metakit.data.host import open_table, place
 from metakit.data.images import shrink_images
+from metakit.data.mnist import ORIGINS as IDX_SETS
 from metakit.data.mnist import mnist as load_mnist
 from metakit.data.omniglot import PROTOCOLS
 from metakit.data.omniglot import omniglot as load_omniglot
@@ -39,6 +40,7 @@ from metakit.episodes.functions import (
   gaussian_process,
   haar,
   low_rank,
+  mix_classes,
   monomials,
   sign_vectors,
   sparse,
@@ -265,9 +267,9 @@ def sinusoid_task(
   return Task(source, objectives.squared_error, 1, 'loss', True, True)
 
 
-BASE_SETS = ('mnist', 'glyphs', 'omniglot')
+BASE_SETS = (*IDX_SETS, 'glyphs', 'omniglot')
 BASE_CLASSES = 10
-HELD_OUT = 6  # every sixth training image of MNIST is for validation
+HELD_OUT = 6  # every sixth training image of an IDX set is for validation
 
 
 def projected_task(
@@ -302,8 +304,8 @@ def projected_task(
 
 def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:
   """Ten classes of images; those of the splits differ."""
-  if base == 'mnist':
-    table = load_mnist(data_dir, 'test' if split == 'test' else 'train')
+  if base in IDX_SETS:
+    table = load_mnist(data_dir, 'test' if split == 'test' else 'train', base)
     table = table if split == 'test' else part_of_rows(table, HELD_OUT, split == 'validation')
   elif base == 'omniglot':
     table = select_classes(load_omniglot(data_dir, split, rotations=False), range(BASE_CLASSES))
@@ -313,38 +315,34 @@ def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:
 
 
 def function_task(
-  make: Callable[..., FunctionClass],
+  function_class: FunctionClass,
   shots: int,
   queries: int,
   noise: float,
   pool: int,
   curriculum_steps: int,
-  **arguments: Any,
 ) -> Task:
   """Regression on functions of a class; pool=0 draws a new one for each episode.
 
   With curriculum_steps, training begins with 5 inputs and 11 examples; after so many steps each
   time there is one input and there are two examples more (Garg et al. 2022, section A.2).
   """
-  function_class = make(**arguments)
-  if pool:
-    function_class = task_pool(function_class, pool)
+  drawn = task_pool(function_class, pool) if pool else function_class
 
   def grown(step: Any, dim: int) -> Sampler:
     inputs = ramp(step, 5, dim, 1, curriculum_steps)
     length = ramp(step, 10, shots, 2, curriculum_steps)
-    short = truncate_inputs(function_class, inputs)
+    short = truncate_inputs(drawn, inputs)
     return shorten(functions(short, shots, queries, noise), length)
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    whole = functions(function_class, other_shots or shots, queries, noise)
+    whole = functions(drawn, other_shots or shots, queries, noise)
     if split != 'train' or not curriculum_steps:
       return EpisodeSource(whole)  # the keys of the splits differ
     dim = jax.eval_shape(whole, jax.random.key(0)).support.x.shape[1]
     return EpisodeSource(whole, schedule=lambda step: grown(step, dim))
 
-  known = function_class.priors is not None
-  reference = bayes(function_class, noise) if known else None
+  reference = bayes(drawn, noise) if drawn.priors is not None else None
   return Task(source, objectives.squared_error, 1, 'loss', False, True, reference)
 
 
@@ -364,15 +362,26 @@ FUNCTION_CLASSES: dict[str, tuple[Callable[..., FunctionClass], int]] = {
 }
 
 
+def mixed_functions(classes: str = 'dense+sign_vectors', dim: int = 10) -> FunctionClass:
+  """Functions of several classes, all equally likely, over the same number of inputs."""
+  names = classes.split('+')
+  takes_dim = lambda make: 'dim' in inspect.signature(make).parameters
+  known = {name: make for name, (make, _) in FUNCTION_CLASSES.items() if takes_dim(make)}
+  for name in names:
+    check_choice('classes', name, tuple(known))
+  return mix_classes([known[name](dim=dim) for name in names])
+
+
 def _function_task(make: Callable[..., FunctionClass], points: int) -> Callable[..., Task]:
   """Returns a task whose arguments are those of the class, shots, queries, noise and pool."""
+  sizes = {'shots': points, 'queries': 1, 'noise': 0.0, 'pool': 0, 'curriculum_steps': 0}
 
   def task(**arguments: Any) -> Task:
-    return function_task(make, **arguments)
+    usual = {name: arguments.pop(name) for name in sizes}
+    return function_task(make(**arguments), **usual)
 
   kind = inspect.Parameter.KEYWORD_ONLY
   own = [p.replace(kind=kind) for p in inspect.signature(make).parameters.values()]
-  sizes = {'shots': points, 'queries': 1, 'noise': 0.0, 'pool': 0, 'curriculum_steps': 0}
   more = [inspect.Parameter(n, kind, default=d, annotation=type(d)) for n, d in sizes.items()]
   task.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
   return task
@@ -389,6 +398,7 @@ TASKS: dict[str, Callable[..., Task]] = {
   'sinusoid': sinusoid_task,
   'projected': projected_task,
   **{name: _function_task(*each) for name, each in FUNCTION_CLASSES.items()},
+  'mixed_functions': _function_task(mixed_functions, 40),
 }
 TASK_SUPPLIED = ('budget', 'data_dir', 'name')
 

@@ -122,15 +122,21 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
   return Curves('examples', curve(metric), curve(f'reference/{metric}'), curve('difference'))
 
 
+TOLD_APART = 0.01  # of the variance: where the Bayes predictor errs by less, no ratio is formed
+
+
 def closeness(curves: Curves) -> str:
   """Says how far a learner is at most from the Bayes predictor, over all numbers of examples.
 
   In two ways: the ratio of their errors, and the mean squared difference of their predictions in
   units of the Bayes predictor's error before any example, which is the variance of y.
   """
-  known = zip(curves.learner, curves.reference, strict=True)
-  ratio, there = max((own.mean / best.mean, own.amount) for own, best in known)
   prior = curves.reference[0].mean
+  ratio, there = max(
+    (own.mean / best.mean, own.amount)
+    for own, best in zip(curves.learner, curves.reference, strict=True)
+    if best.mean > TOLD_APART * prior
+  )
   difference, place = max((point.mean / prior, point.amount) for point in curves.difference)
   return (
     f'error at most {ratio:.3f} times that of the Bayes predictor (after {there} examples); '

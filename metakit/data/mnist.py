@@ -1,4 +1,8 @@
-"""MNIST and other data sets in its IDX files (LeCun, Bottou, Bengio, Haffner 1998)."""
+"""MNIST (LeCun, Bottou, Bengio, Haffner 1998) and the data sets in IDX files of the same names.
+
+Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747) and KMNIST (Clanuwat et al. 2018,
+arXiv:1812.01718).
+"""
 
 import math
 import zlib
@@ -6,33 +10,51 @@ from pathlib import Path
 
 import numpy as np
 
-from metakit.data.files import PathLike, check_choice, damaged, find_data, naming, truncated
+from metakit.data.files import (
+  PathLike,
+  check_choice,
+  damaged,
+  data_folder,
+  find_data,
+  naming,
+  truncated,
+)
 from metakit.data.table import ClassTable, class_table
 
-ORIGIN = 'https://storage.googleapis.com/cvdf-datasets/mnist'
+ORIGINS = {
+  'mnist': 'https://storage.googleapis.com/cvdf-datasets/mnist',
+  'fashion_mnist': 'https://github.com/zalandoresearch/fashion-mnist',
+  'kmnist': 'https://github.com/rois-codh/kmnist',
+}
 _PREFIX = {'train': 'train', 'test': 't10k'}
 
 
-def mnist(data_dir: PathLike | None = None, split: str = 'train') -> ClassTable:
-  """Reads MNIST from its IDX files, gzipped or not.
+def mnist(
+  data_dir: PathLike | None = None, split: str = 'train', name: str = 'mnist'
+) -> ClassTable:
+  """Reads MNIST, or a data set in the same format, from its IDX files, gzipped or not.
 
-  All ten digits are in both parts; `metakit.data.splits.split_classes` parts the digits.
+  All ten classes are in both parts; `metakit.data.splits.split_classes` parts the classes.
 
   Args:
-    data_dir: the folder of the four files, or the folder above it if theirs is called 'mnist';
-      None stands for the environment variable METAKIT_DATA.
+    data_dir: the folder above that of the four files, which has the name of the data set (that of
+      MNIST may be given itself); None stands for the environment variable METAKIT_DATA.
     split: 'train' (60,000 images) or 'test' (10,000).
+    name: 'mnist', 'fashion_mnist' or 'kmnist'.
 
   Returns:
     x [images, 28, 28, 1] uint8, ink 255; classes '0' to '9'.
 
   Raises:
     FileNotFoundError: if a file is missing.
-    ValueError: if the split is unknown, a file is damaged, or labels do not match images.
+    ValueError: if the split or name is unknown, a file is damaged, or labels do not match images.
   """
   check_choice('split', split, tuple(_PREFIX))
-  images = _find(data_dir, f'{_PREFIX[split]}-images', 3)
-  labels = _find(data_dir, f'{_PREFIX[split]}-labels', 1)
+  check_choice('name', name, tuple(ORIGINS))
+  if name != 'mnist':  # the files have the same names: never take those of another set
+    data_dir = data_folder(data_dir, name) / name
+  images = _find(data_dir, name, f'{_PREFIX[split]}-images', 3)
+  labels = _find(data_dir, name, f'{_PREFIX[split]}-labels', 1)
   x, y = read_idx(images, 3), read_idx(labels, 1)
   if len(x) != len(y):
     raise ValueError(f'{labels}: {len(y)} labels for the {len(x)} images of {images.name}')
@@ -40,9 +62,9 @@ def mnist(data_dir: PathLike | None = None, split: str = 'train') -> ClassTable:
     return class_table(x[..., None], y, names=[str(digit) for digit in range(10)])
 
 
-def _find(data_dir: PathLike | None, stem: str, rank: int) -> Path:
+def _find(data_dir: PathLike | None, name: str, stem: str, rank: int) -> Path:
   files = [f'{stem}{dot}idx{rank}-ubyte{end}' for dot in '-.' for end in ('.gz', '')]
-  return find_data(data_dir, 'mnist', *files, origin=ORIGIN)
+  return find_data(data_dir, name, *files, origin=ORIGINS[name])
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:

@@ -390,9 +390,12 @@ def task_pool(function_class: FunctionClass, tasks: int, seed: int = 0) -> Funct
   _check_positive(tasks=tasks)
   if tasks > 2**31 - 1:
     raise ValueError(f'tasks={tasks} exceeds the index of a pool (int32); use at most {2**31 - 1}')
-  priors = function_class.priors
-  if priors is None or isinstance(priors[0][1], Process):
-    raise ValueError(f'{function_class.name} is no list of weights; pool a linear class')
+  priors, function = function_class.priors, jax.eval_shape(function_class.draw, jax.random.key(0))
+  is_vector = isinstance(function, jax.ShapeDtypeStruct)
+  if priors is None or isinstance(priors[0][1], Process) or not is_vector:
+    raise ValueError(
+      f'the functions of {function_class.name} are no vectors of weights; pool dense, fourier, ...'
+    )
   root = jax.random.key(seed, impl='threefry2x32')
   pool = jax.vmap(lambda i: function_class.draw(jax.random.fold_in(root, i)))(jnp.arange(tasks))
   prior = Hypotheses(priors[0][1].basis, jnp.full(tasks, -math.log(tasks)), pool)
@@ -410,12 +413,19 @@ def mix_classes(
     weights: how likely each is; equal by default.
 
   Raises:
-    ValueError: if there is no class or the weights do not match or are not positive.
+    ValueError: if there is no class, the weights do not match or are not positive, or the classes
+      differ in the number of inputs.
   """
   classes = tuple(classes)
   weight = np.ones(len(classes)) if weights is None else np.asarray(weights, np.float64)
   if not classes or weight.shape != (len(classes),) or not (weight > 0).all():
     raise ValueError(f'weights={weights} for {len(classes)} classes; give one above 0 for each')
+  numbers = {
+    c.name: jax.eval_shape(lambda key, c=c: c.inputs(key, 1), jax.random.key(0)).shape[1]
+    for c in classes
+  }
+  if len(set(numbers.values())) > 1:
+    raise ValueError(f'classes of different numbers of inputs, {numbers}; use the same for all')
   log_weight = np.log(weight / weight.sum())
 
   def draw(key: Key) -> dict[str, Any]:

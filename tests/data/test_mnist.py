@@ -127,3 +127,16 @@ def test_labels_must_be_digits_and_every_digit_occur(tmp_path):
   check_refused(tmp_path, 'labels-idx1-ubyte.gz: label 10 has no name')
   write(tmp_path, labels=idx(np.where(LABELS == 4, 3, LABELS)))
   check_refused(tmp_path, "labels-idx1-ubyte.gz: class '4' has no examples")
+
+
+def test_a_set_of_the_same_format_is_read_from_its_own_folder_alone(tmp_path):
+  (tmp_path / 'kmnist').mkdir()
+  write(tmp_path / 'kmnist')
+  assert len(mnist(tmp_path, 'test', 'kmnist').x) == 20
+  with pytest.raises(FileNotFoundError, match='fashion_mnist'):
+    mnist(tmp_path, 'test', 'fashion_mnist')
+  write(tmp_path)  # MNIST's own, say: the files have the same names
+  with pytest.raises(FileNotFoundError, match='fashion_mnist'):
+    mnist(tmp_path, 'test', 'fashion_mnist')
+  with pytest.raises(ValueError, match='emnist'):
+    mnist(tmp_path, 'test', 'emnist')

@@ -10,6 +10,7 @@ from experiments.tasks import TASKS
 from tests.disks import small_disk
 from tests.experiments.commands import TINY, images_file, run, run_forked, task
 
+SMALL = '--network=transformer:width=8,depth=1'
 UNKNOWN = {
   'an unknown task': (['--task=omniglott'], "unknown task 'omniglott'; known: arrays,"),
   'an unknown learner': (['--learner=mamal'], "unknown learner 'mamal'; known: in_context, maml"),
@@ -23,6 +24,30 @@ UNKNOWN = {
   'a sequence sorted by class': (
     ['--learner=in_context', '--network=recurrent'],
     'use --network=transformer:attention=set',
+  ),
+  'a sequence longer than the positions': (
+    ['--learner=in_context', '--task=dense', '--network=transformer:positions=4'],
+    '40 tokens are more than positions=4; use network transformer with positions>=41',
+  ),
+  'a pool above its index': (
+    ['--learner=in_context', SMALL, '--task=projected:base=glyphs,tasks=4294967296'],
+    'tasks=4294967296 exceeds the index of the pool (int32)',
+  ),
+  'a base set too small': (
+    ['--learner=in_context', SMALL, '--task=projected:base=glyphs,shots=7000'],
+    'shots+queries=7001 exceeds the 6000 rows of the base set',
+  ),
+  'a base set that is not there': (
+    ['--learner=in_context', SMALL, '--task=projected:base=kmnist', '--data_dir=.'],
+    'kmnist: there is no folder kmnist',
+  ),
+  'a pool of functions without weights': (
+    ['--learner=in_context', '--task=decision_trees:pool=4'],
+    'the functions of decision_trees are no vectors of weights',
+  ),
+  'a mixture of other inputs': (
+    ['--learner=in_context', '--task=mixed_functions:classes=dense+fourier'],
+    "classes='fourier' is unknown; use one of dense, sparse",
   ),
   'regression for a classifier': (['--task=sinusoid'], 'classifies'),
   'no images for a convolution': (['--task=sinusoid', '--learner=maml'], 'use mlp for other data'),

@@ -194,6 +194,8 @@ def test_momentum_is_the_decayed_sum_of_earlier_values():
     (lambda: transformer(2, attention='sparse'), "attention='sparse' is unknown"),
     (lambda: transformer(2, attention='momentum', decay=1.0), 'decay=1.0'),
     (lambda: transformer(2, positions=-1), 'positions=-1'),
+    (lambda: transformer(2, dtype='bfloat32'), "dtype='bfloat32' is no floating-point type"),
+    (lambda: transformer(2, dtype='int32'), "dtype='int32' is no floating-point type"),
     (lambda: recurrent(2, cell='rnn'), "cell='rnn' is unknown"),
     (lambda: recurrent(2, width=0), 'width=0'),
   ],
