@@ -78,9 +78,10 @@ def in_context_learner(
   num_outputs: int,
   objective: Objective,
   layout: str = 'pairs',
+  label_scale: float | None = None,
 ) -> MetaLearner:
   """A transformer or recurrent network that reads the support (Kirsch et al. 2022)."""
-  return make_in_context(network(num_outputs), num_outputs, layout, objective)
+  return make_in_context(network(num_outputs), num_outputs, layout, objective, label_scale)
 
 
 LEARNERS: Factories = {

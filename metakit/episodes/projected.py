@@ -37,8 +37,8 @@ def projected(
   frequent as there; every class of the table is in every task.
 
   Args:
-    table: the base set, images or features. Its x is standardised (mean and standard deviation
-      over all rows and pixels) before the projection.
+    table: the base set, images or features. Before the projection the mean of each pixel is taken
+      from its x, which is then divided by the standard deviation over all rows and pixels.
     size: outputs of the projection.
     shots: support examples in all, not of each class.
     queries: query examples in all.
@@ -99,11 +99,13 @@ def projected(
   return EpisodeSource(plan, table.x, finish)
 
 
-def _moments(table: ClassTable) -> tuple[float, float]:
-  """Mean and standard deviation over all pixels, of evenly spaced rows where there are many."""
+def _moments(table: ClassTable) -> tuple[jax.Array, float]:
+  """The mean of each pixel [inputs] and the deviation of all, of evenly spaced rows of many."""
   step = -(-len(table.x) // _MOMENT_ROWS)
-  x = np.asarray(table.x[::step], np.float64)
-  return float(x.mean()), float(max(x.std(), np.finfo(np.float32).tiny))
+  x = np.asarray(table.x[::step], np.float64).reshape(-1, math.prod(table.x.shape[1:]))
+  mean = x.mean(0)
+  deviation = max((x - mean).std(), np.finfo(np.float32).tiny)
+  return jnp.asarray(mean, jnp.float32), float(deviation)
 
 
 def _check(table, size, shots, queries, tasks, fixed_labels, fixed_projection) -> None:

@@ -63,6 +63,7 @@ def in_context(
   num_outputs: int,
   layout: str = 'pairs',
   objective: Objective = cross_entropy,
+  label_scale: float | None = None,
 ) -> MetaLearner:
   """Learns a learning algorithm in the forward pass of a sequence model.
 
@@ -87,10 +88,11 @@ def in_context(
   if not model.causal and layout != 'pairs':
     raise ValueError(f'layout={layout} needs a causal model; use attention=softmax or layout=pairs')
   tokens_of, question, stride, asks = LAYOUTS[layout]
+  targets_of = lambda examples: targets(examples, num_outputs, label_scale)
 
   def read(params: Params, support: Examples, asked: jax.Array, before: Fitted | None = None):
     """Returns predictions of the support [n, outputs] and of asked [m, outputs], and fitted."""
-    x, y, present = flat(support.x), targets(support, num_outputs), presence(support)
+    x, y, present = flat(support.x), targets_of(support), presence(support)
     state, last = (None, jnp.zeros_like(y, shape=num_outputs)) if before is None else before[1:]
     tokens, there = tokens_of(x, y, present, last)
     last = jnp.concatenate([last[None], y])[last_present(present)[-1]]
@@ -103,7 +105,7 @@ def in_context(
 
   def init(key: Key, episode: Episode) -> Params:
     support = episode.support
-    x, y = flat(support.x), targets(support, num_outputs)
+    x, y = flat(support.x), targets_of(support)
     return model.init(key, tokens_of(x, y, presence(support), jnp.zeros_like(y[0]))[0])
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
@@ -156,12 +158,13 @@ def flat(x: jax.Array) -> jax.Array:
   return as_float(x).reshape(len(x), math.prod(x.shape[1:]))
 
 
-def targets(examples: Examples, num_outputs: int) -> jax.Array:
-  """Returns the labels as [examples, outputs]; integer labels become one-hot."""
-  dtype = flat(examples.x[:1]).dtype
-  if jnp.issubdtype(examples.y.dtype, jnp.integer):
-    return jax.nn.one_hot(examples.y, num_outputs, dtype=dtype)
-  return examples.y.astype(dtype)
+def targets(examples: Examples, num_outputs: int, label_scale: float | None) -> jax.Array:
+  """Returns the labels as [examples, outputs]; integer labels become one-hot, times their scale."""
+  x = flat(examples.x[:1])
+  if not jnp.issubdtype(examples.y.dtype, jnp.integer):
+    return examples.y.astype(x.dtype)
+  scale = x.shape[1] ** 0.5 if label_scale is None else label_scale
+  return scale * jax.nn.one_hot(examples.y, num_outputs, dtype=x.dtype)
 
 
 def last_present(present: jax.Array) -> jax.Array:

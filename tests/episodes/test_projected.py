@@ -66,7 +66,8 @@ def test_all_permutations_are_equally_likely():
 
 def matrices(episodes, **options):
   """{number of a task: its matrix [36, 8]}, by least squares of its projected rows."""
-  standard = (IMAGES.reshape(40, 36) - IMAGES.mean()) / IMAGES.std()
+  standard = IMAGES.reshape(40, 36) - IMAGES.reshape(40, 36).mean(0)
+  standard /= standard.std()
   rows = rows_of(many(projected(TABLE, **SIZES, **options).plan, len(episodes.support.x)))
   x = np.concatenate([episodes.support.x, episodes.query.x], axis=1)
   found = {}

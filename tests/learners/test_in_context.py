@@ -152,7 +152,7 @@ def spy():
 
 def test_the_tokens_of_each_layout():
   """x and y of the example; the label of the one before; x and y in turn."""
-  one_hot, zero = np.eye(3)[Y], np.zeros((SUPPORT, 3))
+  one_hot, zero = 2 * np.eye(3)[Y], np.zeros((SUPPORT, 3))  # as heavy as the 4 features of x
   read = lambda layout, s: in_context(spy(), WAYS, layout).adapt(KEY, {}, s)[1]['tokens']
   join = lambda *parts: np.hstack(parts)
   column = lambda value: np.full((SUPPORT, 1), value)
@@ -164,6 +164,8 @@ def test_the_tokens_of_each_layout():
   assert_close(read('interleaved', support)[1::2], join(0 * X, one_hot, column(0)))
   absent = read('shifted', part(WEIGHT))  # the last label there is, example 2 being absent
   assert_close(absent[3, 4:], one_hot[1])
+  published = in_context(spy(), WAYS, 'shifted', label_scale=1).adapt(KEY, {}, support)
+  assert_close(published[1]['tokens'][1:, 4:], np.eye(3)[Y[:-1]])
 
 
 def test_a_fixed_state_costs_nothing_to_grow():
