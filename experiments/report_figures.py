@@ -2,6 +2,7 @@
 
 import html
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -112,6 +113,26 @@ def phase_diagram(cells: Sequence[Mapping[str, Any]], name: str) -> str:
     colour = 'white' if value > 0.5 else 'black'
     axes.text(column, row, f'{value:.2f}', ha='center', va='center', color=colour, fontsize=8)
   return _svg(figure, f'{name} against number of tasks and width of the model')
+
+
+def crossover(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+  """Draws quantities against the number of tasks, a line for each and each width.
+
+  Args:
+    cells: as for `phase_diagram`.
+    names: of two quantities.
+  """
+  figure, axes = _axes('number of tasks (log2)', 'mean squared difference', width=6.0)
+  widths = sorted({cell['width'] for cell in cells})
+  colours = dict(zip(names, (TRAIN, VALIDATION), strict=True))
+  for name, width in itertools.product(names, widths):
+    mine = [(c['tasks'], c[name]['mean'], c[name]['ci95']) for c in cells if c['width'] == width]
+    tasks, mean, ci95 = np.array(sorted(mine)).T
+    style = {'color': colours[name], 'alpha': 0.4 + 0.6 * width / widths[-1], 'markersize': 4}
+    axes.errorbar(np.log2(tasks), mean, ci95, None, 'o-', label=f'{name} (width {width})', **style)
+  axes.set_yscale('log')
+  axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+  return _svg(figure, f'{" and ".join(names)} against number of tasks')
 
 
 def function_curve(support: Any, query: Any, outputs: Any) -> str:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.episodes.few_shot import integers_below
 from metakit.types import Episode, Examples, Key, Sampler
 
 Basis = Callable[[jax.Array], jax.Array]  # x [n, inputs] -> features [n, features]
@@ -369,27 +370,40 @@ def gaussian_process(
   return FunctionClass(draw, values, uniform_inputs(low, high), priors, 'gaussian_process')
 
 
-def task_pool(function_class: FunctionClass, tasks: int, seed: int = 0) -> FunctionClass:
+MOST_HYPOTHESES = 2**20  # of a pool whose posterior is a sum over all
+
+
+def task_pool(
+  function_class: FunctionClass,
+  tasks: int | jax.Array,
+  seed: int = 0,
+  most: int | None = None,
+) -> FunctionClass:
   """A finite pool of functions drawn from a class, all equally likely.
 
   Allan Raventos et al., Pretraining task diversity and the emergence of non-Bayesian in-context
   learning for regression, NeurIPS 2023, arXiv:2306.15063. The posterior mean of the pool is their
-  dMMSE estimator.
+  dMMSE estimator. Function i is function_class.draw(fold_in(key(seed), i)), so that sampling costs
+  the same whatever the size of the pool, and a larger pool holds the smaller.
 
   Args:
     function_class: one whose functions are vectors of weights (dense, sparse, fourier, ...).
-    tasks: size of the pool.
+    tasks: size of the pool. It may be traced (models trained side by side on pools of several
+      sizes) and is then not checked.
     seed: determines it.
+    most: the largest size that a traced one takes; without it, such a pool has no known posterior.
 
   Returns:
-    A FunctionClass whose function i is function_class.draw(fold_in(key(seed), i)).
+    A FunctionClass. Its prior lists the pool, up to 2^20 functions.
 
   Raises:
     ValueError: if tasks is not positive or does not fit 31 bits, or the class has no weights.
   """
-  _check_positive(tasks=tasks)
-  if tasks > 2**31 - 1:
-    raise ValueError(f'tasks={tasks} exceeds the index of a pool (int32); use at most {2**31 - 1}')
+  if isinstance(tasks, int):
+    _check_positive(tasks=tasks)
+    if tasks > 2**31 - 1:
+      raise ValueError(f'tasks={tasks} exceeds the index of a pool (int32); use <={2**31 - 1}')
+    most = tasks
   priors, function = function_class.priors, jax.eval_shape(function_class.draw, jax.random.key(0))
   is_vector = isinstance(function, jax.ShapeDtypeStruct)
   if priors is None or isinstance(priors[0][1], Process) or not is_vector:
@@ -397,10 +411,14 @@ def task_pool(function_class: FunctionClass, tasks: int, seed: int = 0) -> Funct
       f'the functions of {function_class.name} are no vectors of weights; pool dense, fourier, ...'
     )
   root = jax.random.key(seed, impl='threefry2x32')
-  pool = jax.vmap(lambda i: function_class.draw(jax.random.fold_in(root, i)))(jnp.arange(tasks))
-  prior = Hypotheses(priors[0][1].basis, jnp.full(tasks, -math.log(tasks)), pool)
-  draw = lambda key: pool[jax.random.randint(key, (), 0, tasks)]
-  return function_class._replace(draw=draw, priors=((0.0, prior),))
+  member = lambda i: function_class.draw(jax.random.fold_in(root, i))
+  draw = lambda key: member(integers_below(key, tasks))
+  listed: tuple[tuple[float, Prior], ...] | None = None
+  if most is not None and most <= MOST_HYPOTHESES:
+    number = jnp.arange(most)
+    log_weight = jnp.where(number < tasks, -jnp.log(jnp.float32(tasks)), -jnp.inf)
+    listed = ((0.0, Hypotheses(priors[0][1].basis, log_weight, jax.vmap(member)(number))),)
+  return function_class._replace(draw=draw, priors=listed)
 
 
 def mix_classes(

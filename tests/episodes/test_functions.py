@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from metakit.episodes import functions as f
+from metakit.learners.bayes import bayes
+from metakit.types import Examples
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, standard_errors_apart
 from tests.episodes.test_few_shot import many
 
@@ -151,6 +153,22 @@ def test_a_pool_holds_so_many_functions_and_is_a_function_of_its_seed():
   assert not np.isin(other, first).any()
   larger = many(f.functions(f.task_pool(f.dense(3), 8), 1), 2000).info['function']
   assert set(map(tuple, tasks)) <= set(map(tuple, larger))  # a larger pool holds the smaller
+
+
+def test_a_pool_of_traced_size_is_the_pool_of_that_size():
+  keys = jax.random.split(jax.random.key(0), 50)
+  draws = lambda pool: jax.vmap(f.functions(pool, 1))(keys).info['function']
+  traced = jax.jit(lambda n: draws(f.task_pool(f.dense(3), n)))(jnp.int32(5))
+  np.testing.assert_array_equal(traced, draws(f.task_pool(f.dense(3), 5)))
+  x, y = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+
+  def mean(pool):
+    reference = bayes(pool, 0.5)
+    return reference.predict(reference.adapt(jax.random.key(0), {}, Examples(x, y)), x)
+
+  traced = jax.jit(lambda n: mean(f.task_pool(f.dense(3), n, most=9)))(jnp.int32(5))
+  np.testing.assert_allclose(traced, mean(f.task_pool(f.dense(3), 5)), rtol=1e-5)
+  assert f.task_pool(f.dense(3), 2**31 - 1).priors is None  # and nothing of that size is made
 
 
 def test_noise_is_on_support_and_query_and_not_on_what_is_clean():

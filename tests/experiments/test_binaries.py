@@ -270,8 +270,14 @@ def test_the_gain_is_a_headline_of_its_own(regressor):
 
 @pytest.mark.slow
 def test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width(tmp_path):
-  command = ['sweep', '--base=glyphs', '--pools=0,3', '--widths=4,8', '--heads=2', '--shots=6']
-  command += ['--steps=3', '--tasks_per_step=2', '--episodes=5', f'--workdir={tmp_path / "run"}']
+  command = ['sweep', '--task=projected:base=glyphs,shots=6', '--pools=0,3', '--widths=4,8']
+  command += [
+    '--heads=2',
+    '--steps=3',
+    '--tasks_per_step=2',
+    '--episodes=5',
+    f'--workdir={tmp_path / "run"}',
+  ]
   status, out, error = run(*command, XLA_FLAGS=' '.join(FAST))
   assert status == 0, error
   cells = json.loads((tmp_path / 'run' / 'results.json').read_text())['cells']
@@ -284,6 +290,21 @@ def test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width(tmp_path):
   assert status == 0, error
   assert json.loads((tmp_path / 'run' / 'results.json').read_text())['cells'][:2] == cells[:2]
   assert (tmp_path / 'run' / 'width-4.json').stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_sweep_of_functions_is_measured_against_both_posteriors(tmp_path):
+  """With one task in the pool its posterior is that task; untrained models are far from both."""
+  usual = ['sweep', '--pools=0,6', '--widths=4', '--heads=2', '--steps=2', '--tasks_per_step=2']
+  command = [*usual, '--episodes=40', f'--workdir={tmp_path / "run"}']
+  status, _, error = run(*command, '--task=dense:dim=2,shots=4', XLA_FLAGS=' '.join(FAST))
+  assert status == 0, error
+  one, many = json.loads((tmp_path / 'run' / 'results.json').read_text())['cells']
+  assert (one['tasks'], many['tasks']) == (1, 64)
+  assert all(len([v for v in cell.values() if isinstance(v, dict)]) == 4 for cell in (one, many))
+  assert 'from the posterior of all (width 4)' in (tmp_path / 'run' / 'report.html').read_text()
+  status, _, error = run(*command, '--task=dense:pool=4', XLA_FLAGS=' '.join(FAST))
+  assert status == 1 and 'a sweep has its own pool; leave it out' in error
 
 
 @pytest.mark.slow

@@ -1,0 +1,122 @@
+"""What a sweep varies: a distribution over a number of tasks that may be traced."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from experiments import tasks as task_specs
+from experiments.specs import Component, arguments_of, parse
+from metakit.episodes.functions import functions, task_pool
+from metakit.episodes.projected import projected
+from metakit.evaluate import Judge, judge_beside, judge_gain
+from metakit.learners.bayes import bayes
+from metakit.objectives import cross_entropy, squared_error
+from metakit.types import EpisodeSource, Objective
+
+# Arguments of tasks that a sweep does without.
+FIXED = {'tasks', 'seen', 'fixed_labels', 'fixed_projection', 'pool', 'curriculum_steps'}
+
+Pooled = Callable[[Any], EpisodeSource]
+
+
+class Measure(NamedTuple):
+  """One thing that is measured of a model that was trained on a pool.
+
+  Attributes:
+    source: pool size -> the test episodes.
+    judge: pool size -> Judge.
+  """
+
+  source: Pooled
+  judge: Callable[[Any], Judge]
+
+
+class Family(NamedTuple):
+  """A distribution that a sweep trains on.
+
+  Attributes:
+    train: pool size -> the training episodes.
+    num_outputs: of the model.
+    objective: of the training.
+    metric: the metric of the judges that is kept.
+    measures: name -> Measure.
+  """
+
+  train: Pooled
+  num_outputs: int
+  objective: Objective
+  metric: str
+  measures: dict[str, Measure]
+
+
+def family(spec: str, data_dir: str | None, largest: int) -> Family:
+  """Returns the family of a task spec.
+
+  Args:
+    spec: of the task 'projected' or of a class of functions with a known posterior.
+    data_dir: where real data lies.
+    largest: the largest pool.
+
+  Raises:
+    ValueError: for another task.
+  """
+  known = {n: task_specs.TASKS[n] for n in ('projected', *task_specs.FUNCTION_CLASSES)}
+  component = parse('task of a sweep', known, spec, task_specs.TASK_SUPPLIED)
+  usual = {name: p.default for name, p in arguments_of(component.factory, ()).items()}
+  for name in FIXED & usual.keys():
+    if component.arguments[name] != usual[name]:
+      raise ValueError(f'task {spec}: a sweep has its own {name}; leave it out, and see --pools')
+  if component.name == 'projected':
+    return _projected(component, data_dir)
+  return _functions(component, largest)
+
+
+def _projected(component: Component, data_dir: str | None) -> Family:
+  """The within-sequence gain on tasks of the pool and on unseen ones."""
+  given = component.arguments
+  tables = {
+    split: task_specs.base_set(given['base'], split, str(data_dir or ''), given['pixels'])
+    for split in ('train', 'test')
+  }
+
+  def pooled(split: str, held_out: bool) -> Pooled:
+    sizes = given['size'], given['shots'], given['queries']
+    return lambda tasks: projected(tables[split], *sizes, tasks, held_out)
+
+  judge = lambda tasks: judge_gain
+  measures = {
+    'seen tasks': Measure(pooled('train', False), judge),
+    'seen tasks, unseen images': Measure(pooled('test', False), judge),
+    'unseen tasks': Measure(pooled('test', True), judge),
+  }
+  ways = len(tables['train'].counts)
+  return Family(pooled('train', False), ways, cross_entropy, 'gain', measures)
+
+
+def _functions(component: Component, largest: int) -> Family:
+  """How far predictions are from the posterior of the pool, and from that of all tasks."""
+  given = {name: value for name, value in component.arguments.items() if name not in FIXED}
+  shots, queries, noise = (given.pop(name) for name in ('shots', 'queries', 'noise'))
+  whole = task_specs.FUNCTION_CLASSES[component.name][0](**given)
+  source = lambda of: EpisodeSource(functions(of, shots, queries, noise))
+  pool = lambda tasks: task_pool(whole, tasks, most=largest)
+  every, pooled = lambda tasks: source(whole), lambda tasks: source(pool(tasks))
+
+  def beside(reference: Any) -> Callable[[Any], Judge]:
+    return lambda tasks: _mean_difference(judge_beside(bayes(reference(tasks), noise)))
+
+  of_pool, of_all = beside(pool), beside(lambda tasks: whole)
+  measures = {
+    'new tasks, from the posterior of the pool': Measure(every, of_pool),
+    'new tasks, from the posterior of all': Measure(every, of_all),
+    'tasks of the pool, from the posterior of the pool': Measure(pooled, of_pool),
+    'tasks of the pool, from the posterior of all': Measure(pooled, of_all),
+  }
+  return Family(pooled, 1, squared_error, 'difference', measures)
+
+
+def _mean_difference(judge: Judge) -> Judge:
+  """The mean over all lengths of the context, as in figure 2 of Raventos et al. 2023."""
+  return lambda *given: {'difference': jax.tree.map(jnp.mean, judge(*given)['difference'])}
