@@ -8,7 +8,7 @@ import math
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,6 +231,20 @@ def versions() -> dict[str, str | None]:
 def is_fraction(metric: str) -> bool:
   """Says whether a metric is a fraction, which people read in percent."""
   return 'accuracy' in metric
+
+
+def format_closeness(closeness: Mapping[str, Any]) -> str:
+  """Says how far a learner is from the Bayes predictor; a record's 'beside_bayes'.
+
+  >>> closeness = {'ratio': 1.25, 'ratio_after': 3, 'difference': 0.002, 'difference_after': 4}
+  >>> format_closeness(closeness)
+  'at most 1.250 x the Bayes error (after 3), predictions within 0.0020 of the variance (after 4)'
+  """
+  return (
+    f'at most {closeness["ratio"]:.3f} x the Bayes error (after {closeness["ratio_after"]}), '
+    f'predictions within {closeness["difference"]:.4f} of the variance '
+    f'(after {closeness["difference_after"]})'
+  )
 
 
 def format_estimate(metric: str, mean: float | None, ci95: float | None = None) -> str:

@@ -16,7 +16,13 @@ from typing import Any
 
 from absl import app, flags
 
-from experiments.results import format_duration, format_estimate, read_results, write_text
+from experiments.results import (
+  format_closeness,
+  format_duration,
+  format_estimate,
+  read_results,
+  write_text,
+)
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = '<!-- results -->', '<!-- /results -->'
@@ -109,9 +115,14 @@ def _is_measured(record: Mapping[str, Any]) -> bool:
 
 
 def _score(record: Mapping[str, Any]) -> str:
-  score = format_estimate(record['metric'], record['mean'], record['ci95'])
+  score = _measured(record)
   trained = f'trained {format_duration(record["train_seconds"])} on {record["device"]}'
   return f'{SCORE}{_what(record)}, {record["protocol"]}: {score} ({trained})'
+
+
+def _measured(record: Mapping[str, Any]) -> str:
+  score = format_estimate(record['metric'], record['mean'], record['ci95'])
+  return f'{score}; {format_closeness(beside)}' if (beside := record.get('beside_bayes')) else score
 
 
 def _what(record: Mapping[str, Any]) -> str:
@@ -124,7 +135,7 @@ def _row(record: Mapping[str, Any]) -> list[str]:
   return [
     what if metric in ('accuracy', 'loss') else f'{what} ({metric})',
     record['protocol'],
-    format_estimate(metric, record['mean'], record['ci95']) if measured else 'unmeasured',
+    _measured(record) if measured else 'unmeasured',
     f'{record["episodes"]:,}' if measured else NONE,
     NONE if published is None else _published(metric, published),
     format_duration(record['train_seconds']) if measured else NONE,

@@ -125,23 +125,33 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
 TOLD_APART = 0.01  # of the variance: where the Bayes predictor errs by less, no ratio is formed
 
 
-def closeness(curves: Curves) -> str:
-  """Says how far a learner is at most from the Bayes predictor, over all numbers of examples.
+class Closeness(NamedTuple):
+  """How far a learner is at most from the Bayes predictor, over all numbers of examples.
 
-  In two ways: the ratio of their errors, and the mean squared difference of their predictions in
-  units of the Bayes predictor's error before any example, which is the variance of y.
+  Attributes:
+    ratio: of their errors.
+    ratio_after: how many examples.
+    difference: mean squared difference of their predictions, in units of the Bayes predictor's
+      error before any example, which is the variance of y.
+    difference_after: how many examples.
   """
+
+  ratio: float
+  ratio_after: int
+  difference: float
+  difference_after: int
+
+
+def closeness(curves: Curves) -> Closeness:
+  """Returns how close a learner is to its reference."""
   prior = curves.reference[0].mean
-  ratio, there = max(
-    (own.mean / best.mean, own.amount)
+  ratios = [
+    (own.mean / best.mean, int(own.amount))
     for own, best in zip(curves.learner, curves.reference, strict=True)
     if best.mean > TOLD_APART * prior
-  )
-  difference, place = max((point.mean / prior, point.amount) for point in curves.difference)
-  return (
-    f'error at most {ratio:.3f} times that of the Bayes predictor (after {there} examples); '
-    f'predictions differ by at most {difference:.5f} of the variance (after {place})'
-  )
+  ]
+  differences = [(point.mean / prior, int(point.amount)) for point in curves.difference]
+  return Closeness(*max(ratios), *max(differences))
 
 
 def adaptation_curves(setup: Setup, tested: Tested, episodes: int) -> Curves:

@@ -13,6 +13,7 @@ from experiments.metrics_log import read_metrics
 from experiments.plateau import onset
 from experiments.report import Report, write_report
 from experiments.results import (
+  format_closeness,
   format_estimate,
   read_results,
   result_record,
@@ -62,6 +63,8 @@ def wrap_up(
   if curves.reference:
     record['reference'] = as_record(curves.reference)
     record['difference'] = as_record(curves.difference)
+    record['beside_bayes'] = closeness(curves)._asdict()
+    print(format_closeness(record['beside_bayes']))
   metrics = read_metrics(workdir)
   if onset(metrics) is not None:
     record['onset_step'] = onset(metrics)
@@ -83,8 +86,6 @@ def wrap_up(
   write_report(path, report)
   score = format_estimate(metric, record['mean'], record['ci95'])
   print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
-  if curves.reference:
-    print(closeness(curves))
   print(f'report: {path}')
   return record
 

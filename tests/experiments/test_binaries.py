@@ -249,7 +249,8 @@ def test_the_bayes_predictor_is_shown_beside_the_learner(regressor):
   # The error of the posterior mean is independent of what it is compared with.
   np.testing.assert_allclose(learner - best, apart, atol=0.3)
   ratio, difference = (learner / best).max(), (apart / best[0]).max()
-  assert f'error at most {ratio:.3f} times' in out and f'at most {difference:.5f} of' in out
+  assert f'at most {ratio:.3f} x the Bayes error' in out
+  assert f'within {difference:.4f} of the variance' in out
   page = (workdir / 'report.html').read_text()
   assert 'Bayes predictor on the same episodes' in page
   assert 'How much the first query attends' in page
