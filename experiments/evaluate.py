@@ -67,8 +67,12 @@ def measuring(setup: Setup, metric: str | None) -> Setup:
     ValueError: if it does not exist for the task.
   """
   task = setup.test_task
-  if metric == 'accuracy' and task.metric != 'accuracy':
-    raise ValueError('--metric=accuracy of a regression does not exist; use loss or gain')
+  known = {task.metric, 'loss', 'gain', *task.judges}
+  if metric and metric not in known:
+    raise ValueError(
+      f'--metric={metric} does not exist for {setup.specs["test_task"]}; use one of '
+      f'{", ".join(sorted(known))}'
+    )
   return setup._replace(test_task=task._replace(metric=metric)) if metric else setup
 
 
@@ -86,10 +90,10 @@ if __name__ == '__main__':
   define_common()
   flags.DEFINE_string('learner', None, 'learner spec, to test with other arguments')
   flags.DEFINE_string('name', 'evaluation', 'suffix of the files that are written')
-  flags.DEFINE_enum(
+  flags.DEFINE_string(
     'metric',
     None,
-    ['accuracy', 'loss', 'gain'],
-    "headline metric, the task's own by default; gain: of the last example over the first",
+    "headline metric, the task's own by default: accuracy, loss, gain (the last example "
+    'against the first) or mixture_weight (of gaussian_mixture: distance from the posterior)',
   )
   run(main, __doc__)

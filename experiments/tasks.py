@@ -8,8 +8,9 @@ import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +33,7 @@ from metakit.episodes.combinators import ramp, shorten
 from metakit.episodes.few_shot import few_shot_plan
 from metakit.episodes.functions import (
   FunctionClass,
+  Gaussians,
   decision_trees,
   dense,
   fourier,
@@ -52,7 +54,9 @@ from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
 from metakit.episodes.variable_shot import variable_shot_plan
 from metakit.episodes.within_group import within_group_plan
+from metakit.evaluate import Judge
 from metakit.learners.bayes import bayes
+from metakit.measures import judge_mixture_weight
 from metakit.types import EpisodeSource, MetaLearner, Objective, Sampler
 
 FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
@@ -72,6 +76,7 @@ class Task(NamedTuple):
       and a network that reads one example after the other would learn the order.
     reference: the best there can be on these episodes (a Bayes predictor), to be shown beside any
       learner; None if it is not known.
+    judges: further metrics, each with the judge that gives it.
   """
 
   source: Callable[..., EpisodeSource]
@@ -81,6 +86,7 @@ class Task(NamedTuple):
   fixed_shots: bool
   exchangeable: bool
   reference: MetaLearner | None = None
+  judges: Mapping[str, Judge] = MappingProxyType({})
 
 
 def classification(
@@ -343,7 +349,15 @@ def function_task(
     return EpisodeSource(whole, schedule=lambda step: grown(step, dim))
 
   reference = bayes(drawn, noise) if drawn.priors is not None else None
-  return Task(source, objectives.squared_error, 1, 'loss', False, True, reference)
+  judges = _judges(drawn, noise)
+  return Task(source, objectives.squared_error, 1, 'loss', False, True, reference, judges)
+
+
+def _judges(function_class: FunctionClass, noise: float) -> dict[str, Judge]:
+  priors = [prior for _, prior in function_class.priors or ()]
+  if len(priors) == 1 and isinstance(priors[0], Gaussians) and len(priors[0].log_weight) == 2:
+    return {'mixture_weight': judge_mixture_weight(priors[0], noise)}
+  return {}
 
 
 # name: (class, support examples of the paper, one less than its points).

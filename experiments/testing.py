@@ -82,7 +82,8 @@ def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
   """Returns the metrics of each episode."""
   learner, source = tested.quick
   objective, root = tested.task.objective, tested.root
-  judge = judge_gain if tested.task.metric == 'gain' else judge_queries
+  judges = {'gain': judge_gain, **tested.task.judges}
+  judge = judges.get(tested.task.metric, judge_queries)
   judged = evaluate(
     learner, objective, tested.params, source, root, episodes, None, tested.parallel, judge
   )
@@ -90,9 +91,7 @@ def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
 
 
 def curve_metric(task: Task) -> str:
-  """Returns what is drawn against the amount of adaptation: the metric, or what `gain` is of."""
-  if task.metric != 'gain':
-    return task.metric
+  """Returns what is drawn against the amount of adaptation."""
   return 'accuracy' if task.objective is cross_entropy else 'loss'
 
 

@@ -7,13 +7,26 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from metakit.evaluate import predict_prefixes
+from metakit.episodes.functions import Gaussians
+from metakit.evaluate import Judge, predict_prefixes
+from metakit.learners.bayes import component_posteriors, least_variance
 from metakit.learners.in_context import LAYOUTS, flat, in_context, no_tokens
 from metakit.models import SequenceModel
 from metakit.networks.attention import Cache
 from metakit.networks.transformer import PROJECTIONS
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params, join
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Key,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+  join,
+  presence,
+)
 
 
 def state_size(learner: MetaLearner, params: Params, support: Examples) -> int:
@@ -62,6 +75,85 @@ def regret(
   theirs = (examples.x @ episode.info['log_probability'])[place]
   ours = jax.nn.log_softmax(outputs)[place]
   return jnp.cumsum(theirs - ours), -episode.info['log_weight']
+
+
+class MixtureWeight(NamedTuple):
+  """How much a learner and the posterior believe in the first of two components.
+
+  Attributes:
+    implied: [], by the learner's predictions.
+    posterior: [], by Bayes' rule.
+  """
+
+  implied: jax.Array
+  posterior: jax.Array
+
+
+def mixture_weight(
+  learner: MetaLearner,
+  prior: Gaussians,
+  noise: float,
+  key: Key,
+  params: Params,
+  support: Examples,
+  asked: jax.Array,
+) -> MixtureWeight:
+  """Reads from a learner's predictions which of two components it believes in, and how firmly.
+
+  The Bayes predictor is the mean of the components' predictions, weighted by their posterior
+  weights (Panwar et al. 2024, arXiv:2306.04891, section 3.2). The implied weight is the one with
+  which the components' predictions come closest to the learner's, by least squares over `asked`.
+
+  Args:
+    learner: of a regression.
+    prior: of two components (gaussian_mixture).
+    noise: standard deviation; see metakit.learners.bayes.
+    key: for the learner.
+    params: the meta-parameters.
+    support: the examples.
+    asked: [queries, inputs].
+
+  Raises:
+    ValueError: if the prior has not two components.
+  """
+  if len(prior.log_weight) != 2:
+    raise ValueError(f'a prior of {len(prior.log_weight)} components; use one of two')
+  there = support.x, support.y[:, 0], presence(support)
+  means, evidence = component_posteriors(prior, least_variance(noise), *there, asked)
+  apart = means[0] - means[1]
+  outputs = learner.predict(learner.adapt(key, params, support), asked)[:, 0]
+  implied = ((outputs - means[1]) * apart).sum() / jnp.square(apart).sum()
+  return MixtureWeight(implied, jax.nn.softmax(prior.log_weight + evidence)[0])
+
+
+def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
+  """Returns a judge of the weight that predictions imply, after 0, 1, ... all support examples.
+
+  Args:
+    prior: of two components.
+    noise: standard deviation.
+
+  Returns:
+    A Judge with the metrics 'implied' and 'posterior' [1 + support] (see mixture_weight, asked at
+    the queries, of which there should be many) and their mean absolute difference,
+    'mixture_weight' [].
+  """
+
+  def judge(
+    learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+  ) -> Metrics:
+    del objective  # nothing is predicted
+    support, asked = episode.support, episode.query.x
+
+    def after(number: jax.Array) -> MixtureWeight:
+      seen = support._replace(weight=(jnp.arange(len(support.y)) < number).astype(asked.dtype))
+      return mixture_weight(learner, prior, noise, key, params, seen, asked)
+
+    implied, posterior = jax.vmap(after)(jnp.arange(1 + len(support.y)))
+    apart = jnp.abs(implied - posterior).mean()
+    return {'implied': implied, 'posterior': posterior, 'mixture_weight': apart}
+
+  return judge
 
 
 def spectrum(

@@ -11,10 +11,19 @@ from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.in_context import in_context
 from metakit.learners.prototypical import prototypical
-from metakit.measures import attention_to_support, likeness_to_descent, regret, spectrum, state_size
+from metakit.measures import (
+  attention_to_support,
+  judge_mixture_weight,
+  likeness_to_descent,
+  mixture_weight,
+  regret,
+  spectrum,
+  state_size,
+)
 from metakit.models import identity
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
+from metakit.objectives import squared_error
 from metakit.types import Episode, Examples
 from tests.episodes.test_chance import SMALLEST_P, follows
 from tests.episodes.test_few_shot import many
@@ -169,3 +178,33 @@ def test_what_makes_no_sense_is_refused(options, named):
     categorical_tasks(**options)
   with pytest.raises(ValueError, match='shots=0'):
     categorical(PRIOR, 0)
+
+
+def test_the_bayes_predictor_implies_the_posterior_weight():
+  """And a learner that believes in one component alone implies 1, whatever it has seen."""
+  function_class, noise = f.gaussian_mixture(3), 0.3
+  ((_, prior),) = function_class.priors
+  judge = judge_mixture_weight(prior, noise)
+  first = prior._replace(mean=prior.mean[:1], variance=prior.variance[:1], log_weight=jnp.zeros(1))
+  convinced = bayes(function_class._replace(priors=((0.0, first),)), noise)
+  for seed in range(3):
+    episode = f.functions(function_class, 4, 32, noise)(jax.random.key(seed))
+    judged = judge(bayes(function_class, noise), squared_error, {}, KEY, episode)
+    assert judged['posterior'].shape == (5,) and judged['posterior'][0] == pytest.approx(0.5)
+    np.testing.assert_allclose(judged['implied'], judged['posterior'], atol=1e-3)
+    judged = judge(convinced, squared_error, {}, KEY, episode)
+    np.testing.assert_allclose(judged['implied'], 1, atol=1e-3)
+    apart = np.abs(np.asarray(judged['implied']) - judged['posterior'])
+    assert judged['mixture_weight'] == pytest.approx(apart.mean())
+  # Bayes' rule by hand, after one example: the components differ in the mean of y alone.
+  x, y = (np.asarray(leaf[0], np.float64) for leaf in episode.support[:2])
+  variance = noise**2 + 1e-8 * x[0] ** 2 + np.square(x[1:]).sum()
+  likelihood = np.exp(-0.5 * np.square(y[0] - 3 * x[0] * np.array([1, -1])) / variance)
+  expected = likelihood[0] / likelihood.sum()
+  assert judged['posterior'][1] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_prior_of_three_components_has_no_one_weight():
+  prior = f.Gaussians(lambda x: x, jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones((3, 2)))
+  with pytest.raises(ValueError, match='3 components'):
+    mixture_weight(None, prior, 0.1, KEY, {}, None, None)

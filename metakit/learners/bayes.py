@@ -54,7 +54,7 @@ def bayes(
       f'no exact reference is known for the class {function_class.name}; compare with learners, or '
       'use a class that has one (dense, sparse, sign_vectors up to dim=16, gaussian_mixture, ...)'
     )
-  variance = max(noise, LEAST_NOISE) ** 2
+  variance = least_variance(noise)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params  # nothing is drawn and nothing was learned
@@ -101,6 +101,11 @@ def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
   return MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
 
 
+def least_variance(noise: float) -> float:
+  """Returns the variance of the noise that posteriors are computed with."""
+  return max(noise, LEAST_NOISE) ** 2
+
+
 class Posterior(NamedTuple):
   """What a prior says after the support.
 
@@ -134,13 +139,27 @@ def posterior(
   if isinstance(prior, Process):
     covariance, across = prior.kernel(x, x), prior.kernel(asked, x)
     return _condition(covariance, across, y, jnp.zeros(len(asked)), present, variance)
-  basis, asked_basis = prior.basis(x), prior.basis(asked)
   if isinstance(prior, Gaussians):
-    each = jax.vmap(_one_gaussian, (0, 0, *5 * (None,)))(
-      prior.mean, prior.variance, basis, asked_basis, y, present, variance
-    )
-    return _mix(prior.log_weight, each)
-  return _list(prior, basis, asked_basis, y, present, variance)
+    return _mix(prior.log_weight, component_posteriors(prior, variance, x, y, present, asked))
+  return _list(prior, prior.basis(x), prior.basis(asked), y, present, variance)
+
+
+def component_posteriors(
+  prior: Gaussians,
+  variance: float,
+  x: jax.Array,
+  y: jax.Array,
+  present: jax.Array,
+  asked: jax.Array,
+) -> Posterior:
+  """Returns what each component of a mixture says, as `posterior`; means are [components, queries].
+
+  The posterior weights of the components are softmax(prior.log_weight + log_evidence).
+  """
+  basis, asked_basis = prior.basis(x), prior.basis(asked)
+  return jax.vmap(_one_gaussian, (0, 0, *5 * (None,)))(
+    prior.mean, prior.variance, basis, asked_basis, y, present, variance
+  )
 
 
 def _one_gaussian(mean, spread, basis, asked, y, present, variance) -> Posterior:

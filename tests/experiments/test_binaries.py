@@ -266,7 +266,7 @@ def test_the_gain_is_a_headline_of_its_own(regressor):
   gains = np.load(workdir / 'episodes-gain.npz')['gain']
   assert record['mean'] == pytest.approx(gains.mean())
   status, _, error = run(*usual, '--metric=accuracy', '--name=other', XLA_FLAGS=' '.join(FAST))
-  assert status == 1 and '--metric=accuracy of a regression does not exist' in error
+  assert status == 1 and 'use one of gain, loss' in error
 
 
 @pytest.mark.slow
