@@ -1,0 +1,58 @@
+r"""Measures how fast metakit is on this machine: tokens and FLOPs a second, and ratios.
+
+  python -m experiments.benchmark --suite=in_context --output=benchmark.json
+
+Cases are timed in turn, round after round, and compared within a round. Nothing else should run on
+the machine meanwhile.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import benchmark_in_context
+from experiments.results import describe_device, versions, write_text
+from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.timing import time_cases
+from experiments.wrap_up import command_line
+
+FLAGS = flags.FLAGS
+SUITES = {'in_context': benchmark_in_context.cases}
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    sizes = FLAGS.tasks, FLAGS.examples, FLAGS.features, FLAGS.width, FLAGS.depth, FLAGS.dtype
+    rows = time_cases(SUITES[FLAGS.suite](*sizes), FLAGS.repeats)
+    record = {'suite': FLAGS.suite, 'command': command_line(), 'device': describe_device()}
+    record |= {'versions': versions(), 'repeats': FLAGS.repeats, 'rows': rows}
+    for row in rows:
+      print(line(row))
+    if FLAGS.output:
+      write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
+
+
+def line(row: dict[str, Any]) -> str:
+  """Returns what is printed of a case."""
+  text = (
+    f'{row["name"]:34} {row["milliseconds"][0]:9.3f} ms {row["tokens_per_second"]:12,} tokens/s'
+  )
+  text += f' {row["gflops_per_second"]:9.1f} GFLOP/s'
+  if row['share_of_peak'] is not None:
+    text += f' {100 * row["share_of_peak"]:.1f}% of peak'
+  return text + (f'  {row["ratio"][0]:.1f} x {row["baseline"]}' if 'ratio' in row else '')
+
+
+if __name__ == '__main__':
+  flags.DEFINE_enum('suite', 'in_context', list(SUITES), 'what is measured')
+  flags.DEFINE_integer('repeats', 20, 'times that each case is timed', lower_bound=3)
+  flags.DEFINE_string('output', None, 'JSON file to write')
+  flags.DEFINE_integer('tasks', 16, 'sequences in a training step', lower_bound=1)
+  flags.DEFINE_integer('examples', 100, 'examples of a sequence', lower_bound=2)
+  flags.DEFINE_integer('features', 196, 'numbers in an input', lower_bound=1)
+  flags.DEFINE_integer('width', 128, 'of the networks', lower_bound=1)
+  flags.DEFINE_integer('depth', 4, 'of the networks', lower_bound=1)
+  flags.DEFINE_string('dtype', None, "of the transformers' arithmetic: bfloat16, say")
+  run(main, __doc__)

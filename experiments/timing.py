@@ -1,0 +1,74 @@
+"""How long things take, side by side: every case in each round, so that a slow minute hits all."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+# Dense peak of one device, FLOP/s, by device kind and type, from the makers' data sheets.
+PEAKS = {
+  ('NVIDIA H100 80GB HBM3', 'bfloat16'): 989e12,
+  ('NVIDIA H200', 'bfloat16'): 989e12,
+  ('TPU v4', 'bfloat16'): 275e12,
+  ('TPU v5 lite', 'bfloat16'): 197e12,
+}
+
+
+class Case(NamedTuple):
+  """Something to be timed.
+
+  Attributes:
+    name: of the case.
+    call: does it once; what it returns is waited for.
+    tokens: that one call passes through the network.
+    flops: of one call, by XLA's cost analysis.
+    dtype: of the arithmetic, for the share of peak.
+    baseline: name of the case that it is compared with.
+  """
+
+  name: str
+  call: Callable[[], Any]
+  tokens: int
+  flops: float
+  dtype: str = 'float32'
+  baseline: str = ''
+
+
+def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
+  """Times each case `repeats` times after one call that is not counted.
+
+  Returns:
+    For each: name; milliseconds, median and quartiles; tokens_per_second; gflops_per_second;
+    share_of_peak (None where the peak is not known); `ratio`, the median over rounds of the
+    baseline's time over its own, with quartiles, where there is a baseline.
+  """
+  for case in cases:
+    jax.block_until_ready(case.call())
+  seconds = np.array([[_seconds(case) for case in cases] for _ in range(repeats)])
+  place = {case.name: i for i, case in enumerate(cases)}
+  rows = []
+  for case, own in zip(cases, seconds.T, strict=True):
+    low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
+    rate = case.flops / median
+    peak = PEAKS.get((jax.devices()[0].device_kind, case.dtype), math.nan)
+    row = {
+      'name': case.name,
+      'milliseconds': [round(1e3 * value, 3) for value in (median, low, high)],
+      'tokens_per_second': round(case.tokens / median),
+      'gflops_per_second': round(rate / 1e9, 1),
+      'share_of_peak': None if math.isnan(peak) else round(rate / peak, 3),
+    }
+    if case.baseline:
+      ratios = np.quantile(seconds[:, place[case.baseline]] / own, [0.5, 0.25, 0.75])
+      row |= {'baseline': case.baseline, 'ratio': [round(float(value), 2) for value in ratios]}
+    rows.append(row)
+  return rows
+
+
+def _seconds(case: Case) -> float:
+  start = time.perf_counter()
+  jax.block_until_ready(case.call())
+  return time.perf_counter() - start
