@@ -36,10 +36,10 @@ def main() -> None:
 
 def line(row: dict[str, Any]) -> str:
   """Returns what is printed of a case."""
-  text = (
-    f'{row["name"]:34} {row["milliseconds"][0]:9.3f} ms {row["tokens_per_second"]:12,} tokens/s'
-  )
-  text += f' {row["gflops_per_second"]:9.1f} GFLOP/s'
+  milliseconds, rate = row['milliseconds'][0], row['tokens_per_second']
+  text = f'{row["name"]:34} {milliseconds:9.3f} ms {rate:12,} tokens/s'
+  if row['gflops_per_second'] is not None:
+    text += f' {row["gflops_per_second"]:9.1f} GFLOP/s'
   if row['share_of_peak'] is not None:
     text += f' {100 * row["share_of_peak"]:.1f}% of peak'
   return text + (f'  {row["ratio"][0]:.1f} x {row["baseline"]}' if 'ratio' in row else '')

@@ -95,5 +95,6 @@ def _case(
   name: str, function: Callable[..., Any], given: tuple[Any, ...], tokens: int, dtype: str | None
 ) -> Case:
   compiled = jax.jit(function).lower(*given).compile()
-  flops = (compiled.cost_analysis() or {}).get('flops', 0.0)
+  has_loop = ' while(' in (compiled.as_text() or '')  # whose body XLA counts once
+  flops = None if has_loop else (compiled.cost_analysis() or {}).get('flops')
   return Case(name, lambda: compiled(*given), tokens, flops, dtype or 'float32')

@@ -1,6 +1,5 @@
 """How long things take, side by side: every case in each round, so that a slow minute hits all."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ class Case(NamedTuple):
     name: of the case.
     call: does it once; what it returns is waited for.
     tokens: that one call passes through the network.
-    flops: of one call, by XLA's cost analysis.
+    flops: of one call; None if they are not known.
     dtype: of the arithmetic, for the share of peak.
     baseline: name of the case that it is compared with.
   """
@@ -32,7 +31,7 @@ class Case(NamedTuple):
   name: str
   call: Callable[[], Any]
   tokens: int
-  flops: float
+  flops: float | None
   dtype: str = 'float32'
   baseline: str = ''
 
@@ -41,9 +40,9 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
   """Times each case `repeats` times after one call that is not counted.
 
   Returns:
-    For each: name; milliseconds, median and quartiles; tokens_per_second; gflops_per_second;
-    share_of_peak (None where the peak is not known); `ratio`, the median over rounds of the
-    baseline's time over its own, with quartiles, where there is a baseline.
+    For each: name; milliseconds, median and quartiles; tokens_per_second; gflops_per_second and
+    share_of_peak (None where they are not known); `ratio`, the median over rounds of the baseline's
+    time over its own, with quartiles, where there is a baseline.
   """
   for case in cases:
     jax.block_until_ready(case.call())
@@ -52,14 +51,14 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
   rows = []
   for case, own in zip(cases, seconds.T, strict=True):
     low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
-    rate = case.flops / median
-    peak = PEAKS.get((jax.devices()[0].device_kind, case.dtype), math.nan)
+    rate = None if case.flops is None else case.flops / median
+    peak = PEAKS.get((jax.devices()[0].device_kind, case.dtype))
     row = {
       'name': case.name,
       'milliseconds': [round(1e3 * value, 3) for value in (median, low, high)],
       'tokens_per_second': round(case.tokens / median),
-      'gflops_per_second': round(rate / 1e9, 1),
-      'share_of_peak': None if math.isnan(peak) else round(rate / peak, 3),
+      'gflops_per_second': rate and round(rate / 1e9, 1),
+      'share_of_peak': rate and peak and round(rate / peak, 3),
     }
     if case.baseline:
       ratios = np.quantile(seconds[:, place[case.baseline]] / own, [0.5, 0.25, 0.75])
