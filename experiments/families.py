@@ -1,5 +1,6 @@
 """What a sweep varies: a distribution over a number of tasks that may be traced."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -76,14 +77,13 @@ def family(spec: str, data_dir: str | None, largest: int) -> Family:
 def _projected(component: Component, data_dir: str | None) -> Family:
   """The within-sequence gain on tasks of the pool and on unseen ones."""
   given = component.arguments
-  tables = {
-    split: task_specs.base_set(given['base'], split, str(data_dir or ''), given['pixels'])
-    for split in ('train', 'test')
-  }
+  table = functools.cache(
+    lambda split: task_specs.base_set(given['base'], split, str(data_dir or ''), given['pixels'])
+  )
 
   def pooled(split: str, held_out: bool) -> Pooled:
     sizes = given['size'], given['shots'], given['queries']
-    return lambda tasks: projected(tables[split], *sizes, tasks, held_out)
+    return lambda tasks: projected(table(split), *sizes, tasks, held_out)
 
   judge = lambda tasks: judge_gain
   measures = {
@@ -91,7 +91,7 @@ def _projected(component: Component, data_dir: str | None) -> Family:
     'seen tasks, unseen images': Measure(pooled('test', False), judge),
     'unseen tasks': Measure(pooled('test', True), judge),
   }
-  ways = len(tables['train'].counts)
+  ways = task_specs.BASE_CLASSES
   return Family(pooled('train', False), ways, cross_entropy, 'gain', measures)
 
 

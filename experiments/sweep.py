@@ -59,6 +59,7 @@ def main() -> None:
       raise ValueError(f'pools={FLAGS.pools} are powers of two from 0 to 30; use such')
     varied = family(FLAGS.task or DEFAULT_TASK, FLAGS.data_dir, int(pools.max()))
     workdir = Path(FLAGS.workdir)
+    varied.train(1)  # loads its data, or says what is missing
     claim_workdir(workdir, specs)
   cells: list[dict[str, Any]] = []
   for width in (int(w) for w in FLAGS.widths):
@@ -145,8 +146,8 @@ def diagram(record: dict[str, Any], names: list[str]) -> str:
   return page(metric, f'{body}<pre>{html.escape(record["command"])}</pre>')
 
 
-if __name__ == '__main__':
-  define_common()
+def define_sweep() -> None:
+  """Defines the flags of a sweep beside the common ones."""
   flags.DEFINE_list('pools', ['0', '4', '8', '12', '16'], 'log2 of the numbers of tasks')
   flags.DEFINE_list('widths', ['16', '32', '64'], 'widths of the transformers')
   flags.DEFINE_integer('depth', 2, 'blocks', lower_bound=1)
@@ -155,4 +156,9 @@ if __name__ == '__main__':
   flags.DEFINE_float('learning_rate', 1e-3, 'of Adam')
   flags.DEFINE_integer('steps', 2000, 'meta-training steps of each model', lower_bound=1)
   flags.DEFINE_integer('tasks_per_step', 16, 'tasks in each meta-gradient', lower_bound=1)
+
+
+if __name__ == '__main__':
+  define_common()
+  define_sweep()
   run(main, __doc__)

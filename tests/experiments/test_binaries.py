@@ -9,9 +9,11 @@ import pytest
 from absl import flags
 
 from experiments.components import OPTIMIZERS
+from experiments.families import family
 from experiments.flags import define_common, define_training
 from experiments.results import read_results
 from experiments.setup import check_fits, make_optimizer, make_setup
+from experiments.sweep import define_sweep
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS
 from tests.conftest import FAST
@@ -321,22 +323,24 @@ def test_presets_hold_flags_and_components_that_exist():
   presets = sorted((REPOSITORY / 'experiments' / 'presets').glob('*.flags'))
   assert presets
   for preset in presets:
-    assert preset.name in preset.read_text().splitlines()[0]
-    given = parsed([f'--flagfile={preset}'])
-    make_optimizer(given)
-    assert (
-      make_setup(given, data_dir='', budget_gib=1)
-      .specs['network']
-      .startswith(('conv4', 'mlp', 'transformer', 'recurrent'))
-    )
+    command = preset.read_text().splitlines()[0]
+    assert preset.name in command
+    is_sweep = 'experiments.sweep' in command
+    given = parsed([f'--flagfile={preset}'], define_sweep if is_sweep else define_training)
     assert given['workdir'] == f'runs/{preset.stem}'
+    if is_sweep:
+      assert family(given['task'], '', 2**10).measures
+      continue
+    make_optimizer(given)
+    network = make_setup(given, data_dir='', budget_gib=1).specs['network']
+    assert network.startswith(('conv4', 'mlp', 'transformer', 'recurrent'))
 
 
-def parsed(arguments):
-  """The values of a command line of experiments.train, by flag."""
+def parsed(arguments, define=define_training):
+  """The values of a command line, of experiments.train for instance, by flag."""
   before = set(flags.FLAGS)
   define_common()
-  define_training()
+  define()
   ours = set(flags.FLAGS) - before
   try:
     flags.FLAGS(['train', *arguments])
