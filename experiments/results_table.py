@@ -20,6 +20,7 @@ from experiments.results import (
   format_closeness,
   format_duration,
   format_estimate,
+  format_onset,
   read_results,
   write_text,
 )
@@ -122,7 +123,11 @@ def _score(record: Mapping[str, Any]) -> str:
 
 def _measured(record: Mapping[str, Any]) -> str:
   score = format_estimate(record['metric'], record['mean'], record['ci95'])
-  return f'{score}; {format_closeness(beside)}' if (beside := record.get('beside_bayes')) else score
+  if 'beside_bayes' in record:
+    score += f'; {format_closeness(record["beside_bayes"])}'
+  if 'onset_step' in record:
+    score += f'; {format_onset(record)}'
+  return score
 
 
 def _what(record: Mapping[str, Any]) -> str:

@@ -15,13 +15,14 @@ from experiments.report import Report, write_report
 from experiments.results import (
   format_closeness,
   format_estimate,
+  format_onset,
   read_results,
   result_record,
   write_bytes,
   write_results,
   write_text,
 )
-from experiments.setup import Setup
+from experiments.setup import Setup, abstract_episode
 from experiments.testing import (
   Tested,
   adaptation_curves,
@@ -31,6 +32,7 @@ from experiments.testing import (
   picture,
 )
 from metakit.evaluate import Estimate, estimate
+from metakit.measures import state_size
 
 SECONDS = 'seconds.json'  # training time up to each saved step
 
@@ -58,6 +60,9 @@ def wrap_up(
   metric = tested.task.metric
   curves = adaptation_curves(setup, tested, episodes)
   record = make_record(setup, tested, step, workdir, seed, estimate(values[metric]))
+  record['state_size'] = state_size(
+    tested.learner, tested.params, abstract_episode(tested.source).support
+  )
   as_record = lambda points: {curves.amount: [point._asdict() for point in points]}
   record['adaptation'] = as_record(curves.learner)
   if curves.reference:
@@ -66,9 +71,9 @@ def wrap_up(
     record['beside_bayes'] = closeness(curves)._asdict()
     print(format_closeness(record['beside_bayes']))
   metrics = read_metrics(workdir)
-  if onset(metrics) is not None:
+  if any('train/gain' in line for line in metrics):
     record['onset_step'] = onset(metrics)
-    print(f'learning from examples set in at step {record["onset_step"]}', file=sys.stderr)
+    print(format_onset(record), file=sys.stderr)
   write_results(workdir / f'results{name}.json', record)
   path = workdir / f'report{name}.html'
   report = Report(
@@ -81,7 +86,7 @@ def wrap_up(
     adaptation_metric=curve_metric(tested.task),
     reference=curves.reference,
     episode=picture(setup, tested),
-    settings=setup.specs,
+    settings={**setup.specs, 'state size': f'{record["state_size"]:,} numbers'},
   )
   write_report(path, report)
   score = format_estimate(metric, record['mean'], record['ci95'])

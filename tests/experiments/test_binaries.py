@@ -253,6 +253,9 @@ def test_the_bayes_predictor_is_shown_beside_the_learner(regressor):
   ratio, difference = (learner / best).max(), (apart / best[0]).max()
   assert f'at most {ratio:.3f} x the Bayes error' in out
   assert f'within {difference:.4f} of the variance' in out
+  # Keys and values of 4 examples, a number read, flags of presence, the last label.
+  assert record['state_size'] == 4 * (2 * 8 + 1) + 1 + 1
+  assert record['onset_step'] is None  # in two steps
   page = (workdir / 'report.html').read_text()
   assert 'Bayes predictor on the same episodes' in page
   assert 'How much the first query attends' in page
