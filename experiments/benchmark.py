@@ -37,7 +37,9 @@ def main() -> None:
 def line(row: dict[str, Any]) -> str:
   """Returns what is printed of a case."""
   milliseconds, rate = row['milliseconds'][0], row['tokens_per_second']
-  text = f'{row["name"]:34} {milliseconds:9.3f} ms {rate:12,} tokens/s'
+  text = (
+    f'{row["name"]:34} {milliseconds:9.3f} ms {rate:12,} tokens/s {row["temporary_mib"]:9.1f} MiB'
+  )
   if row['gflops_per_second'] is not None:
     text += f' {row["gflops_per_second"]:9.1f} GFLOP/s'
   if row['share_of_peak'] is not None:

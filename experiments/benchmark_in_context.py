@@ -97,4 +97,6 @@ def _case(
   compiled = jax.jit(function).lower(*given).compile()
   has_loop = ' while(' in (compiled.as_text() or '')  # whose body XLA counts once
   flops = None if has_loop else (compiled.cost_analysis() or {}).get('flops')
-  return Case(name, lambda: compiled(*given), tokens, flops, dtype or 'float32')
+  memory = compiled.memory_analysis()
+  temporaries = 0 if memory is None else memory.temp_size_in_bytes
+  return Case(name, lambda: compiled(*given), tokens, flops, dtype or 'float32', temporaries)

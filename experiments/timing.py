@@ -25,6 +25,7 @@ class Case(NamedTuple):
     tokens: that one call passes through the network.
     flops: of one call; None if they are not known.
     dtype: of the arithmetic, for the share of peak.
+    temporaries: bytes that one call needs beside its arguments and results, by XLA's analysis.
     baseline: name of the case that it is compared with.
   """
 
@@ -33,6 +34,7 @@ class Case(NamedTuple):
   tokens: int
   flops: float | None
   dtype: str = 'float32'
+  temporaries: int = 0
   baseline: str = ''
 
 
@@ -40,8 +42,8 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
   """Times each case `repeats` times after one call that is not counted.
 
   Returns:
-    For each: name; milliseconds, median and quartiles; tokens_per_second; gflops_per_second and
-    share_of_peak (None where they are not known); `ratio`, the median over rounds of the baseline's
+    For each: name; milliseconds, median and quartiles; tokens_per_second; temporary_mib;
+    gflops_per_second and share_of_peak (None where they are not known); `ratio`, the median over rounds of the baseline's
     time over its own, with quartiles, where there is a baseline.
   """
   for case in cases:
@@ -57,6 +59,7 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
       'name': case.name,
       'milliseconds': [round(1e3 * value, 3) for value in (median, low, high)],
       'tokens_per_second': round(case.tokens / median),
+      'temporary_mib': round(case.temporaries / 2**20, 2),
       'gflops_per_second': rate and round(rate / 1e9, 1),
       'share_of_peak': rate and peak and round(rate / peak, 3),
     }

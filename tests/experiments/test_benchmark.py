@@ -45,4 +45,5 @@ def test_every_in_context_case_is_timed(tmp_path):
   assert rows['train, pairs']['gflops_per_second'] > 0
   shares = {name: rows[name]['tokens_per_second'] * rows[name]['milliseconds'][0] for name in rows}
   pairs, shifted = shares['train, pairs'], shares['train, shifted']
+  assert rows['train, pairs']['temporary_mib'] > 0
   assert pairs == pytest.approx(2 * shifted, rel=0.01)  # a token of its own for each question
