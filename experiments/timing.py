@@ -43,8 +43,8 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
 
   Returns:
     For each: name; milliseconds, median and quartiles; tokens_per_second; temporary_mib;
-    gflops_per_second and share_of_peak (None where they are not known); `ratio`, the median over rounds of the baseline's
-    time over its own, with quartiles, where there is a baseline.
+    gflops_per_second and share_of_peak (None where they are not known); `ratio`, the median over
+    rounds of the baseline's time over its own, with quartiles, where there is a baseline.
   """
   for case in cases:
     jax.block_until_ready(case.call())
