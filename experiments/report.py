@@ -51,6 +51,7 @@ class Report(NamedTuple):
     adaptation_label: 'support examples a class', 'inner steps', ...
     adaptation_metric: what it is measured by; that of the first record by default.
     reference: the Bayes predictor's curve on the same episodes; may be empty.
+    pair: two quantities that should be equal, (names, values [2, points]), or None.
     episode: one test episode, or None.
     settings: every component with its arguments, defaults filled in, as a spec string or a dict.
   """
@@ -63,6 +64,7 @@ class Report(NamedTuple):
   adaptation_label: str = 'support examples a class'
   adaptation_metric: str | None = None
   reference: Sequence[AdaptationPoint] = ()
+  pair: tuple[tuple[str, str], np.ndarray] | None = None
   episode: EpisodePicture | None = None
   settings: Mapping[str, Any] = MappingProxyType({})
 
@@ -82,6 +84,7 @@ def render(report: Report) -> str:
     _headline(report),
     _section('Learning curve', _learning(report)),
     _section('Adaptation', _adaptation(report)),
+    _section('What should be equal', _pair(*report.pair) if report.pair else ''),
     _section('One test episode', _episode(report.episode) if report.episode else ''),
     _section('Settings', _settings(report.settings)),
     _section('Run it again', _reproduce(report)),
@@ -201,6 +204,14 @@ def _adaptation(report: Report) -> str:
     f'<figure>{drawn}</figure><p class="note">{note}</p>'
     f'<details><summary>The numbers</summary>{_table(heads, rows)}</details>'
   )
+
+
+def _pair(names: tuple[str, str], values: np.ndarray) -> str:
+  note = (
+    f'{names[1]} against {names[0]}: means over test episodes with alike {names[0]}, with their '
+  )
+  note += '95% intervals; dashed, where the two are equal.'
+  return f'<figure>{report_figures.equality(names, *values)}</figure><p class="note">{note}</p>'
 
 
 def _episode(episode: EpisodePicture) -> str:

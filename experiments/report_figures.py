@@ -181,6 +181,28 @@ def truth_against_prediction(truth: Any, outputs: Any) -> str:
   return _svg(figure, 'an episode: predicted against true values')
 
 
+BINS = 20  # of a quantity against which another is drawn
+
+
+def equality(names: tuple[str, str], first: np.ndarray, second: np.ndarray) -> str:
+  """Draws the mean of a second quantity for alike values of the first, and where they are equal.
+
+  Args:
+    names: of the two.
+    first: [points].
+    second: [points].
+  """
+  edges = np.unique(np.quantile(first, np.linspace(0, 1, BINS + 1)))
+  place = np.searchsorted(edges[1:-1], first, side='right')
+  groups = [(first[place == i], second[place == i]) for i in np.unique(place)]
+  x, y = ([float(each.mean()) for each in side] for side in zip(*groups, strict=True))
+  ci95 = [1.96 * each.std() / len(each) ** 0.5 for _, each in groups]
+  figure, axes = _axes(*names)
+  axes.axline((x[0], x[0]), slope=1, color=SOFT, linestyle='--')
+  axes.errorbar(x, y, ci95, None, 'o', color=TRAIN, markersize=4)
+  return _svg(figure, f'{names[1]} against {names[0]}')
+
+
 def axis_title(metric: str) -> str:
   """Returns the metric with its unit."""
   return f'{metric} (%)' if is_fraction(metric) else metric

@@ -236,14 +236,15 @@ def is_fraction(metric: str) -> bool:
 def format_closeness(closeness: Mapping[str, Any]) -> str:
   """Says how far a learner is from the Bayes predictor; a record's 'beside_bayes'.
 
+  In predictions the unit is the error before any example, in a regression the variance of y.
+
   >>> closeness = {'ratio': 1.25, 'ratio_after': 3, 'difference': 0.002, 'difference_after': 4}
   >>> format_closeness(closeness)
-  'at most 1.250 x the Bayes error (after 3), predictions within 0.0020 of the variance (after 4)'
+  'at most 1.250 x the Bayes error (after 3), predictions within 0.0020 (after 4)'
   """
   return (
     f'at most {closeness["ratio"]:.3f} x the Bayes error (after {closeness["ratio_after"]}), '
-    f'predictions within {closeness["difference"]:.4f} of the variance '
-    f'(after {closeness["difference_after"]})'
+    f'predictions within {closeness["difference"]:.4f} (after {closeness["difference_after"]})'
   )
 
 

@@ -29,6 +29,7 @@ from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable, part_of_rows, select_classes
 from metakit.data.tfds import tfds_table
+from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.episodes.combinators import ramp, shorten
 from metakit.episodes.few_shot import few_shot_plan
 from metakit.episodes.functions import (
@@ -55,8 +56,8 @@ from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
 from metakit.episodes.variable_shot import variable_shot_plan
 from metakit.episodes.within_group import within_group_plan
 from metakit.evaluate import Judge
-from metakit.learners.bayes import bayes
-from metakit.measures import judge_mixture_weight
+from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.measures import judge_mixture_weight, judge_regret
 from metakit.types import EpisodeSource, MetaLearner, Objective, Sampler
 
 FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
@@ -401,6 +402,27 @@ def _function_task(make: Callable[..., FunctionClass], points: int) -> Callable[
   return task
 
 
+def categorical_task(
+  tasks: int = 64,
+  inputs: int = 4,
+  classes: int = 4,
+  power: float = 1.0,
+  concentration: float = 0.3,
+  shots: int = 31,
+  queries: int = 1,
+) -> Task:
+  """Classification from a known, uneven prior, whose Bayes mixture and regret are exact."""
+  prior = categorical_tasks(tasks, inputs, classes, power, concentration)
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    del split  # the keys differ
+    return EpisodeSource(categorical(prior, other_shots or shots, queries))
+
+  reference, judges = bayes_categorical(prior), {'regret': judge_regret}
+  objective = objectives.cross_entropy
+  return Task(source, objective, classes, 'loss', False, True, reference, judges)
+
+
 TASKS: dict[str, Callable[..., Task]] = {
   'glyphs': glyphs_task,
   'omniglot': omniglot_task,
@@ -411,6 +433,7 @@ TASKS: dict[str, Callable[..., Task]] = {
   'table': table_task,
   'sinusoid': sinusoid_task,
   'projected': projected_task,
+  'categorical': categorical_task,
   **{name: _function_task(*each) for name, each in FUNCTION_CLASSES.items()},
   'mixed_functions': _function_task(mixed_functions, 40),
 }

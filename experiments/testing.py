@@ -1,6 +1,6 @@
 """The test of a trained learner, and what the report shows of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +59,7 @@ class Curves(NamedTuple):
     amount: what is counted.
     learner: its performance.
     reference: that of the Bayes predictor on the same episodes; empty if none is known.
-    difference: mean squared difference of their predictions.
+    difference: of their predictions (metakit.evaluate.judge_beside).
   """
 
   amount: str
@@ -92,7 +92,8 @@ def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
 
 def curve_metric(task: Task) -> str:
   """Returns what is drawn against the amount of adaptation."""
-  return 'accuracy' if task.objective is cross_entropy else 'loss'
+  classifies = task.objective is cross_entropy and task.metric in ('accuracy', 'gain')
+  return 'accuracy' if classifies else 'loss'
 
 
 def prefix_curves(tested: Tested, episodes: int) -> Curves:
@@ -121,7 +122,37 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
   return Curves('examples', curve(metric), curve(f'reference/{metric}'), curve('difference'))
 
 
-TOLD_APART = 0.01  # of the variance: where the Bayes predictor errs by less, no ratio is formed
+class Pair(NamedTuple):
+  """Two quantities of each episode that should be equal.
+
+  Attributes:
+    names: of what is to be followed and of what follows.
+    values: [2, points].
+    slope: of the second over the first, by least squares.
+    correlation: of the two.
+  """
+
+  names: tuple[str, str]
+  values: np.ndarray
+  slope: float
+  correlation: float
+
+
+# metric: the two quantities that its judge gives.
+PAIRS = {'mixture_weight': ('posterior', 'implied'), 'regret': ('weight', 'regret')}
+
+
+def pair(metric: str, values: Mapping[str, np.ndarray]) -> Pair | None:
+  """Returns the two quantities that a metric compares; None for other metrics."""
+  if metric not in PAIRS:
+    return None
+  both = np.stack([np.ravel(values[name]) for name in PAIRS[metric]])
+  (variance, covariance), (_, other) = np.cov(both)
+  correlation = covariance / max(variance * other, 1e-12) ** 0.5
+  return Pair(PAIRS[metric], both, covariance / max(variance, 1e-12), correlation)
+
+
+TOLD_APART = 0.01  # of the first error: where the Bayes predictor errs by less, no ratio is formed
 
 
 class Closeness(NamedTuple):
@@ -130,8 +161,8 @@ class Closeness(NamedTuple):
   Attributes:
     ratio: of their errors.
     ratio_after: how many examples.
-    difference: mean squared difference of their predictions, in units of the Bayes predictor's
-      error before any example, which is the variance of y.
+    difference: of their predictions (metakit.evaluate.judge_beside), in units of the Bayes
+      predictor's error before any example, which in a regression is the variance of y.
     difference_after: how many examples.
   """
 

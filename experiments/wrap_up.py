@@ -28,6 +28,7 @@ from experiments.testing import (
   adaptation_curves,
   closeness,
   curve_metric,
+  pair,
   per_episode,
   picture,
 )
@@ -70,6 +71,13 @@ def wrap_up(
     record['difference'] = as_record(curves.difference)
     record['beside_bayes'] = closeness(curves)._asdict()
     print(format_closeness(record['beside_bayes']))
+  compared = pair(metric, values)
+  if compared:
+    followed, follows = compared.names
+    record[f'{follows}_over_{followed}'] = {
+      'slope': float(compared.slope),
+      'correlation': float(compared.correlation),
+    }
   metrics = read_metrics(workdir)
   if any('train/gain' in line for line in metrics):
     record['onset_step'] = onset(metrics)
@@ -85,6 +93,7 @@ def wrap_up(
     adaptation_label=curves.amount,
     adaptation_metric=curve_metric(tested.task),
     reference=curves.reference,
+    pair=compared and (compared.names, compared.values),
     episode=picture(setup, tested),
     settings={**setup.specs, 'state size': f'{record["state_size"]:,} numbers'},
   )

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from metakit.data.host import on_host, read_rows
 from metakit.episodes.few_shot import complete
 from metakit.keys import task_key
+from metakit.objectives import cross_entropy
 from metakit.train import AXIS, check_parallel, task_mesh
 from metakit.types import (
   Episode,
@@ -119,7 +120,9 @@ def judge_beside(reference: MetaLearner) -> Judge:
 
   Returns:
     A Judge. To the learner's metrics it adds the reference's, named 'reference/...', and
-    'difference', the squared difference of the two predictions, in the mean over outputs.
+    'difference': by how much the learner's loss exceeds the reference's if what the latter believes
+    is right. Under squared error that is the squared difference of the predictions, in the mean
+    over outputs; under cross_entropy the Kullback-Leibler divergence, in nats.
   """
 
   def judge(
@@ -134,10 +137,17 @@ def judge_beside(reference: MetaLearner) -> Judge:
     return {
       **_one_by_one(objective, own, examples),
       **{f'reference/{name}': values for name, values in known.items()},
-      'difference': jnp.square(own - best).mean(-1),
+      'difference': _excess(objective, own, best),
     }
 
   return judge
+
+
+def _excess(objective: Objective, own: jax.Array, best: jax.Array) -> jax.Array:
+  if objective is not cross_entropy:
+    return jnp.square(own - best).mean(-1)
+  own, best = jax.nn.log_softmax(own), jax.nn.log_softmax(best)
+  return (jnp.exp(best) * (best - own)).sum(-1)
 
 
 def judge_gain(

@@ -77,6 +77,15 @@ def regret(
   return jnp.cumsum(theirs - ours), -episode.info['log_weight']
 
 
+def judge_regret(
+  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+) -> Metrics:
+  """A Judge whose metrics are `regret`, the whole sequence's excess, and `weight`; see regret."""
+  del objective  # it is the log-loss
+  excess, weight = regret(learner, jax.random.fold_in(key, 1), params, episode)
+  return {'regret': excess[-1], 'weight': weight}
+
+
 class MixtureWeight(NamedTuple):
   """How much a learner and the posterior believe in the first of two components.
 

@@ -8,12 +8,14 @@ import pytest
 from metakit import measures
 from metakit.episodes import functions as f
 from metakit.episodes.categorical import categorical, categorical_tasks
+from metakit.evaluate import judge_beside, predict_prefixes
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.in_context import in_context
 from metakit.learners.prototypical import prototypical
 from metakit.measures import (
   attention_to_support,
   judge_mixture_weight,
+  judge_regret,
   likeness_to_descent,
   mixture_weight,
   regret,
@@ -23,8 +25,8 @@ from metakit.measures import (
 from metakit.models import identity
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
-from metakit.objectives import squared_error
-from metakit.types import Episode, Examples
+from metakit.objectives import cross_entropy, squared_error
+from metakit.types import Episode, Examples, join
 from tests.episodes.test_chance import SMALLEST_P, follows
 from tests.episodes.test_few_shot import many
 
@@ -68,6 +70,23 @@ def test_the_regret_of_the_mixture_is_bounded_by_the_weight_of_the_task():
   excess, bound = measure(jax.random.split(KEY, 200))
   assert (excess <= bound[:, None] + 1e-3).all()
   assert np.abs(excess[:, -1] - bound).mean() < 0.1
+
+
+def test_beside_the_mixture_a_classifier_differs_by_the_divergence():
+  """In nats, against the sum over classes by hand; and the mixture itself not at all."""
+  learner, episode = bayes_categorical(PRIOR), categorical(PRIOR, 4)(KEY)
+  uniform = learner._replace(predict=lambda fitted, x: jnp.zeros((len(x), 4)))
+  beside = lambda own: judge_beside(learner)(own, cross_entropy, {}, KEY, episode)
+  assert np.abs(beside(learner)['difference']).max() < 1e-6
+  judged = beside(uniform)
+  examples = join(episode.support, episode.query)
+  best = jax.nn.softmax(np.asarray(predict_prefixes(learner, KEY, {}, examples)))
+  np.testing.assert_allclose(judged['difference'], (best * np.log(4 * best)).sum(-1), atol=1e-5)
+  mixture = judge_regret(learner, cross_entropy, {}, KEY, episode)
+  own, known = (judged[name].sum() for name in ('loss', 'reference/loss'))
+  other = judge_regret(uniform, cross_entropy, {}, KEY, episode)
+  assert other['regret'] - mixture['regret'] == pytest.approx(float(own - known), abs=1e-4)
+  assert mixture['weight'] == pytest.approx(-float(episode.info['log_weight']))
 
 
 def test_the_regret_of_ignorance_grows():

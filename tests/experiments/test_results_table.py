@@ -50,8 +50,7 @@ def test_a_row_of_a_known_prior_is_shown_beside_it():
   beside = {'ratio': 1.08, 'ratio_after': 7, 'difference': 0.00312, 'difference_after': 5}
   row = only_row(record(metric='loss') | {'mean': 0.6123, 'ci95': 0.021, 'beside_bayes': beside})
   assert row['mean ± 95% interval'] == (
-    '0.612 ± 0.021; at most 1.080 x the Bayes error (after 7), '
-    'predictions within 0.0031 of the variance (after 5)'
+    '0.612 ± 0.021; at most 1.080 x the Bayes error (after 7), predictions within 0.0031 (after 5)'
   )
   row = only_row(record() | {'onset_step': 1200, 'steps': 4000})
   assert row['mean ± 95% interval'].endswith('; learns in context from step 1,200 on')
