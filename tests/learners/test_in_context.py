@@ -168,6 +168,23 @@ def test_the_tokens_of_each_layout():
   assert_close(published[1]['tokens'][1:, 4:], np.eye(3)[Y[:-1]])
 
 
+@pytest.mark.parametrize('model', ['softmax', 'linear', 'lstm'])
+def test_learning_on_costs_as_much_as_the_new_examples(model):
+  """Of 64 examples known, one more costs a sixteenth or less of reading all; so does a query."""
+  learner, params = made(model, 'pairs')
+  x, y = RNG.normal(size=(64, 4)), RNG.integers(0, WAYS, 64)
+  many, one = Examples(x, y), Examples(x[:1], y[:1])
+  fitted = jax.jit(learner.adapt)(KEY, params, many)
+
+  def flops(function, *given):
+    """By XLA, which counts the body of a loop once: an LSTM's tokens are counted by hand."""
+    return jax.jit(function).lower(*given).compile().cost_analysis()['flops']
+
+  reading = flops(learner.adapt, KEY, params, many) * (64 if model == 'lstm' else 1)
+  assert flops(learner.extend, fitted, one) < reading / 16
+  assert flops(learner.predict, fitted, x[:1]) < reading / 16
+
+
 def test_a_fixed_state_costs_nothing_to_grow():
   """The state of an LSTM does not grow with the support, a transformer's does."""
 

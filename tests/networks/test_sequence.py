@@ -162,6 +162,23 @@ def heads(count, rng):
   return Heads(*rng.normal(size=(3, count, 2, 5)))
 
 
+@pytest.mark.parametrize('options', [{}, {'attention': 'fused'}, {'scan': True, 'remat': True}])
+def test_half_precision_computes_in_it_and_keeps_parameters_whole(options):
+  """Outputs are bfloat16, within its rounding of float32's; parameters stay float32."""
+  with jax.enable_x64(False):
+    make = lambda dtype: transformer(3, width=32, depth=2, heads=2, dtype=dtype, **options)
+    whole, half = make(None), make('bfloat16')
+    tokens, asked = TOKENS.astype('f'), ASKED.astype('f')
+    params = half.init(jax.random.key(0), tokens)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype('f')}
+    given = params, tokens, asked, SEEN, np.ones(6, bool), None
+    ours, theirs = (jax.jit(model.apply)(*given) for model in (half, whole))
+    assert ours.answers.dtype == ours.state[1].key.dtype == 'bfloat16'
+    for a, b in ((ours.outputs, theirs.outputs), (ours.answers, theirs.answers)):
+      a, b = np.asarray(a, np.float32), np.asarray(b)
+      assert 0 < np.abs(a - b).max() < 0.05 * np.abs(b).max()
+
+
 def test_linear_attention_is_a_sum_of_outer_products():
   """Dai et al. 2023, eq. 7: F(q) = (W_zero_shot + sum_i v_i k_i^T) q, in each head."""
   rng = np.random.default_rng(2)
