@@ -12,6 +12,7 @@ state come before them), `present` [read] bool is False for padding, which nobod
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -87,10 +88,16 @@ def fused_attention() -> Attention:
     mask = jnp.concatenate([before, own], axis=1)
     half = query.dtype in (jnp.float16, jnp.bfloat16)
     implementation: Any = 'cudnn' if half and jax.default_backend() == 'gpu' else 'xla'
-    fused = jax.nn.dot_product_attention
-    return fused(query, key, value, mask=mask[None], implementation=implementation), cache
+    fused = partial(jax.nn.dot_product_attention, implementation=implementation)
+    outputs = fused(_even(query), _even(key), _even(value), mask=_even(_even(mask).T).T[None])
+    return outputs[: len(query)], cache
 
   return attend
+
+
+def _even(rows: jax.Array) -> jax.Array:
+  """Adds a row of zeros to an odd number of them: cuDNN's gradient wants an even number."""
+  return jnp.pad(rows, [(0, len(rows) % 2), *[(0, 0)] * (rows.ndim - 1)])
 
 
 def _append(state: Cache | None, fresh: Cache) -> Cache:

@@ -5,8 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from metakit.networks.attention import Heads, fused_attention, softmax_attention
+from metakit.networks.transformer import transformer
 
 
 def test_attention_is_the_softmax_average():
@@ -61,3 +63,21 @@ def test_fused_attention_is_the_same():
     for attend in (softmax_attention(), fused_attention())
   ]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *each)
+
+
+@pytest.mark.parametrize('examples', [98, 99])
+def test_on_a_gpu_half_precision_is_one_kernel_and_so_is_its_gradient(examples, monkeypatch):
+  """Lowered for CUDA on a machine without: JAX's checks of the GPU at hand are answered for it."""
+  model = transformer(3, width=16, depth=1, heads=2, attention='fused', dtype='bfloat16')
+  tokens, asked = jnp.zeros((examples, 4)), jnp.zeros((examples + 1, 4))
+  params = model.init(jax.random.key(0), tokens)
+  given = tokens, asked, jnp.arange(examples + 1), jnp.ones(examples, bool), None
+  total = lambda params: model.apply(params, *given).answers.astype(jnp.float32).sum()
+  checks = 'jax._src.cudnn.fused_attention_stablehlo'
+  monkeypatch.setattr('jax.default_backend', lambda: 'gpu')
+  monkeypatch.setattr(f'{checks}.check_cudnn_version', lambda: 91000)
+  monkeypatch.setattr(f'{checks}.check_compute_capability', lambda least: True)
+  monkeypatch.setattr(f'{checks}.is_cuda_compute_capability_equal', lambda given: False)
+  lowered = jax.jit(jax.grad(total)).trace(params).lower(lowering_platforms=('cuda',)).as_text()
+  assert lowered.count('__cudnn$fmhaScaleBiasSoftmaxBackward') == 1
+  assert lowered.count('__cudnn$fmhaScaleBiasSoftmax(') == 1
