@@ -1,14 +1,18 @@
-r"""Writes the README's results table, and the scores in presets, from experiments/results/*.json.
+r"""Writes the README's results table, the scores in presets, and the tables of sweeps.
 
   python -m experiments.results_table           # writes them
   python -m experiments.results_table --check   # fails if they are not what the files say
 
-A file is a record as experiments.results.result_record makes it, with 'row' (what was measured),
-'published' (the paper's value in the unit of 'mean', or null) and 'status' ('measured', or
-'unmeasured' for a row that waits for its device). Rows are in the order of the file names.
+A file experiments/results/*.json is a record as experiments.results.result_record makes it, with
+'row' (what was measured), 'published' (the paper's value in the unit of 'mean', or null) and
+'status' ('measured', or 'unmeasured' for a row that waits for its device). Rows are in the order of
+the file names.
+A file experiments/results/sweeps/*.json is what experiments.sweep wrote, with 'row'; the tables of
+all are experiments/results/sweeps.md.
 """
 
 import itertools
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,7 +91,7 @@ def run(root: Path, check: bool) -> str:
   """
   records = read_all(root / 'experiments' / 'results')
   texts = _updated(root, records)
-  stale = [path for path, text in texts.items() if path.read_text(encoding='utf-8') != text]
+  stale = [path for path, text in texts.items() if _text(path) != text]
   if check and stale:
     names = ', '.join(path.name for path in stale)
     raise ValueError(f'results are stale in {names}; run python -m experiments.results_table')
@@ -96,10 +100,39 @@ def run(root: Path, check: bool) -> str:
   return f'README.md shows experiments/results, rows: {len(records)}'
 
 
+def render_sweep(sweep: Mapping[str, Any]) -> str:
+  """Returns a sweep as Markdown: a row for each width and number of tasks."""
+  cells, metric = sweep['cells'], sweep['metric']
+  names = [name for name, value in cells[0].items() if isinstance(value, dict)]
+  lines = [['width', 'parameters', 'tasks', *names]]
+  lines.append(['---'] * len(lines[0]))
+  for cell in cells:
+    scores = [format_estimate(metric, cell[n]['mean'], cell[n]['ci95']) for n in names]
+    lines.append([str(cell['width']), f'{cell["parameters"]:,}', f'{cell["tasks"]:,}', *scores])
+  table = '\n'.join(f'| {" | ".join(map(_escaped, line))} |' for line in lines)
+  episodes = cells[0][names[0]]['episodes']
+  seconds = sum({cell['width']: cell['seconds'] for cell in cells}.values())
+  made = f'{episodes:,} episodes each; trained {format_duration(seconds)} on {sweep["device"]}'
+  return f'## {sweep["row"]}\n\n{metric}; {made}:\n`{sweep["command"]}`\n\n{table}\n'
+
+
+def render_sweeps(folder: Path) -> str:
+  """Returns the page of all sweeps of a folder."""
+  read = [json.loads(path.read_text(encoding='utf-8')) for path in sorted(folder.glob('*.json'))]
+  return '\n'.join(['# Sweeps\n', *map(render_sweep, read)])
+
+
+def _text(path: Path) -> str:
+  return path.read_text(encoding='utf-8') if path.exists() else ''
+
+
 def _updated(root: Path, records: Sequence[Mapping[str, Any]]) -> dict[Path, str]:
   """Returns the texts, as they should be, of README.md and the presets."""
   readme = root / 'README.md'
   texts = {readme: update(readme.read_text(encoding='utf-8'), render_table(records))}
+  results = root / 'experiments' / 'results'
+  if (results / 'sweeps').exists():
+    texts[results / 'sweeps.md'] = render_sweeps(results / 'sweeps')
   for preset in sorted((root / 'experiments' / 'presets').glob('*.flags')):
     measured = [record for record in records if _is_trained_by(preset, record)]
     texts[preset] = update_preset(preset.read_text(encoding='utf-8'), measured)

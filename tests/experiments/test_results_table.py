@@ -158,3 +158,14 @@ def test_the_command_line_writes_checks_and_fails_in_one_line(tmp_path):
   assert written.returncode == 0 and 'rows: 1' in written.stdout, written.stderr
   assert command('--check').returncode == 0
   assert command('--chekc').returncode == 1
+
+
+def test_a_sweep_is_a_table_of_widths_and_numbers_of_tasks():
+  score = {'mean': 0.51234, 'ci95': 0.01, 'episodes': 1000}
+  cell = {'width': 64, 'parameters': 108298, 'tasks': 4096, 'seconds': 90.0, 'unseen tasks': score}
+  cells = [cell, cell | {'tasks': 65536}, cell | {'width': 128, 'seconds': 30.0}]
+  sweep = {'row': 'the transition', 'metric': 'gain', 'cells': cells, 'device': 'cpu x2'}
+  page = results_table.render_sweep(sweep | {'command': 'python -m experiments.sweep'})
+  assert page.splitlines()[0] == '## the transition'
+  assert '1,000 episodes each; trained 2 min on cpu x2' in page  # both widths, each once
+  assert '| 64 | 108,298 | 65,536 | 0.512 ± 0.010 |' in page
