@@ -1,6 +1,7 @@
 """What in-context learners do: their state, regret, simplicity bias and likeness to descent."""
 
 import math
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from metakit.episodes.functions import Gaussians
 from metakit.evaluate import Judge, predict_prefixes
-from metakit.learners.bayes import component_posteriors, least_variance
+from metakit.learners.bayes import component_posteriors, variance_of
 from metakit.learners.in_context import LAYOUTS, flat, in_context, no_tokens
 from metakit.models import SequenceModel
 from metakit.networks.attention import Cache
@@ -47,9 +48,10 @@ def state_size(learner: MetaLearner, params: Params, support: Examples) -> int:
 
 
 def _holds(fitted: Any, params: Params) -> bool:
+  """Whether the parameters come first in what is fitted, with more after them."""
   shapes = lambda tree: [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
-  known = shapes(params)
-  return bool(known) and shapes(fitted)[: len(known)] == known
+  known, found = shapes(params), shapes(fitted)
+  return 0 < len(known) < len(found) and found[: len(known)] == known
 
 
 def regret(
@@ -74,7 +76,8 @@ def regret(
   outputs = predict_prefixes(learner, key, params, examples)
   theirs = (examples.x @ episode.info['log_probability'])[place]
   ours = jax.nn.log_softmax(outputs)[place]
-  return jnp.cumsum(theirs - ours), -episode.info['log_weight']
+  excess = jnp.where(presence(examples), theirs - ours, 0)
+  return jnp.cumsum(excess), -episode.info['log_weight']
 
 
 def judge_regret(
@@ -128,7 +131,9 @@ def mixture_weight(
   if len(prior.log_weight) != 2:
     raise ValueError(f'a prior of {len(prior.log_weight)} components; use one of two')
   there = support.x, support.y[:, 0], presence(support)
-  means, evidence = component_posteriors(prior, least_variance(noise), *there, asked)
+  means, evidence = component_posteriors(
+    prior, variance_of(noise, [prior], support.x, there[2]), *there, asked
+  )
   apart = means[0] - means[1]
   outputs = learner.predict(learner.adapt(key, params, support), asked)[:, 0]
   implied = ((outputs - means[1]) * apart).sum() / jnp.square(apart).sum()
@@ -155,7 +160,8 @@ def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
     support, asked = episode.support, episode.query.x
 
     def after(number: jax.Array) -> MixtureWeight:
-      seen = support._replace(weight=(jnp.arange(len(support.y)) < number).astype(asked.dtype))
+      there = presence(support) & (jnp.arange(len(support.y)) < number)
+      seen = support._replace(weight=there.astype(asked.dtype))
       return mixture_weight(learner, prior, noise, key, params, seen, asked)
 
     implied, posterior = jax.vmap(after)(jnp.arange(1 + len(support.y)))
@@ -185,7 +191,9 @@ def spectrum(
   """
   values = learner.predict(learner.adapt(key, params, support), grid)[:, 0]
   amplitudes = jnp.abs(jnp.fft.rfft(values)) / len(values)
-  return amplitudes.at[1:].multiply(2)
+  return amplitudes.at[1 : (len(values) + 1) // 2].multiply(
+    2
+  )  # the highest of an even grid is once
 
 
 def attention_to_support(
@@ -206,7 +214,8 @@ def attention_to_support(
     ValueError: if the model has no attention weights.
   """
   params, state, last = fitted
-  cache = getattr(state[1], 'cache', state[1])  # that of attention with momentum is inside
+  # That of attention with momentum is inside.
+  cache = None if model.inspect is None else getattr(state[1], 'cache', state[1])
   if model.inspect is None or not isinstance(cache, Cache):
     raise ValueError('the network has no attention weights; use attention=softmax or momentum')
   asked = LAYOUTS[layout].question(flat(x), last)
@@ -221,7 +230,11 @@ def attention_to_support(
 
 def _shown(shown: Any, name: str) -> jax.Array:
   """Returns what each layer shows under a name, [layers, asked, heads, features]."""
-  each = [leaf for path, leaf in tree_leaves_with_path(shown) if name in keystr(path)]
+  number = lambda path: int((re.findall(r'Block_(\d+)', keystr(path)) or ['0'])[0])
+  found = [(number(p), leaf) for p, leaf in tree_leaves_with_path(shown) if name in keystr(p)]
+  each = [
+    leaf for _, leaf in sorted(found, key=lambda pair: pair[0])
+  ]  # not Block_10 before Block_2
   return jnp.concatenate([jnp.reshape(leaf, (-1, *leaf.shape[-3:])) for leaf in each])
 
 
@@ -320,8 +333,8 @@ def _random_like(key: Key, tree: Params) -> Params:
   """Returns Gaussian noise of each array's size; 0 where the array is."""
   leaves, structure = jax.tree.flatten(tree)
   keys = jax.random.split(key, len(leaves))
-  scale = lambda leaf: jnp.sqrt(jnp.square(leaf).mean())
-  noise = [
-    scale(a) * jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)
-  ]
-  return _keys_and_values(jax.tree.unflatten(structure, noise))
+  drawn = [jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)]
+  noise = _keys_and_values(jax.tree.unflatten(structure, drawn))
+  norm = lambda leaf: jnp.sqrt(jnp.square(leaf).sum())
+  alike = lambda a, n: n * norm(a) / jnp.maximum(norm(n), 1e-12)
+  return jax.tree.map(alike, tree, noise)

@@ -22,6 +22,7 @@ def cross_entropy(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Me
     outputs: logits [examples, ways].
     examples: y holds integer labels [examples].
   """
+  outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))  # to be summed over many
   losses = optax.softmax_cross_entropy_with_integer_labels(outputs, examples.y)
   hits = (outputs.argmax(-1) == examples.y).astype(outputs.dtype)
   loss = weighted_mean(losses, examples.weight)

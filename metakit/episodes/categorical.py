@@ -7,6 +7,7 @@ tasks there are (Meir Feder, Ruediger Urbanke, Yaniv Fogel, The Universality Len
 arXiv:2506.07661).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -53,7 +54,7 @@ def categorical_tasks(
   for name, value in sizes.items():
     if not value > 0:
       raise ValueError(f'{name}={value} is not positive; use {name}>0')
-  if power < 0:
+  if not 0 <= power < math.inf:
     raise ValueError(f'power={power} is negative; use power>=0')
   key = jax.random.key(seed, impl='threefry2x32')
   weight = -power * jnp.log(1.0 + jnp.arange(tasks))

@@ -179,7 +179,12 @@ def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
   >>> schedule = lambda step: functions(truncate_inputs(dense(5), dims(step)))
   >>> [int((schedule(step)(jax.random.key(0)).query.x != 0).sum()) for step in (0, 150, 900)]
   [2, 3, 5]
+
+  Raises:
+    ValueError: if by or every is not positive.
   """
+  if by < 1 or every < 1:
+    raise ValueError(f'by={by} and every={every} must be positive')
   return jnp.minimum(start + by * (jnp.asarray(step) // every), end)
 
 

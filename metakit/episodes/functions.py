@@ -7,6 +7,7 @@ their settings as defaults.
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ import numpy as np
 
 from metakit.episodes.few_shot import integers_below
 from metakit.types import Episode, Examples, Key, Sampler
+
+_STREAM = 0x46554E43  # apart from the keys that metakit.roots makes of the same seed
 
 Basis = Callable[[jax.Array], jax.Array]  # x [n, inputs] -> features [n, features]
 
@@ -73,6 +76,7 @@ class FunctionClass(NamedTuple):
     priors: ((log weight, prior), ...), the same distribution in a form for which the posterior is
       known (metakit.learners.bayes); None if there is none.
     name: for messages.
+    basis: where functions are vectors of weights w, y = basis(x) w; None elsewhere.
   """
 
   draw: Callable[[Key], Any]
@@ -80,6 +84,7 @@ class FunctionClass(NamedTuple):
   inputs: Callable[[Key, int], jax.Array]
   priors: tuple[tuple[float, Prior], ...] | None
   name: str
+  basis: Basis | None = None
 
 
 def functions(
@@ -134,7 +139,8 @@ def uniform_inputs(low: float, high: float) -> Callable[[Key, int], jax.Array]:
 
 def _linear(basis, draw, inputs, prior, name) -> FunctionClass:
   values = lambda w, x: basis(x) @ w
-  return FunctionClass(draw, values, inputs, None if prior is None else ((0.0, prior),), name)
+  priors = None if prior is None else ((0.0, prior),)
+  return FunctionClass(draw, values, inputs, priors, name, basis)
 
 
 def _gaussian(basis, features, inputs, name) -> FunctionClass:
@@ -232,6 +238,8 @@ def gaussian_mixture(dim: int = 10, distance: float = 3.0) -> FunctionClass:
   first entry of w is known but for its sign (variance 1e-8), the others are N(0, 1).
   """
   _check_positive(dim=dim)
+  if not math.isfinite(distance):
+    raise ValueError(f'distance={distance} is no number; use a finite one')
   mean = jnp.zeros((2, dim)).at[:, 0].set(jnp.array([distance, -distance]))
   variance = jnp.ones((2, dim)).at[:, 0].set(1e-8)
 
@@ -250,7 +258,7 @@ def fourier(frequencies: int = 10, half_period: float = 5.0) -> FunctionClass:
   f(x) = (a_0 + sum_n a_n cos(n pi x / L) + b_n sin(n pi x / L)) / sqrt(N), n = 1 .. N, all
   coefficients ~ N(0, 1).
   """
-  _check_positive(frequencies=frequencies)
+  _check_positive(frequencies=frequencies, half_period=half_period)
 
   def basis(x: jax.Array) -> jax.Array:
     angles = x * jnp.arange(1, frequencies + 1) * (jnp.pi / half_period)  # [n, frequencies]
@@ -361,11 +369,12 @@ def gaussian_process(
     return jnp.exp(-jnp.square(a[:, None] - b[None]).sum(-1) / (2 * length_scale**2))
 
   def values(key_data: jax.Array, x: jax.Array) -> jax.Array:
-    white = jax.random.normal(jax.random.wrap_key_data(key_data), (len(x),))
+    key = jax.random.wrap_key_data(key_data, impl='threefry2x32')
+    white = jax.random.normal(key, (len(x),))
     jitter = 1e-5 * jnp.eye(len(x))  # float32: the kernel matrix of close inputs is singular
     return jnp.linalg.cholesky(kernel(x, x) + jitter) @ white
 
-  draw = lambda key: jax.random.key_data(jax.random.clone(key))
+  draw = lambda key: jax.random.bits(key, (2,), jnp.uint32)  # a key of the function's own
   priors = ((0.0, Process(kernel)),)
   return FunctionClass(draw, values, uniform_inputs(low, high), priors, 'gaussian_process')
 
@@ -399,25 +408,24 @@ def task_pool(
   Raises:
     ValueError: if tasks is not positive or does not fit 31 bits, or the class has no weights.
   """
-  if isinstance(tasks, int):
+  if not isinstance(tasks, jax.core.Tracer):
+    most = tasks = operator.index(tasks)
     _check_positive(tasks=tasks)
     if tasks > 2**31 - 1:
       raise ValueError(f'tasks={tasks} exceeds the index of a pool (int32); use <={2**31 - 1}')
-    most = tasks
-  priors, function = function_class.priors, jax.eval_shape(function_class.draw, jax.random.key(0))
-  is_vector = isinstance(function, jax.ShapeDtypeStruct)
-  if priors is None or isinstance(priors[0][1], Process) or not is_vector:
+  basis = function_class.basis
+  if basis is None:
     raise ValueError(
       f'the functions of {function_class.name} are no vectors of weights; pool dense, fourier, ...'
     )
-  root = jax.random.key(seed, impl='threefry2x32')
+  root = jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), _STREAM)
   member = lambda i: function_class.draw(jax.random.fold_in(root, i))
   draw = lambda key: member(integers_below(key, tasks))
   listed: tuple[tuple[float, Prior], ...] | None = None
   if most is not None and most <= MOST_HYPOTHESES:
     number = jnp.arange(most)
     log_weight = jnp.where(number < tasks, -jnp.log(jnp.float32(tasks)), -jnp.inf)
-    listed = ((0.0, Hypotheses(priors[0][1].basis, log_weight, jax.vmap(member)(number))),)
+    listed = ((0.0, Hypotheses(basis, log_weight, jax.vmap(member)(number))),)
   return function_class._replace(draw=draw, priors=listed)
 
 
@@ -436,14 +444,13 @@ def mix_classes(
   """
   classes = tuple(classes)
   weight = np.ones(len(classes)) if weights is None else np.asarray(weights, np.float64)
-  if not classes or weight.shape != (len(classes),) or not (weight > 0).all():
+  valid = weight.shape == (len(classes),) and (np.isfinite(weight) & (weight > 0)).all()
+  if not classes or not valid:
     raise ValueError(f'weights={weights} for {len(classes)} classes; give one above 0 for each')
-  numbers = {
-    c.name: jax.eval_shape(lambda key, c=c: c.inputs(key, 1), jax.random.key(0)).shape[1]
-    for c in classes
-  }
-  if len(set(numbers.values())) > 1:
-    raise ValueError(f'classes of different numbers of inputs, {numbers}; use the same for all')
+  inputs_of = lambda c: jax.eval_shape(lambda key: c.inputs(key, 1), jax.random.key(0)).shape[1]
+  if len({inputs_of(c) for c in classes}) > 1:
+    numbers = ', '.join(f'{c.name} {inputs_of(c)}' for c in classes)
+    raise ValueError(f'classes of different numbers of inputs: {numbers}; use as many for all')
   log_weight = np.log(weight / weight.sum())
 
   def draw(key: Key) -> dict[str, Any]:
@@ -476,7 +483,9 @@ def scale_outputs(function_class: FunctionClass, factor: float) -> FunctionClass
   if priors is not None:
     priors = tuple((log_weight, scaled(prior)) for log_weight, prior in priors)
   values = lambda function, x: factor * function_class.values(function, x)
-  return function_class._replace(values=values, priors=priors)
+  basis = function_class.basis
+  scaled_basis = None if basis is None else lambda x: factor * basis(x)
+  return function_class._replace(values=values, priors=priors, basis=scaled_basis)
 
 
 def truncate_inputs(function_class: FunctionClass, inputs: jax.typing.ArrayLike) -> FunctionClass:
@@ -489,7 +498,7 @@ def truncate_inputs(function_class: FunctionClass, inputs: jax.typing.ArrayLike)
   return function_class._replace(inputs=truncated)
 
 
-def _check_positive(**sizes: int) -> None:
+def _check_positive(**sizes: float) -> None:
   for name, value in sizes.items():
-    if value < 1:
+    if not (value > 0 and math.isfinite(value)):
       raise ValueError(f'{name}={value} is not positive; use {name}>=1')

@@ -7,6 +7,7 @@ permutation. With few tasks a learner can memorise them; with many it has to lea
 """
 
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from metakit.types import Episode, EpisodeSource, Examples, Key
 
 MOST_TASKS = 2**31 - 1  # the largest int32
 _MOMENT_ROWS = 4096
+_STREAM = 0x50524F4A  # apart from the keys that metakit.roots makes of the same seed
 
 
 def projected(
@@ -38,7 +40,8 @@ def projected(
 
   Args:
     table: the base set, images or features. Before the projection the mean of each pixel is taken
-      from its x, which is then divided by the standard deviation over all rows and pixels.
+      from its x, which is then divided by the standard deviation over all pixels (both of 4,096
+      evenly spaced rows at most).
     size: outputs of the projection.
     shots: support examples in all, not of each class.
     queries: query examples in all.
@@ -62,7 +65,7 @@ def projected(
   _check(table, size, shots, queries, tasks, fixed_labels, fixed_projection)
   rows, inputs = len(table.x), math.prod(table.x.shape[1:])
   starts = jnp.asarray(table.starts, jnp.int32)
-  pools = jax.random.key(seed, impl='threefry2x32')
+  pools = jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), _STREAM)
   pool, fixed = jax.random.fold_in(pools, int(held_out)), jax.random.fold_in(pools, 0)
   mean, deviation = _moments(table)
 
@@ -110,8 +113,8 @@ def _moments(table: ClassTable) -> tuple[jax.Array, float]:
 
 def _check(table, size, shots, queries, tasks, fixed_labels, fixed_projection) -> None:
   sizes = {'size': size, 'shots': shots, 'queries': queries}
-  if isinstance(tasks, int):
-    sizes['tasks'] = tasks
+  if not isinstance(tasks, jax.core.Tracer):
+    sizes['tasks'] = operator.index(tasks)
   for name, value in sizes.items():
     if value < 1:
       raise ValueError(f'{name}={value} is not positive; use {name}>=1')

@@ -90,18 +90,27 @@ def in_context(
   tokens_of, question, stride, asks = LAYOUTS[layout]
   targets_of = lambda examples: targets(examples, num_outputs, label_scale)
 
-  def read(params: Params, support: Examples, asked: jax.Array, before: Fitted | None = None):
-    """Returns predictions of the support [n, outputs] and of asked [m, outputs], and fitted."""
+  def read(
+    params: Params,
+    support: Examples,
+    asked: jax.Array,
+    before: Fitted | None = None,
+    predicted: bool = False,
+  ):
+    """Returns predictions of the support [n, outputs] and of asked [m, outputs], and fitted.
+
+    Those of the support may cost as much as reading it, and are left out unless `predicted`.
+    """
     x, y, present = flat(support.x), targets_of(support), presence(support)
     state, last = (None, jnp.zeros_like(y, shape=num_outputs)) if before is None else before[1:]
     tokens, there = tokens_of(x, y, present, last)
     last = jnp.concatenate([last[None], y])[last_present(present)[-1]]
-    own = question(x if asks and model.causal else x[:0], last)
+    own = question(x if asks and predicted else x[:0], last)
     questions = jnp.concatenate([own, question(flat(asked), last)])
     seen = jnp.append(jnp.arange(len(own)), jnp.full(len(asked), len(tokens))).astype(jnp.int32)
     outputs, answers, state = model.apply(params, tokens, questions, seen, there, state)
-    predicted = answers[: len(own)] if asks else outputs[::stride]
-    return predicted, answers[len(own) :], (params, state, last)
+    of_support = answers[: len(own)] if asks else outputs[::stride]
+    return of_support, answers[len(own) :], (params, state, last)
 
   def init(key: Key, episode: Episode) -> Params:
     support = episode.support
@@ -122,12 +131,12 @@ def in_context(
 
   def prefixes(key: Key, params: Params, support: Examples) -> jax.Array:
     del key  # nothing is drawn
-    return read(params, support, support.x[:0])[0]
+    return read(params, support, support.x[:0], predicted=True)[0]
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     del key  # nothing is drawn
     support, query, _ = episode
-    predicted, answers, _ = read(params, support, query.x)
+    predicted, answers, _ = read(params, support, query.x, predicted=model.causal)
     if not model.causal:
       return objective(answers, query)
     outputs, examples = jnp.concatenate([predicted, answers]), join(support, query)
@@ -146,6 +155,8 @@ def no_tokens(asked: int) -> tuple[jax.Array, jax.Array]:
 def _gain(objective: Objective, outputs: jax.Array, examples: Examples) -> jax.Array:
   """Returns by how much the loss of the second half of a sequence is below that of the first."""
   half = len(outputs) // 2
+  if not half:
+    return jnp.zeros((), outputs.dtype)
   first, second = (
     objective(*jax.tree.map(lambda leaf: leaf[part], (outputs, examples)))[0]  # noqa: B023
     for part in (slice(half), slice(half, None))

@@ -8,6 +8,7 @@ enumerate).
 import jax
 import numpy as np
 
+from metakit.learners.bayes import check_one_output
 from metakit.objectives import squared_error
 from metakit.types import (
   Episode,
@@ -36,7 +37,8 @@ def minimum_linf(objective: Objective = squared_error) -> MetaLearner:
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params  # nothing is drawn and nothing was learned
-    shape = jax.ShapeDtypeStruct(support.x.shape[1:], support.x.dtype)
+    check_one_output(support)
+    shape = jax.ShapeDtypeStruct(support.x.shape[1:], support.y.dtype)
     parts = support.x, support.y[:, 0], presence(support)
     return jax.pure_callback(solve, shape, *parts, vmap_method='sequential')
 
@@ -59,7 +61,7 @@ def solve(x: np.ndarray, y: np.ndarray, present: np.ndarray) -> np.ndarray:
   """
   from scipy.optimize import linprog  # here: its import takes longer than a small program
 
-  dtype = x.dtype
+  dtype = y.dtype
   x, y = (np.asarray(part, np.float64)[np.asarray(present)] for part in (x, y))
   inputs = x.shape[1]
   # Variables (w, t): minimise t subject to w - t <= 0 and -w - t <= 0.

@@ -108,7 +108,7 @@ def _softmax_average(
   query: jax.Array, cache: Cache, mask: jax.Array, own: Heads | None = None
 ) -> jax.Array:
   """Averages the values of the cache and, if `own` is given, each token's own."""
-  wide = jnp.promote_types(query.dtype, jnp.float32)
+  wide = _wide(query)
   score = lambda equation, key: jnp.einsum(equation, query, key, preferred_element_type=wide)
   scores = jnp.where(mask, score('nhf,mhf->hnm', cache.key), jnp.finfo(wide).min)
   if own is not None:
@@ -120,12 +120,17 @@ def _softmax_average(
   return others + weights[..., -1].T[..., None] * own.value
 
 
+def _wide(array: jax.Array) -> Any:
+  """The type for sums over many tokens, which half precision would round away."""
+  return jnp.promote_types(array.dtype, jnp.float32)
+
+
 class Momentum(NamedTuple):
   """The state of attention with momentum.
 
   Attributes:
     cache: of softmax attention.
-    average: [heads, features], the decayed sum of the values seen.
+    average: [heads, features], the decayed sum of the values seen, in float32 at least.
   """
 
   cache: Cache
@@ -150,11 +155,13 @@ def momentum_attention(decay: float) -> Attention:
   softmax = softmax_attention()
 
   def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
-    cache, before = (None, jnp.zeros_like(read.value[:0].sum(0))) if state is None else state
+    if state is None:
+      state = None, jnp.zeros(read.value.shape[1:], _wide(read.value))
+    cache, before = state
     outputs, cache = softmax(read, asked, seen, present, cache)
     sums = _decayed_sums(read.value, present, decay, before)  # [1 + read, heads, features]
     after = jnp.concatenate([jnp.arange(len(present)), seen])
-    return outputs + sums[after], Momentum(cache, sums[-1])
+    return outputs + sums[after].astype(outputs.dtype), Momentum(cache, sums[-1])
 
   return attend
 
@@ -163,13 +170,12 @@ def _decayed_sums(
   values: jax.Array, present: jax.Array, decay: float, before: jax.Array
 ) -> jax.Array:
   """Returns sum_{i < t} decay^(t - i) values[i] for t = 0 .. n; absent tokens take no time."""
-  there = present.astype(values.dtype)
-  time = jnp.concatenate([jnp.zeros(1, values.dtype), jnp.cumsum(there)])  # [1 + n]
+  time = jnp.append(0, jnp.cumsum(present)).astype(before.dtype)  # [1 + n]
   apart = time[:, None] - time[:-1]  # [1 + n, n]
   earlier = (jnp.arange(len(time))[:, None] > jnp.arange(len(values))) & present
-  weights = jnp.where(earlier, decay ** jnp.where(earlier, apart, 0), 0).astype(values.dtype)
-  carried = (decay**time).astype(values.dtype)[:, None, None] * before
-  return carried + jnp.einsum('tn,nhf->thf', weights, values)
+  weights = jnp.where(earlier, decay ** jnp.where(earlier, apart, 0), 0)
+  carried = (decay**time)[:, None, None] * before
+  return carried + jnp.einsum('tn,nhf->thf', weights, values.astype(before.dtype))
 
 
 def linear_attention() -> Attention:
@@ -177,7 +183,8 @@ def linear_attention() -> Attention:
 
   Katharopoulos et al. 2020, arXiv:2006.16236, with the identity as feature map. In the dual form of
   Dai et al. 2023 (arXiv:2212.10559, eq. 7) the output is (W + sum_i v_i k_i^T) q, what a layer W
-  gives after steps of gradient descent. The state is that sum, whose size does not grow.
+  gives after steps of gradient descent. The state is that sum, in float32 at least,
+  whose size does not grow.
   """
 
   def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
@@ -190,9 +197,11 @@ def linear_attention() -> Attention:
     outputs = jnp.einsum('hnm,mhf->nhf', scores, read.value)
     own = (asked.query * asked.key).sum(-1, keepdims=True) * scale * asked.value
     outputs = outputs.at[len(present) :].add(own)
+    wide = _wide(outputs)
     if state is not None:
-      outputs += jnp.einsum('nhf,hgf->nhg', query, state)
-    update = jnp.einsum('nhg,nhf->hgf', read.value, key)
+      known = jnp.einsum('nhf,hgf->nhg', query, state, preferred_element_type=wide)
+      outputs += known.astype(outputs.dtype)
+    update = jnp.einsum('nhg,nhf->hgf', read.value, key, preferred_element_type=wide)
     return outputs, update if state is None else state + update
 
   return attend

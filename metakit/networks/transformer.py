@@ -74,7 +74,9 @@ class Transformer(nn.Module):
     x = embed(tokens), embed(asked)
     if self.positions:
       _check_length(len(tokens), self.positions)
-      table = self.param('positions', nn.initializers.normal(0.02), (self.positions, self.width))
+      table = self.param(
+        'positions', nn.initializers.normal(0.02), (self.positions + 1, self.width)
+      )
       at = lambda place: (
         jnp.asarray(table, x[0].dtype).at[place].get(mode='fill', fill_value=jnp.nan)
       )
@@ -127,8 +129,8 @@ def transformer(
       it), 'set' (tokens that are read together all see one another),
       'momentum' (softmax with a decayed sum of earlier values) or 'linear' (without softmax).
     decay: of 'momentum'.
-    positions: tokens of the longest sequence, each place with a learned vector; 0 for none: order
-      then matters through the causal mask alone.
+    positions: tokens of the longest sequence; each place, and that of a question after the last,
+      has a learned vector. 0 for none: order then matters through the causal mask alone.
     scan: compile one block for all layers; the parameters of the blocks are then stacked.
     remat: compute the activations of a block again in the backward pass, to save memory.
     dtype: of the computation, 'bfloat16' for instance; that of parameters and inputs by default.
@@ -185,5 +187,5 @@ def _check_length(tokens: int, positions: int) -> None:
   if tokens > positions:
     raise ValueError(
       f'{tokens} tokens are more than positions={positions}; use network transformer with '
-      f'positions>={tokens + 1}, or positions=0'
+      f'positions>={tokens}, or positions=0'
     )

@@ -218,7 +218,7 @@ def test_truncated_inputs_are_0_and_do_not_reach_y():
     (lambda: f.task_pool(f.decision_trees(), 4), 'decision_trees'),
     (lambda: f.task_pool(f.gaussian_process(), 4), 'gaussian_process are no vectors'),
     (lambda: f.task_pool(f.mix_classes([f.dense(2)]), 4), 'dense are no vectors'),
-    (lambda: f.mix_classes([f.dense(2), f.sparse(4)]), "'dense': 2, 'sparse': 4"),
+    (lambda: f.mix_classes([f.dense(2), f.sparse(4)]), 'dense 2, sparse 4'),
     (lambda: f.mix_classes([f.dense()], [0]), r'weights=\[0\]'),
     (lambda: f.mix_classes([]), 'weights=None for 0 classes'),
   ],

@@ -69,8 +69,9 @@ def test_a_pool_is_enumerated():
   """The discrete minimum-mean-squared-error estimator of Raventos et al. 2023, eq. 3."""
   pool = f.task_pool(f.dense(4), 7)
   support, query, _ = episode(pool, 2)
-  root = jax.random.key(0, impl='threefry2x32')
-  every = [np.asarray(f.dense(4).draw(jax.random.fold_in(root, i))) for i in range(7)]
+  drawn = jax.vmap(pool.draw)(jax.random.split(jax.random.key(0), 200))
+  every = list(np.unique(np.asarray(drawn), axis=0))
+  assert len(every) == 7
   likelihoods = [log_likelihood(w, support, NOISE) for w in every]
   expected = weighted(likelihoods, np.stack([query.x @ w for w in every]))
   np.testing.assert_allclose(predict(pool, support, query.x), expected, atol=1e-5)
