@@ -8,6 +8,7 @@ Test episode i of a seed is the same for every learner: episodes-NAME.npz holds 
 for paired comparison with metakit.compare.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from experiments.setup import (
   make_setup,
   read_specs,
 )
-from experiments.testing import prepare
+from experiments.testing import check_judges, judges_of, prepare
 from experiments.wrap_up import wrap_up
 from metakit.checkpoint import checkpoints
+from metakit.objectives import cross_entropy
 
 FLAGS = flags.FLAGS
 
@@ -40,7 +42,9 @@ def main() -> None:
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
     setup = measuring(setup, FLAGS.metric)
+    check_same_pool(setup.specs['task'], setup.specs['test_task'])
     check_fits(setup, ['test'])
+    check_judges(setup, setup.test_task)
     step, state = restore(setup, specs, workdir)
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
     tested = prepare(setup, state.params, setup.test_task, 'test', seed)
@@ -67,13 +71,21 @@ def measuring(setup: Setup, metric: str | None) -> Setup:
     ValueError: if it does not exist for the task.
   """
   task = setup.test_task
-  known = {task.metric, 'loss', 'gain', *task.judges}
+  classifies = {'accuracy'} if task.objective is cross_entropy else set()
+  known = {task.metric, 'loss', *classifies, *judges_of(task)}
   if metric and metric not in known:
     raise ValueError(
       f'--metric={metric} does not exist for {setup.specs["test_task"]}; use one of '
       f'{", ".join(sorted(known))}'
     )
   return setup._replace(test_task=task._replace(metric=metric)) if metric else setup
+
+
+def check_same_pool(trained: str, tested: str) -> None:
+  """Raises ValueError if tasks are said to be seen that are not those of training."""
+  pool = lambda spec: re.findall(r'[:,]tasks=(\d+)', spec)
+  if ',seen=true' in tested and pool(trained) != pool(tested):
+    raise ValueError(f'{tested}: training saw tasks={pool(trained)[0]}; use as many with seen=true')
 
 
 def restore(setup: Setup, specs: dict[str, Any], workdir: Path) -> tuple[int, Any]:
@@ -93,7 +105,7 @@ if __name__ == '__main__':
   flags.DEFINE_string(
     'metric',
     None,
-    "headline metric, the task's own by default: accuracy, loss, gain (the last example "
-    'against the first) or mixture_weight (of gaussian_mixture: distance from the posterior)',
+    "headline metric, the task's own by default: accuracy (in a classification), loss, gain (the "
+    'last example against the first), mixture_weight (gaussian_mixture), regret (categorical)',
   )
   run(main, __doc__)

@@ -9,6 +9,11 @@ WINDOW = 20  # logged values in a mean
 SHARE = 0.05  # of the loss at the start
 
 
+def can_tell(metrics: Sequence[Mapping[str, Any]]) -> bool:
+  """Whether enough values of the gain were logged to tell."""
+  return sum('train/gain' in line for line in metrics) >= WINDOW
+
+
 def onset(metrics: Sequence[Mapping[str, Any]]) -> int | None:
   """Returns the training step at which a model began to learn from the examples it reads.
 
@@ -20,10 +25,10 @@ def onset(metrics: Sequence[Mapping[str, Any]]) -> int | None:
     metrics: lines as read_metrics returns them.
 
   Returns:
-    The last step of that window; None if it never happened, or nothing was logged.
+    The last step of that window; None if it has not happened in what was logged.
   """
   logged = [line for line in metrics if 'train/gain' in line]
-  if len(logged) < WINDOW:
+  if not can_tell(metrics):
     return None
   gain, loss = (np.array([line[name] for line in logged]) for name in ('train/gain', 'train/loss'))
   means = np.convolve(gain, np.full(WINDOW, 1 / WINDOW), mode='valid')

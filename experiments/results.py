@@ -242,10 +242,11 @@ def format_closeness(closeness: Mapping[str, Any]) -> str:
   >>> format_closeness(closeness)
   'at most 1.250 x the Bayes error (after 3), predictions within 0.0020 (after 4)'
   """
-  return (
-    f'at most {closeness["ratio"]:.3f} x the Bayes error (after {closeness["ratio_after"]}), '
-    f'predictions within {closeness["difference"]:.4f} (after {closeness["difference_after"]})'
-  )
+  told = f'predictions within {closeness["difference"]:.4f} (after {closeness["difference_after"]})'
+  if closeness['ratio'] is None:
+    return told
+  ratio = f'at most {closeness["ratio"]:.3f} x the Bayes error (after {closeness["ratio_after"]})'
+  return f'{ratio}, {told}'
 
 
 def format_onset(record: Mapping[str, Any]) -> str:

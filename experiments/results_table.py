@@ -102,6 +102,8 @@ def run(root: Path, check: bool) -> str:
 
 def render_sweep(sweep: Mapping[str, Any]) -> str:
   """Returns a sweep as Markdown: a row for each width and number of tasks."""
+  if 'row' not in sweep:
+    raise ValueError(f'the sweep {sweep.get("command")} has no row; add what it shows')
   cells, metric = sweep['cells'], sweep['metric']
   names = [name for name, value in cells[0].items() if isinstance(value, dict)]
   lines = [['width', 'parameters', 'tasks', *names]]

@@ -214,7 +214,7 @@ def claim_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
     ValueError: if it belongs to other flags, naming those that differ, or holds other files.
   """
   if (workdir / FLAGS).exists():
-    theirs = read_specs(workdir)
+    theirs = read_flags(workdir)
     differ = [
       f'--{name} is {theirs.get(name)} there and {specs[name]} here'
       for name in specs
@@ -230,6 +230,14 @@ def claim_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
   write_text(workdir / FLAGS, json.dumps(specs, indent=2) + '\n')
 
 
+def read_flags(workdir: Path) -> dict[str, Any]:
+  """Returns the flags that claimed a workdir; {} if they cannot be read."""
+  try:
+    return dict(json.loads((workdir / FLAGS).read_text()))
+  except (OSError, ValueError):
+    return {}
+
+
 def read_specs(workdir: Path) -> dict[str, Any]:
   """Returns the DEFINING flags that a run was started with.
 
@@ -237,8 +245,9 @@ def read_specs(workdir: Path) -> dict[str, Any]:
     ValueError: if the folder is no workdir of experiments.train.
   """
   try:
-    return json.loads((workdir / FLAGS).read_text())
-  except (OSError, ValueError):
+    specs = json.loads((workdir / FLAGS).read_text())
+    return {name: specs[name] for name in DEFINING}
+  except (OSError, ValueError, KeyError):
     raise ValueError(
       f'{workdir} is no workdir: it has no readable {FLAGS}; train first, or check --workdir'
     ) from None

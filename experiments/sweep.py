@@ -35,9 +35,9 @@ from experiments.wrap_up import command_line
 from metakit.episodes.few_shot import complete
 from metakit.evaluate import estimate
 from metakit.keys import roots, task_key
-from metakit.learners.in_context import in_context
+from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.networks.transformer import transformer
-from metakit.train import TrainState, init_state, make_dispatch
+from metakit.train import NonFiniteLoss, TrainState, init_state, make_dispatch
 from metakit.types import MetaLearner
 
 FLAGS = flags.FLAGS
@@ -53,32 +53,59 @@ def main() -> None:
   with one_line_errors(*BAD_INPUT):
     if not FLAGS.workdir:
       raise ValueError('--workdir is missing; give the folder of the sweep')
-    specs = {name: FLAGS[name].value for name in DEFINING}
-    pools = 2 ** np.asarray([int(p) for p in FLAGS.pools])
-    if pools.min() < 1 or pools.max() > 2**30:
-      raise ValueError(f'pools={FLAGS.pools} are powers of two from 0 to 30; use such')
-    varied = family(FLAGS.task or DEFAULT_TASK, FLAGS.data_dir, int(pools.max()))
+    pools = 2 ** np.array(integers('pools', 0, 30))
+    spec = FLAGS.task or DEFAULT_TASK
+    varied = family(spec, FLAGS.data_dir, int(pools.max()))
+    learners = {width: make_learner(width, varied) for width in integers('widths', 1, 2**16)}
+    for measure in varied.measures.values():  # loads the data, or says what is missing
+      measure.source(1), measure.judge(1)
     workdir = Path(FLAGS.workdir)
-    varied.train(1)  # loads its data, or says what is missing
-    claim_workdir(workdir, specs)
+    claim_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
   cells: list[dict[str, Any]] = []
-  for width in (int(w) for w in FLAGS.widths):
+  for width, learner in learners.items():
     path = workdir / f'width-{width}.json'
     if not path.exists():
-      found = train_side_by_side(width, pools, varied)
+      with one_line_errors(NonFiniteLoss):
+        found = train_side_by_side(width, learner, pools, varied)
       write_text(path, json.dumps(found, indent=2) + '\n')
     cells += json.loads(path.read_text())
   record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'device': describe_device()}
-  record |= {'versions': versions(), 'metric': varied.metric, 'task': FLAGS.task or DEFAULT_TASK}
+  record |= {'versions': versions(), 'metric': varied.metric, 'task': spec}
   write_text(workdir / 'results.json', json.dumps(record, indent=2) + '\n')
   write_text(workdir / 'report.html', diagram(record, list(varied.measures)))
   print(f'phase diagram: {workdir / "report.html"}')
 
 
-def train_side_by_side(width: int, pools: np.ndarray, varied: Family) -> list[dict[str, Any]]:
-  """Trains one model of a width for each pool; returns what each reached."""
+def integers(flag: str, least: int, most: int) -> list[int]:
+  """Returns the values of a list flag.
+
+  Raises:
+    ValueError: unless they are different integers between least and most, and there is one.
+  """
+  texts: list[str] = list(FLAGS[flag].value or ())
+  values = [int(text) for text in texts if text.strip().isdigit()]
+  inside = values and least <= min(values) and max(values) <= most
+  if len(values) < len(texts) or len(set(values)) < len(values) or not inside:
+    raise ValueError(
+      f'--{flag}={",".join(texts)} is no list of different integers from {least} to {most}'
+    )
+  return values
+
+
+def make_learner(width: int, varied: Family) -> MetaLearner:
+  """Returns the learner of a width."""
   network = transformer(varied.num_outputs, width, FLAGS.depth, FLAGS.heads)
-  learner = in_context(network, varied.num_outputs, FLAGS.layout, varied.objective)
+  return in_context(network, varied.num_outputs, FLAGS.layout, varied.objective)
+
+
+def train_side_by_side(
+  width: int, learner: MetaLearner, pools: np.ndarray, varied: Family
+) -> list[dict[str, Any]]:
+  """Trains one model of a width for each pool; returns what each reached.
+
+  Raises:
+    NonFiniteLoss: if a loss is not finite.
+  """
   rate = optax.warmup_cosine_decay_schedule(0, FLAGS.learning_rate, FLAGS.steps // 20, FLAGS.steps)
   optimizer, keys, begun = optax.adam(rate), roots(FLAGS.seed), time.monotonic()
   data = jax.tree.map(jnp.asarray, varied.train(1).data)
@@ -100,7 +127,12 @@ def train_side_by_side(width: int, pools: np.ndarray, varied: Family) -> list[di
     for start in range(0, FLAGS.steps, STEPS_PER_DISPATCH):
       count = min(STEPS_PER_DISPATCH, FLAGS.steps - start)
       states, metrics = advance(count, states, data)
-      bar.update(start + count, {name: float(metrics[name].mean()) for name in ('loss', 'gain')})
+      means = {name: float(metrics[name].mean()) for name in ('loss', 'gain')}
+      if not np.isfinite(means['loss']):
+        raise NonFiniteLoss(
+          f'a loss of width {width} is not finite by step {start + count}; lower --learning_rate'
+        )
+      bar.update(start + count, means)
   seconds = time.monotonic() - begun
   size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   judged = {
@@ -152,7 +184,7 @@ def define_sweep() -> None:
   flags.DEFINE_list('widths', ['16', '32', '64'], 'widths of the transformers')
   flags.DEFINE_integer('depth', 2, 'blocks', lower_bound=1)
   flags.DEFINE_integer('heads', 4, 'attention heads', lower_bound=1)
-  flags.DEFINE_string('layout', 'pairs', 'how examples become tokens')
+  flags.DEFINE_enum('layout', 'pairs', list(LAYOUTS), 'how examples become tokens')
   flags.DEFINE_float('learning_rate', 1e-3, 'of Adam')
   flags.DEFINE_integer('steps', 2000, 'meta-training steps of each model', lower_bound=1)
   flags.DEFINE_integer('tasks_per_step', 16, 'tasks in each meta-gradient', lower_bound=1)

@@ -45,6 +45,7 @@ from metakit.episodes.functions import (
   low_rank,
   mix_classes,
   monomials,
+  normalise_outputs,
   sign_vectors,
   sparse,
   task_pool,
@@ -76,7 +77,7 @@ class Task(NamedTuple):
     exchangeable: whether the order of the support says nothing; otherwise it is sorted by class,
       and a network that reads one example after the other would learn the order.
     reference: the best there can be on these episodes (a Bayes predictor), to be shown beside any
-      learner; None if it is not known.
+      learner; None if it is not known (or no pool or list small enough to sum over).
     judges: further metrics, each with the judge that gives it.
   """
 
@@ -334,6 +335,8 @@ def function_task(
   With curriculum_steps, training begins with 5 inputs and 11 examples; after so many steps each
   time there is one input and there are two examples more (Garg et al. 2022, section A.2).
   """
+  if curriculum_steps < 0:
+    raise ValueError(f'curriculum_steps={curriculum_steps} is negative; use 0 for no curriculum')
   drawn = task_pool(function_class, pool) if pool else function_class
 
   def grown(step: Any, dim: int) -> Sampler:
@@ -377,14 +380,14 @@ FUNCTION_CLASSES: dict[str, tuple[Callable[..., FunctionClass], int]] = {
 }
 
 
-def mixed_functions(classes: str = 'dense+sign_vectors', dim: int = 10) -> FunctionClass:
-  """Functions of several classes, all equally likely, over the same number of inputs."""
+def mixed_functions(classes: str = 'dense+sign_vectors', dim: int = 20) -> FunctionClass:
+  """Functions of several classes, all equally likely, over as many inputs, y of variance 1."""
   names = classes.split('+')
   takes_dim = lambda make: 'dim' in inspect.signature(make).parameters
   known = {name: make for name, (make, _) in FUNCTION_CLASSES.items() if takes_dim(make)}
   for name in names:
     check_choice('classes', name, tuple(known))
-  return mix_classes([known[name](dim=dim) for name in names])
+  return mix_classes([normalise_outputs(known[name](dim=dim)) for name in names])
 
 
 def _function_task(make: Callable[..., FunctionClass], points: int) -> Callable[..., Task]:

@@ -10,7 +10,9 @@ from experiments.report import AdaptationPoint, EpisodePicture
 from experiments.setup import Setup
 from experiments.tasks import Task, sources_by_shots
 from metakit.data.host import on_host, sample_episode
+from metakit.episodes.few_shot import complete
 from metakit.evaluate import (
+  Judge,
   calibrate,
   embed_source,
   estimate,
@@ -80,10 +82,35 @@ def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> 
 
 def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
   """Returns the metrics of each episode."""
+  judge = judges_of(tested.task).get(tested.task.metric, judge_queries)
+  return judged_by(judge, tested, episodes)
+
+
+def judges_of(task: Task) -> dict[str, Judge]:
+  """Returns the metrics of a task that are not those of its queries, with their judges."""
+  gain = {'gain': judge_gain} if task.exchangeable else {}
+  return {**gain, **task.judges}
+
+
+def check_judges(setup: Setup, task: Task) -> None:
+  """Raises ValueError if a task's episodes cannot be judged as they will be after training."""
+  learner, source = setup.learner(task), task.source('test')
+  judges = [judges_of(task).get(task.metric, judge_queries)]
+  if draws_prefixes(task, learner):
+    judges.append(judge_prefixes)
+
+  def judge_all(key: Key, data: Any) -> Any:
+    episode = complete(source, source.plan(key), data)
+    params = learner.init(key, episode)
+    return [judge(learner, task.objective, params, key, episode) for judge in judges]
+
+  jax.eval_shape(judge_all, jax.random.key(0), source.data)
+
+
+def judged_by(judge: Judge, tested: Tested, episodes: int) -> dict[str, np.ndarray]:
+  """Returns what a judge gives for each episode."""
   learner, source = tested.quick
   objective, root = tested.task.objective, tested.root
-  judges = {'gain': judge_gain, **tested.task.judges}
-  judge = judges.get(tested.task.metric, judge_queries)
   judged = evaluate(
     learner, objective, tested.params, source, root, episodes, None, tested.parallel, judge
   )
@@ -94,6 +121,11 @@ def curve_metric(task: Task) -> str:
   """Returns what is drawn against the amount of adaptation."""
   classifies = task.objective is cross_entropy and task.metric in ('accuracy', 'gain')
   return 'accuracy' if classifies else 'loss'
+
+
+def draws_prefixes(task: Task, learner: MetaLearner) -> bool:
+  """Whether a curve over prefixes is drawn: where it has a reference, or costs one pass."""
+  return task.exchangeable and (learner.prefixes is not None or task.reference is not None)
 
 
 def prefix_curves(tested: Tested, episodes: int) -> Curves:
@@ -152,22 +184,22 @@ def pair(metric: str, values: Mapping[str, np.ndarray]) -> Pair | None:
   return Pair(PAIRS[metric], both, covariance / max(variance, 1e-12), correlation)
 
 
-TOLD_APART = 0.01  # of the first error: where the Bayes predictor errs by less, no ratio is formed
+TOLD_APART = 0.01  # of the first error: if the Bayes predictor comes to less, no ratio is formed
 
 
 class Closeness(NamedTuple):
   """How far a learner is at most from the Bayes predictor, over all numbers of examples.
 
   Attributes:
-    ratio: of their errors.
+    ratio: of their errors; None where the Bayes predictor has hardly any (TOLD_APART).
     ratio_after: how many examples.
     difference: of their predictions (metakit.evaluate.judge_beside), in units of the Bayes
       predictor's error before any example, which in a regression is the variance of y.
     difference_after: how many examples.
   """
 
-  ratio: float
-  ratio_after: int
+  ratio: float | None
+  ratio_after: int | None
   difference: float
   difference_after: int
 
@@ -175,12 +207,11 @@ class Closeness(NamedTuple):
 def closeness(curves: Curves) -> Closeness:
   """Returns how close a learner is to its reference."""
   prior = curves.reference[0].mean
-  ratios = [
-    (own.mean / best.mean, int(own.amount))
-    for own, best in zip(curves.learner, curves.reference, strict=True)
-    if best.mean > TOLD_APART * prior
-  ]
+  both = list(zip(curves.learner, curves.reference, strict=True))
   differences = [(point.mean / prior, int(point.amount)) for point in curves.difference]
+  if min(best.mean for _, best in both) < TOLD_APART * prior:
+    return Closeness(None, None, *max(differences))
+  ratios = [(own.mean / best.mean, int(own.amount)) for own, best in both]
   return Closeness(*max(ratios), *max(differences))
 
 
@@ -191,13 +222,13 @@ def adaptation_curves(setup: Setup, tested: Tested, episodes: int) -> Curves:
   """
 
   def point(amount: int, quick: tuple[MetaLearner, EpisodeSource]) -> AdaptationPoint:
-    values = per_episode(tested._replace(quick=quick), CURVE_EPISODES)
+    values = judged_by(judge_queries, tested._replace(quick=quick), CURVE_EPISODES)
     mean, ci95, _ = estimate(values[curve_metric(tested.task)])
     return AdaptationPoint(amount, mean, ci95)
 
   learner, source = tested.quick
-  if learner.prefixes is not None and tested.task.exchangeable:
-    return prefix_curves(tested, episodes)
+  if draws_prefixes(tested.task, tested.learner):
+    return prefix_curves(tested, episodes if learner.prefixes else min(episodes, CURVE_EPISODES))
   if 'inner_steps=' in setup.specs['learner']:
     learners = {n: setup.learner(tested.task, test_steps=n) for n in CURVE_STEPS}
     return Curves('inner steps', [point(n, (each, source)) for n, each in learners.items()])

@@ -10,6 +10,8 @@ import numpy as np
 # Dense peak of one device, FLOP/s, by device kind and type, from the makers' data sheets.
 PEAKS = {
   ('NVIDIA H100 80GB HBM3', 'bfloat16'): 989e12,
+  ('NVIDIA H100 80GB HBM3', 'float32'): 495e12,  # as TF32, JAX's default there
+  ('NVIDIA H200', 'float32'): 495e12,
   ('NVIDIA H200', 'bfloat16'): 989e12,
   ('TPU v4', 'bfloat16'): 275e12,
   ('TPU v5 lite', 'bfloat16'): 197e12,
@@ -22,7 +24,7 @@ class Case(NamedTuple):
   Attributes:
     name: of the case.
     call: does it once; what it returns is waited for.
-    tokens: that one call passes through the network.
+    tokens: that one call is for: all those of a training step, or one new one for each task.
     flops: of one call; None if they are not known.
     dtype: of the arithmetic, for the share of peak.
     temporaries: bytes that one call needs beside its arguments and results, by XLA's analysis.

@@ -19,8 +19,9 @@ import numpy as np
 from absl import flags
 
 from experiments.flags import define_common, define_training
-from experiments.metrics_log import metrics_log
-from experiments.progress import progress
+from experiments.metrics_log import metrics_log, read_metrics
+from experiments.plateau import onset
+from experiments.progress import Progress, progress
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import (
   DEFINING,
@@ -33,7 +34,7 @@ from experiments.setup import (
   make_optimizer,
   make_setup,
 )
-from experiments.testing import per_episode, prepare
+from experiments.testing import check_judges, per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
@@ -60,6 +61,7 @@ def main() -> None:
     learner = setup.learner(setup.task)
     train = setup.task.source('train')
     check_fits(setup)
+    check_judges(setup, setup.test_task)
     keys = roots(FLAGS.seed)
     dispatch = make_dispatch(learner, optimizer, train, keys, FLAGS.tasks_per_step, FLAGS.parallel)
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
@@ -96,6 +98,7 @@ def train_to_the_end(
     progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,
   ):
     keep, save_kept = delayed_saves(saved, workdir)
+    monitor = watch_onset(workdir)
 
     def on_metrics(start: int, metrics: dict[str, Any]) -> None:
       save_kept()  # the losses after it are finite
@@ -111,10 +114,24 @@ def train_to_the_end(
       first = stop
       if stop % FLAGS.validate_every == 0 or stop == FLAGS.steps:
         log.write(stop, validate(setup, state.params, stop), prefix='validation')
+        monitor(bar)
       if stop % FLAGS.save_every == 0 or stop == FLAGS.steps:
         keep(stop, time.monotonic() - begun, state)
     save_kept()  # the last one has been validated
   return state
+
+
+def watch_onset(workdir: Path) -> Callable[[Progress], None]:
+  """Returns a function that says, once, when learning from examples has set in."""
+  told: list[int] = []
+
+  def monitor(bar: Progress) -> None:
+    found = None if told else onset(read_metrics(workdir))
+    if found is not None:
+      told.append(found)
+      bar.note(f'learns in context from step {found:,} on')
+
+  return monitor
 
 
 def delayed_saves(

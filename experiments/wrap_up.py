@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.metrics_log import read_metrics
-from experiments.plateau import onset
+from experiments.plateau import can_tell, onset
 from experiments.report import Report, write_report
 from experiments.results import (
   format_closeness,
@@ -79,7 +79,7 @@ def wrap_up(
       'correlation': float(compared.correlation),
     }
   metrics = read_metrics(workdir)
-  if any('train/gain' in line for line in metrics):
+  if can_tell(metrics):
     record['onset_step'] = onset(metrics)
     print(format_onset(record), file=sys.stderr)
   write_results(workdir / f'results{name}.json', record)

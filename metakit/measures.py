@@ -89,6 +89,9 @@ def judge_regret(
   return {'regret': excess[-1], 'weight': weight}
 
 
+FEWEST_ASKED = 16  # queries for mixture_weight: a prediction's error is then averaged out
+
+
 class MixtureWeight(NamedTuple):
   """How much a learner and the posterior believe in the first of two components.
 
@@ -158,6 +161,10 @@ def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
   ) -> Metrics:
     del objective  # nothing is predicted
     support, asked = episode.support, episode.query.x
+    if len(asked) < FEWEST_ASKED:
+      raise ValueError(
+        f'queries={len(asked)} do not tell a weight; use queries>={FEWEST_ASKED}, such as 64'
+      )
 
     def after(number: jax.Array) -> MixtureWeight:
       there = presence(support) & (jnp.arange(len(support.y)) < number)

@@ -54,6 +54,8 @@ def categorical_tasks(
   for name, value in sizes.items():
     if not value > 0:
       raise ValueError(f'{name}={value} is not positive; use {name}>0')
+  if classes < 2:
+    raise ValueError(f'classes={classes} leaves nothing to predict; use classes>=2')
   if not 0 <= power < math.inf:
     raise ValueError(f'power={power} is negative; use power>=0')
   key = jax.random.key(seed, impl='threefry2x32')

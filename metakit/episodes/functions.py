@@ -488,6 +488,22 @@ def scale_outputs(function_class: FunctionClass, factor: float) -> FunctionClass
   return function_class._replace(values=values, priors=priors, basis=scaled_basis)
 
 
+NORMALISING_DRAWS = 4096
+
+
+def normalise_outputs(function_class: FunctionClass) -> FunctionClass:
+  """Scales outputs to a mean square of 1, measured on functions and inputs of fixed keys."""
+
+  def value(key: Key) -> jax.Array:
+    draw_key, input_key = jax.random.split(key)
+    function = function_class.draw(draw_key)
+    return function_class.values(function, function_class.inputs(input_key, 1))[0]
+
+  keys = jax.random.split(jax.random.key(_STREAM, impl='threefry2x32'), NORMALISING_DRAWS)
+  square = jnp.square(jax.jit(jax.vmap(value))(keys)).mean()
+  return scale_outputs(function_class, float(square) ** -0.5)
+
+
 def truncate_inputs(function_class: FunctionClass, inputs: jax.typing.ArrayLike) -> FunctionClass:
   """Sets all inputs but the first `inputs` (which may be traced) to 0, for a curriculum."""
 

@@ -27,7 +27,7 @@ UNKNOWN = {
   ),
   'a sequence longer than the positions': (
     ['--learner=in_context', '--task=dense', '--network=transformer:positions=4'],
-    '40 tokens are more than positions=4; use network transformer with positions>=41',
+    '40 tokens are more than positions=4; use network transformer with positions>=40',
   ),
   'a pool above its index': (
     ['--learner=in_context', SMALL, '--task=projected:base=glyphs,tasks=4294967296'],
