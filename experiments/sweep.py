@@ -58,7 +58,7 @@ def main() -> None:
     varied = family(spec, FLAGS.data_dir, int(pools.max()))
     learners = {width: make_learner(width, varied) for width in integers('widths', 1, 2**16)}
     for measure in varied.measures.values():  # loads the data, or says what is missing
-      measure.source(1), measure.judge(1)
+      measure.source(1), measure.judge(int(pools.max()))
     workdir = Path(FLAGS.workdir)
     claim_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
   cells: list[dict[str, Any]] = []

@@ -134,7 +134,8 @@ def variance_of(
     present: [n] bool.
   """
   spread = jnp.stack([jnp.where(present, _variances(prior, x), 0).sum() for prior in priors]).max()
-  return jnp.maximum(noise**2, ROUNDING * jnp.finfo(spread.dtype).eps * spread)
+  lost = ROUNDING * jnp.finfo(spread.dtype).eps * spread
+  return jnp.maximum(noise**2, jnp.maximum(lost, jnp.finfo(spread.dtype).tiny))  # without examples
 
 
 def _variances(prior: Prior, x: jax.Array) -> jax.Array:

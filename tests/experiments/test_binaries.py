@@ -17,7 +17,16 @@ from experiments.sweep import define_sweep
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS
 from tests.conftest import FAST
-from tests.experiments.commands import REPOSITORY, TINY, finish, images_file, run, start, task
+from tests.experiments.commands import (
+  REPOSITORY,
+  TINY,
+  finish,
+  images_file,
+  run,
+  run_forked,
+  start,
+  task,
+)
 
 # Not Adam, which divides by the root of a small number: rounding would grow in the first steps.
 SGD = '--optimizer=sgd:learning_rate=0.05,momentum=0.9'
@@ -337,8 +346,45 @@ def test_a_sweep_of_functions_is_measured_against_both_posteriors(tmp_path):
   assert (one['tasks'], many['tasks']) == (1, 64)
   assert all(len([v for v in cell.values() if isinstance(v, dict)]) == 4 for cell in (one, many))
   assert 'from the posterior of all (width 4)' in (tmp_path / 'run' / 'report.html').read_text()
-  status, _, error = run(*command, '--task=dense:pool=4', XLA_FLAGS=' '.join(FAST))
-  assert status == 1 and 'a sweep has its own pool; leave it out' in error
+  # Side by side, each is as if it were alone.
+  alone = [*usual[:1], '--pools=6', *usual[2:], '--episodes=40', f'--workdir={tmp_path / "alone"}']
+  status, _, error = run(*alone, '--task=dense:dim=2,shots=4', XLA_FLAGS=' '.join(FAST))
+  assert status == 0, error
+  (again,) = json.loads((tmp_path / 'alone' / 'results.json').read_text())['cells']
+  for name, score in again.items():
+    if isinstance(score, dict):
+      assert score['mean'] == pytest.approx(many[name]['mean'], rel=1e-3)
+
+
+BAD_SWEEPS = {
+  'a pool of its own': (['--task=dense:pool=4'], 'a sweep has its own pool; leave it out'),
+  'widths that are none': (['--widths=a'], '--widths=a is no list of different integers'),
+  'no widths': (['--widths='], 'is no list of different integers'),
+  'a pool too large': (['--pools=31'], '--pools=31 is no list of different integers from 0 to 30'),
+  'a width without heads': (['--widths=30'], 'heads=4 does not divide width=30'),
+  'an unknown layout': (['--layout=foo'], 'layout'),
+  'a posterior too large': (['--task=dense:dim=2', '--pools=21'], 'no exact reference is known'),
+  'another task': (['--task=glyphs'], 'unknown task of a sweep'),
+  'missing data': (['--task=projected:base=kmnist'], 'kmnist'),
+}
+
+
+def test_a_bad_sweep_is_refused_in_one_line_before_anything_is_written(tmp_path):
+  commands = [['sweep', f'--workdir={tmp_path / "run"}', *more] for more, _ in BAD_SWEEPS.values()]
+  ended = run_forked(commands, tmp_path)
+  for (status, out, error), (_, expected) in zip(ended, BAD_SWEEPS.values(), strict=True):
+    assert (status, out, len(error.strip().splitlines())) == (1, '', 1), error
+    assert expected in error
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_that_diverges_says_so(tmp_path):
+  usual = ['sweep', '--task=dense:dim=2,shots=4', '--pools=1', '--widths=4', '--episodes=4']
+  more = ['--steps=20', '--learning_rate=1e30', f'--workdir={tmp_path / "run"}']
+  status, _, error = run(*usual, *more, XLA_FLAGS=' '.join(FAST))
+  assert status == 1 and 'lower --learning_rate' in error
+  assert not (tmp_path / 'run' / 'results.json').exists()
 
 
 @pytest.mark.slow

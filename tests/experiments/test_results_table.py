@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -169,3 +170,21 @@ def test_a_sweep_is_a_table_of_widths_and_numbers_of_tasks():
   assert page.splitlines()[0] == '## the transition'
   assert '1,000 episodes each; trained 2 min on cpu x2' in page  # both widths, each once
   assert '| 64 | 108,298 | 65,536 | 0.512 ± 0.010 |' in page
+
+
+def test_the_page_of_sweeps_is_written_and_checked(tmp_path):
+  root = repository(tmp_path, a=record())
+  folder = root / 'experiments' / 'results' / 'sweeps'
+  folder.mkdir()
+  score = {'mean': 0.5, 'ci95': 0.01, 'episodes': 10}
+  cell = {'width': 8, 'parameters': 100, 'tasks': 2, 'seconds': 1.0, 'unseen tasks': score}
+  sweep = {'metric': 'gain', 'cells': [cell], 'device': 'cpu', 'command': 'sweep'}
+  (folder / 'one.json').write_text(json.dumps(sweep))
+  with pytest.raises(ValueError, match='the sweep sweep has no row'):
+    run(root, check=False)
+  (folder / 'one.json').write_text(json.dumps({'row': 'one', **sweep}))
+  with pytest.raises(ValueError, match=r'sweeps.md'):
+    run(root, check=True)
+  run(root, check=False)
+  assert run(root, check=True)
+  assert '| 8 | 100 | 2 | 0.500 ± 0.010 |' in (folder.parent / 'sweeps.md').read_text()

@@ -167,6 +167,34 @@ def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
     assert abs(mean) <= 2.5 * ci95 + 1e-6
 
 
+@pytest.mark.parametrize('name', [*CLASSES, 'large outputs'])
+def test_without_noise_predictions_are_finite_and_become_right(name):
+  """Before any example, and after more than there are weights, those of y of any size."""
+  make = {**CLASSES, 'large outputs': lambda: f.scale_outputs(f.dense(4), 1000.0)}[name]
+  source = EpisodeSource(f.functions(make(), 12))
+  values = evaluate(bayes(make(), 0.0), squared_error, {}, source, KEY, 200, judge=judge_prefixes)
+  error = values['loss']
+  assert np.isfinite(error).all()
+  smooth = name == 'gaussian_process'  # its 12 examples do not determine it
+  assert np.median(error[:, -1]) < (0.2 if smooth else 1e-6) * error[:, 0].mean()
+
+
+def test_without_noise_the_posterior_mean_is_of_minimum_norm():
+  support, query, _ = episode(f.dense(8), 5, noise=0.0)
+  weights = np.linalg.lstsq(support.x.astype(np.float64), support.y[:, 0], rcond=None)[0]
+  ours = predict(f.dense(8), support, query.x, noise=0.0)
+  np.testing.assert_allclose(ours, query.x @ weights, atol=1e-5)
+
+
+@pytest.mark.parametrize('noise', [-1.0, float('nan')])
+def test_what_is_no_noise_is_refused(noise):
+  with pytest.raises(ValueError, match='no standard deviation'):
+    bayes(f.dense(2), noise)
+  two = Examples(np.ones((3, 2)), np.ones((3, 2)))
+  with pytest.raises(ValueError, match=r'y of shape \(3, 2\)'):
+    bayes(f.dense(2), 0.1).adapt(KEY, {}, two)
+
+
 def test_a_class_without_a_posterior_is_refused():
   with pytest.raises(ValueError, match='no exact reference is known for the class decision_trees'):
     bayes(f.decision_trees(), 0.1)

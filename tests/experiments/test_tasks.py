@@ -1,0 +1,80 @@
+"""What the specs of in-context tasks mean for each split."""
+
+import gzip
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.specs import build, parse
+from experiments.tasks import TASKS, base_set
+from metakit.episodes.few_shot import sampler_of
+from tests.data.test_mnist import idx
+from tests.episodes.test_few_shot import many
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+  """A folder like MNIST's, of images whose pixels are all their own number."""
+  folder = tmp_path_factory.mktemp('mnist')
+  for prefix, first, count in (('train', 0, 180), ('t10k', 180, 40)):
+    images = np.broadcast_to(np.arange(first, first + count)[:, None, None], (count, 28, 28))
+    for name, array in (('images-idx3', images), ('labels-idx1', np.arange(count) % 10)):
+      (folder / f'{prefix}-{name}-ubyte.gz').write_bytes(gzip.compress(idx(array)))
+  return folder
+
+
+def made(spec, digits=None):
+  return build(parse('task', TASKS, spec), data_dir=digits, budget=1e9)
+
+
+def test_no_image_is_in_two_splits(digits):
+  splits = ('train', 'validation', 'test')
+  each = [set(base_set('mnist', split, digits, 14).x[:, 3, 3, 0].tolist()) for split in splits]
+  assert [len(numbers) for numbers in each] == [150, 30, 40]
+  assert set().union(*each) == set(range(220))
+
+
+def task_of(episodes):
+  return set(episodes.info['task'].tolist())
+
+
+@pytest.mark.parametrize('seen', [False, True])
+def test_tasks_are_those_of_training_if_seen_is_true_alone(digits, seen):
+  """One task in each pool: the projection of a constant image of value 1 gives it away."""
+  task = made(f'projected:size=4,shots=9,tasks=1,seen={str(seen).lower()}', digits)
+  train, test = (sampler_of(task.source(split))(jax.random.key(0)) for split in ('train', 'test'))
+  # All images are constant, so every projected x is a multiple of the task's own direction.
+  direction = lambda episode: episode.support.x[0] / np.linalg.norm(episode.support.x[0])
+  alike = abs(float(direction(train) @ direction(test)))
+  assert (alike > 0.9999) == seen
+
+
+def test_biases_are_of_training_alone(digits):
+  task = made('projected:size=4,shots=9,fixed_labels=1,fixed_projection=1', digits)
+  info = {split: many(task.source(split).plan, 50).info for split in ('train', 'validation')}
+  for name in ('labels', 'projection'):
+    assert (info['train'][name] == -1).all()
+    assert (info['validation'][name] == info['validation']['task']).all()
+
+
+def test_a_curriculum_grows_inputs_and_examples():
+  """Garg et al. 2022, section A.2: 5 inputs and 11 examples; one and two more at a time."""
+  task = made('dense:dim=8,shots=20,curriculum_steps=100')
+  for step, inputs, examples in ((0, 5, 10), (99, 5, 10), (100, 6, 12), (5000, 8, 20)):
+    episode = task.source('train').schedule(step)(jax.random.key(0))
+    assert (np.asarray(episode.query.x) != 0).sum() == inputs
+    assert np.asarray(episode.support.weight).tolist() == [1] * examples + [0] * (20 - examples)
+  assert task.source('test').schedule is None
+  with pytest.raises(ValueError, match='curriculum_steps=-1 is negative'):
+    made('dense:curriculum_steps=-1')
+
+
+def test_mixed_functions_have_outputs_of_one_size():
+  task = made('mixed_functions:classes=dense+sparse+sign_vectors,dim=20,shots=4')
+  episodes = many(sampler_of(task.source('train')), 4000)
+  component, y = np.asarray(episodes.info['function']['component']), np.asarray(episodes.support.y)
+  for c in range(3):
+    assert np.square(y[component == c]).mean() == pytest.approx(1, rel=0.15)
+  assert task.reference is None  # that of 2^20 sign vectors
+  assert made('mixed_functions:classes=dense+sparse,dim=5').reference is not None
