@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from metakit import measures
@@ -11,6 +12,7 @@ from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.evaluate import judge_beside, predict_prefixes
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.in_context import in_context
+from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
 from metakit.measures import (
   attention_to_support,
@@ -23,6 +25,7 @@ from metakit.measures import (
   state_size,
 )
 from metakit.models import identity
+from metakit.networks.mlp import mlp
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from metakit.objectives import cross_entropy, squared_error
@@ -125,10 +128,15 @@ def test_the_state_is_what_predictions_can_depend_on():
   # keys and values of two layers and a flag for each, one counter, and the last label
   assert [size(attention, n) for n in (1, 5)] == [n * 2 * (2 * 8 + 1) + 1 + 3 for n in (1, 5)]
   assert size(lstm, 1) == size(lstm, 5) == 2 * 2 * 8 + 3
+  # MAML's state is all its adapted parameters.
+  adapted = maml(mlp(3, width=4, depth=1), optax.sgd(0.1))
+  support = Examples(np.zeros((5, 4), 'f'), np.zeros(5, 'i'))
+  params = adapted.init(KEY, Episode(support, support))
+  assert state_size(adapted, params, support) == 4 * 4 + 4 + 4 * 3 + 3
 
 
-def random_transformer(**options):
-  model = transformer(3, width=8, depth=2, heads=2, **options)
+def random_transformer(depth=2, **options):
+  model = transformer(3, width=8, depth=depth, heads=2, **options)
   rng = np.random.default_rng(0)
   episode = Episode(
     Examples(rng.normal(size=(6, 4)).astype('f'), np.tile(np.arange(3, dtype='i'), 2)),
@@ -149,14 +157,17 @@ def test_likeness_is_a_cosine_and_chance_is_near_0(scan):
   assert abs(values[:, 1].mean()) < 0.15
 
 
-@pytest.mark.parametrize('attention', ['softmax', 'momentum'])
-@pytest.mark.parametrize('scan', [False, True])
-def test_attention_weights_are_those_that_average_the_values(attention, scan):
+@pytest.mark.parametrize(
+  ('attention', 'scan', 'depth'),
+  [('softmax', False, 2), ('softmax', True, 2), ('momentum', False, 2), ('softmax', False, 11)],
+)
+def test_attention_weights_are_those_that_average_the_values(attention, scan, depth):
   """Weights times cached values, and the rest times its own, is what a query attended to."""
-  model, params, (support, query, _) = random_transformer(attention=attention, decay=0.0, scan=scan)
+  options = {'attention': attention, 'decay': 0.0, 'scan': scan, 'depth': depth}
+  model, params, (support, query, _) = random_transformer(**options)
   fitted = in_context(model, 3).adapt(KEY, params, support)
   weights = np.asarray(attention_to_support(model, fitted, query.x))
-  assert weights.shape == (2, 2, 2, 6)
+  assert weights.shape == (depth, 2, 2, 6)
   state = fitted[1][1]
   value = np.asarray(getattr(state, 'cache', state).value)
   asked = np.hstack([query.x, np.zeros((2, 3)), np.ones((2, 1))]).astype('f')
@@ -177,6 +188,54 @@ def test_descent_changes_keys_and_values_alone():
     if changed:
       assert (np.asarray(leaf)[..., 0, :, :] == 0).all()
       assert (np.asarray(leaf)[..., 1:, :, :] != 0).all()
+
+
+def test_descent_is_gradient_descent_on_keys_and_values():
+  """One example, one layer: the update by hand, and the cosine with what reading changes."""
+  model, params, (support, query, _) = random_transformer(depth=1)
+  one = jax.tree.map(lambda leaf: leaf[:1], support)
+  learner, episode = in_context(model, 3), Episode(one, query)
+
+  def loss(params):
+    nothing = jax.tree.map(lambda leaf: leaf[:0], one)
+    outputs = learner.predict(learner.adapt(KEY, params, nothing), one.x)
+    return cross_entropy(outputs, one)[0]
+
+  def attended(params, support):
+    _, state, _ = learner.adapt(KEY, params, support)
+    asked = np.hstack([query.x, np.zeros((2, 3)), np.ones((2, 1))]).astype('f')
+    shown = model.inspect(params, asked[:0], asked, np.zeros(2, int), np.zeros(0, bool), state)
+    return np.asarray(measures._shown(shown, 'attended'))[0].reshape(2, -1)
+
+  kept = measures._keys_and_values(jax.grad(loss)(params))
+  tuned = jax.tree.map(lambda p, g: p - 0.01 * g, params, kept)
+  before = attended(params, jax.tree.map(lambda leaf: leaf[:0], one))
+  read = attended(params, one) - before
+  learned = attended(tuned, jax.tree.map(lambda leaf: leaf[:0], one)) - before
+  cosines = (read * learned).sum(1) / np.linalg.norm(read, axis=1) / np.linalg.norm(learned, axis=1)
+  found = likeness_to_descent(model, 3, KEY, params, episode, learning_rate=0.01)
+  assert float(found.to_descent) == pytest.approx(cosines.mean(), abs=1e-3)
+  assert abs(cosines.mean()) > 0.01  # a wrong sign would be seen
+
+
+def test_absent_examples_do_not_count():
+  """Regret and mixture weight of an episode with padding are those without it."""
+  learner, (support, query, _) = bayes_categorical(PRIOR), categorical(PRIOR, 5)(KEY)
+  info = categorical(PRIOR, 5)(KEY).info
+  weighted = support._replace(weight=np.array([1, 1, 0, 0, 1], 'f'))
+  kept = jax.tree.map(lambda leaf: leaf[np.array([0, 1, 4])], support)
+  excess = [regret(learner, KEY, {}, Episode(s, query, info))[0][-1] for s in (weighted, kept)]
+  assert float(excess[0]) == pytest.approx(float(excess[1]), abs=1e-5)
+  function_class = f.gaussian_mixture(3)
+  ((_, prior),) = function_class.priors
+  support, query, _ = f.functions(function_class, 4, 32, 0.3)(KEY)
+  judge, absent = judge_mixture_weight(prior, 0.3), np.array([1, 0, 0, 0], 'f')
+  short = Episode(support._replace(weight=absent), query)
+  posterior = judge(bayes(function_class, 0.3), squared_error, {}, KEY, short)['posterior']
+  np.testing.assert_allclose(posterior[1:], posterior[1], atol=1e-5)
+  with pytest.raises(ValueError, match='queries=2 do not tell a weight'):
+    few = Episode(support, jax.tree.map(lambda leaf: leaf[:2], query))
+    judge(bayes(function_class, 0.3), squared_error, {}, KEY, few)
 
 
 def test_a_network_without_attention_is_refused():

@@ -179,6 +179,31 @@ def test_half_precision_computes_in_it_and_keeps_parameters_whole(options):
       assert 0 < np.abs(a - b).max() < 0.05 * np.abs(b).max()
 
 
+@pytest.mark.parametrize('attention', ['momentum', 'linear'])
+def test_half_precision_loses_nothing_over_many_tokens(attention):
+  """Token by token or at once, and as in float32, up to the rounding of single values."""
+  rng, few = np.random.default_rng(0), np.zeros(0, int)
+  whole = Heads(*(0.2 + rng.normal(size=(3, 600, 1, 4))).astype('f'))
+  half = Heads(*(jnp.asarray(part, jnp.bfloat16) for part in whole))
+  attend = momentum_attention(0.9) if attention == 'momentum' else linear_attention()
+  empty = lambda heads: Heads(*(part[:0] for part in heads))
+  read = jax.jit(
+    lambda heads, state: attend(heads, empty(heads), few, jnp.ones(len(heads[0]), bool), state)
+  )
+  with jax.enable_x64(False):
+    exact, expected = read(whole, None)
+    outputs, at_once = read(half, None)
+    scale = np.abs(np.asarray(exact)).max()
+    assert np.abs(np.asarray(outputs, np.float32) - exact).max() < 0.03 * scale
+    state = read(Heads(*(part[:300] for part in half)), None)[1]
+    _, state = read(Heads(*(part[300:] for part in half)), state)
+    total = lambda state: np.asarray(getattr(state, 'average', state))
+    assert total(state).dtype == np.float32
+    for ours in (state, at_once):
+      error = np.abs(total(ours) - total(expected)).max()
+      assert error < 0.01 * np.abs(total(expected)).max()
+
+
 def test_linear_attention_is_a_sum_of_outer_products():
   """Dai et al. 2023, eq. 7: F(q) = (W_zero_shot + sum_i v_i k_i^T) q, in each head."""
   rng = np.random.default_rng(2)
