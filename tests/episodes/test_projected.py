@@ -144,6 +144,8 @@ def test_outputs_are_of_order_1():
   ('options', 'named'),
   [
     ({'tasks': 2**31}, 'exceeds the index of the pool'),
+    ({'tasks': np.int64(2**32)}, 'exceeds the index of the pool'),
+    ({'tasks': np.int64(-3)}, 'tasks=-3'),
     ({'tasks': 0}, 'tasks=0'),
     ({'size': 0}, 'size=0'),
     ({'shots': 40}, r'shots\+queries=41 exceeds the 40 rows'),
