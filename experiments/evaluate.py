@@ -106,6 +106,7 @@ if __name__ == '__main__':
     'metric',
     None,
     "headline metric, the task's own by default: accuracy (in a classification), loss, gain (the "
-    'last example against the first), mixture_weight (gaussian_mixture), regret (categorical)',
+    'last example against the first), mixture_weight (gaussian_mixture), regret (categorical), '
+    'likeness_to_descent (in_context:layout=pairs)',
   )
   run(main, __doc__)

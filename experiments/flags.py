@@ -9,10 +9,11 @@ from experiments.specs import describe
 from metakit.keys import MAX_SEED
 
 COMMON = {
-  'task': 'task spec, the training distribution, glyphs by default (evaluate: to evaluate on)',
+  'task': 'task spec, the training distribution, glyphs by default (evaluate: to evaluate on; '
+  'sweep: projected or a class of functions)',
   'seed': 'names the initial parameters, the training tasks and the test episodes (evaluate: the '
   "test episodes alone, the run's own by default)",
-  'workdir': 'folder of the run; by default one under runs/ named after its flags',
+  'workdir': 'folder of the run; of a training by default one under runs/ named after its flags',
   'episodes': 'test episodes',
   'data_dir': 'where real data lies: the folder of one data set or the folder above it',
 }

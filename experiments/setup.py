@@ -18,6 +18,7 @@ from experiments.specs import Component, build, parse
 from experiments.tasks import Task
 from metakit.episodes.few_shot import complete
 from metakit.keys import roots
+from metakit.measures import judge_likeness
 from metakit.train import TrainState, init_state
 from metakit.types import Episode, EpisodeSource, MetaLearner
 
@@ -83,6 +84,7 @@ def make_setup(
   built = build(task, **supplied)
   tested = built if task == test_task else build(test_task, **supplied)
   network = _network(flags['network'], learner.name, built)
+  built, tested = (_with_likeness(each, learner, network) for each in (built, tested))
   specs = {name: flags[name] for name in DEFINING}
   specs |= {'task': str(task), 'test_task': str(test_task)}
   specs |= {'learner': str(learner), 'network': str(network)}
@@ -117,6 +119,16 @@ def _network(spec: str | None, learner: str, task: Task) -> Component:
       'are in no order (projected, dense, ...)'
     )
   return network
+
+
+def _with_likeness(task: Task, learner: Component, network: Component) -> Task:
+  """Adds the likeness to gradient descent to a task's metrics, where it can be measured."""
+  fits = learner.arguments.get('layout') == 'pairs' and network.name == 'transformer'
+  if not fits or network.arguments['attention'] == 'set':
+    return task
+  model = build(network, num_outputs=task.num_outputs)
+  judge = judge_likeness(model, task.num_outputs, learner.arguments['label_scale'])
+  return task._replace(judges={**task.judges, 'likeness_to_descent': judge})
 
 
 def _optimizer(flags: Mapping[str, Any]) -> Component:

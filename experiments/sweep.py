@@ -53,6 +53,8 @@ def main() -> None:
   with one_line_errors(*BAD_INPUT):
     if not FLAGS.workdir:
       raise ValueError('--workdir is missing; give the folder of the sweep')
+    if FLAGS.parallel != 'none':
+      raise ValueError(f'--parallel={FLAGS.parallel}: a sweep uses one device; leave it out')
     pools = 2 ** np.array(integers('pools', 0, 30))
     spec = FLAGS.task or DEFAULT_TASK
     varied = family(spec, FLAGS.data_dir, int(pools.max()))

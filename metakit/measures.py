@@ -266,6 +266,7 @@ def likeness_to_descent(
   episode: Episode,
   learning_rate: float = 0.01,
   objective: Objective = cross_entropy,
+  label_scale: float | None = None,
 ) -> Likeness:
   """Compares learning in context with explicit fine-tuning.
 
@@ -281,6 +282,7 @@ def likeness_to_descent(
     episode: support and query.
     learning_rate: of the descent.
     objective: its loss.
+    label_scale: that of the learner.
 
   Returns:
     Means over layers and queries.
@@ -290,7 +292,7 @@ def likeness_to_descent(
   """
   if model.inspect is None:
     raise ValueError('a network without attention cannot be compared; use network transformer')
-  learner = in_context(model, num_outputs, objective=objective)
+  learner = in_context(model, num_outputs, objective=objective, label_scale=label_scale)
   support, nothing = episode.support, jax.tree.map(lambda leaf: leaf[:0], episode.support)
 
   def zero_shot_loss(params: Params, example: Examples) -> jax.Array:
@@ -317,6 +319,28 @@ def likeness_to_descent(
   before = attend(params, nothing)
   read = attend(params, support) - before
   return Likeness(*(_cosine(read, attend(p, nothing) - before).mean() for p in (tuned, chance)))
+
+
+def judge_likeness(
+  model: SequenceModel, num_outputs: int, label_scale: float | None = None
+) -> Judge:
+  """Returns a judge with the metrics 'likeness_to_descent' and 'likeness_to_chance'.
+
+  Args:
+    model: see likeness_to_descent.
+    num_outputs: classes, or size of the targets.
+    label_scale: that of the learner.
+  """
+
+  def judge(
+    learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+  ) -> Metrics:
+    del learner  # it is made of the model
+    given = model, num_outputs, key, params, episode
+    found = likeness_to_descent(*given, objective=objective, label_scale=label_scale)
+    return {'likeness_to_descent': found.to_descent, 'likeness_to_chance': found.to_chance}
+
+  return judge
 
 
 def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -279,8 +279,11 @@ def test_the_gain_is_a_headline_of_its_own(regressor):
   assert record['metric'] == 'gain' and 'gain' in out
   gains = np.load(workdir / 'episodes-gain.npz')['gain']
   assert record['mean'] == pytest.approx(gains.mean())
+  status, out, error = run(*usual, '--metric=likeness_to_descent', XLA_FLAGS=' '.join(FAST))
+  assert status == 0 and 'likeness_to_descent' in out, error
+  assert -1 <= read_results(workdir / 'results-evaluation.json')['mean'] <= 1
   status, _, error = run(*usual, '--metric=accuracy', '--name=other', XLA_FLAGS=' '.join(FAST))
-  assert status == 1 and 'use one of gain, loss' in error
+  assert status == 1 and 'use one of gain, likeness_to_descent, loss' in error
 
 
 @pytest.mark.slow
@@ -366,6 +369,7 @@ BAD_SWEEPS = {
   'a posterior too large': (['--task=dense:dim=2', '--pools=21'], 'no exact reference is known'),
   'another task': (['--task=glyphs'], 'unknown task of a sweep'),
   'missing data': (['--task=projected:base=kmnist'], 'kmnist'),
+  'several devices': (['--parallel=pmap'], 'a sweep uses one device'),
 }
 
 
