@@ -31,6 +31,7 @@ from experiments.report import page
 from experiments.results import describe_device, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import claim_workdir
+from experiments.specs import build, parse
 from experiments.wrap_up import command_line
 from metakit.episodes.few_shot import complete
 from metakit.evaluate import estimate
@@ -42,7 +43,7 @@ from metakit.types import MetaLearner
 
 FLAGS = flags.FLAGS
 DEFINING = [
-  *('task', 'pools', 'widths', 'depth', 'heads', 'layout'),
+  *('task', 'pools', 'widths', 'network', 'layout'),
   *('steps', 'tasks_per_step', 'learning_rate', 'seed', 'episodes'),
 ]
 DEFAULT_TASK = 'projected:shots=49'
@@ -96,8 +97,10 @@ def integers(flag: str, least: int, most: int) -> list[int]:
 
 def make_learner(width: int, varied: Family) -> MetaLearner:
   """Returns the learner of a width."""
-  network = transformer(varied.num_outputs, width, FLAGS.depth, FLAGS.heads)
-  return in_context(network, varied.num_outputs, FLAGS.layout, varied.objective)
+  known, supplied = {'transformer': transformer}, ('num_outputs', 'width')
+  network = parse('network of a sweep', known, FLAGS.network, supplied)
+  model = build(network, num_outputs=varied.num_outputs, width=width)
+  return in_context(model, varied.num_outputs, FLAGS.layout, varied.objective)
 
 
 def train_side_by_side(
@@ -184,8 +187,7 @@ def define_sweep() -> None:
   """Defines the flags of a sweep beside the common ones."""
   flags.DEFINE_list('pools', ['0', '4', '8', '12', '16'], 'log2 of the numbers of tasks')
   flags.DEFINE_list('widths', ['16', '32', '64'], 'widths of the transformers')
-  flags.DEFINE_integer('depth', 2, 'blocks', lower_bound=1)
-  flags.DEFINE_integer('heads', 4, 'attention heads', lower_bound=1)
+  flags.DEFINE_string('network', 'transformer:depth=2', 'transformer spec without width')
   flags.DEFINE_enum('layout', 'pairs', list(LAYOUTS), 'how examples become tokens')
   flags.DEFINE_float('learning_rate', 1e-3, 'of Adam')
   flags.DEFINE_integer('steps', 2000, 'meta-training steps of each model', lower_bound=1)

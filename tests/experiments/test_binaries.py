@@ -208,6 +208,7 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept(tm
 
 GLYPHS = '--task=glyphs:alphabets=1,queries=2'
 RATE = '--learner=maml:inner_learning_rate=0.01'  # larger ones diverge in the curve's ten steps
+TWO_HEADS = '--network=transformer:depth=2,heads=2'
 SMALL = '--network=transformer:width=8,depth=1,heads=2'
 PROJECTED = '--task=projected:base=glyphs,shots=12,size=8'
 OTHERS = {
@@ -318,7 +319,7 @@ def test_what_should_be_equal_is_compared(task, metric, names, tmp_path):
 def test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width(tmp_path):
   command = ['sweep', '--task=projected:base=glyphs,shots=6', '--pools=0,3', '--widths=4,8']
   command += [
-    '--heads=2',
+    TWO_HEADS,
     '--steps=3',
     '--tasks_per_step=2',
     '--episodes=5',
@@ -341,7 +342,7 @@ def test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width(tmp_path):
 @pytest.mark.slow
 def test_a_sweep_of_functions_is_measured_against_both_posteriors(tmp_path):
   """With one task in the pool its posterior is that task; untrained models are far from both."""
-  usual = ['sweep', '--pools=0,6', '--widths=4', '--heads=2', '--steps=2', '--tasks_per_step=2']
+  usual = ['sweep', '--pools=0,6', '--widths=4', TWO_HEADS, '--steps=2', '--tasks_per_step=2']
   command = [*usual, '--episodes=40', f'--workdir={tmp_path / "run"}']
   status, _, error = run(*command, '--task=dense:dim=2,shots=4', XLA_FLAGS=' '.join(FAST))
   assert status == 0, error
@@ -366,6 +367,7 @@ BAD_SWEEPS = {
   'a pool too large': (['--pools=31'], '--pools=31 is no list of different integers from 0 to 30'),
   'a width without heads': (['--widths=30'], 'heads=4 does not divide width=30'),
   'an unknown layout': (['--layout=foo'], 'layout'),
+  'a width in the network': (['--network=transformer:width=8'], "has no argument 'width'"),
   'a posterior too large': (['--task=dense:dim=2', '--pools=21'], 'no exact reference is known'),
   'another task': (['--task=glyphs'], 'unknown task of a sweep'),
   'missing data': (['--task=projected:base=kmnist'], 'kmnist'),
