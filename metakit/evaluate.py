@@ -100,11 +100,17 @@ def judge_prefixes(
 ) -> Metrics:
   """Returns the metrics of every example, predicted from those before it: the learning curve.
 
-  Each metric is [support + query], entry k that of the example that comes after k others.
+  Each metric is [support + 1], entry k that of the example that comes after k others, the last that
+  of the first query.
   """
-  examples = join(episode.support, episode.query)
+  examples = sequence(episode)
   outputs = predict_prefixes(learner, jax.random.fold_in(key, 1), params, examples)
   return _one_by_one(objective, outputs, examples)
+
+
+def sequence(episode: Episode) -> Examples:
+  """Returns the support and, after it, the first query."""
+  return join(episode.support, jax.tree.map(lambda leaf: leaf[:1], episode.query))
 
 
 def _one_by_one(objective: Objective, outputs: jax.Array, examples: Examples) -> Metrics:
@@ -128,7 +134,7 @@ def judge_beside(reference: MetaLearner) -> Judge:
   def judge(
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
-    examples = join(episode.support, episode.query)
+    examples = sequence(episode)
     own, best = (
       predict_prefixes(each, jax.random.fold_in(key, 1), theirs, examples)
       for each, theirs in ((learner, params), (reference, {}))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from metakit.episodes.functions import Gaussians
-from metakit.evaluate import Judge, predict_prefixes
+from metakit.evaluate import Judge, predict_prefixes, sequence
 from metakit.learners.bayes import component_posteriors, variance_of
 from metakit.learners.in_context import LAYOUTS, flat, in_context, no_tokens
 from metakit.models import SequenceModel
@@ -25,7 +25,6 @@ from metakit.types import (
   Metrics,
   Objective,
   Params,
-  join,
   presence,
 )
 
@@ -69,9 +68,9 @@ def regret(
     episode: of metakit.episodes.categorical.
 
   Returns:
-    ([examples], []): the excess after 1, 2, ... predictions.
+    ([support + 1], []): the excess after 1, 2, ... predictions, the last that of the first query.
   """
-  examples = join(episode.support, episode.query)
+  examples = sequence(episode)
   place = jnp.arange(len(examples.y)), examples.y
   outputs = predict_prefixes(learner, key, params, examples)
   theirs = (examples.x @ episode.info['log_probability'])[place]
