@@ -113,7 +113,8 @@ def train_side_by_side(
   """
   rate = optax.warmup_cosine_decay_schedule(0, FLAGS.learning_rate, FLAGS.steps // 20, FLAGS.steps)
   optimizer, keys, begun = optax.adam(rate), roots(FLAGS.seed), time.monotonic()
-  data = jax.tree.map(jnp.asarray, varied.train(1).data)
+  any_pool = varied.train(1)
+  data = jax.tree.map(jnp.asarray, any_pool.data)
 
   @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
   def advance(steps: int, states: TrainState, data: Any) -> Any:
@@ -123,8 +124,8 @@ def train_side_by_side(
 
     return jax.vmap(one)(states, jnp.asarray(pools))
 
-  one = varied.train(1)
-  episode = jax.eval_shape(lambda key: complete(one, one.plan(key), data), keys.init)
+  make = lambda key: complete(any_pool, any_pool.plan(key), data)
+  episode = jax.eval_shape(make, keys.init)
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), episode)
   state = init_state(learner, optimizer, keys.init, lambda key: zeros)
   states = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], len(pools), axis=0), state)

@@ -141,6 +141,7 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
     tested.source,
     tested.root,
     episodes,
+    parallel=tested.parallel,
     judge=judge_prefixes if reference is None else judge_beside(reference),
   )
 

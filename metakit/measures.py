@@ -152,7 +152,7 @@ def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
   Returns:
     A Judge with the metrics 'implied' and 'posterior' [1 + support] (see mixture_weight, asked at
     the queries, of which there should be many) and their mean absolute difference,
-    'mixture_weight' [].
+    'mixture_weight' []. It raises ValueError for fewer than FEWEST_ASKED queries.
   """
 
   def judge(
@@ -197,9 +197,8 @@ def spectrum(
   """
   values = learner.predict(learner.adapt(key, params, support), grid)[:, 0]
   amplitudes = jnp.abs(jnp.fft.rfft(values)) / len(values)
-  return amplitudes.at[1 : (len(values) + 1) // 2].multiply(
-    2
-  )  # the highest of an even grid is once
+  twice = slice(1, (len(values) + 1) // 2)  # the highest frequency of an even grid occurs once
+  return amplitudes.at[twice].multiply(2)
 
 
 def attention_to_support(
@@ -238,9 +237,7 @@ def _shown(shown: Any, name: str) -> jax.Array:
   """Returns what each layer shows under a name, [layers, asked, heads, features]."""
   number = lambda path: int((re.findall(r'Block_(\d+)', keystr(path)) or ['0'])[0])
   found = [(number(p), leaf) for p, leaf in tree_leaves_with_path(shown) if name in keystr(p)]
-  each = [
-    leaf for _, leaf in sorted(found, key=lambda pair: pair[0])
-  ]  # not Block_10 before Block_2
+  each = [leaf for _, leaf in sorted(found, key=lambda pair: pair[0])]  # Block_2 before Block_10
   return jnp.concatenate([jnp.reshape(leaf, (-1, *leaf.shape[-3:])) for leaf in each])
 
 

@@ -29,18 +29,18 @@ class Examples(NamedTuple):
 def presence(examples: Examples) -> jax.Array:
   """Returns [examples] bool: which examples count."""
   if examples.weight is None:
-    return jnp.ones(len(examples.y), bool)
+    return jnp.ones(len(examples.x), bool)
   return examples.weight > 0
 
 
 def join(first: Examples, second: Examples) -> Examples:
-  """Returns the examples of both as one set."""
+  """Returns the examples of both as one set, without labels if the second has none."""
   pair = first, second
   weight = None
   if any(part.weight is not None for part in pair):
     weight = jnp.concatenate([presence(p) * 1.0 if p.weight is None else p.weight for p in pair])
-  x, y = (jnp.concatenate([part[i] for part in pair]) for i in range(2))
-  return Examples(x, y, weight)
+  y = None if second.y is None else jnp.concatenate([part.y for part in pair])
+  return Examples(jnp.concatenate([part.x for part in pair]), y, weight)
 
 
 class Episode(NamedTuple):

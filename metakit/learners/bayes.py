@@ -139,7 +139,7 @@ def variance_of(
 
 
 def _variances(prior: Prior, x: jax.Array) -> jax.Array:
-  """The variance of y at each of x [n], about 0 for a list, of the widest Gaussian of a mixture."""
+  """The variance of y at each of x [n] (the widest Gaussian's), of a list the mean square."""
   if isinstance(prior, Process):
     return jax.vmap(lambda one: prior.kernel(one[None], one[None])[0, 0])(x)
   if isinstance(prior, Gaussians):

@@ -1,7 +1,6 @@
 """Learners made of an embedding network and a head that learns from the embeddings."""
 
 import jax
-import jax.numpy as jnp
 
 from metakit.models import Model, embed_rows
 from metakit.types import (
@@ -14,18 +13,10 @@ from metakit.types import (
   Metrics,
   Objective,
   Params,
+  join,
 )
 
 PROTOCOLS = ('inductive', 'transductive')
-
-
-def join(support: Examples, query: Examples) -> Examples:
-  """Puts the query set behind the support set; the queries' labels are not copied."""
-  weight = None
-  if support.weight is not None or query.weight is not None:
-    parts = (jnp.ones(len(e.x)) if e.weight is None else e.weight for e in (support, query))
-    weight = jnp.concatenate(list(parts))
-  return Examples(jnp.concatenate([support.x, query.x]), None, weight)
 
 
 def embedded(model: Model, head: MetaLearner, objective: Objective, protocol: str) -> MetaLearner:

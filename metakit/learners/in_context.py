@@ -157,11 +157,8 @@ def _gain(objective: Objective, outputs: jax.Array, examples: Examples) -> jax.A
   half = len(outputs) // 2
   if not half:
     return jnp.zeros((), outputs.dtype)
-  first, second = (
-    objective(*jax.tree.map(lambda leaf: leaf[part], (outputs, examples)))[0]  # noqa: B023
-    for part in (slice(half), slice(half, None))
-  )
-  return first - second
+  take = lambda part: jax.tree.map(lambda leaf: leaf[part], (outputs, examples))
+  return objective(*take(slice(half)))[0] - objective(*take(slice(half, None)))[0]
 
 
 def flat(x: jax.Array) -> jax.Array:
