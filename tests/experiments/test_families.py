@@ -1,0 +1,40 @@
+"""What a sweep over functions measures, with learners whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.families import family
+from metakit.episodes.functions import dense
+from metakit.evaluate import sequence
+from metakit.learners.bayes import bayes
+from metakit.objectives import squared_error
+
+KEY = jax.random.key(0)
+
+
+def test_each_measure_is_the_distance_from_its_posterior():
+  """With one task in the pool its posterior is that task, so that zeros are apart by y squared."""
+  measures = family('dense:dim=2,shots=4', '', 1).measures
+  best = bayes(dense(2), 0.0)
+  zeros = best._replace(predict=lambda fitted, x: jnp.zeros((len(x), 1)))
+
+  def distance(name, learner):
+    measure = measures[name]
+    episode = measure.source(1).plan(KEY)
+    judged = measure.judge(1)(learner, squared_error, {}, KEY, episode)
+    return float(judged['difference']), float(np.square(sequence(episode).y).mean())
+
+  apart, size = distance('tasks of the pool, from the posterior of the pool', zeros)
+  assert apart == pytest.approx(size, rel=1e-4)
+  apart, size = distance('tasks of the pool, from the posterior of all', zeros)
+  assert apart < 0.95 * size  # the posterior of all begins at 0 too
+  for where in ('tasks of the pool', 'new tasks'):
+    assert distance(f'{where}, from the posterior of all', best)[0] < 1e-9
+    assert distance(f'{where}, from the posterior of the pool', best)[0] > 1e-3
+  one, other = (
+    distance(f'{w}, from the posterior of all', zeros)[1]
+    for w in ('tasks of the pool', 'new tasks')
+  )
+  assert one != other
