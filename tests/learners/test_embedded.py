@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metakit.learners.embedded import join
 from metakit.learners.prototypical import prototypical
 from metakit.networks.conv4 import conv4
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, Examples
+from metakit.types import Episode, Examples, join
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -90,11 +89,13 @@ def test_the_head_is_the_same_learner():
   assert TRANSDUCTIVE.features is None
 
 
-def test_join_puts_queries_behind_and_hides_their_labels():
+def test_join_puts_the_second_behind_the_first_and_labels_are_of_both_or_of_none():
   support, query = (Examples(x, LABELS) for x in (TABLE[:6], TABLE[6:12]))
   both = join(support, query)
-  assert both.y is None and both.weight is None
+  assert both.weight is None
   np.testing.assert_array_equal(both.x, TABLE[:12])
+  np.testing.assert_array_equal(both.y, [*LABELS, *LABELS])
+  assert join(support, query._replace(y=None)).y is None
   weight = np.array([1, 0, 1, 1, 1, 0], np.float32)
   assert join(support._replace(weight=weight), query).weight.tolist() == [*weight, *[1] * 6]
   assert join(support, query._replace(weight=weight)).weight.tolist() == [*[1] * 6, *weight]
