@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments import tasks as task_specs
+from experiments.sequence_tasks import BASE_CLASSES, FUNCTION_CLASSES, base_set
 from experiments.specs import Component, arguments_of, parse
-from metakit.episodes.functions import functions, task_pool
+from experiments.tasks import TASK_SUPPLIED, TASKS
+from metakit.episodes.function_combinators import task_pool
+from metakit.episodes.functions import functions
 from metakit.episodes.projected import projected
 from metakit.evaluate import Judge, judge_beside, judge_gain
 from metakit.learners.bayes import bayes
@@ -63,8 +65,8 @@ def family(spec: str, data_dir: str | None, largest: int) -> Family:
   Raises:
     ValueError: for another task.
   """
-  known = {n: task_specs.TASKS[n] for n in ('projected', *task_specs.FUNCTION_CLASSES)}
-  component = parse('task of a sweep', known, spec, task_specs.TASK_SUPPLIED)
+  known = {n: TASKS[n] for n in ('projected', *FUNCTION_CLASSES)}
+  component = parse('task of a sweep', known, spec, TASK_SUPPLIED)
   usual = {name: p.default for name, p in arguments_of(component.factory, ()).items()}
   for name in FIXED & usual.keys():
     if component.arguments[name] != usual[name]:
@@ -78,7 +80,7 @@ def _projected(component: Component, data_dir: str | None) -> Family:
   """The within-sequence gain on tasks of the pool and on unseen ones."""
   given = component.arguments
   table = functools.cache(
-    lambda split: task_specs.base_set(given['base'], split, str(data_dir or ''), given['pixels'])
+    lambda split: base_set(given['base'], split, str(data_dir or ''), given['pixels'])
   )
 
   def pooled(split: str, held_out: bool) -> Pooled:
@@ -91,7 +93,7 @@ def _projected(component: Component, data_dir: str | None) -> Family:
     'seen tasks, unseen images': Measure(pooled('test', False), judge),
     'unseen tasks': Measure(pooled('test', True), judge),
   }
-  ways = task_specs.BASE_CLASSES
+  ways = BASE_CLASSES
   return Family(pooled('train', False), ways, cross_entropy, 'gain', measures)
 
 
@@ -99,7 +101,7 @@ def _functions(component: Component, largest: int) -> Family:
   """How far predictions are from the posterior of the pool, and from that of all tasks."""
   given = {name: value for name, value in component.arguments.items() if name not in FIXED}
   shots, queries, noise = (given.pop(name) for name in ('shots', 'queries', 'noise'))
-  whole = task_specs.FUNCTION_CLASSES[component.name][0](**given)
+  whole = FUNCTION_CLASSES[component.name][0](**given)
   source = lambda of: EpisodeSource(functions(of, shots, queries, noise))
   pool = lambda tasks: task_pool(whole, tasks, most=largest)
   every, pooled = lambda tasks: source(whole), lambda tasks: source(pool(tasks))

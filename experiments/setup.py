@@ -15,7 +15,7 @@ import optax
 from experiments import components, tasks
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
-from experiments.tasks import Task
+from experiments.task import Task
 from metakit.episodes.few_shot import complete
 from metakit.keys import roots
 from metakit.measures import judge_likeness

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.report import AdaptationPoint, EpisodePicture
 from experiments.setup import Setup
-from experiments.tasks import Task, sources_by_shots
+from experiments.task import Task, sources_by_shots
 from metakit.data.host import on_host, sample_episode
 from metakit.episodes.few_shot import complete
 from metakit.evaluate import (

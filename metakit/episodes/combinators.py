@@ -164,7 +164,7 @@ def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
   """Returns start, and `by` more after every `every` steps, up to `end`; for a curriculum.
 
   A curriculum is an EpisodeSource's `schedule`. Its episodes have the same shapes at every step:
-  what is not there yet is 0 (metakit.episodes.functions.truncate_inputs) or has weight 0
+  what is not there yet is 0 (function_combinators.truncate_inputs) or has weight 0
   (`shorten`).
 
   Args:
@@ -174,7 +174,8 @@ def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
     by: how much it grows at a time.
     every: steps between one growth and the next.
 
-  >>> from metakit.episodes.functions import dense, functions, truncate_inputs
+  >>> from metakit.episodes.function_combinators import truncate_inputs
+  >>> from metakit.episodes.functions import dense, functions
   >>> dims = lambda step: ramp(step, start=2, end=5, by=1, every=100)
   >>> schedule = lambda step: functions(truncate_inputs(dense(5), dims(step)))
   >>> [int((schedule(step)(jax.random.key(0)).query.x != 0).sum()) for step in (0, 150, 900)]

@@ -7,18 +7,14 @@ their settings as defaults.
 
 import itertools
 import math
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metakit.episodes.few_shot import integers_below
 from metakit.types import Episode, Examples, Key, Sampler
-
-_STREAM = 0x46554E43  # apart from the keys that metakit.roots makes of the same seed
 
 Basis = Callable[[jax.Array], jax.Array]  # x [n, inputs] -> features [n, features]
 
@@ -110,7 +106,7 @@ def functions(
   >>> bool(jnp.allclose(episode.support.x @ w, episode.support.y[:, 0], atol=1e-6))
   True
   """
-  _check_positive(shots=shots, queries=queries)
+  check_positive(shots=shots, queries=queries)
   if not (math.isfinite(noise) and noise >= 0):
     raise ValueError(f'noise={noise} is no standard deviation; use noise>=0')
 
@@ -155,7 +151,7 @@ def _identity(x: jax.Array) -> jax.Array:
 
 def dense(dim: int = 20) -> FunctionClass:
   """Linear functions y = w x, w ~ N(0, I), x ~ N(0, I)."""
-  _check_positive(dim=dim)
+  check_positive(dim=dim)
   return _gaussian(_identity, dim, gaussian_inputs(dim), 'dense')
 
 
@@ -170,7 +166,7 @@ def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
   Raises:
     ValueError: if nonzeros is not between 1 and dim.
   """
-  _check_positive(dim=dim, nonzeros=nonzeros)
+  check_positive(dim=dim, nonzeros=nonzeros)
   if nonzeros > dim:
     raise ValueError(f'nonzeros={nonzeros} exceeds dim={dim}; use nonzeros<={dim}')
 
@@ -201,7 +197,7 @@ def sign_vectors(dim: int = 20) -> FunctionClass:
 
   The prior lists all 2^dim of them, up to dim=16.
   """
-  _check_positive(dim=dim)
+  check_positive(dim=dim)
   prior = None
   if dim <= MOST_SIGNS:
     every = 1.0 - 2.0 * ((np.arange(2**dim)[:, None] >> np.arange(dim)) & 1)
@@ -220,7 +216,7 @@ def low_rank(size: int = 10, rank: int = 1) -> FunctionClass:
   Raises:
     ValueError: if rank is not between 1 and size.
   """
-  _check_positive(size=size, rank=rank)
+  check_positive(size=size, rank=rank)
   if rank > size:
     raise ValueError(f'rank={rank} exceeds size={size}; use rank<={size}')
 
@@ -237,7 +233,7 @@ def gaussian_mixture(dim: int = 10, distance: float = 3.0) -> FunctionClass:
   Either is equally likely, in each episode anew (the authors' code draws it once a batch). The
   first entry of w is known but for its sign (variance 1e-8), the others are N(0, 1).
   """
-  _check_positive(dim=dim)
+  check_positive(dim=dim)
   if not math.isfinite(distance):
     raise ValueError(f'distance={distance} is no number; use a finite one')
   mean = jnp.zeros((2, dim)).at[:, 0].set(jnp.array([distance, -distance]))
@@ -258,7 +254,7 @@ def fourier(frequencies: int = 10, half_period: float = 5.0) -> FunctionClass:
   f(x) = (a_0 + sum_n a_n cos(n pi x / L) + b_n sin(n pi x / L)) / sqrt(N), n = 1 .. N, all
   coefficients ~ N(0, 1).
   """
-  _check_positive(frequencies=frequencies, half_period=half_period)
+  check_positive(frequencies=frequencies, half_period=half_period)
 
   def basis(x: jax.Array) -> jax.Array:
     angles = x * jnp.arange(1, frequencies + 1) * (jnp.pi / half_period)  # [n, frequencies]
@@ -300,7 +296,7 @@ def monomials(dim: int = 20, number: int = 20, seed: int = 0) -> FunctionClass:
   Raises:
     ValueError: if there are not as many monomials.
   """
-  _check_positive(dim=dim, number=number)
+  check_positive(dim=dim, number=number)
   pairs = np.array(list(itertools.combinations_with_replacement(range(dim), 2)))
   if number > len(pairs):
     raise ValueError(f'number={number} exceeds the {len(pairs)} monomials; use fewer')
@@ -315,7 +311,7 @@ def decision_trees(dim: int = 20, depth: int = 4) -> FunctionClass:
   Every node chooses one of the `dim` coordinates of x ~ N(0, I), all equally likely (Garg et al.
   2022, section 4). No closed posterior is known.
   """
-  _check_positive(dim=dim, depth=depth)
+  check_positive(dim=dim, depth=depth)
 
   def draw(key: Key) -> dict[str, jax.Array]:
     node_key, leaf_key = jax.random.split(key)
@@ -341,7 +337,7 @@ def two_layer_networks(dim: int = 20, hidden: int = 100) -> FunctionClass:
 
   No closed posterior is known.
   """
-  _check_positive(dim=dim, hidden=hidden)
+  check_positive(dim=dim, hidden=hidden)
 
   def draw(key: Key) -> dict[str, jax.Array]:
     first, second = jax.random.split(key)
@@ -379,142 +375,7 @@ def gaussian_process(
   return FunctionClass(draw, values, uniform_inputs(low, high), priors, 'gaussian_process')
 
 
-MOST_HYPOTHESES = 2**20  # of a pool whose posterior is a sum over all
-
-
-def task_pool(
-  function_class: FunctionClass,
-  tasks: int | jax.Array,
-  seed: int = 0,
-  most: int | None = None,
-) -> FunctionClass:
-  """A finite pool of functions drawn from a class, all equally likely.
-
-  Allan Raventos et al., Pretraining task diversity and the emergence of non-Bayesian in-context
-  learning for regression, NeurIPS 2023, arXiv:2306.15063. The posterior mean of the pool is their
-  dMMSE estimator. Function i is function_class.draw(fold_in(key(seed), i)), so that sampling costs
-  the same whatever the size of the pool, and a larger pool holds the smaller.
-
-  Args:
-    function_class: one whose functions are vectors of weights (dense, sparse, fourier, ...).
-    tasks: size of the pool. It may be traced (models trained side by side on pools of several
-      sizes) and is then not checked.
-    seed: determines it.
-    most: the largest size that a traced one takes; without it, such a pool has no known posterior.
-
-  Returns:
-    A FunctionClass. Its prior lists the pool, up to 2^20 functions.
-
-  Raises:
-    ValueError: if tasks is not positive or does not fit 31 bits, or the class has no weights.
-  """
-  if not isinstance(tasks, jax.core.Tracer):
-    most = tasks = operator.index(tasks)
-    _check_positive(tasks=tasks)
-    if tasks > 2**31 - 1:
-      raise ValueError(f'tasks={tasks} exceeds the index of a pool (int32); use <={2**31 - 1}')
-  basis = function_class.basis
-  if basis is None:
-    raise ValueError(
-      f'the functions of {function_class.name} are no vectors of weights; pool dense, fourier, ...'
-    )
-  root = jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), _STREAM)
-  member = lambda i: function_class.draw(jax.random.fold_in(root, i))
-  draw = lambda key: member(integers_below(key, tasks))
-  listed: tuple[tuple[float, Prior], ...] | None = None
-  if most is not None and most <= MOST_HYPOTHESES:
-    number = jnp.arange(most)
-    log_weight = jnp.where(number < tasks, -jnp.log(jnp.float32(tasks)), -jnp.inf)
-    listed = ((0.0, Hypotheses(basis, log_weight, jax.vmap(member)(number))),)
-  return function_class._replace(draw=draw, priors=listed)
-
-
-def mix_classes(
-  classes: Sequence[FunctionClass], weights: Sequence[float] | None = None
-) -> FunctionClass:
-  """Draws each function from one of several classes over the same inputs.
-
-  Args:
-    classes: at least one; the inputs are those of the first.
-    weights: how likely each is; equal by default.
-
-  Raises:
-    ValueError: if there is no class, the weights do not match or are not positive, or the classes
-      differ in the number of inputs.
-  """
-  classes = tuple(classes)
-  weight = np.ones(len(classes)) if weights is None else np.asarray(weights, np.float64)
-  valid = weight.shape == (len(classes),) and (np.isfinite(weight) & (weight > 0)).all()
-  if not classes or not valid:
-    raise ValueError(f'weights={weights} for {len(classes)} classes; give one above 0 for each')
-  inputs_of = lambda c: jax.eval_shape(lambda key: c.inputs(key, 1), jax.random.key(0)).shape[1]
-  if len({inputs_of(c) for c in classes}) > 1:
-    numbers = ', '.join(f'{c.name} {inputs_of(c)}' for c in classes)
-    raise ValueError(f'classes of different numbers of inputs: {numbers}; use as many for all')
-  log_weight = np.log(weight / weight.sum())
-
-  def draw(key: Key) -> dict[str, Any]:
-    component_key, key = jax.random.split(key)
-    component = jax.random.categorical(component_key, jnp.asarray(log_weight))
-    return {'component': component, 'each': tuple(c.draw(key) for c in classes)}
-
-  def values(function: dict[str, Any], x: jax.Array) -> jax.Array:
-    each = jnp.stack([c.values(f, x) for c, f in zip(classes, function['each'], strict=True)])
-    return each[function['component']]
-
-  each = [
-    [(float(w) + inner, p) for inner, p in c.priors or ()]
-    for w, c in zip(log_weight, classes, strict=True)
-  ]
-  priors = tuple(itertools.chain(*each)) if all(each) else None
-  name = '+'.join(c.name for c in classes)
-  return FunctionClass(draw, values, classes[0].inputs, priors, name)
-
-
-def scale_outputs(function_class: FunctionClass, factor: float) -> FunctionClass:
-  """Multiplies all values by a factor, so that classes can be mixed with outputs of one size."""
-
-  def scaled(prior: Prior) -> Prior:
-    if isinstance(prior, Process):
-      return Process(lambda a, b: factor**2 * prior.kernel(a, b))
-    return prior._replace(basis=lambda x: factor * prior.basis(x))
-
-  priors = function_class.priors
-  if priors is not None:
-    priors = tuple((log_weight, scaled(prior)) for log_weight, prior in priors)
-  values = lambda function, x: factor * function_class.values(function, x)
-  basis = function_class.basis
-  scaled_basis = None if basis is None else lambda x: factor * basis(x)
-  return function_class._replace(values=values, priors=priors, basis=scaled_basis)
-
-
-NORMALISING_DRAWS = 4096
-
-
-def normalise_outputs(function_class: FunctionClass) -> FunctionClass:
-  """Scales outputs to a mean square of 1, measured on functions and inputs of fixed keys."""
-
-  def value(key: Key) -> jax.Array:
-    draw_key, input_key = jax.random.split(key)
-    function = function_class.draw(draw_key)
-    return function_class.values(function, function_class.inputs(input_key, 1))[0]
-
-  keys = jax.random.split(jax.random.key(_STREAM, impl='threefry2x32'), NORMALISING_DRAWS)
-  square = jnp.square(jax.jit(jax.vmap(value))(keys)).mean()
-  return scale_outputs(function_class, float(square) ** -0.5)
-
-
-def truncate_inputs(function_class: FunctionClass, inputs: jax.typing.ArrayLike) -> FunctionClass:
-  """Sets all inputs but the first `inputs` (which may be traced) to 0, for a curriculum."""
-
-  def truncated(key: Key, n: int) -> jax.Array:
-    x = function_class.inputs(key, n)
-    return jnp.where(jnp.arange(x.shape[1]) < inputs, x, 0)
-
-  return function_class._replace(inputs=truncated)
-
-
-def _check_positive(**sizes: float) -> None:
+def check_positive(**sizes: float) -> None:
   for name, value in sizes.items():
     if not (value > 0 and math.isfinite(value)):
       raise ValueError(f'{name}={value} is not positive; use {name}>=1')

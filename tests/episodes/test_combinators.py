@@ -18,7 +18,8 @@ from metakit.episodes.combinators import (
   shorten,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan
-from metakit.episodes.functions import dense, functions, truncate_inputs
+from metakit.episodes.function_combinators import truncate_inputs
+from metakit.episodes.functions import dense, functions
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot_plan
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metakit.episodes import functions as f
+from metakit.episodes.function_combinators import mix_classes, task_pool, truncate_inputs
 from metakit.learners.bayes import bayes
 from metakit.types import Examples
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, standard_errors_apart
@@ -144,31 +145,31 @@ def test_sign_vectors_list_each_once():
 
 
 def test_a_pool_holds_so_many_functions_and_is_a_function_of_its_seed():
-  draws = lambda seed: many(f.functions(f.task_pool(f.dense(3), 4, seed), 1), 2000).info['function']
+  draws = lambda seed: many(f.functions(task_pool(f.dense(3), 4, seed), 1), 2000).info['function']
   first, again, other = draws(0), draws(0), draws(1)
   tasks, numbers = np.unique(first, axis=0, return_inverse=True)
   assert len(tasks) == 4
   assert equally_likely(numbers, 4) > SMALLEST_P
   np.testing.assert_array_equal(first, again)
   assert not np.isin(other, first).any()
-  larger = many(f.functions(f.task_pool(f.dense(3), 8), 1), 2000).info['function']
+  larger = many(f.functions(task_pool(f.dense(3), 8), 1), 2000).info['function']
   assert set(map(tuple, tasks)) <= set(map(tuple, larger))  # a larger pool holds the smaller
 
 
 def test_a_pool_of_traced_size_is_the_pool_of_that_size():
   keys = jax.random.split(jax.random.key(0), 50)
   draws = lambda pool: jax.vmap(f.functions(pool, 1))(keys).info['function']
-  traced = jax.jit(lambda n: draws(f.task_pool(f.dense(3), n)))(jnp.int32(5))
-  np.testing.assert_allclose(traced, draws(f.task_pool(f.dense(3), 5)), rtol=1e-6)
+  traced = jax.jit(lambda n: draws(task_pool(f.dense(3), n)))(jnp.int32(5))
+  np.testing.assert_allclose(traced, draws(task_pool(f.dense(3), 5)), rtol=1e-6)
   x, y = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
 
   def mean(pool):
     reference = bayes(pool, 0.5)
     return reference.predict(reference.adapt(jax.random.key(0), {}, Examples(x, y)), x)
 
-  traced = jax.jit(lambda n: mean(f.task_pool(f.dense(3), n, most=9)))(jnp.int32(5))
-  np.testing.assert_allclose(traced, mean(f.task_pool(f.dense(3), 5)), rtol=1e-5)
-  assert f.task_pool(f.dense(3), 2**31 - 1).priors is None  # and nothing of that size is made
+  traced = jax.jit(lambda n: mean(task_pool(f.dense(3), n, most=9)))(jnp.int32(5))
+  np.testing.assert_allclose(traced, mean(task_pool(f.dense(3), 5)), rtol=1e-5)
+  assert task_pool(f.dense(3), 2**31 - 1).priors is None  # and nothing of that size is made
 
 
 def test_noise_is_on_support_and_query_and_not_on_what_is_clean():
@@ -182,7 +183,7 @@ def test_noise_is_on_support_and_query_and_not_on_what_is_clean():
 
 
 def test_mixed_classes_are_drawn_in_proportion():
-  both = f.mix_classes([f.dense(3), f.sign_vectors(3)], [1, 3])
+  both = mix_classes([f.dense(3), f.sign_vectors(3)], [1, 3])
   episodes = many(f.functions(both, 2), 4000)
   component = episodes.info['function']['component']
   assert abs(component.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 4000)
@@ -195,7 +196,7 @@ def test_mixed_classes_are_drawn_in_proportion():
 
 
 def test_truncated_inputs_are_0_and_do_not_reach_y():
-  sampler = lambda n: f.functions(f.truncate_inputs(f.dense(5), n), 4)
+  sampler = lambda n: f.functions(truncate_inputs(f.dense(5), n), 4)
   episode = jax.jit(lambda n: sampler(n)(jax.random.key(0)))(3)  # a traced number
   assert (np.asarray(episode.support.x)[:, 3:] == 0).all()
   assert (np.asarray(episode.support.x)[:, :3] != 0).all()
@@ -213,19 +214,19 @@ def test_truncated_inputs_are_0_and_do_not_reach_y():
     (lambda: f.monomials(3, 7), 'number=7 exceeds the 6 monomials'),
     (lambda: f.haar(-1), 'levels=-1'),
     (lambda: f.gaussian_process(0.0), 'length_scale=0.0'),
-    (lambda: f.task_pool(f.dense(), 2**31), 'exceeds the index of a pool'),
-    (lambda: f.task_pool(f.dense(), 0), 'tasks=0'),
-    (lambda: f.task_pool(f.dense(), np.int64(2**40)), 'exceeds the index of a pool'),
+    (lambda: task_pool(f.dense(), 2**31), 'exceeds the index of a pool'),
+    (lambda: task_pool(f.dense(), 0), 'tasks=0'),
+    (lambda: task_pool(f.dense(), np.int64(2**40)), 'exceeds the index of a pool'),
     (lambda: f.fourier(half_period=-5.0), 'half_period=-5.0'),
     (lambda: f.gaussian_mixture(distance=float('nan')), 'distance=nan'),
-    (lambda: f.mix_classes([f.dense()], [float('inf')]), 'weights'),
-    (lambda: f.mix_classes([f.dense(2), f.dense(4)]), 'dense 2, dense 4'),
-    (lambda: f.task_pool(f.decision_trees(), 4), 'decision_trees'),
-    (lambda: f.task_pool(f.gaussian_process(), 4), 'gaussian_process are no vectors'),
-    (lambda: f.task_pool(f.mix_classes([f.dense(2)]), 4), 'dense are no vectors'),
-    (lambda: f.mix_classes([f.dense(2), f.sparse(4)]), 'dense 2, sparse 4'),
-    (lambda: f.mix_classes([f.dense()], [0]), r'weights=\[0\]'),
-    (lambda: f.mix_classes([]), 'weights=None for 0 classes'),
+    (lambda: mix_classes([f.dense()], [float('inf')]), 'weights'),
+    (lambda: mix_classes([f.dense(2), f.dense(4)]), 'dense 2, dense 4'),
+    (lambda: task_pool(f.decision_trees(), 4), 'decision_trees'),
+    (lambda: task_pool(f.gaussian_process(), 4), 'gaussian_process are no vectors'),
+    (lambda: task_pool(mix_classes([f.dense(2)]), 4), 'dense are no vectors'),
+    (lambda: mix_classes([f.dense(2), f.sparse(4)]), 'dense 2, sparse 4'),
+    (lambda: mix_classes([f.dense()], [0]), r'weights=\[0\]'),
+    (lambda: mix_classes([]), 'weights=None for 0 classes'),
   ],
 )
 def test_what_makes_no_sense_is_refused(make, named):

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.sequence_tasks import base_set
 from experiments.specs import build, parse
-from experiments.tasks import TASKS, base_set
+from experiments.tasks import TASKS
 from metakit.episodes.few_shot import sampler_of
 from tests.data.test_mnist import idx
 from tests.episodes.test_few_shot import many

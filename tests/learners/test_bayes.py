@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from metakit.episodes import functions as f
+from metakit.episodes.function_combinators import mix_classes, scale_outputs, task_pool
 from metakit.evaluate import estimate, evaluate, judge_prefixes
 from metakit.learners.bayes import bayes
 from metakit.objectives import squared_error
@@ -67,7 +68,7 @@ def test_sign_vectors_are_enumerated(shots):
 
 def test_a_pool_is_enumerated():
   """The discrete minimum-mean-squared-error estimator of Raventos et al. 2023, eq. 3."""
-  pool = f.task_pool(f.dense(4), 7)
+  pool = task_pool(f.dense(4), 7)
   support, query, _ = episode(pool, 2)
   drawn = jax.vmap(pool.draw)(jax.random.split(jax.random.key(0), 200))
   every = list(np.unique(np.asarray(drawn), axis=0))
@@ -119,7 +120,7 @@ def test_a_gaussian_process_is_conditioned():
 
 
 def test_a_mixture_of_classes_weighs_them_by_evidence():
-  both = f.mix_classes([f.dense(3), f.sign_vectors(3)], [1, 3])
+  both = mix_classes([f.dense(3), f.sign_vectors(3)], [1, 3])
   support, query, _ = episode(both, 4)
   every = [np.array(signs) for signs in itertools.product([-1.0, 1.0], repeat=3)]
   log_signs = [log_likelihood(w, support, NOISE) - 4 * np.log(NOISE) for w in every]
@@ -133,7 +134,7 @@ def test_scaled_outputs_scale_the_prediction():
   support, query, _ = episode(f.dense(3))
   doubled = support._replace(y=2 * support.y)
   for make in (f.dense(3), f.gaussian_process()):
-    ours = predict(f.scale_outputs(make, 2.0), doubled, query.x, 2 * NOISE)
+    ours = predict(scale_outputs(make, 2.0), doubled, query.x, 2 * NOISE)
     np.testing.assert_allclose(ours, 2 * predict(make, support, query.x), atol=1e-5)
 
 
@@ -144,8 +145,8 @@ CLASSES = {
   'gaussian_mixture': lambda: f.gaussian_mixture(3, distance=1.0),
   'haar': lambda: f.haar(1),
   'gaussian_process': f.gaussian_process,
-  'task_pool': lambda: f.task_pool(f.dense(3), 5),
-  'mixture': lambda: f.mix_classes([f.dense(3), f.scale_outputs(f.sign_vectors(3), 2.0)]),
+  'task_pool': lambda: task_pool(f.dense(3), 5),
+  'mixture': lambda: mix_classes([f.dense(3), scale_outputs(f.sign_vectors(3), 2.0)]),
 }
 
 
@@ -170,7 +171,7 @@ def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
 @pytest.mark.parametrize('name', [*CLASSES, 'large outputs'])
 def test_without_noise_predictions_are_finite_and_become_right(name):
   """Before any example, and after more than there are weights, those of y of any size."""
-  make = {**CLASSES, 'large outputs': lambda: f.scale_outputs(f.dense(4), 1000.0)}[name]
+  make = {**CLASSES, 'large outputs': lambda: scale_outputs(f.dense(4), 1000.0)}[name]
   source = EpisodeSource(f.functions(make(), 12))
   values = evaluate(bayes(make(), 0.0), squared_error, {}, source, KEY, 200, judge=judge_prefixes)
   error = values['loss']

@@ -1,0 +1,181 @@
+"""Tasks of classes of images: few-shot classification from a table for each split.
+
+`data_dir` and `budget` (bytes of device memory for a table) are supplied by the binaries.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.task import Task
+from metakit import objectives
+from metakit.data.arrays import arrays as load_arrays
+from metakit.data.files import check_choice
+from metakit.data.folder import folder as load_folder
+from metakit.data.glyphs import glyphs as make_glyphs
+from metakit.data.host import open_table, place
+from metakit.data.mnist import mnist as load_mnist
+from metakit.data.omniglot import PROTOCOLS
+from metakit.data.omniglot import omniglot as load_omniglot
+from metakit.data.splits import split_classes
+from metakit.data.table import ClassTable
+from metakit.data.tfds import tfds_table
+from metakit.episodes.few_shot import few_shot_plan
+from metakit.episodes.variable_shot import variable_shot_plan
+from metakit.episodes.within_group import within_group_plan
+from metakit.types import EpisodeSource, Sampler
+
+FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
+
+
+def classification(
+  table: Callable[[str], ClassTable],
+  sampler: str,
+  ways: int,
+  shots: int,
+  queries: int,
+  budget: float,
+) -> Task:
+  """Classification episodes of a class table for each split."""
+
+  @functools.cache  # the rows are placed once
+  def usual(split: str) -> tuple[ClassTable, EpisodeSource]:
+    rows = table(split)
+    plan = _plan(rows, sampler, ways, shots, queries)
+    return rows, place(EpisodeSource(plan, rows.x), budget)
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    rows, placed = usual(split)
+    if other_shots is None:
+      return placed
+    return placed._replace(plan=_plan(rows, sampler, ways, other_shots, queries))
+
+  fixed = sampler != 'variable_shot'
+  return Task(source, objectives.cross_entropy, ways, 'accuracy', fixed, False)
+
+
+def _plan(table: ClassTable, sampler: str, ways: int, shots: int, queries: int) -> Sampler:
+  if sampler == 'few_shot':
+    return few_shot_plan(table, ways, shots, queries)
+  if sampler == 'within_group':
+    return within_group_plan(table, ways, shots, queries)
+  if sampler == 'variable_shot':  # at most `ways` and `queries`; the rule draws the shots
+    fewest = min(ways, FEWEST_WAYS)
+    return variable_shot_plan(table, ways, fewest, max_queries_per_class=queries)
+  raise ValueError(f'sampler={sampler!r} is unknown; use few_shot, within_group or variable_shot')
+
+
+def _classes(load: Callable[[], ClassTable]) -> Callable[[str], ClassTable]:
+  """Splits a data set without an official class split 60:20:20, by a fixed permutation."""
+  whole = functools.cache(load)
+  return lambda split: split_classes(whole(), split)
+
+
+def _given(task: str, path: str) -> str:
+  if not path:
+    raise ValueError(f'task {task} needs the place of its data: --task={task}:path=...')
+  return path
+
+
+def glyphs_task(
+  budget: float,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  alphabets: int = 40,
+  characters: int = 25,
+  drawings: int = 20,
+  rotations: bool = False,
+) -> Task:
+  """Procedural characters, made in memory."""
+  table = lambda split: make_glyphs(
+    split, alphabets=alphabets, characters=characters, drawings=drawings, rotations=rotations
+  )
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def omniglot_task(
+  budget: float,
+  data_dir: str,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  split: str = 'vinyals',
+  rotations: bool = True,
+  size: int = 28,
+) -> Task:
+  """Omniglot from its official zip files."""
+  check_choice('split', split, PROTOCOLS)
+  table = lambda part: load_omniglot(data_dir, part, protocol=split, size=size, rotations=rotations)
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def mnist_task(
+  budget: float, data_dir: str, ways: int = 10, shots: int = 1, queries: int = 15
+) -> Task:
+  """The ten digits; test episodes from its test images, the others from its training images."""
+  table = lambda split: load_mnist(data_dir, 'test' if split == 'test' else 'train')
+  return classification(table, 'few_shot', ways, shots, queries, budget)
+
+
+def tfds_task(
+  name: str,
+  budget: float,
+  data_dir: str,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  part: str = 'train',
+  image_key: str = 'image',
+  label_key: str = 'label',
+  size: int | None = None,
+) -> Task:
+  """A TensorFlow Datasets classification data set, its classes split 60:20:20."""
+  table = _classes(lambda: tfds_table(name, data_dir, part, image_key, label_key, size=size))
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def arrays_task(
+  budget: float,
+  path: str = '',
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+) -> Task:
+  """An .npz file with x and y, its classes split 60:20:20."""
+  table = _classes(lambda: load_arrays(_given('arrays', path)))
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def folder_task(
+  budget: float,
+  path: str = '',
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  size: int | None = None,
+) -> Task:
+  """A folder of images a class, the classes split 60:20:20."""
+  table = _classes(lambda: load_folder(_given('folder', path), size))
+  return classification(table, sampler, ways, shots, queries, budget)
+
+
+def table_task(
+  budget: float,
+  path: str = '',
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+) -> Task:
+  """Tables of metakit.data.save_table in the folders train, validation and test of `path`.
+
+  They are memory-mapped: one that exceeds the budget is never in memory as a whole.
+  """
+  table = lambda split: open_table(Path(_given('table', path)) / split)
+  return classification(table, sampler, ways, shots, queries, budget)

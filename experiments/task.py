@@ -1,0 +1,45 @@
+"""What the binaries know of a task distribution."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from metakit.evaluate import Judge
+from metakit.types import EpisodeSource, MetaLearner, Objective
+
+
+class Task(NamedTuple):
+  """A task distribution as the binaries use it.
+
+  Attributes:
+    source: (split, shots=None) -> EpisodeSource for 'train', 'validation' or 'test', with another
+      number of support examples a class if `shots` is given.
+    objective: what predictions are judged by.
+    num_outputs: ways, or size of the regression targets.
+    metric: the headline metric, a key of the objective's metrics.
+    fixed_shots: whether every episode has the same number of support examples a class.
+    exchangeable: whether the order of the support says nothing; otherwise it is sorted by class,
+      and a network that reads one example after the other would learn the order.
+    reference: the best there can be on these episodes (a Bayes predictor), to be shown beside any
+      learner; None if it is not known (or no pool or list small enough to sum over).
+    judges: further metrics, each with the judge that gives it.
+  """
+
+  source: Callable[..., EpisodeSource]
+  objective: Objective
+  num_outputs: int
+  metric: str
+  fixed_shots: bool
+  exchangeable: bool
+  reference: MetaLearner | None = None
+  judges: Mapping[str, Judge] = MappingProxyType({})
+
+
+def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSource]:
+  """Returns the test source for each number of shots that the classes are large enough for."""
+  sources = {}
+  for number in shots if task.fixed_shots else ():
+    with contextlib.suppress(ValueError):
+      sources[number] = task.source('test', number)
+  return sources
