@@ -92,16 +92,19 @@ def projected_task(
   """Random projections and relabellings of ten classes of images (Kirsch et al. 2022).
 
   Validation and test are on images that training never shows and, unless seen=true, on tasks of
-  another pool. Biases hold in training alone.
+  another pool; with tasks=0 there is no pool and every task is new. Biases hold in training alone.
   """
   check_choice('base', base, BASE_SETS)
+  if seen and not tasks:
+    raise ValueError('seen=true: with tasks=0 none occurs twice; use a pool, tasks=1024 say')
   table = functools.cache(lambda split: base_set(base, split, data_dir, pixels))
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     bias = (fixed_labels, fixed_projection) if split == 'train' else (0.0, 0.0)
     held_out = split != 'train' and not seen
     number = other_shots or shots
-    return place(projected(table(split), size, number, queries, tasks, held_out, *bias), budget)
+    pool = tasks or None  # 0, in specs: no end of them
+    return place(projected(table(split), size, number, queries, pool, held_out, *bias), budget)
 
   return Task(source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True)
 

@@ -27,7 +27,7 @@ def projected(
   size: int = 64,
   shots: int = 99,
   queries: int = 1,
-  tasks: int | jax.Array = 2**30,
+  tasks: int | jax.Array | None = 2**30,
   held_out: bool = False,
   fixed_labels: float = 0.0,
   fixed_projection: float = 0.0,
@@ -46,7 +46,7 @@ def projected(
     shots: support examples in all, not of each class.
     queries: query examples in all.
     tasks: size of the pool; a power of two in the paper. It may be traced (models trained side by
-      side on pools of several sizes) and is then not checked.
+      side on pools of several sizes) and is then not checked. None: a new task for each episode.
     held_out: take the tasks of a second pool, of which no task is in the first.
     fixed_labels: the share of episodes whose permutation is that of task 0 of the first pool, the
       paper's bias that shortens the plateau before learning sets in.
@@ -56,7 +56,8 @@ def projected(
   Returns:
     An EpisodeSource; x of an episode is [examples, size] float32. info['task'] [] int32 is the
     task's number, info['labels'] and info['projection'] [] the numbers of the tasks whose
-    permutation and projection were used (-1 for the fixed ones).
+    permutation and projection were used (-1 for the fixed ones). Without a pool numbers have a
+    second part, info['more'] [] int32, and 62 bits in all.
 
   Raises:
     ValueError: if a size is not positive, the table has too few rows, the pool is larger than its
@@ -69,28 +70,30 @@ def projected(
   pool, fixed = jax.random.fold_in(pools, int(held_out)), jax.random.fold_in(pools, 0)
   mean, deviation = _moments(table)
 
-  def part_of_task(number: jax.Array, part: int) -> Key:
+  def part_of_task(number: jax.Array, part: int, more: jax.Array | None) -> Key:
     own = jax.random.fold_in(pool, jnp.maximum(number, 0))
+    own = own if more is None else jax.random.fold_in(own, more)
     first = jax.random.fold_in(fixed, 0)
     return jax.random.fold_in(jnp.where(number < 0, first, own), part)
 
   @jax.jit
   def plan(key: Key) -> Episode:
     task_key, bias_key, row_key = jax.random.split(key, 3)
-    task = integers_below(task_key, tasks)
+    task, more = _numbers(task_key, tasks)
     chance = jax.random.bits(bias_key, (2,), jnp.uint32) >> 1
     shares = [int(share * 2**31) for share in (fixed_labels, fixed_projection)]
     labels, projection = jnp.where(chance < jnp.asarray(shares, jnp.uint32), -1, task)
-    permutation = draw_without_replacement(part_of_task(labels, 0), len(starts), len(starts))
+    permutation = draw_without_replacement(part_of_task(labels, 0, more), len(starts), len(starts))
     drawn = choose(jax.random.bits(row_key, (shots + queries,), jnp.uint32), rows)
     y = permutation[jnp.searchsorted(starts, drawn, side='right') - 1]
     info = {'task': task, 'labels': labels, 'projection': projection}
+    info |= {} if more is None else {'more': more}
     support, query = (Examples(drawn[p], y[p]) for p in (np.s_[:shots], np.s_[shots:]))
     return Episode(support, query, info)
 
   @jax.jit
   def finish(episode: Episode) -> Episode:
-    key = part_of_task(episode.info['projection'], 1)
+    key = part_of_task(episode.info['projection'], 1, episode.info.get('more'))
     matrix = jax.random.normal(key, (inputs, size)) / inputs**0.5
 
     def project(examples: Examples) -> Examples:
@@ -100,6 +103,14 @@ def projected(
     return episode._replace(support=project(episode.support), query=project(episode.query))
 
   return EpisodeSource(plan, table.x, finish)
+
+
+def _numbers(key: Key, tasks: int | jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
+  """Returns the number of a task, and its second part if there is no end of tasks."""
+  if tasks is not None:
+    return integers_below(key, tasks), None
+  first, second = (jax.random.bits(key, (2,), jnp.uint32) >> 1).astype(jnp.int32)
+  return first, second
 
 
 def _moments(table: ClassTable) -> tuple[jax.Array, float]:
@@ -113,13 +124,15 @@ def _moments(table: ClassTable) -> tuple[jax.Array, float]:
 
 def _check(table, size, shots, queries, tasks, fixed_labels, fixed_projection) -> None:
   sizes = {'size': size, 'shots': shots, 'queries': queries}
-  if not isinstance(tasks, jax.core.Tracer):
+  if not (tasks is None or isinstance(tasks, jax.core.Tracer)):
     sizes['tasks'] = operator.index(tasks)
   for name, value in sizes.items():
     if value < 1:
       raise ValueError(f'{name}={value} is not positive; use {name}>=1')
   if sizes.get('tasks', 1) > MOST_TASKS:
-    raise ValueError(f'tasks={tasks} exceeds the index of the pool (int32); use <={MOST_TASKS}')
+    raise ValueError(
+      f'tasks={tasks} exceeds the index of the pool (int32); use <={MOST_TASKS}, or None for no end'
+    )
   if shots + queries > len(table.x):
     raise ValueError(
       f'shots+queries={shots + queries} exceeds the {len(table.x)} rows of the base set; use fewer '

@@ -123,6 +123,35 @@ def test_a_pool_size_may_be_traced():
   jax.tree.map(np.testing.assert_array_equal, episode, expected)
 
 
+def test_without_a_pool_every_episode_is_a_task_of_its_own():
+  """As many numbers of 31 bits would meet by chance; their second parts tell them apart."""
+  episodes = planned(tasks=None)
+  numbers = np.stack([episodes.info['task'], episodes.info['more']], axis=1)
+  assert len(np.unique(numbers, axis=0)) == 4000
+  assert (numbers >= 0).all() and (numbers.max(0) > 0.99 * 2**31).all()
+  first = [
+    dict(zip(LABELS[r], y, strict=True)).get(0)
+    for r, y in zip(rows_of(episodes), labels_of(episodes), strict=True)
+  ]
+  assert equally_likely([y for y in first if y is not None], 4) > SMALLEST_P
+
+
+def test_both_parts_of_a_number_make_the_task():
+  source = projected(TABLE, **SIZES, tasks=None)
+  plan = source.plan(jax.random.key(0))
+  x = lambda **other: source.finish(images(plan)._replace(info={**plan.info, **other})).support.x
+  images = lambda plan: plan._replace(
+    support=plan.support._replace(x=IMAGES[plan.support.x]),
+    query=plan.query._replace(x=IMAGES[plan.query.x]),
+  )
+  np.testing.assert_array_equal(x(), x())
+  assert np.abs(x() - x(more=plan.info['more'] + 1)).max() > 0.1
+  assert np.abs(x() - x(projection=plan.info['projection'] + 1)).max() > 0.1
+  np.testing.assert_array_equal(
+    x(projection=np.int32(-1)), x(projection=np.int32(-1), more=np.int32(5))
+  )
+
+
 def test_a_share_of_the_episodes_has_the_projection_of_task_0():
   fixed = {'tasks': 2, 'fixed_projection': 0.5}
   np.testing.assert_allclose(

@@ -51,6 +51,13 @@ def test_tasks_are_those_of_training_if_seen_is_true_alone(digits, seen):
   assert (alike > 0.9999) == seen
 
 
+def test_with_tasks_0_no_task_occurs_twice(digits):
+  task = made('projected:size=4,shots=9,tasks=0', digits)
+  assert len(task_of(many(task.source('train').plan, 300))) == 300
+  with pytest.raises(ValueError, match='with tasks=0 none occurs twice'):
+    made('projected:tasks=0,seen=true', digits)
+
+
 def test_biases_are_of_training_alone(digits):
   task = made('projected:size=4,shots=9,fixed_labels=1,fixed_projection=1', digits)
   info = {split: many(task.source(split).plan, 50).info for split in ('train', 'validation')}
