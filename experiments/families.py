@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.sequence_tasks import BASE_CLASSES, FUNCTION_CLASSES, base_set
+from experiments.sequence_tasks import BASE_CLASSES, FUNCTION_CLASSES, HELD_OUT_TASKS, base_set
 from experiments.specs import Component, arguments_of, parse
 from experiments.tasks import TASK_SUPPLIED, TASKS
 from metakit.episodes.function_combinators import task_pool
@@ -85,7 +85,8 @@ def _projected(component: Component, data_dir: str | None) -> Family:
 
   def pooled(split: str, held_out: bool) -> Pooled:
     sizes = given['size'], given['shots'], given['queries']
-    return lambda tasks: projected(table(split), *sizes, tasks, held_out)
+    number = lambda tasks: HELD_OUT_TASKS if held_out else tasks
+    return lambda tasks: projected(table(split), *sizes, number(tasks), held_out)
 
   judge = lambda tasks: judge_gain
   measures = {

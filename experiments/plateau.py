@@ -15,7 +15,7 @@ def can_tell(metrics: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def onset(metrics: Sequence[Mapping[str, Any]]) -> int | None:
-  """Returns the training step at which a model began to learn from the examples it reads.
+  """Returns a training step by which a model learns from the examples it reads.
 
   That is the first at which the gain (mean loss of the first half of a sequence less that of the
   second), in the mean over WINDOW logged values, exceeds SHARE of the mean loss of the first WINDOW
@@ -25,7 +25,8 @@ def onset(metrics: Sequence[Mapping[str, Any]]) -> int | None:
     metrics: lines as read_metrics returns them.
 
   Returns:
-    The last step of that window; None if it has not happened in what was logged.
+    The last step of that window (that of WINDOW logged values at the earliest); None if it has not
+    happened in what was logged.
   """
   logged = [line for line in metrics if 'train/gain' in line]
   if not can_tell(metrics):

@@ -253,13 +253,13 @@ def format_onset(record: Mapping[str, Any]) -> str:
   """Says when a model began to learn from the examples it reads; a record's 'onset_step'.
 
   >>> format_onset({'onset_step': 1200, 'steps': 5000})
-  'learns in context from step 1,200 on'
+  'learns in context by step 1,200'
   >>> format_onset({'onset_step': None, 'steps': 5000})
   'no learning in context in 5,000 steps'
   """
   if record['onset_step'] is None:
     return f'no learning in context in {record["steps"]:,} steps'
-  return f'learns in context from step {record["onset_step"]:,} on'
+  return f'learns in context by step {record["onset_step"]:,}'
 
 
 def format_estimate(metric: str, mean: float | None, ci95: float | None = None) -> str:

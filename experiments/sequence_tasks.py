@@ -73,6 +73,7 @@ def sinusoid_task(
 
 BASE_SETS = (*IDX_SETS, 'glyphs', 'omniglot')
 BASE_CLASSES = 10
+HELD_OUT_TASKS = 2**30  # at least, in the pool of unseen tasks: each is as good as new
 HELD_OUT = 6  # every sixth training image of an IDX set is for validation
 
 
@@ -92,7 +93,8 @@ def projected_task(
   """Random projections and relabellings of ten classes of images (Kirsch et al. 2022).
 
   Validation and test are on images that training never shows and, unless seen=true, on tasks of
-  another pool; with tasks=0 there is no pool and every task is new. Biases hold in training alone.
+  another pool, of 2^30 at least; with tasks=0 there is no pool and every task is new. Biases are of
+  training alone.
   """
   check_choice('base', base, BASE_SETS)
   if seen and not tasks:
@@ -103,7 +105,8 @@ def projected_task(
     bias = (fixed_labels, fixed_projection) if split == 'train' else (0.0, 0.0)
     held_out = split != 'train' and not seen
     number = other_shots or shots
-    pool = tasks or None  # 0, in specs: no end of them
+    least = HELD_OUT_TASKS if held_out and tasks else 0
+    pool = max(tasks, least) or None  # 0, in specs: no end of them
     return place(projected(table(split), size, number, queries, pool, held_out, *bias), budget)
 
   return Task(source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True)

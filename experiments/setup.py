@@ -81,6 +81,7 @@ def make_setup(
   usual_training = components.DEFAULT_TRAINING_TASK.get(learner.name, usual)
   task = read_task(flags['task'] or usual_training)
   test_task = read_task(flags['test_task'] or flags['task'] or usual)
+  check_same_pool(task, test_task)
   built = build(task, **supplied)
   tested = built if task == test_task else build(test_task, **supplied)
   network = _network(flags['network'], learner.name, built)
@@ -101,6 +102,20 @@ def make_setup(
 
   make_network = lambda task: build(network, num_outputs=task.num_outputs)
   return Setup(built, tested, make_learner, make_network, specs, parallel)
+
+
+POOL = ('tasks', 'size', 'pixels')  # what makes two pools of projected tasks the same
+
+
+def check_same_pool(trained: Component, tested: Component) -> None:
+  """Raises ValueError if tasks are said to be seen that are not those of training."""
+  if not tested.arguments.get('seen'):
+    return
+  pool = {name: trained.arguments.get(name) for name in POOL}
+  if trained.name != tested.name or any(tested.arguments[name] != pool[name] for name in POOL):
+    raise ValueError(
+      f'{tested}: seen=true, but training is on {trained}; use its {", ".join(POOL)}'
+    )
 
 
 def _network(spec: str | None, learner: str, task: Task) -> Component:

@@ -39,7 +39,7 @@ from metakit.keys import roots, task_key
 from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.networks.transformer import transformer
 from metakit.train import NonFiniteLoss, TrainState, init_state, make_dispatch
-from metakit.types import MetaLearner
+from metakit.types import Key, MetaLearner
 
 FLAGS = flags.FLAGS
 DEFINING = [
@@ -60,8 +60,8 @@ def main() -> None:
     spec = FLAGS.task or DEFAULT_TASK
     varied = family(spec, FLAGS.data_dir, int(pools.max()))
     learners = {width: make_learner(width, varied) for width in integers('widths', 1, 2**16)}
-    for measure in varied.measures.values():  # loads the data, or says what is missing
-      measure.source(1), measure.judge(int(pools.max()))
+    for learner in learners.values():  # loads the data, or says what is missing
+      check_learner(learner, varied, int(pools.max()))
     workdir = Path(FLAGS.workdir)
     claim_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
   cells: list[dict[str, Any]] = []
@@ -101,6 +101,20 @@ def make_learner(width: int, varied: Family) -> MetaLearner:
   network = parse('network of a sweep', known, FLAGS.network, supplied)
   model = build(network, num_outputs=varied.num_outputs, width=width)
   return in_context(model, varied.num_outputs, FLAGS.layout, varied.objective)
+
+
+def check_learner(learner: MetaLearner, varied: Family, largest: int) -> None:
+  """Raises ValueError if a learner cannot be judged as it will be after training."""
+  if learner.prefixes is None:
+    raise ValueError(f'--network={FLAGS.network}: a sweep needs a causal network; use softmax')
+  for measure in varied.measures.values():
+    source, judge = measure.source(1), measure.judge(largest)
+
+    def judged(key: Key, data: Any, source=source, judge=judge) -> Any:
+      episode = complete(source, source.plan(key), data)
+      return judge(learner, varied.objective, learner.init(key, episode), key, episode)
+
+    jax.eval_shape(judged, roots(FLAGS.seed).init, source.data)
 
 
 def train_side_by_side(

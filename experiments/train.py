@@ -129,7 +129,7 @@ def watch_onset(workdir: Path) -> Callable[[Progress], None]:
     found = None if told else onset(read_metrics(workdir))
     if found is not None:
       told.append(found)
-      bar.note(f'learns in context from step {found:,} on')
+      bar.note(f'learns in context by step {found:,}')
 
   return monitor
 

@@ -268,7 +268,9 @@ def likeness_to_descent(
 
   Dai et al. 2023 (arXiv:2212.10559, section 4): attention outputs of the query are taken with the
   support in context, without it, and without it after one epoch of gradient descent, one example at
-  a time and in the same order, on the key and value projections alone.
+  a time and in the same order, on the key and value projections alone. (Their examples are texts;
+  here one is a token, which without a support sees itself alone: with a softmax its key has no
+  gradient then, and the values alone move.)
 
   Args:
     model: a transformer of metakit.networks, `in_context` with the layout 'pairs'.

@@ -69,8 +69,8 @@ def softmax_attention(causal: bool = True) -> Attention:
 def fused_attention() -> Attention:
   """The same as `softmax_attention()`, by jax.nn.dot_product_attention.
 
-  On an NVIDIA GPU in float16 or bfloat16 it is cuDNN's kernel, which has no second derivative;
-  elsewhere XLA's. float64 is rounded to float32 inside.
+  On an NVIDIA GPU in float16 or bfloat16 it is cuDNN's kernel, which has no second derivative and
+  wants heads of 8, 16, .. or 256 features; elsewhere XLA's. float64 is rounded to float32 inside.
   """
 
   def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
@@ -86,8 +86,8 @@ def fused_attention() -> Attention:
       jnp.concatenate(pair) for pair in ((cache.key, asked.key), (cache.value, asked.value))
     )
     mask = jnp.concatenate([before, own], axis=1)
-    half = query.dtype in (jnp.float16, jnp.bfloat16)
-    implementation: Any = 'cudnn' if half and jax.default_backend() == 'gpu' else 'xla'
+    fits = query.dtype in (jnp.float16, jnp.bfloat16) and query.shape[-1] in range(8, 257, 8)
+    implementation: Any = 'cudnn' if fits and jax.default_backend() == 'gpu' else 'xla'
     fused = partial(jax.nn.dot_product_attention, implementation=implementation)
     outputs = fused(_even(query), _even(key), _even(value), mask=_even(_even(mask).T).T[None])
     return outputs[: len(query)], cache

@@ -37,7 +37,7 @@ def test_y_has_mean_0_and_the_variance_of_the_prior(name):
 
 
 def test_monomials_are_products_of_two_inputs():
-  episode = f.functions(f.monomials(4, 10), 5)(jax.random.key(0))  # all 10 of them
+  episode = f.functions(f.monomials(4, 10), 40)(jax.random.key(0))  # all 10 of them
   x, w = np.asarray(episode.support.x), np.asarray(episode.info['function'])
   products = np.stack([x[:, i] * x[:, j] for i in range(4) for j in range(i, 4)], axis=1)
   fitted = np.linalg.lstsq(products, np.asarray(episode.support.y)[:, 0], rcond=None)[0]

@@ -33,6 +33,20 @@ UNKNOWN = {
     ['--learner=in_context', SMALL, '--task=projected:base=glyphs,tasks=4294967296'],
     'tasks=4294967296 exceeds the index of the pool (int32)',
   ),
+  'seen tasks that are not those of training': (
+    [
+      *('--learner=in_context', SMALL, '--task=projected:base=glyphs,tasks=16'),
+      '--test_task=projected:base=glyphs,tasks=64,seen=true',
+    ],
+    'seen=true, but training is on projected:base=glyphs',
+  ),
+  'seen tasks after training on others': (
+    [
+      *('--learner=in_context', SMALL, '--task=dense'),
+      '--test_task=projected:base=glyphs,tasks=64,seen=true',
+    ],
+    'seen=true, but training is on dense',
+  ),
   'a base set too small': (
     ['--learner=in_context', SMALL, '--task=projected:base=glyphs,shots=7000'],
     'shots+queries=7001 exceeds the 6000 rows of the base set',

@@ -54,7 +54,7 @@ def test_a_row_of_a_known_prior_is_shown_beside_it():
     '0.612 ± 0.021; at most 1.080 x the Bayes error (after 7), predictions within 0.0031 (after 5)'
   )
   row = only_row(record() | {'onset_step': 1200, 'steps': 4000})
-  assert row['mean ± 95% interval'].endswith('; learns in context from step 1,200 on')
+  assert row['mean ± 95% interval'].endswith('; learns in context by step 1,200')
 
 
 def test_an_unmeasured_row_says_so_and_shows_no_number():

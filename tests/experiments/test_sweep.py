@@ -64,6 +64,11 @@ BAD_SWEEPS = {
   'an unknown layout': (['--layout=foo'], 'layout'),
   'a width in the network': (['--network=transformer:width=8'], "has no argument 'width'"),
   'a posterior too large': (['--task=dense:dim=2', '--pools=21'], 'no exact reference is known'),
+  'a set learner': (['--network=transformer:attention=set'], 'a sweep needs a causal network'),
+  'too few positions': (
+    ['--task=dense:dim=2,shots=4', '--network=transformer:positions=4'],
+    '5 tokens are more than positions=4',
+  ),
   'another task': (['--task=glyphs'], 'unknown task of a sweep'),
   'missing data': (['--task=projected:base=kmnist'], 'kmnist'),
   'several devices': (['--parallel=pmap'], 'a sweep uses one device'),

@@ -58,6 +58,12 @@ def test_with_tasks_0_no_task_occurs_twice(digits):
     made('projected:tasks=0,seen=true', digits)
 
 
+def test_unseen_tasks_are_many_however_few_are_trained_on(digits):
+  task = made('projected:size=4,shots=9,tasks=2', digits)
+  assert task_of(many(task.source('train').plan, 300)) == {0, 1}
+  assert len(task_of(many(task.source('test').plan, 300))) == 300
+
+
 def test_biases_are_of_training_alone(digits):
   task = made('projected:size=4,shots=9,fixed_labels=1,fixed_projection=1', digits)
   info = {split: many(task.source(split).plan, 50).info for split in ('train', 'validation')}

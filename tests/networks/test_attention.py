@@ -65,10 +65,9 @@ def test_fused_attention_is_the_same():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *each)
 
 
-@pytest.mark.parametrize('examples', [98, 99])
-def test_on_a_gpu_half_precision_is_one_kernel_and_so_is_its_gradient(examples, monkeypatch):
-  """Lowered for CUDA on a machine without: JAX's checks of the GPU at hand are answered for it."""
-  model = transformer(3, width=16, depth=1, heads=2, attention='fused', dtype='bfloat16')
+def lowered_for_cuda(examples, heads, monkeypatch):
+  """On a machine without: JAX's checks of the GPU at hand are answered for it."""
+  model = transformer(3, width=16, depth=1, heads=heads, attention='fused', dtype='bfloat16')
   tokens, asked = jnp.zeros((examples, 4)), jnp.zeros((examples + 1, 4))
   params = model.init(jax.random.key(0), tokens)
   given = tokens, asked, jnp.arange(examples + 1), jnp.ones(examples, bool), None
@@ -78,6 +77,15 @@ def test_on_a_gpu_half_precision_is_one_kernel_and_so_is_its_gradient(examples, 
   monkeypatch.setattr(f'{checks}.check_cudnn_version', lambda: 91000)
   monkeypatch.setattr(f'{checks}.check_compute_capability', lambda least: True)
   monkeypatch.setattr(f'{checks}.is_cuda_compute_capability_equal', lambda given: False)
-  lowered = jax.jit(jax.grad(total)).trace(params).lower(lowering_platforms=('cuda',)).as_text()
+  return jax.jit(jax.grad(total)).trace(params).lower(lowering_platforms=('cuda',)).as_text()
+
+
+@pytest.mark.parametrize('examples', [98, 99])
+def test_on_a_gpu_half_precision_is_one_kernel_and_so_is_its_gradient(examples, monkeypatch):
+  lowered = lowered_for_cuda(examples, 2, monkeypatch)
   assert lowered.count('__cudnn$fmhaScaleBiasSoftmaxBackward') == 1
   assert lowered.count('__cudnn$fmhaScaleBiasSoftmax(') == 1
+
+
+def test_heads_that_cudnn_refuses_take_the_other_kernel(monkeypatch):
+  assert '__cudnn' not in lowered_for_cuda(9, 4, monkeypatch)
