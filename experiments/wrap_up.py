@@ -27,6 +27,7 @@ from experiments.testing import (
   Tested,
   adaptation_curves,
   closeness,
+  draws_prefixes,
   curve_metric,
   pair,
   per_episode,
@@ -71,6 +72,8 @@ def wrap_up(
     record['difference'] = as_record(curves.difference)
     record['beside_bayes'] = closeness(curves)._asdict()
     print(format_closeness(record['beside_bayes']))
+  elif draws_prefixes(tested.task, tested.learner):
+    print('no exact reference of this task is known')
   compared = pair(metric, values)
   if compared:
     followed, follows = compared.names
