@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 import time
 
@@ -337,6 +338,20 @@ def test_presets_hold_flags_and_components_that_exist():
     make_optimizer(given)
     network = make_setup(given, data_dir='', budget_gib=1).specs['network']
     assert network.startswith(('conv4', 'mlp', 'transformer', 'recurrent'))
+
+
+def test_kept_results_were_trained_as_their_commands_say():
+  kept = [read_results(p) for p in (REPOSITORY / 'experiments' / 'results').glob('*.json')]
+  measured = [r for r in kept if r.get('status', 'measured') == 'measured']
+  assert measured
+  for record in measured:
+    command = shlex.split(record.get('training_command', record['command']))
+    assert command[:3] == ['python', '-m', 'experiments.train']
+    given = parsed([a.replace('--flagfile=', f'--flagfile={REPOSITORY}/') for a in command[3:]])
+    specs = make_setup(given, data_dir='', budget_gib=1).specs
+    trained = {'task': record.get('training_task', record['task']), 'steps': record['steps']}
+    trained |= {n: record[n] for n in ('network', 'optimizer', 'schedule', 'tasks_per_step')}
+    assert {name: specs[name] for name in trained} == trained, command
 
 
 def parsed(arguments, define=define_training):
