@@ -103,12 +103,13 @@ def _placed(leaf: Any) -> Any:
 
 def _check_same_arrays(step: int, saved: Any, state: Any) -> None:
   """Orbax casts a different dtype silently and names no leaf; this names it."""
+  # Paths of plain names: what was saved as a tuple comes back as a list, a NamedTuple as a dict.
+  name_of = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
   describe = lambda tree: {
-    jax.tree_util.keystr(path): (tuple(leaf.shape), np.dtype(leaf.dtype))
+    name_of(path): (tuple(leaf.shape), np.dtype(leaf.dtype))
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
-  here = describe(ocp.tree.serialize_tree(state, keep_empty_nodes=False))
-  there = describe(saved)
+  here, there = describe(state), describe(saved)
   for name in sorted(set(here) | set(there)):
     if here.get(name) != there.get(name):
       raise ValueError(

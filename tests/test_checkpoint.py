@@ -49,6 +49,17 @@ def test_a_state_known_by_its_shapes_alone_is_restored(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, restored, state(4))
 
 
+def test_an_optimizer_whose_first_part_has_no_state_is_restored(tmp_path):
+  """As clipping gradients has none: nothing is saved at index 0 of the chain, and the rest is."""
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
+  clipped = state(4)._replace(opt_state=optimizer.init(state(4).params))
+  with checkpoints(tmp_path) as saved:
+    saved.save(4, clipped)
+  with checkpoints(tmp_path) as saved:
+    restored = saved.restore(jax.tree.map(jnp.zeros_like, clipped))
+  jax.tree.map(np.testing.assert_array_equal, restored, clipped)
+
+
 def test_an_empty_folder_has_no_step(tmp_path):
   with checkpoints(tmp_path / 'new') as saved:
     assert saved.latest_step() is None
