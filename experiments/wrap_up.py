@@ -24,6 +24,7 @@ from experiments.results import (
 )
 from experiments.setup import Setup, abstract_episode
 from experiments.testing import (
+  Curves,
   Tested,
   adaptation_curves,
   closeness,
@@ -65,15 +66,7 @@ def wrap_up(
   record['state_size'] = state_size(
     tested.learner, tested.params, abstract_episode(tested.source).support
   )
-  as_record = lambda points: {curves.amount: [point._asdict() for point in points]}
-  record['adaptation'] = as_record(curves.learner)
-  if curves.reference:
-    record['reference'] = as_record(curves.reference)
-    record['difference'] = as_record(curves.difference)
-    record['beside_bayes'] = closeness(curves)._asdict()
-    print(format_closeness(record['beside_bayes']))
-  elif draws_prefixes(tested.task, tested.learner):
-    print('no exact reference of this task is known')
+  record |= record_curves(tested, curves)
   compared = pair(metric, values)
   if compared:
     followed, follows = compared.names
@@ -104,6 +97,20 @@ def wrap_up(
   score = format_estimate(metric, record['mean'], record['ci95'])
   print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
   print(f'report: {path}')
+  return record
+
+
+def record_curves(tested: Tested, curves: Curves) -> dict[str, Any]:
+  """Returns a record's curves, and says how close the learner is to the Bayes predictor."""
+  as_record = lambda points: {curves.amount: [point._asdict() for point in points]}
+  record: dict[str, Any] = {'adaptation': as_record(curves.learner)}
+  if curves.reference:
+    record['reference'] = as_record(curves.reference)
+    record['difference'] = as_record(curves.difference)
+    record['beside_bayes'] = closeness(curves)._asdict()
+    print(format_closeness(record['beside_bayes']))
+  elif draws_prefixes(tested.task, tested.learner):
+    print('no exact reference of this task is known')
   return record
 
 

@@ -164,8 +164,7 @@ def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
   """Returns start, and `by` more after every `every` steps, up to `end`; for a curriculum.
 
   A curriculum is an EpisodeSource's `schedule`. Its episodes have the same shapes at every step:
-  what is not there yet is 0 (function_combinators.truncate_inputs) or has weight 0
-  (`shorten`).
+  what is not there yet is 0 (function_combinators.truncate_inputs) or has weight 0 (`shorten`).
 
   Args:
     step: of meta-training; may be traced.

@@ -376,6 +376,7 @@ def gaussian_process(
 
 
 def check_positive(**sizes: float) -> None:
+  """Raises ValueError, naming the argument, unless all sizes are positive and finite."""
   for name, value in sizes.items():
     if not (value > 0 and math.isfinite(value)):
       raise ValueError(f'{name}={value} is not positive; use {name}>=1')

@@ -95,11 +95,8 @@ def projected(
   def finish(episode: Episode) -> Episode:
     key = part_of_task(episode.info['projection'], 1, episode.info.get('more'))
     matrix = jax.random.normal(key, (inputs, size)) / inputs**0.5
-
-    def project(examples: Examples) -> Examples:
-      x = examples.x.reshape(len(examples.x), inputs).astype(jnp.float32)
-      return examples._replace(x=((x - mean) / deviation) @ matrix)
-
+    flat = lambda x: x.reshape(len(x), inputs).astype(jnp.float32)
+    project = lambda of: of._replace(x=((flat(of.x) - mean) / deviation) @ matrix)
     return episode._replace(support=project(episode.support), query=project(episode.query))
 
   return EpisodeSource(plan, table.x, finish)

@@ -1,11 +1,11 @@
 """The Bayes predictor of a class of functions: what no learner can beat, as a learner.
 
 Under squared error the best prediction is the posterior mean of y. It is exact (but for a variance
-of noise below float32's rounding, see `variance_of`) for a mixture of
-Gaussians over weights (ridge regression for a single one: Bishop, Pattern Recognition and Machine
-Learning, 2006, section 3.3), for a list of hypotheses (dMMSE in Raventos et al. 2023,
-arXiv:2306.15063) and for a Gaussian process (Rasmussen and Williams 2006, eq. 2.25), and for
-mixtures of these, each in proportion to its evidence.
+of the noise below float32's rounding, see `variance_of`) for a mixture of Gaussians over weights
+(ridge regression for a single one: Bishop, Pattern Recognition and Machine Learning, 2006, section
+3.3), for a list of hypotheses (dMMSE in Raventos et al. 2023, arXiv:2306.15063) and for a Gaussian
+process (Rasmussen and Williams 2006, eq. 2.25), and for mixtures of these, each in proportion to
+its evidence.
 """
 
 import math

@@ -10,8 +10,19 @@ from metakit.episodes.functions import dense
 from metakit.evaluate import sequence
 from metakit.learners.bayes import bayes
 from metakit.objectives import squared_error
+from tests.episodes.test_few_shot import many
 
 KEY = jax.random.key(0)
+
+
+def test_seen_and_unseen_are_tasks_and_images():
+  measures = family('projected:base=glyphs,shots=5,size=4', '', 1).measures
+  tasks = lambda name: set(many(measures[name].source(2).plan, 200).info['task'].tolist())
+  assert tasks('seen tasks') == tasks('seen tasks, unseen images') == {0, 1}
+  assert len(tasks('unseen tasks')) == 200
+  images = lambda name: np.asarray(measures[name].source(2).data)
+  assert not np.array_equal(images('seen tasks'), images('seen tasks, unseen images'))
+  np.testing.assert_array_equal(images('unseen tasks'), images('seen tasks, unseen images'))
 
 
 def test_each_measure_is_the_distance_from_its_posterior():
