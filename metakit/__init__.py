@@ -4,6 +4,7 @@ A task is a pure function of a key, a learner is a tuple of pure functions, and 
 (batching, devices, checkpoints, evaluation) is written once and composes with both.
 """
 
+from metakit.compiler import turn_off_wrong_fusions
 from metakit.evaluate import Estimate, calibrate, compare, embed_source, estimate, evaluate
 from metakit.keys import Roots, roots, task_key
 from metakit.models import Model, from_linen, from_nnx
@@ -38,3 +39,5 @@ __all__ = [
   'task_key',
   'train_until',
 ]
+
+turn_off_wrong_fusions()  # before anything asks for a device

@@ -21,6 +21,8 @@ if jax.__version_info__ < (0, 11):  # an unknown flag aborts the process
 if DEVICES not in os.environ.get('XLA_FLAGS', ''):  # read when a device is first asked for
   os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), f'{DEVICES}=8', *FAST])
 
+import metakit  # noqa: F401  (adds to XLA_FLAGS too)
+
 jax.config.update('jax_numpy_rank_promotion', 'allow')
 
 DATA = Path(os.environ.get('METAKIT_DATA') or Path(__file__).parents[2] / 'shared' / 'data')

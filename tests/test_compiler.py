@@ -1,0 +1,45 @@
+"""Numbers that XLA gets wrong on CPUs unless metakit turns some of its fusions off."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metakit.compiler import FUSIONS, turn_off_wrong_fusions
+
+# What the other operand of the product is broadcast from, and what is done with the product.
+PRODUCTS = {
+  'zeros': lambda x: (x @ jnp.zeros((20, 1140))).sum(),
+  'ones': lambda x: (x @ jnp.ones((20, 1140))).sum(1),
+  'a column': lambda x: jnp.square(x @ jnp.broadcast_to(x[0][:, None], (20, 1140))).mean(),
+  'largest': lambda x: (x @ jnp.ones((20, 1140))).max(),
+}
+
+
+@pytest.mark.parametrize('name', PRODUCTS)
+def test_a_reduced_product_is_that_without_jit(name):
+  x = jax.random.normal(jax.random.key(0), (12, 20))
+  _ = [jnp.full((size,), 3e30) + 1 for size in (240, 13_680, 22_800)]  # memory is not all zeros
+  given = jax.jit(PRODUCTS[name])(x)
+  np.testing.assert_allclose(given, PRODUCTS[name](x), rtol=1e-4, atol=1e-3)
+
+
+def test_products_of_many_rows_are_right_to_the_last_one():
+  rows = jnp.stack([jnp.arange(40_000.0), jnp.zeros(40_000), jnp.zeros(40_000)], 1)
+  squares = jax.jit(jax.vmap(lambda row: jnp.square(jnp.eye(3) @ row).sum()))(rows)
+  np.testing.assert_allclose(squares, rows[:, 0] ** 2, rtol=1e-6)
+
+
+def test_flags_of_the_user_stay():
+  for flags, wanted in {
+    '': f'{FUSIONS}=-reduce',
+    '--xla_a=1': f'--xla_a=1 {FUSIONS}=-reduce',
+    f'{FUSIONS}=dot': f'{FUSIONS}=dot',
+    '/a/file/of/flags': '/a/file/of/flags',
+  }.items():
+    environment = {'XLA_FLAGS': flags}
+    turn_off_wrong_fusions(environment)
+    assert environment == {'XLA_FLAGS': wanted}
+  environment = {}
+  turn_off_wrong_fusions(environment)
+  assert environment == {'XLA_FLAGS': f'{FUSIONS}=-reduce'}
