@@ -139,7 +139,7 @@ def mixture_weight(
   apart = means[0] - means[1]
   outputs = learner.predict(learner.adapt(key, params, support), asked)[:, 0]
   implied = ((outputs - means[1]) * apart).sum() / jnp.square(apart).sum()
-  return MixtureWeight(implied, jax.nn.softmax(prior.log_weight + evidence)[0])
+  return MixtureWeight(implied, jax.nn.softmax(prior.log_weight + evidence[:, 0])[0])
 
 
 def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:

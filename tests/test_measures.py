@@ -78,12 +78,14 @@ def test_the_regret_of_the_mixture_is_bounded_by_the_weight_of_the_task():
 def test_beside_the_mixture_a_classifier_differs_by_the_divergence():
   """In nats, against the sum over classes by hand; and the mixture itself not at all."""
   learner, episode = bayes_categorical(PRIOR), categorical(PRIOR, 4)(KEY)
-  uniform = learner._replace(predict=lambda fitted, x: jnp.zeros((len(x), 4)))
+  zeros = lambda fitted, x: jnp.zeros((len(x), 4))
+  uniform = learner._replace(predict=zeros, prefixes=None)
   beside = lambda own: judge_beside(learner)(own, cross_entropy, {}, KEY, episode)
   assert np.abs(beside(learner)['difference']).max() < 1e-6
   judged = beside(uniform)
   examples = join(episode.support, episode.query)
-  best = jax.nn.softmax(np.asarray(predict_prefixes(learner, KEY, {}, examples)))
+  one_by_one = learner._replace(prefixes=None)
+  best = jax.nn.softmax(np.asarray(predict_prefixes(one_by_one, KEY, {}, examples)))
   np.testing.assert_allclose(judged['difference'], (best * np.log(4 * best)).sum(-1), atol=1e-5)
   mixture = judge_regret(learner, cross_entropy, {}, KEY, episode)
   own, known = (judged[name].sum() for name in ('loss', 'reference/loss'))

@@ -9,14 +9,15 @@ its evidence.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metakit.episodes.categorical import CategoricalTasks
-from metakit.episodes.functions import FunctionClass, Gaussians, Hypotheses, Prior, Process
+from metakit.episodes.functions import FunctionClass, Gaussians, Prior, Process
 from metakit.objectives import cross_entropy, squared_error
 from metakit.types import (
   Episode,
@@ -57,28 +58,37 @@ def bayes(
       f'no exact reference is known for the class {function_class.name}; compare with learners, or '
       'use a class that has one (dense, sparse, sign_vectors up to dim=16, gaussian_mixture, ...)'
     )
-  only = priors[0][1] if len(priors) == 1 and not noise else None
+  only = None if noise else _single_gaussian([prior for _, prior in priors])
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params  # nothing is drawn and nothing was learned
     check_one_output(support)
     return support.x, support.y[:, 0], presence(support)
 
-  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
+  def posterior_mean(fitted: Fitted, x: jax.Array | None) -> jax.Array:
     seen, y, present = fitted
     with jax.default_matmul_precision('highest'):  # fewer bits than the noise floor assumes
-      if isinstance(only, Gaussians) and len(only.mean) == 1:
-        return _minimum_norm(only, seen, y, present, x)[:, None]
       variance = variance_of(noise, [prior for _, prior in priors], seen, present)
       each = [posterior(prior, variance, seen, y, present, x) for _, prior in priors]
       log_weight = jnp.asarray([log_weight for log_weight, _ in priors])
       stacked = Posterior(*(jnp.stack(parts) for parts in zip(*each, strict=True)))
       return _mix(log_weight, stacked).mean[:, None]
 
+  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
+    if only is None:
+      return posterior_mean(fitted, x)
+    seen, y, present = fitted
+    with jax.default_matmul_precision('highest'):
+      return _minimum_norm(only, seen, y, present, x)[:, None]
+
+  def prefixes(key: Key, params: Params, support: Examples) -> jax.Array:
+    return posterior_mean(adapt(key, params, support), None)
+
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     return objective(predict(adapt(key, params, episode.support), episode.query.x), episode.query)
 
-  return MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
+  learner = MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
+  return learner if only else learner._replace(prefixes=prefixes)
 
 
 def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
@@ -90,23 +100,31 @@ def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
   Returns:
     A MetaLearner without parameters, whose outputs are log-probabilities of the classes.
   """
+  each_task = lambda x: jnp.einsum('ni,tic->tnc', x, prior.log_probability)
+
+  def posterior_weight(support: Examples, count: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """[tasks, examples or 1], logarithms."""
+    said = jnp.take_along_axis(each_task(support.x), support.y[None, :, None], axis=2)[..., 0]
+    evidence = count(jnp.where(presence(support), said, 0))
+    return jax.nn.log_softmax(prior.log_weight[:, None] + evidence, axis=0)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params  # nothing is drawn and nothing was learned
-    each = jnp.einsum('ni,tic->tnc', support.x, prior.log_probability)
-    said = jnp.take_along_axis(each, support.y[None, :, None], axis=2)[..., 0]  # [tasks, examples]
-    evidence = jnp.where(presence(support), said, 0).sum(1)
-    return jax.nn.log_softmax(prior.log_weight + evidence)
+    return posterior_weight(support, _sum)
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
-    each = jnp.einsum('ni,tic->tnc', x, prior.log_probability)
-    return jax.nn.logsumexp(fitted[:, None, None] + each, axis=0)
+    return jax.nn.logsumexp(fitted[..., None] + each_task(x), axis=0)
+
+  def prefixes(key: Key, params: Params, support: Examples) -> jax.Array:
+    del key, params
+    return predict(posterior_weight(support, _sums_before), support.x)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     outputs = predict(adapt(key, params, episode.support), episode.query.x)
     return cross_entropy(outputs, episode.query)
 
-  return MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
+  learner = MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
+  return learner._replace(prefixes=prefixes)
 
 
 def check_one_output(support: Examples) -> None:
@@ -123,10 +141,10 @@ ROUNDING = 8  # units in the last place of the sum of variances: what a factoris
 def variance_of(
   noise: float, priors: Sequence[Prior], x: jax.Array, present: jax.Array
 ) -> jax.Array:
-  """Returns the variance of the noise on y that posteriors are computed with, [].
+  """Returns the variance of the noise on each y that posteriors are computed with, [n].
 
   That of the noise, or what is lost by rounding if that is more: ROUNDING units in the last place
-  of the variances of all y under the prior, which for 40 examples of dense(20) is 8e-4 in float32.
+  of the variances of all y so far under the prior, 8e-4 in float32 for the 40th of dense(20).
 
   Args:
     noise: standard deviation.
@@ -134,9 +152,10 @@ def variance_of(
     x: [n, inputs].
     present: [n] bool.
   """
-  spread = jnp.stack([jnp.where(present, _variances(prior, x), 0).sum() for prior in priors]).max()
-  lost = ROUNDING * jnp.finfo(spread.dtype).eps * spread
-  return jnp.maximum(noise**2, jnp.maximum(lost, jnp.finfo(spread.dtype).tiny))  # without examples
+  spreads = [jnp.where(present, _variances(prior, x), 0) for prior in priors]
+  so_far = jnp.cumsum(jnp.stack(spreads), axis=1).max(0)
+  lost = ROUNDING * jnp.finfo(so_far.dtype).eps * so_far
+  return jnp.maximum(noise**2, jnp.maximum(lost, jnp.finfo(so_far.dtype).tiny))  # absent ones
 
 
 def _variances(prior: Prior, x: jax.Array) -> jax.Array:
@@ -149,11 +168,12 @@ def _variances(prior: Prior, x: jax.Array) -> jax.Array:
 
 
 class Posterior(NamedTuple):
-  """What a prior says after the support.
+  """What a prior says after some examples.
 
   Attributes:
-    mean: [queries], the posterior mean of y.
-    log_evidence: [], log p(y of the support), up to a constant that is the same for all priors.
+    mean: [inputs], the posterior mean of y.
+    log_evidence: log p(y of those examples), up to a constant that is the same for all priors;
+      [1], or [inputs] where each input comes after other examples.
   """
 
   mean: jax.Array
@@ -162,63 +182,117 @@ class Posterior(NamedTuple):
 
 def posterior(
   prior: Prior,
-  variance: jax.typing.ArrayLike,
+  variance: jax.Array,
   x: jax.Array,
   y: jax.Array,
   present: jax.Array,
-  asked: jax.Array,
+  asked: jax.Array | None,
 ) -> Posterior:
-  """Returns the posterior at `asked` [queries, inputs].
+  """Returns the posterior at `asked` after all examples, or at each example after those before.
 
   Args:
     prior: of a function class.
-    variance: of the noise.
+    variance: of the noise, [n].
     x: [n, inputs].
     y: [n].
     present: [n] bool.
-    asked: [queries, inputs].
+    asked: [queries, inputs]; None for the examples themselves.
   """
+  examples = y, present, variance
   if isinstance(prior, Process):
-    covariance, across = prior.kernel(x, x), prior.kernel(asked, x)
-    return _condition(covariance, across, y, jnp.zeros(len(asked)), present, variance)
+    across = None if asked is None else prior.kernel(asked, x)
+    return _condition(prior.kernel(x, x), across, jnp.zeros_like(y), jnp.zeros(()), *examples)
+  basis = prior.basis(x)
+  asked = None if asked is None else prior.basis(asked)
   if isinstance(prior, Gaussians):
-    return _mix(prior.log_weight, component_posteriors(prior, variance, x, y, present, asked))
-  return _list(prior, prior.basis(x), prior.basis(asked), y, present, variance)
+    one = lambda each: _one_gaussian(each[0], each[1], basis, asked, *examples)
+    return _mix_in_parts(one, prior.log_weight, (prior.mean, prior.variance), GAUSSIANS_AT_ONCE)
+  one = lambda weights: _one_function(weights, basis, asked, *examples)
+  return _mix_in_parts(one, prior.log_weight, prior.weights, FUNCTIONS_AT_ONCE)
 
 
 def component_posteriors(
   prior: Gaussians,
-  variance: jax.typing.ArrayLike,
+  variance: jax.Array,
   x: jax.Array,
   y: jax.Array,
   present: jax.Array,
   asked: jax.Array,
 ) -> Posterior:
-  """Returns what each component of a mixture says, as `posterior`; means are [components, queries].
+  """Returns what each component of a mixture says, as `posterior`, [components, queries or 1].
 
-  The posterior weights of the components are softmax(prior.log_weight + log_evidence).
+  The posterior weights of the components are softmax(prior.log_weight + log_evidence[:, 0]).
   """
-  basis, asked_basis = prior.basis(x), prior.basis(asked)
-  return jax.vmap(_one_gaussian, (0, 0, *5 * (None,)))(
-    prior.mean, prior.variance, basis, asked_basis, y, present, variance
-  )
+  basis, asked = prior.basis(x), prior.basis(asked)
+  one = lambda mean, spread: _one_gaussian(mean, spread, basis, asked, y, present, variance)
+  return jax.vmap(one)(prior.mean, prior.variance)
 
 
 def _one_gaussian(mean, spread, basis, asked, y, present, variance) -> Posterior:
-  covariance, across = (basis * spread) @ basis.T, (asked * spread) @ basis.T
-  return _condition(covariance, across, y - basis @ mean, asked @ mean, present, variance)
+  covariance, expected = (basis * spread) @ basis.T, basis @ mean
+  if asked is None:
+    return _condition(covariance, None, expected, expected, y, present, variance)
+  across = (asked * spread) @ basis.T
+  return _condition(covariance, across, expected, asked @ mean, y, present, variance)
 
 
-def _condition(covariance, across, residual, asked_mean, present, variance) -> Posterior:
-  """Conditions a Gaussian on residual [n] + noise; absent rows are independent and say nothing."""
-  pairs = present[:, None] & present
-  noise = jnp.where(present, variance, 1.0)
-  factor = jnp.linalg.cholesky(jnp.where(pairs, covariance, 0) + jnp.diag(noise))
-  residual = jnp.where(present, residual, 0)
-  white = jax.scipy.linalg.solve_triangular(factor, residual, lower=True)
-  solved = jax.scipy.linalg.solve_triangular(factor, white, lower=True, trans=1)
-  evidence = -0.5 * jnp.square(white).sum() - jnp.log(jnp.diagonal(factor)).sum()
-  return Posterior(asked_mean + jnp.where(present, across, 0) @ solved, evidence)
+def _one_function(weights, basis, asked, y, present, variance) -> Posterior:
+  values = basis @ weights
+  steps = -0.5 * (jnp.square(y - values) / variance + jnp.log(variance))
+  steps = jnp.where(present, steps, 0)
+  if asked is None:
+    return Posterior(values, _sums_before(steps))
+  return Posterior(asked @ weights, _sum(steps))
+
+
+def _condition(covariance, across, expected, asked_mean, y, present, variance) -> Posterior:
+  """Conditions a Gaussian on y [n]; `across` [queries, n] is None for the examples themselves.
+
+  The first rows of the factor are those of the first examples, so that one factorisation serves
+  all prefixes. Absent examples count as measured with noise in which they drown.
+  """
+  drowned = jnp.trace(covariance) / jnp.finfo(covariance.dtype).eps ** 2 + 1
+  noise = jnp.where(present, variance, drowned)
+  factor = jnp.linalg.cholesky(covariance + jnp.diag(noise))
+  solve = partial(jax.scipy.linalg.solve_triangular, factor, lower=True)
+  news = jnp.where(present, solve(jnp.where(present, y - expected, 0)), 0)  # in deviations
+  steps = jnp.where(present, -0.5 * jnp.square(news) - jnp.log(jnp.diagonal(factor)), 0)
+  if across is None:
+    return Posterior(asked_mean + jnp.tril(factor, -1) @ news, _sums_before(steps))
+  return Posterior(asked_mean + jnp.where(present, across, 0) @ solve(news, trans=1), _sum(steps))
+
+
+def _sum(steps: jax.Array) -> jax.Array:
+  return steps.sum(-1, keepdims=True)
+
+
+def _sums_before(steps: jax.Array) -> jax.Array:
+  """Not cumsum(steps) - steps: a step may be too large for what came before it to survive."""
+  return jnp.cumsum(jnp.zeros_like(steps).at[..., 1:].set(steps[..., :-1]), axis=-1)
+
+
+GAUSSIANS_AT_ONCE, FUNCTIONS_AT_ONCE = 64, 1024  # the 15,504 of sparse(20, 5) would take gigabytes
+
+
+def _mix_in_parts(one, log_weight: jax.Array, components: Any, at_once: int) -> Posterior:
+  """Mixes what one(component) says of each, so many at a time."""
+  number = len(log_weight)
+  if number <= at_once:
+    return _mix(log_weight, jax.vmap(one)(components))
+  padding = -number % at_once
+
+  def in_parts(leaf: jax.Array, fill: float) -> jax.Array:
+    ends = [(0, padding)] + [(0, 0)] * (leaf.ndim - 1)
+    return jnp.pad(leaf, ends, constant_values=fill).reshape(-1, at_once, *leaf.shape[1:])
+
+  parts = in_parts(log_weight, -jnp.inf), jax.tree.map(partial(in_parts, fill=0), components)
+  each = jax.lax.map(lambda part: _mix(part[0], jax.vmap(one)(part[1])), parts)
+  return _mix(jnp.zeros(len(each.mean)), each)
+
+
+def _single_gaussian(priors: Sequence[Prior]) -> Gaussians | None:
+  first, *more = priors
+  return first if isinstance(first, Gaussians) and len(first.mean) == 1 and not more else None
 
 
 def _minimum_norm(prior: Gaussians, x, y, present, asked) -> jax.Array:
@@ -230,13 +304,7 @@ def _minimum_norm(prior: Gaussians, x, y, present, asked) -> jax.Array:
   return prior.basis(asked) @ weights
 
 
-def _list(prior: Hypotheses, basis, asked, y, present, variance) -> Posterior:
-  errors = jnp.where(present, y - prior.weights @ basis.T, 0)  # [hypotheses, n]
-  evidence = -0.5 * jnp.square(errors).sum(-1) / variance
-  evidence -= 0.5 * present.sum() * jnp.log(variance)
-  return _mix(prior.log_weight, Posterior(prior.weights @ asked.T, evidence))
-
-
 def _mix(log_weight: jax.Array, each: Posterior) -> Posterior:
-  total = log_weight + each.log_evidence
-  return Posterior(jax.nn.softmax(total) @ each.mean, jax.nn.logsumexp(total))
+  total = log_weight[:, None] + each.log_evidence
+  mean = (jax.nn.softmax(total, axis=0) * each.mean).sum(0)
+  return Posterior(mean, jax.nn.logsumexp(total, axis=0))

@@ -9,7 +9,7 @@ import pytest
 
 from metakit.episodes import functions as f
 from metakit.episodes.function_combinators import mix_classes, scale_outputs, task_pool
-from metakit.evaluate import estimate, evaluate, judge_prefixes
+from metakit.evaluate import estimate, evaluate, judge_prefixes, predict_prefixes
 from metakit.learners.bayes import bayes
 from metakit.objectives import squared_error
 from metakit.types import EpisodeSource, Examples
@@ -150,6 +150,26 @@ CLASSES = {
 }
 
 
+MANY = {'many components': lambda: f.sparse(9, 3), 'many': lambda: task_pool(f.dense(2), 1500)}
+
+
+@pytest.mark.parametrize('name', [*CLASSES, *MANY])
+@pytest.mark.parametrize('noise', [NOISE, 0.0])
+def test_all_prefixes_at_once_are_those_one_by_one(name, noise):
+  """In float64, with an example absent and one predicted that no weight counts."""
+  function_class = (CLASSES | MANY)[name]()
+  examples = episode(function_class, 8, noise=noise).support
+  examples = examples._replace(weight=np.array([1, 1, 0, 1, 1, 1, 0, 1.0]))
+  with jax.enable_x64(True):
+    wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), examples)
+    at_once = bayes(function_class, noise)
+    given = jax.jit(lambda e: predict_prefixes(at_once, KEY, {}, e))(wide)
+    one_by_one = at_once._replace(prefixes=None)
+    wanted = jax.jit(lambda e: predict_prefixes(one_by_one, KEY, {}, e))(wide)
+  assert (at_once.prefixes is None) == (noise == 0 and name in ('dense', 'haar'))
+  np.testing.assert_allclose(given, wanted, atol=1e-7)
+
+
 @pytest.mark.parametrize('name', CLASSES)
 def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
   """E[(y - m) m] = 0 at every length, which the prior and only the right posterior give."""
@@ -194,6 +214,15 @@ def test_what_is_no_noise_is_refused(noise):
   two = Examples(np.ones((3, 2)), np.ones((3, 2)))
   with pytest.raises(ValueError, match=r'y of shape \(3, 2\)'):
     bayes(f.dense(2), 0.1).adapt(KEY, {}, two)
+
+
+def test_many_functions_are_mixed_in_parts():
+  """2,048 sign vectors are more than are mixed at once, by brute force."""
+  support, query, _ = episode(f.sign_vectors(11), 5)
+  every = np.array(list(itertools.product([-1.0, 1.0], repeat=11)))
+  likelihoods = np.array([log_likelihood(w, support, NOISE) for w in every])
+  expected = weighted(likelihoods, every @ query.x.T)
+  np.testing.assert_allclose(predict(f.sign_vectors(11), support, query.x), expected, atol=1e-5)
 
 
 def test_a_class_without_a_posterior_is_refused():
