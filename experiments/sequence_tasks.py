@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments.task import Task
 from metakit import objectives
+from metakit.data.arrays import arrays
 from metakit.data.files import check_choice
 from metakit.data.glyphs import glyphs as make_glyphs
 from metakit.data.host import place
@@ -71,8 +73,8 @@ def sinusoid_task(
   return Task(source, objectives.squared_error, 1, 'loss', True, True)
 
 
-BASE_SETS = (*IDX_SETS, 'glyphs', 'omniglot')
-BASE_CLASSES = 10
+BASE_SETS = (*IDX_SETS, 'glyphs', 'omniglot', 'random')
+BASE_CLASSES, DRAWINGS = 10, 600
 HELD_OUT_TASKS = 2**30  # at least, in the pool of unseen tasks: each is as good as new
 HELD_OUT = 6  # every sixth training image of an IDX set is for validation
 
@@ -119,9 +121,18 @@ def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:
     table = table if split == 'test' else part_of_rows(table, HELD_OUT, split == 'validation')
   elif base == 'omniglot':
     table = select_classes(load_omniglot(data_dir, split, rotations=False), range(BASE_CLASSES))
+  elif base == 'glyphs':
+    table = make_glyphs(split, alphabets=1, characters=BASE_CLASSES, drawings=DRAWINGS)
   else:
-    table = make_glyphs(split, alphabets=1, characters=BASE_CLASSES, drawings=600)
+    table = random_images(split)
   return shrink_images(table, pixels)
+
+
+def random_images(split: str) -> ClassTable:
+  """Classes of one image of noise each, over and over: to learn them is to know them again."""
+  random = np.random.default_rng(('train', 'validation', 'test').index(split))
+  images = random.integers(0, 256, (BASE_CLASSES, 28, 28, 1), np.uint8)
+  return arrays(images.repeat(DRAWINGS, axis=0), np.arange(BASE_CLASSES).repeat(DRAWINGS))
 
 
 def function_task(
