@@ -36,6 +36,15 @@ def test_no_image_is_in_two_splits(digits):
   assert set().union(*each) == set(range(220))
 
 
+def test_images_of_noise_are_one_a_class_and_others_in_each_split():
+  splits = ('train', 'validation', 'test')
+  each = [np.asarray(base_set('random', split, '', 14).x, float) for split in splits]
+  images = np.stack([x.reshape(10, 600, -1) for x in each])
+  np.testing.assert_array_equal(images, images[:, :, :1].repeat(600, axis=2))
+  alike = np.corrcoef(images[:, :, 0].reshape(30, -1))
+  assert np.abs(alike - np.eye(30)).max() < 0.4  # 196 pixels: 1/14 by chance
+
+
 def task_of(episodes):
   return set(episodes.info['task'].tolist())
 
