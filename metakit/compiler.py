@@ -4,7 +4,7 @@ On CPUs, jaxlib 0.10.2 to 0.12.0 at least fuse a matrix product and a reduction 
 of YNNPACK, which reads memory that nobody wrote where the other operand is a broadcast:
 `jax.jit(lambda x: (x @ jnp.ones((20, 1140))).sum())` of a [12, 20] array gives 1e29, another number
 in another process, and no error. (0.10.2 is also wrong for products of more than 32,768 rows.)
-Posteriors were met by it, and a loss or its gradient may be.
+The Bayes predictor of sparse functions was NaN by it; a loss or its gradient may be wrong.
 """
 
 import os

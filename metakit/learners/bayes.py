@@ -155,7 +155,7 @@ def variance_of(
   spreads = [jnp.where(present, _variances(prior, x), 0) for prior in priors]
   so_far = jnp.cumsum(jnp.stack(spreads), axis=1).max(0)
   lost = ROUNDING * jnp.finfo(so_far.dtype).eps * so_far
-  return jnp.maximum(noise**2, jnp.maximum(lost, jnp.finfo(so_far.dtype).tiny))  # absent ones
+  return jnp.maximum(noise**2, jnp.maximum(lost, jnp.finfo(so_far.dtype).tiny))  # nothing so far
 
 
 def _variances(prior: Prior, x: jax.Array) -> jax.Array:

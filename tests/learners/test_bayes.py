@@ -156,7 +156,7 @@ MANY = {'many components': lambda: f.sparse(9, 3), 'many': lambda: task_pool(f.d
 @pytest.mark.parametrize('name', [*CLASSES, *MANY])
 @pytest.mark.parametrize('noise', [NOISE, 0.0])
 def test_all_prefixes_at_once_are_those_one_by_one(name, noise):
-  """In float64, with an example absent and one predicted that no weight counts."""
+  """In float64; two examples are absent, and predicted all the same."""
   function_class = (CLASSES | MANY)[name]()
   examples = episode(function_class, 8, noise=noise).support
   examples = examples._replace(weight=np.array([1, 1, 0, 1, 1, 1, 0, 1.0]))
