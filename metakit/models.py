@@ -76,6 +76,16 @@ class SequenceModel(NamedTuple):
   inspect: Callable[..., Any] | None = None
 
 
+def check_dtype(dtype: str | None) -> None:
+  """Raises ValueError unless dtype is None or names a floating-point type."""
+  try:
+    known = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+  except TypeError:
+    known = False
+  if not known:
+    raise ValueError(f'dtype={dtype!r} is no floating-point type; use bfloat16 or float32')
+
+
 def embed_rows(model: Model) -> Callable[[Params, Any], Any]:
   """Returns the (params, x) -> outputs of `model` in which rows do not influence one another."""
   return model.stored.apply if model.stored else model.apply

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from metakit.models import Reading, SequenceModel
+from metakit.models import Reading, SequenceModel, check_dtype
 from metakit.types import Key, Params
 
 CELLS = {'lstm': nn.OptimizedLSTMCell, 'gru': nn.GRUCell}
@@ -19,25 +19,33 @@ class Step(nn.Module):
   width: int
   depth: int
   cell: str
+  dtype: Any
 
   @nn.compact
   def __call__(self, states: Any, token: jax.Array) -> tuple[Any, jax.Array]:
-    x = nn.Dense(self.width)(token)
+    x = nn.Dense(self.width, dtype=self.dtype)(token)
     after = []
     for layer in range(self.depth):
-      cell = CELLS[self.cell](self.width)
-      before = states[layer] if states else self._start(cell, x)
+      cell = CELLS[self.cell](self.width, dtype=self.dtype)
+      before = states[layer] if states else _start(cell, x.shape, token.dtype)
       state, x = cell(before, x)
       after.append(state)
-    return tuple(after), nn.Dense(self.num_outputs)(x)
+    return tuple(after), nn.Dense(self.num_outputs, dtype=self.dtype)(x)
 
-  def _start(self, cell: nn.Module, x: jax.Array) -> Any:
-    state = cell.initialize_carry(jax.random.key(0), x.shape)
-    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, x.dtype), state)
+
+def _start(cell: nn.RNNCellBase, shape: tuple[int, ...], dtype: Any) -> Any:
+  # Of the tokens' type, so that a sum over many tokens loses nothing where products are bfloat16.
+  state = cell.initialize_carry(jax.random.key(0), shape)
+  return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype), state)
 
 
 def recurrent(
-  num_outputs: int, width: int = 128, depth: int = 1, cell: str = 'lstm'
+  num_outputs: int,
+  width: int = 128,
+  depth: int = 1,
+  cell: str = 'lstm',
+  remat: bool = False,
+  dtype: str | None = None,
 ) -> SequenceModel:
   """A recurrent network as a SequenceModel.
 
@@ -46,18 +54,22 @@ def recurrent(
     width: units of each layer.
     depth: layers.
     cell: 'lstm' or 'gru'.
+    remat: compute what happens within a token again in the backward pass, to save memory.
+    dtype: of the matrix products, 'bfloat16' for instance, while the state keeps the tokens' type;
+      that of parameters and inputs by default.
 
   Returns:
     A SequenceModel whose state, that of each layer, has the same size however much was read.
 
   Raises:
-    ValueError: if a size is not positive or the cell is unknown.
+    ValueError: if a size is not positive, or the cell or dtype is unknown.
   """
   if min(num_outputs, width, depth) < 1:
     raise ValueError(f'num_outputs={num_outputs}, width={width} and depth={depth} must be positive')
   if cell not in CELLS:
     raise ValueError(f'cell={cell!r} is unknown; use one of {", ".join(CELLS)}')
-  step = Step(num_outputs, width, depth, cell)
+  check_dtype(dtype)
+  step = Step(num_outputs, width, depth, cell, dtype)
 
   def init(key: Key, tokens: jax.Array) -> Params:
     return step.init(key, (), tokens[0])
@@ -80,9 +92,10 @@ def recurrent(
       return after, (output, after)
 
     prefixes = jax.tree.map(lambda s: s[None], state)  # after 0, 1, ... tokens
-    outputs = jnp.zeros((0, num_outputs), tokens.dtype)
+    outputs = jnp.zeros((0, num_outputs), dtype or tokens.dtype)
     if len(tokens):  # without jit, lax.scan refuses to go over nothing
-      _, (outputs, states) = jax.lax.scan(read, state, (tokens, present))
+      body = jax.checkpoint(read, prevent_cse=False) if remat else read
+      _, (outputs, states) = jax.lax.scan(body, state, (tokens, present))
       prefixes = jax.tree.map(lambda *parts: jnp.concatenate(parts), prefixes, states)
 
     def answer(number: jax.Array, token: jax.Array) -> Any:

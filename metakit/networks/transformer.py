@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from metakit.models import Reading, SequenceModel, sequence_from_linen
+from metakit.models import Reading, SequenceModel, check_dtype, sequence_from_linen
 from metakit.networks.attention import (
   Attention,
   Heads,
@@ -154,7 +154,7 @@ def transformer(
     raise ValueError(f'heads={heads} does not divide width={width}; use a divisor of width')
   if positions < 0:
     raise ValueError(f'positions={positions} is negative; use 0 for none')
-  _check_dtype(dtype)
+  check_dtype(dtype)
   attend = _attention(attention, decay)
   sizes = num_outputs, width, depth, heads, hidden, attend, positions, scan, remat
   return sequence_from_linen(Transformer(*sizes, dtype), attention != 'set')
@@ -170,15 +170,6 @@ def _attention(name: str, decay: float) -> Attention:
   if name == 'linear':
     return linear_attention()
   raise ValueError(f'attention={name!r} is unknown; use softmax, fused, set, momentum or linear')
-
-
-def _check_dtype(dtype: str | None) -> None:
-  try:
-    known = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-  except TypeError:
-    known = False
-  if not known:
-    raise ValueError(f'dtype={dtype!r} is no floating-point type; use bfloat16 or float32')
 
 
 def _check_length(tokens: int, positions: int) -> None:

@@ -158,6 +158,39 @@ def test_scan_and_remat_change_no_value_or_gradient(remat):
   assert_close(other_grads[name], jax.tree.map(lambda *leaves: np.stack(leaves), *blocks))
 
 
+@pytest.mark.parametrize('cell', ['lstm', 'gru'])
+def test_remat_of_a_recurrent_network_saves_memory_and_changes_no_value_or_gradient(cell):
+  tokens = np.tile(TOKENS, (50, 1))
+  shape = jax.eval_shape(recurrent(3, width=8, depth=2, cell=cell).init, jax.random.key(0), tokens)
+  rng = np.random.default_rng(1)
+  params = jax.tree.map(lambda leaf: 0.7 * rng.normal(size=leaf.shape), shape)
+
+  def compiled(remat):
+    model = recurrent(3, width=8, depth=2, cell=cell, remat=remat)
+    loss = lambda p: jnp.sin(model.apply(p, tokens, ASKED, SEEN).outputs).sum()
+    return jax.jit(jax.value_and_grad(loss)).lower(params).compile()
+
+  saving, plain = compiled(True), compiled(False)
+  assert_close(saving(params), plain(params))
+  temporaries = lambda program: program.memory_analysis().temp_size_in_bytes
+  assert temporaries(saving) < 0.7 * temporaries(plain)
+
+
+@pytest.mark.parametrize('cell', ['lstm', 'gru'])
+def test_half_precision_of_a_recurrent_network_is_of_its_products_alone(cell):
+  with jax.enable_x64(False):
+    whole, half = (recurrent(3, width=32, depth=2, cell=cell, dtype=d) for d in (None, 'bfloat16'))
+    tokens, asked = TOKENS.astype('f'), ASKED.astype('f')
+    params = half.init(jax.random.key(0), tokens)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype('f')}
+    ours, theirs = (jax.jit(m.apply)(params, tokens, asked, SEEN) for m in (half, whole))
+    assert ours.outputs.dtype == ours.answers.dtype == 'bfloat16'
+    assert {leaf.dtype for leaf in jax.tree.leaves(ours.state)} == {np.dtype('f')}
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+      a, b = np.asarray(a, np.float32), np.asarray(b)
+      assert 0 < np.abs(a - b).max() < 0.05 * np.abs(b).max()
+
+
 def heads(count, rng):
   return Heads(*rng.normal(size=(3, count, 2, 5)))
 
@@ -240,6 +273,7 @@ def test_momentum_is_the_decayed_sum_of_earlier_values():
     (lambda: transformer(2, dtype='int32'), "dtype='int32' is no floating-point type"),
     (lambda: recurrent(2, cell='rnn'), "cell='rnn' is unknown"),
     (lambda: recurrent(2, width=0), 'width=0'),
+    (lambda: recurrent(2, dtype='int32'), "dtype='int32' is no floating-point type"),
   ],
 )
 def test_what_makes_no_sense_is_refused(make, named):
