@@ -48,6 +48,7 @@ class Report(NamedTuple):
     records: results as experiments.results.result_record makes them; the first is the headline.
     metrics: lines as experiments.metrics_log.read_metrics returns them.
     adaptation: test performance against the amount of adaptation; may be empty.
+    adaptation_episodes: over how many test episodes; not said if None.
     adaptation_label: 'support examples a class', 'inner steps', ...
     adaptation_metric: what it is measured by; that of the first record by default.
     reference: the Bayes predictor's curve on the same episodes; may be empty.
@@ -61,6 +62,7 @@ class Report(NamedTuple):
   records: Sequence[Mapping[str, Any]]
   metrics: Sequence[Mapping[str, Any]] = ()
   adaptation: Sequence[AdaptationPoint] = ()
+  adaptation_episodes: int | None = None
   adaptation_label: str = 'support examples a class'
   adaptation_metric: str | None = None
   reference: Sequence[AdaptationPoint] = ()
@@ -196,7 +198,8 @@ def _adaptation(report: Report) -> str:
     (f'{p.amount:g}', format_estimate(metric, p.mean, p.ci95), *([best[p.amount]] if best else []))
     for p in points
   ]
-  note = 'Mean over test episodes; the band is the 95% interval of the mean.'
+  over = f'{report.adaptation_episodes:,} ' if report.adaptation_episodes else ''
+  note = f'Mean over {over}test episodes; the band is the 95% interval of the mean.'
   note += ' Dashed: the Bayes predictor on the same episodes.' if best else ''
   heads = (label, metric, *(['Bayes predictor'] if best else []))
   drawn = report_figures.adaptation_curve(points, label, metric, report.reference)

@@ -33,6 +33,8 @@ from metakit.episodes.function_combinators import (
 from metakit.episodes.functions import (
   FunctionClass,
   Gaussians,
+  Hypotheses,
+  Process,
   decision_trees,
   dense,
   fourier,
@@ -166,8 +168,19 @@ def function_task(
     return EpisodeSource(whole, schedule=lambda step: grown(step, dim))
 
   reference = bayes(drawn, noise) if drawn.priors is not None else None
-  judges = _judges(drawn, noise)
-  return Task(source, objectives.squared_error, 1, 'loss', False, True, reference, judges)
+  few, judges = FEW_EPISODES if _is_slow(drawn) else None, _judges(drawn, noise)
+  return Task(source, objectives.squared_error, 1, 'loss', False, True, reference, few, judges)
+
+
+FEW_EPISODES = 200
+SLOW = 2**17  # functions summed over, of which a Gaussian takes as long as 32: 50 ms a sequence
+
+
+def _is_slow(function_class: FunctionClass) -> bool:
+  """Whether the Bayes predictor of thousands of episodes would take an hour."""
+  cost = {Gaussians: 32, Hypotheses: 1}
+  priors = [prior for _, prior in function_class.priors or () if not isinstance(prior, Process)]
+  return sum(cost[type(prior)] * len(prior.log_weight) for prior in priors) > SLOW
 
 
 def _judges(function_class: FunctionClass, noise: float) -> dict[str, Judge]:
@@ -234,6 +247,6 @@ def categorical_task(
     del split  # the keys differ
     return EpisodeSource(categorical(prior, other_shots or shots, queries))
 
-  reference, judges = bayes_categorical(prior), {'regret': judge_regret}
-  objective = objectives.cross_entropy
-  return Task(source, objective, classes, 'loss', False, True, reference, judges)
+  judges = {'regret': judge_regret}
+  given = source, objectives.cross_entropy, classes, 'loss', False, True
+  return Task(*given, bayes_categorical(prior), judges=judges)

@@ -1,5 +1,6 @@
 """What the flags of a run mean: its components, checked before anything is made or written."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -75,12 +76,11 @@ def make_setup(
     OSError: for missing data.
   """
   supplied = {'data_dir': data_dir, 'budget': budget_gib * 2**30}
-  read_task = lambda spec: parse('task', tasks.tasks_for(spec), spec, tasks.TASK_SUPPLIED)
-  learner = parse('learner', components.LEARNERS, flags['learner'], components.LEARNER_SUPPLIED)
+  learner = _component('learner', flags['learner'])
   usual = tasks.DEFAULT_TASK
   usual_training = components.DEFAULT_TRAINING_TASK.get(learner.name, usual)
-  task = read_task(flags['task'] or usual_training)
-  test_task = read_task(flags['test_task'] or flags['task'] or usual)
+  task = _component('task', flags['task'] or usual_training)
+  test_task = _component('test_task', flags['test_task'] or flags['task'] or usual)
   check_same_pool(task, test_task)
   built = build(task, **supplied)
   tested = built if task == test_task else build(test_task, **supplied)
@@ -89,7 +89,7 @@ def make_setup(
   specs = {name: flags[name] for name in DEFINING}
   specs |= {'task': str(task), 'test_task': str(test_task)}
   specs |= {'learner': str(learner), 'network': str(network)}
-  specs |= {'optimizer': str(_optimizer(flags)), 'schedule': str(_schedule(flags))}
+  specs |= {name: str(_component(name, flags[name])) for name in ('optimizer', 'schedule')}
 
   def make_learner(task: Task, **overridden: Any) -> MetaLearner:
     arguments = {**learner.arguments, **overridden}
@@ -123,7 +123,7 @@ def _network(spec: str | None, learner: str, task: Task) -> Component:
   sequences = components.SEQUENCE_NETWORKS
   if usual in sequences and not task.exchangeable:
     usual = components.SET_NETWORK
-  network = parse('network', components.NETWORKS, spec or usual, components.NETWORK_SUPPLIED)
+  network = _component('network', spec or usual)
   if (network.name in sequences) != (usual.partition(':')[0] in sequences):
     raise ValueError(f'learner {learner} cannot use network {network.name}; use {usual}')
   is_set = network.arguments.get('attention') == 'set'
@@ -146,19 +146,40 @@ def _with_likeness(task: Task, learner: Component, network: Component) -> Task:
   return task._replace(judges={**task.judges, 'likeness_to_descent': judge})
 
 
-def _optimizer(flags: Mapping[str, Any]) -> Component:
-  return parse('optimizer', components.OPTIMIZERS, flags['optimizer'])
+COMPONENTS = {
+  'learner': (components.LEARNERS, components.LEARNER_SUPPLIED),
+  'network': (components.NETWORKS, components.NETWORK_SUPPLIED),
+  'optimizer': (components.OPTIMIZERS, ()),
+  'schedule': (components.SCHEDULES, components.SCHEDULE_SUPPLIED),
+}
 
 
-def _schedule(flags: Mapping[str, Any]) -> Component:
-  return parse('schedule', components.SCHEDULES, flags['schedule'], components.SCHEDULE_SUPPLIED)
+def _component(flag: str, spec: str) -> Component:
+  """Reads the spec of a flag."""
+  if flag in ('task', 'test_task'):
+    return parse('task', tasks.tasks_for(spec), spec, tasks.TASK_SUPPLIED)
+  factories, supplied = COMPONENTS[flag]
+  return parse(flag, factories, spec, supplied)
+
+
+def with_defaults(specs: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns full specs of an earlier version as of this one, new arguments at their defaults.
+
+  A spec that this version cannot read stays as it is.
+  """
+  filled = dict(specs)
+  for flag in filled.keys() & {'task', 'test_task', *COMPONENTS}:
+    with contextlib.suppress(ValueError):
+      filled[flag] = str(_component(flag, specs[flag]))
+  return filled
 
 
 def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
   """Returns the outer optimizer of the flags: optimizer, schedule, clip_norm and steps."""
-  optimizer = _optimizer(flags)
+  optimizer = _component('optimizer', flags['optimizer'])
   rate = optimizer.arguments['learning_rate']
-  schedule = build(_schedule(flags), learning_rate=rate, steps=flags['steps'])
+  shape = _component('schedule', flags['schedule'])
+  schedule = build(shape, learning_rate=rate, steps=flags['steps'])
   try:
     made = build(optimizer._replace(arguments={**optimizer.arguments, 'learning_rate': schedule}))
     jax.eval_shape(lambda p: made.update(p, made.init(p), p), {'kernel': jnp.zeros((2, 2))})
@@ -241,11 +262,11 @@ def claim_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
     ValueError: if it belongs to other flags, naming those that differ, or holds other files.
   """
   if (workdir / FLAGS).exists():
-    theirs = read_flags(workdir)
+    theirs, ours = with_defaults(read_flags(workdir)), with_defaults(specs)
     differ = [
-      f'--{name} is {theirs.get(name)} there and {specs[name]} here'
-      for name in specs
-      if theirs.get(name) != specs[name]
+      f'--{name} is {theirs.get(name)} there and {ours[name]} here'
+      for name in ours
+      if theirs.get(name) != ours[name]
     ]
     if differ:
       raise ValueError(

@@ -23,6 +23,7 @@ class Task(NamedTuple):
       and a network that reads one example after the other would learn the order.
     reference: the best there can be on these episodes (a Bayes predictor), to be shown beside any
       learner; None if it is not known (or no pool or list small enough to sum over).
+    reference_episodes: with how many test episodes at most, where it takes long.
     judges: further metrics, each with the judge that gives it.
   """
 
@@ -33,6 +34,7 @@ class Task(NamedTuple):
   fixed_shots: bool
   exchangeable: bool
   reference: MetaLearner | None = None
+  reference_episodes: int | None = None
   judges: Mapping[str, Judge] = MappingProxyType({})
 
 

@@ -59,12 +59,14 @@ class Curves(NamedTuple):
 
   Attributes:
     amount: what is counted.
+    episodes: how many were tested.
     learner: its performance.
     reference: that of the Bayes predictor on the same episodes; empty if none is known.
     difference: of their predictions (metakit.evaluate.judge_beside).
   """
 
   amount: str
+  episodes: int
   learner: list[AdaptationPoint]
   reference: Sequence[AdaptationPoint] = ()
   difference: Sequence[AdaptationPoint] = ()
@@ -151,8 +153,9 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
 
   metric = curve_metric(tested.task)
   if reference is None:
-    return Curves('examples', curve(metric))
-  return Curves('examples', curve(metric), curve(f'reference/{metric}'), curve('difference'))
+    return Curves('examples', episodes, curve(metric))
+  beside = curve(f'reference/{metric}'), curve('difference')
+  return Curves('examples', episodes, curve(metric), *beside)
 
 
 class Pair(NamedTuple):
@@ -219,7 +222,7 @@ def closeness(curves: Curves) -> Closeness:
 def adaptation_curves(setup: Setup, tested: Tested, episodes: int) -> Curves:
   """Returns the metric against inner steps, or else against support examples (of each class).
 
-  Where one pass gives the whole curve it is that of all `episodes`.
+  Where one pass gives the whole curve it is that of all `episodes`, if the reference is not slow.
   """
 
   def point(amount: int, quick: tuple[MetaLearner, EpisodeSource]) -> AdaptationPoint:
@@ -229,13 +232,15 @@ def adaptation_curves(setup: Setup, tested: Tested, episodes: int) -> Curves:
 
   learner, source = tested.quick
   if draws_prefixes(tested.task, tested.learner):
-    return prefix_curves(tested, episodes if learner.prefixes else min(episodes, CURVE_EPISODES))
+    few = tested.task.reference_episodes if learner.prefixes else CURVE_EPISODES
+    return prefix_curves(tested, min(episodes, few or episodes))
   if 'inner_steps=' in setup.specs['learner']:
     learners = {n: setup.learner(tested.task, test_steps=n) for n in CURVE_STEPS}
-    return Curves('inner steps', [point(n, (each, source)) for n, each in learners.items()])
+    points = [point(n, (each, source)) for n, each in learners.items()]
+    return Curves('inner steps', CURVE_EPISODES, points)
   plans = {n: s.plan for n, s in sources_by_shots(tested.task, CURVE_SHOTS).items()}
   points = [point(n, (learner, source._replace(plan=plan))) for n, plan in plans.items()]
-  return Curves('support examples a class', points)
+  return Curves('support examples a class', CURVE_EPISODES, points)
 
 
 def picture(setup: Setup, tested: Tested) -> EpisodePicture:

@@ -86,6 +86,7 @@ def wrap_up(
     records=[record],
     metrics=metrics,
     adaptation=curves.learner,
+    adaptation_episodes=curves.episodes,
     adaptation_label=curves.amount,
     adaptation_metric=curve_metric(tested.task),
     reference=curves.reference,
@@ -104,6 +105,7 @@ def record_curves(tested: Tested, curves: Curves) -> dict[str, Any]:
   """Returns a record's curves, and says how close the learner is to the Bayes predictor."""
   as_record = lambda points: {curves.amount: [point._asdict() for point in points]}
   record: dict[str, Any] = {'adaptation': as_record(curves.learner)}
+  record['curve_episodes'] = curves.episodes
   if curves.reference:
     record['reference'] = as_record(curves.reference)
     record['difference'] = as_record(curves.difference)

@@ -189,21 +189,20 @@ def _spikes(dim: int, nonzeros: int) -> Gaussians | None:
   return Gaussians(_identity, uniform, jnp.zeros((components, dim)), jnp.asarray(variance))
 
 
-MOST_SIGNS = 16
+MOST_SIGNS = 20
 
 
 def sign_vectors(dim: int = 20) -> FunctionClass:
   """Linear functions with w in {-1, 1}^dim, all equally likely.
 
-  The prior lists all 2^dim of them, up to dim=16.
+  The prior lists all 2^dim of them, up to dim=20.
   """
   check_positive(dim=dim)
   prior = None
   if dim <= MOST_SIGNS:
-    every = 1.0 - 2.0 * ((np.arange(2**dim)[:, None] >> np.arange(dim)) & 1)
-    prior = Hypotheses(
-      _identity, jnp.full(2**dim, -dim * math.log(2)), jnp.asarray(every, jnp.float32)
-    )
+    every = 1 - 2 * ((jnp.arange(2**dim)[:, None] >> jnp.arange(dim)) & 1)
+    uniform = jnp.full(2**dim, -dim * math.log(2))
+    prior = Hypotheses(_identity, uniform, every.astype(jnp.float32))
   draw = lambda key: jax.random.rademacher(key, (dim,), jnp.float32)
   return _linear(_identity, draw, gaussian_inputs(dim), prior, 'sign_vectors')
 

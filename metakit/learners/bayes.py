@@ -56,7 +56,7 @@ def bayes(
   if priors is None:
     raise ValueError(
       f'no exact reference is known for the class {function_class.name}; compare with learners, or '
-      'use a class that has one (dense, sparse, sign_vectors up to dim=16, gaussian_mixture, ...)'
+      'use a class that has one (dense, sparse, sign_vectors up to dim=20, gaussian_mixture, ...)'
     )
   only = None if noise else _single_gaussian([prior for _, prior in priors])
 
@@ -164,7 +164,11 @@ def _variances(prior: Prior, x: jax.Array) -> jax.Array:
     return jax.vmap(lambda one: prior.kernel(one[None], one[None])[0, 0])(x)
   if isinstance(prior, Gaussians):
     return (jnp.square(prior.basis(x)) @ prior.variance.T).max(1)
-  return jnp.exp(prior.log_weight) @ jnp.square(prior.weights @ prior.basis(x).T)
+  basis, likely = prior.basis(x), jnp.exp(prior.log_weight)
+  # Not from the values of all, which take gigabytes; and not while it is compiled.
+  weights = jax.lax.optimization_barrier(prior.weights)
+  moment = (weights.T * likely) @ weights
+  return ((basis @ moment) * basis).sum(1)
 
 
 class Posterior(NamedTuple):

@@ -13,7 +13,7 @@ from experiments.components import OPTIMIZERS
 from experiments.families import family
 from experiments.flags import define_common, define_training
 from experiments.results import read_results
-from experiments.setup import check_fits, make_optimizer, make_setup
+from experiments.setup import check_fits, claim_workdir, make_optimizer, make_setup, with_defaults
 from experiments.sweep import define_sweep
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS
@@ -267,6 +267,7 @@ def test_the_bayes_predictor_is_shown_beside_the_learner(regressor):
   assert record['state_size'] == 4 * (2 * 8 + 1) + 1 + 1
   assert 'onset_step' not in record  # two steps do not tell
   page = (workdir / 'report.html').read_text()
+  assert record['curve_episodes'] == 1000 and 'Mean over 1,000 test episodes' in page
   assert 'Bayes predictor on the same episodes' in page
   assert 'How much the first query attends' in page
 
@@ -352,7 +353,18 @@ def test_kept_results_were_trained_as_their_commands_say():
     specs = make_setup(given, data_dir='', budget_gib=1).specs
     trained = {'task': record.get('training_task', record['task']), 'steps': record['steps']}
     trained |= {n: record[n] for n in ('network', 'optimizer', 'schedule', 'tasks_per_step')}
-    assert {name: specs[name] for name in trained} == trained, command
+    assert {name: specs[name] for name in trained} == with_defaults(trained), command
+
+
+def test_a_run_goes_on_when_components_have_gained_arguments(tmp_path):
+  given = parsed(['--learner=in_context', '--task=dense', '--network=recurrent'])
+  specs = make_setup(given, data_dir='', budget_gib=1).specs
+  earlier = {**specs, 'network': 'recurrent:width=128,depth=1,cell=lstm'}
+  claim_workdir(tmp_path / 'run', earlier)
+  claim_workdir(tmp_path / 'run', specs)
+  other = {**specs, 'network': specs['network'].replace('dtype=none', 'dtype=bfloat16')}
+  with pytest.raises(ValueError, match=r'--network is recurrent.*dtype=none there .* here'):
+    claim_workdir(tmp_path / 'run', other)
 
 
 def parsed(arguments, define=define_training):

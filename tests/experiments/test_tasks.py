@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import testing
 from experiments.sequence_tasks import base_set
 from experiments.specs import build, parse
 from experiments.tasks import TASKS
@@ -99,5 +100,26 @@ def test_mixed_functions_have_outputs_of_one_size():
   component, y = np.asarray(episodes.info['function']['component']), np.asarray(episodes.support.y)
   for c in range(3):
     assert np.square(y[component == c]).mean() == pytest.approx(1, rel=0.15)
-  assert task.reference is None  # that of 2^20 sign vectors
-  assert made('mixed_functions:classes=dense+sparse,dim=5').reference is not None
+  assert made('mixed_functions:classes=dense+decision_trees,dim=5').reference is None
+
+
+@pytest.mark.parametrize(
+  ('spec', 'episodes'),
+  [
+    ('sign_vectors', 200),
+    ('mixed_functions', 200),
+    ('sparse:nonzeros=5', 200),
+    ('sparse', None),
+    ('dense:pool=65536', None),
+    ('gaussian_process', None),
+  ],
+)
+def test_a_slow_reference_is_of_few_episodes(spec, episodes, monkeypatch):
+  task = made(spec)
+  assert task.reference is not None
+  assert task.reference_episodes == episodes
+  learner, source = task.reference._replace(prefixes=print), task.source('test')
+  tested = testing.Tested(task, learner, {}, source, (learner, source), jax.random.key(0), 'vmap')
+  monkeypatch.setattr(testing, 'prefix_curves', lambda tested, episodes: episodes)
+  assert testing.adaptation_curves(None, tested, 5000) == (episodes or 5000)
+  assert testing.adaptation_curves(None, tested, 100) == 100

@@ -225,11 +225,21 @@ def test_many_functions_are_mixed_in_parts():
   np.testing.assert_allclose(predict(f.sign_vectors(11), support, query.x), expected, atol=1e-5)
 
 
+def test_many_functions_take_no_memory_for_the_values_of_all():
+  """2^20 sign vectors at 41 inputs would be 160 MiB a sequence."""
+  function_class, sequences = f.sign_vectors(16), 4
+  learner, support = bayes(function_class, NOISE), episode(function_class, 41).support
+  batch = jax.tree.map(lambda leaf: np.stack([leaf] * sequences), support)
+  predict_all = jax.jit(jax.vmap(lambda one: learner.prefixes(KEY, {}, one)))
+  program = predict_all.lower(batch).compile()
+  assert program.memory_analysis().temp_size_in_bytes < sequences * 2**16 * 41 * 4 / 2
+
+
 def test_a_class_without_a_posterior_is_refused():
   with pytest.raises(ValueError, match='no exact reference is known for the class decision_trees'):
     bayes(f.decision_trees(), 0.1)
   with pytest.raises(ValueError, match='sign_vectors'):
-    bayes(f.sign_vectors(20), 0.1)
+    bayes(f.sign_vectors(21), 0.1)
 
 
 def test_the_loss_is_that_of_the_queries():
