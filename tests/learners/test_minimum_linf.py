@@ -2,9 +2,10 @@
 
 import jax
 import numpy as np
+import pytest
 
 from metakit.episodes import functions as f
-from metakit.learners.minimum_linf import minimum_linf
+from metakit.learners.minimum_linf import minimum_linf, solve
 from metakit.types import Examples
 
 KEY, LEARNER = jax.random.key(0), minimum_linf()
@@ -29,6 +30,22 @@ def test_it_finds_most_sign_vectors_from_two_thirds_of_the_examples():
   few = jax.vmap(lambda s: LEARNER.adapt(KEY, {}, jax.tree.map(lambda a: a[:5], s)))
   exact = np.abs(np.asarray(few(episodes.support)) - episodes.info['function']).max(1) < 1e-3
   assert exact.mean() < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('examples', 'published'), [(0, 20.59), (5, 14.81), (10, 6.396), (15, 0.151)]
+)
+def test_its_errors_on_sign_vectors_are_the_published_ones(examples, published):
+  """Panwar et al. 2024, the curve of the released notebook: 1,280 prompts of 20 inputs."""
+  prompts, theirs = 1000, 1280
+  sampler = f.functions(f.sign_vectors(20), 15)
+  episodes = jax.tree.map(np.asarray, jax.vmap(sampler)(jax.random.split(KEY, prompts)))
+  there = np.arange(15) < examples
+  weights = [solve(x, y[:, 0], there) for x, y in zip(*episodes.support[:2], strict=True)]
+  predicted = np.einsum('nqi,ni->nq', episodes.query.x, np.array(weights))
+  errors = np.square(predicted - episodes.query.y[..., 0])[:, 0]
+  assert abs(errors.mean() - published) < 4 * errors.std() * (1 / prompts + 1 / theirs) ** 0.5
 
 
 def test_without_an_exact_fit_it_is_least_squares():
