@@ -79,14 +79,18 @@ def family(spec: str, data_dir: str | None, largest: int) -> Family:
 def _projected(component: Component, data_dir: str | None) -> Family:
   """The within-sequence gain on tasks of the pool and on unseen ones."""
   given = component.arguments
+  sizes = given['size'], given['shots'], given['queries']
   table = functools.cache(
     lambda split: base_set(given['base'], split, str(data_dir or ''), given['pixels'])
   )
 
   def pooled(split: str, held_out: bool) -> Pooled:
-    sizes = given['size'], given['shots'], given['queries']
     number = lambda tasks: HELD_OUT_TASKS if held_out else tasks
     return lambda tasks: projected(table(split), *sizes, number(tasks), held_out)
+
+  def trained(tasks: Any) -> EpisodeSource:
+    repeats = {name: given[name] for name in ('repeated', 'distinct')}
+    return projected(table('train'), *sizes, tasks, **repeats)
 
   judge = lambda tasks: judge_gain
   measures = {
@@ -95,7 +99,7 @@ def _projected(component: Component, data_dir: str | None) -> Family:
     'unseen tasks': Measure(pooled('test', True), judge),
   }
   ways = BASE_CLASSES
-  return Family(pooled('train', False), ways, cross_entropy, 'gain', measures)
+  return Family(trained, ways, cross_entropy, 'gain', measures)
 
 
 def _functions(component: Component, largest: int) -> Family:

@@ -93,6 +93,8 @@ def projected_task(
   seen: bool = False,
   fixed_labels: float = 0.0,
   fixed_projection: float = 0.0,
+  repeated: float = 0.0,
+  distinct: int = 10,
 ) -> Task:
   """Random projections and relabellings of ten classes of images (Kirsch et al. 2022).
 
@@ -106,7 +108,7 @@ def projected_task(
   table = functools.cache(lambda split: base_set(base, split, data_dir, pixels))
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    bias = (fixed_labels, fixed_projection) if split == 'train' else (0.0, 0.0)
+    bias = (fixed_labels, fixed_projection, repeated, distinct) if split == 'train' else ()
     held_out = split != 'train' and not seen
     number = other_shots or shots
     least = HELD_OUT_TASKS if held_out and tasks else 0

@@ -14,7 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import choose, draw_without_replacement, integers_below
+from metakit.episodes.few_shot import (
+  choose,
+  draw_without_replacement,
+  integers_below,
+  reduce_below,
+)
 from metakit.types import Episode, EpisodeSource, Examples, Key
 
 MOST_TASKS = 2**31 - 1  # the largest int32
@@ -31,6 +36,8 @@ def projected(
   held_out: bool = False,
   fixed_labels: float = 0.0,
   fixed_projection: float = 0.0,
+  repeated: float = 0.0,
+  distinct: int = 10,
   seed: int = 0,
 ) -> EpisodeSource:
   """Plans episodes of projected and relabelled examples of a table.
@@ -51,6 +58,12 @@ def projected(
     fixed_labels: the share of episodes whose permutation is that of task 0 of the first pool, the
       paper's bias that shortens the plateau before learning sets in.
     fixed_projection: the share of episodes whose projection is that of task 0.
+    repeated: the share of episodes whose examples are a few rows over and over, drawn with
+      replacement. To know again what was seen is the first step of learning in context, which real
+      classes hide (Chan et al. 2022, Data distributional properties drive emergent in-context
+      learning in transformers, arXiv:2205.05055: burstiness): the plateau of one token for x and
+      the label before it ends twenty times sooner.
+    distinct: how many rows there are in such an episode.
     seed: determines both pools.
 
   Returns:
@@ -61,9 +74,11 @@ def projected(
 
   Raises:
     ValueError: if a size is not positive, the table has too few rows, the pool is larger than its
-      index type, or a share is not between 0 and 1.
+      index type, a share is not between 0 and 1, or more rows are distinct than there are examples.
   """
-  _check(table, size, shots, queries, tasks, fixed_labels, fixed_projection)
+  _check(table, {'size': size, 'shots': shots, 'queries': queries, 'distinct': distinct}, tasks)
+  biases = {'fixed_labels': fixed_labels, 'fixed_projection': fixed_projection}
+  _check_shares({**biases, 'repeated': repeated}, distinct, shots + queries)
   rows, inputs = len(table.x), math.prod(table.x.shape[1:])
   starts = jnp.asarray(table.starts, jnp.int32)
   pools = jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), _STREAM)
@@ -78,13 +93,15 @@ def projected(
 
   @jax.jit
   def plan(key: Key) -> Episode:
-    task_key, bias_key, row_key = jax.random.split(key, 3)
+    task_key, bias_key, row_key, repeat_key = jax.random.split(key, 4)
     task, more = _numbers(task_key, tasks)
     chance = jax.random.bits(bias_key, (2,), jnp.uint32) >> 1
-    shares = [int(share * 2**31) for share in (fixed_labels, fixed_projection)]
-    labels, projection = jnp.where(chance < jnp.asarray(shares, jnp.uint32), -1, task)
+    limits = [int(share * 2**31) for share in (fixed_labels, fixed_projection)]
+    labels, projection = jnp.where(chance < jnp.asarray(limits, jnp.uint32), -1, task)
     permutation = draw_without_replacement(part_of_task(labels, 0, more), len(starts), len(starts))
     drawn = choose(jax.random.bits(row_key, (shots + queries,), jnp.uint32), rows)
+    if repeated:
+      drawn = _repeat(repeat_key, drawn, repeated, distinct)
     y = permutation[jnp.searchsorted(starts, drawn, side='right') - 1]
     info = {'task': task, 'labels': labels, 'projection': projection}
     info |= {} if more is None else {'more': more}
@@ -100,6 +117,13 @@ def projected(
     return episode._replace(support=project(episode.support), query=project(episode.query))
 
   return EpisodeSource(plan, table.x, finish)
+
+
+def _repeat(key: Key, rows: jax.Array, share: float, distinct: int) -> jax.Array:
+  """Replaces rows, with a chance of `share`, by draws with replacement from the first of them."""
+  bits = jax.random.bits(key, (1 + len(rows),), jnp.uint32)
+  again = rows[reduce_below(bits[1:], distinct)]
+  return jnp.where(bits[0] >> 1 < jnp.uint32(share * 2**31), again, rows)
 
 
 def _numbers(key: Key, tasks: int | jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
@@ -119,10 +143,9 @@ def _moments(table: ClassTable) -> tuple[jax.Array, float]:
   return jnp.asarray(mean, jnp.float32), float(deviation)
 
 
-def _check(table, size, shots, queries, tasks, fixed_labels, fixed_projection) -> None:
-  sizes = {'size': size, 'shots': shots, 'queries': queries}
+def _check(table: ClassTable, sizes: dict[str, int], tasks: int | jax.Array | None) -> None:
   if not (tasks is None or isinstance(tasks, jax.core.Tracer)):
-    sizes['tasks'] = operator.index(tasks)
+    sizes = {**sizes, 'tasks': operator.index(tasks)}
   for name, value in sizes.items():
     if value < 1:
       raise ValueError(f'{name}={value} is not positive; use {name}>=1')
@@ -130,11 +153,19 @@ def _check(table, size, shots, queries, tasks, fixed_labels, fixed_projection) -
     raise ValueError(
       f'tasks={tasks} exceeds the index of the pool (int32); use <={MOST_TASKS}, or None for no end'
     )
-  if shots + queries > len(table.x):
+  examples = sizes['shots'] + sizes['queries']
+  if examples > len(table.x):
     raise ValueError(
-      f'shots+queries={shots + queries} exceeds the {len(table.x)} rows of the base set; use fewer '
-      'or a larger base set'
+      f'shots+queries={examples} exceeds the {len(table.x)} rows of the base set; use fewer or a '
+      'larger base set'
     )
-  for name, share in (('fixed_labels', fixed_labels), ('fixed_projection', fixed_projection)):
+
+
+def _check_shares(shares: dict[str, float], distinct: int, examples: int) -> None:
+  for name, share in shares.items():
     if not 0 <= share <= 1:
       raise ValueError(f'{name}={share} is no share; use one between 0 and 1')
+  if shares['repeated'] and distinct > examples:
+    raise ValueError(
+      f'distinct={distinct} exceeds the {examples} examples of an episode; use fewer'
+    )

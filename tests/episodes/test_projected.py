@@ -18,7 +18,7 @@ SIZES = {'size': 8, 'shots': 5, 'queries': 2}
 
 
 def planned(**options):
-  return many(projected(TABLE, **SIZES, **options).plan, 4000)
+  return many(projected(TABLE, **{**SIZES, **options}).plan, 4000)
 
 
 def whole(count=200, **options):
@@ -163,6 +163,26 @@ def test_a_share_of_the_episodes_has_the_projection_of_task_0():
   )
 
 
+def test_a_share_of_the_episodes_repeats_a_few_rows():
+  many_examples = {'shots': 28, 'distinct': 3}
+  rows = rows_of(planned(repeated=0.75, **many_examples))
+  assert rows.shape == (4000, 30)
+  different = np.array([len(set(row)) for row in rows.tolist()])
+  assert set(different) == {3, 30}  # of 30 draws none is missed but once in 60,000
+  share = (different == 3).mean()
+  assert abs(share - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 4000)
+  again = rows[different == 3]
+  assert equally_likely(again[:, 0], 40) > SMALLEST_P
+  # Any two examples are the same row with a chance of one in three, neighbours or not.
+  for other in (1, 29):
+    same = (again[:, 0] == again[:, other]).mean()
+    assert abs(same - 1 / 3) < 4 * np.sqrt(2 / 9 / len(again))
+  permutations(planned(repeated=1.0, distinct=2, tasks=24))  # labels are those of the repeated rows
+  alone = planned(**many_examples)
+  untouched = different == 30
+  np.testing.assert_array_equal(rows[untouched], rows_of(alone)[untouched])
+
+
 def test_outputs_are_of_order_1():
   x = whole().support.x
   assert abs(x.std() - 1) < 0.1
@@ -180,6 +200,9 @@ def test_outputs_are_of_order_1():
     ({'shots': 40}, r'shots\+queries=41 exceeds the 40 rows'),
     ({'fixed_labels': 1.5}, 'fixed_labels=1.5'),
     ({'fixed_projection': -0.1}, 'fixed_projection=-0.1'),
+    ({'repeated': 2}, 'repeated=2 is no share'),
+    ({'repeated': 0.5, 'distinct': 7}, 'distinct=7 exceeds the 6 examples of an episode'),
+    ({'distinct': 0}, 'distinct=0'),
   ],
 )
 def test_what_makes_no_sense_is_refused(options, named):

@@ -25,6 +25,13 @@ def test_seen_and_unseen_are_tasks_and_images():
   np.testing.assert_array_equal(images('unseen tasks'), images('seen tasks, unseen images'))
 
 
+def test_repeated_rows_are_of_training_alone():
+  repeating = family('projected:base=glyphs,shots=5,size=4,repeated=1,distinct=2', '', 1)
+  different = lambda source: {len(set(row)) for row in many(source.plan, 50).support.x.tolist()}
+  assert different(repeating.train(2)) <= {1, 2}
+  assert all(different(m.source(2)) == {5} for m in repeating.measures.values())
+
+
 def test_each_measure_is_the_distance_from_its_posterior():
   """With one task in the pool its posterior is that task, so that zeros are apart by y squared."""
   measures = family('dense:dim=2,shots=4', '', 1).measures

@@ -80,6 +80,10 @@ def test_biases_are_of_training_alone(digits):
   for name in ('labels', 'projection'):
     assert (info['train'][name] == -1).all()
     assert (info['validation'][name] == info['validation']['task']).all()
+  task = made('projected:size=4,shots=9,repeated=1,distinct=2', digits)
+  rows = {split: many(task.source(split).plan, 50).support.x for split in ('train', 'validation')}
+  different = {split: {len(set(row)) for row in each.tolist()} for split, each in rows.items()}
+  assert different['train'] <= {1, 2} and different['validation'] == {9}
 
 
 def test_a_curriculum_grows_inputs_and_examples():
