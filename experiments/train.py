@@ -34,7 +34,7 @@ from experiments.setup import (
   make_optimizer,
   make_setup,
 )
-from experiments.testing import check_judges, per_episode, prepare
+from experiments.testing import check_judges, judge_progress, judged_by, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
@@ -171,7 +171,7 @@ def validate(setup: Setup, params: Any, step: int) -> dict[str, float]:
     NonFiniteLoss: if the loss is not finite.
   """
   tested = prepare(setup, params, setup.test_task, 'validation', FLAGS.seed)
-  values = per_episode(tested, FLAGS.validation_episodes)
+  values = judged_by(judge_progress, tested, FLAGS.validation_episodes)
   if not np.isfinite(values['loss']).all():
     raise NonFiniteLoss(f'the validation loss is not finite after step {step}; {REMEDY}')
   estimates = {name: estimate(each) for name, each in values.items()}

@@ -18,6 +18,17 @@ def test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss():
   assert onset(lines(exact)) == 10 * (120 + 2)  # 2 of 20 values are a tenth, 1 a twentieth
 
 
+def test_many_validations_tell_more_than_training():
+  """Training on easier episodes gains at once; on those of validation there is a plateau."""
+  training = lines([0.3] * 200)
+  rising = [0.3 if step >= 1200 else 0.1 for step in range(100, 2100, 100)]
+  assert len(rising) == WINDOW
+  validation = [{'step': 100 * (i + 1), 'validation/gain': g} for i, g in enumerate(rising)]
+  assert onset(training + validation) == 1200
+  assert onset(training + validation[1:]) == 10 * WINDOW
+  assert onset(training + [{**line, 'validation/gain': 0.1} for line in validation]) is None
+
+
 def test_noise_is_no_onset():
   assert onset(lines(np.random.default_rng(0).normal(scale=0.1, size=200))) is None
 
