@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.sequence_tasks import BASE_CLASSES, FUNCTION_CLASSES, HELD_OUT_TASKS, base_set
+from experiments.sequence_tasks import (
+  BASE_CLASSES,
+  FUNCTION_CLASSES,
+  HELD_OUT_TASKS,
+  base_set,
+  is_slow,
+)
 from experiments.specs import Component, arguments_of, parse
 from experiments.tasks import TASK_SUPPLIED, TASKS
 from metakit.episodes.function_combinators import task_pool
@@ -107,6 +113,10 @@ def _functions(component: Component, largest: int) -> Family:
   given = {name: value for name, value in component.arguments.items() if name not in FIXED}
   shots, queries, noise = (given.pop(name) for name in ('shots', 'queries', 'noise'))
   whole = FUNCTION_CLASSES[component.name][0](**given)
+  if is_slow(whole):
+    raise ValueError(
+      f'task {component}: its Bayes predictor takes too long for a sweep; use fewer inputs'
+    )
   source = lambda of: EpisodeSource(functions(of, shots, queries, noise))
   pool = lambda tasks: task_pool(whole, tasks, most=largest)
   every, pooled = lambda tasks: source(whole), lambda tasks: source(pool(tasks))

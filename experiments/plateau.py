@@ -8,41 +8,50 @@ import numpy as np
 WINDOW = 20  # logged values in a mean
 SHARE = 0.05  # of the loss at the start
 
-
-def can_tell(metrics: Sequence[Mapping[str, Any]]) -> bool:
-  """Whether enough values of the gain were logged to tell."""
-  return _count(metrics, 'train/gain') >= WINDOW
+Lines = Sequence[Mapping[str, Any]]
 
 
-def onset(metrics: Sequence[Mapping[str, Any]]) -> int | None:
+def can_tell(metrics: Lines, biased: bool = False) -> bool:
+  """Whether enough values of the gain were logged to tell; see `onset`."""
+  if biased:
+    return bool(_with_gain(metrics, 'validation'))
+  return len(_with_gain(metrics, 'train')) >= WINDOW
+
+
+def onset(metrics: Lines, biased: bool = False) -> int | None:
   """Returns a training step by which a model learns from the examples it reads.
 
   That is the first at which the gain (mean loss of the first half of a sequence less that of the
-  second) exceeds SHARE of the mean loss of the first WINDOW values. The gain is that of validation
-  where there were WINDOW validations, and otherwise that of training, in the mean over WINDOW
-  logged values; where training episodes are biased (fixed labels, repeated examples) that of
-  validation alone says what the model does with others.
+  second), in the mean over WINDOW logged values, exceeds SHARE of the mean loss of the first WINDOW
+  values. Where training episodes are biased (fixed labels, repeated images) their gain says nothing
+  of others; that of validation counts then, less its 95% interval, beside the first validation's
+  loss.
 
   Args:
     metrics: lines as read_metrics returns them.
+    biased: whether training episodes are.
 
   Returns:
-    The step of the validation, or the last step of the window (that of WINDOW logged values at the
-    earliest); None if it has not happened in what was logged.
+    The last step of that window (that of WINDOW logged values at the earliest), or the step of the
+    validation; None if it has not happened in what was logged.
   """
-  if not can_tell(metrics):
+  if not can_tell(metrics, biased):
     return None
-  enough = SHARE * np.mean(
-    [line['train/loss'] for line in metrics if 'train/loss' in line][:WINDOW]
-  )
-  validated = _count(metrics, 'validation/gain') >= WINDOW
-  name, window = ('validation/gain', 1) if validated else ('train/gain', WINDOW)
-  logged = [line for line in metrics if name in line]
-  gain = np.array([line[name] for line in logged])
-  means = np.convolve(gain, np.full(window, 1 / window), mode='valid')
-  above = np.flatnonzero(means > enough)
-  return int(logged[above[0] + window - 1]['step']) if len(above) else None
+  logged = _with_gain(metrics, 'validation' if biased else 'train')
+  steps, gain = (np.array([line[name] for line in logged]) for name in ('step', 'gain'))
+  loss = np.array([line['loss'] for line in logged])
+  if biased:
+    above = np.flatnonzero(gain - [line['gain_ci95'] for line in logged] > SHARE * loss[0])
+    return int(steps[above[0]]) if len(above) else None
+  means = np.convolve(gain, np.full(WINDOW, 1 / WINDOW), mode='valid')
+  above = np.flatnonzero(means > SHARE * loss[:WINDOW].mean())
+  return int(steps[above[0] + WINDOW - 1]) if len(above) else None
 
 
-def _count(metrics: Sequence[Mapping[str, Any]], name: str) -> int:
-  return sum(name in line for line in metrics)
+def _with_gain(metrics: Lines, prefix: str) -> list[dict[str, Any]]:
+  """The lines of a prefix that hold a gain, without the prefix."""
+  return [
+    {name.removeprefix(f'{prefix}/'): value for name, value in line.items()}
+    for line in metrics
+    if f'{prefix}/gain' in line
+  ]

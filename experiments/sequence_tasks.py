@@ -108,14 +108,18 @@ def projected_task(
   table = functools.cache(lambda split: base_set(base, split, data_dir, pixels))
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    bias = (fixed_labels, fixed_projection, repeated, distinct) if split == 'train' else ()
+    share = lambda of: of if split == 'train' else 0.0
+    fixed, again = (share(fixed_labels), share(fixed_projection)), share(repeated)
     held_out = split != 'train' and not seen
     number = other_shots or shots
     least = HELD_OUT_TASKS if held_out and tasks else 0
     pool = max(tasks, least) or None  # 0, in specs: no end of them
-    return place(projected(table(split), size, number, queries, pool, held_out, *bias), budget)
+    sizes = size, number, queries, pool, held_out
+    return place(projected(table(split), *sizes, *fixed, repeated=again, distinct=distinct), budget)
 
-  return Task(source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True)
+  biased = max(fixed_labels, fixed_projection, repeated) > 0
+  given = source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True
+  return Task(*given, biased=biased)
 
 
 def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:
@@ -170,7 +174,7 @@ def function_task(
     return EpisodeSource(whole, schedule=lambda step: grown(step, dim))
 
   reference = bayes(drawn, noise) if drawn.priors is not None else None
-  few, judges = FEW_EPISODES if _is_slow(drawn) else None, _judges(drawn, noise)
+  few, judges = FEW_EPISODES if is_slow(drawn) else None, _judges(drawn, noise)
   return Task(source, objectives.squared_error, 1, 'loss', False, True, reference, few, judges)
 
 
@@ -178,8 +182,8 @@ FEW_EPISODES = 200
 SLOW = 2**17  # functions summed over, of which a Gaussian takes as long as 32: 50 ms a sequence
 
 
-def _is_slow(function_class: FunctionClass) -> bool:
-  """Whether the Bayes predictor of thousands of episodes would take an hour."""
+def is_slow(function_class: FunctionClass) -> bool:
+  """Whether the Bayes predictor takes minutes for thousands of episodes."""
   cost = {Gaussians: 32, Hypotheses: 1}
   priors = [prior for _, prior in function_class.priors or () if not isinstance(prior, Process)]
   return sum(cost[type(prior)] * len(prior.log_weight) for prior in priors) > SLOW

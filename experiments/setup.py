@@ -168,10 +168,15 @@ def with_defaults(specs: Mapping[str, Any]) -> dict[str, Any]:
   A spec that this version cannot read stays as it is.
   """
   filled = dict(specs)
-  for flag in filled.keys() & {'task', 'test_task', *COMPONENTS}:
+  for flag in _spec_flags(filled):
     with contextlib.suppress(ValueError):
       filled[flag] = str(_component(flag, specs[flag]))
   return filled
+
+
+def _spec_flags(specs: Mapping[str, Any]) -> list[str]:
+  known = 'task', 'test_task', *COMPONENTS
+  return [flag for flag in known if isinstance(specs.get(flag), str)]
 
 
 def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
@@ -302,7 +307,11 @@ def read_specs(workdir: Path) -> dict[str, Any]:
 
 
 def default_workdir(specs: Mapping[str, Any]) -> Path:
-  """Returns a folder under runs/ whose name is a function of the flags, so that no two clash."""
+  """Returns a folder under runs/ whose name is a function of the flags, so that no two clash.
+
+  Arguments at their defaults are left out: the name stays when a component gains one.
+  """
   name = lambda key: specs[key].partition(':')[0]
-  digest = hashlib.sha256(json.dumps(specs, sort_keys=True).encode()).hexdigest()[:8]
+  short = {**specs, **{flag: _component(flag, specs[flag]).brief() for flag in _spec_flags(specs)}}
+  digest = hashlib.sha256(json.dumps(short, sort_keys=True).encode()).hexdigest()[:8]
   return Path('runs') / f'{name("task")}-{name("learner")}-{digest}'

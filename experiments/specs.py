@@ -29,6 +29,12 @@ class Component(NamedTuple):
   def __str__(self) -> str:
     return write_spec(self.name, self.arguments)
 
+  def brief(self) -> str:
+    """Returns the spec without the arguments that are at their defaults."""
+    usual = inspect.signature(self.factory).parameters
+    other = {name: v for name, v in self.arguments.items() if v != usual[name].default}
+    return write_spec(self.name, other)
+
 
 def write_spec(name: str, arguments: Mapping[str, Any]) -> str:
   """Returns the spec string of a component.

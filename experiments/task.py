@@ -25,6 +25,8 @@ class Task(NamedTuple):
       learner; None if it is not known (or no pool or list small enough to sum over).
     reference_episodes: with how many test episodes at most, where it takes long.
     judges: further metrics, each with the judge that gives it.
+    biased: whether training episodes differ from those of validation and test in more than their
+      tasks and examples.
   """
 
   source: Callable[..., EpisodeSource]
@@ -36,6 +38,7 @@ class Task(NamedTuple):
   reference: MetaLearner | None = None
   reference_episodes: int | None = None
   judges: Mapping[str, Judge] = MappingProxyType({})
+  biased: bool = False
 
 
 def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSource]:

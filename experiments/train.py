@@ -98,7 +98,7 @@ def train_to_the_end(
     progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,
   ):
     keep, save_kept = delayed_saves(saved, workdir)
-    monitor = watch_onset(workdir)
+    monitor = watch_onset(workdir, setup.task.biased)
 
     def on_metrics(start: int, metrics: dict[str, Any]) -> None:
       save_kept()  # the losses after it are finite
@@ -121,12 +121,12 @@ def train_to_the_end(
   return state
 
 
-def watch_onset(workdir: Path) -> Callable[[Progress], None]:
+def watch_onset(workdir: Path, biased: bool) -> Callable[[Progress], None]:
   """Returns a function that says, once, when learning from examples has set in."""
   told: list[int] = []
 
   def monitor(bar: Progress) -> None:
-    found = None if told else onset(read_metrics(workdir))
+    found = None if told else onset(read_metrics(workdir), biased)
     if found is not None:
       told.append(found)
       bar.note(f'learns in context by step {found:,}')

@@ -36,9 +36,9 @@ def projected(
   held_out: bool = False,
   fixed_labels: float = 0.0,
   fixed_projection: float = 0.0,
+  seed: int = 0,
   repeated: float = 0.0,
   distinct: int = 10,
-  seed: int = 0,
 ) -> EpisodeSource:
   """Plans episodes of projected and relabelled examples of a table.
 
@@ -58,13 +58,12 @@ def projected(
     fixed_labels: the share of episodes whose permutation is that of task 0 of the first pool, the
       paper's bias that shortens the plateau before learning sets in.
     fixed_projection: the share of episodes whose projection is that of task 0.
+    seed: determines both pools.
     repeated: the share of episodes whose examples are a few rows over and over, drawn with
       replacement. To know again what was seen is the first step of learning in context, which real
-      classes hide (Chan et al. 2022, Data distributional properties drive emergent in-context
-      learning in transformers, arXiv:2205.05055: burstiness): the plateau of one token for x and
-      the label before it ends twenty times sooner.
+      classes hide (compare the burstiness of Chan et al. 2022, Data distributional properties drive
+      emergent in-context learning in transformers, arXiv:2205.05055).
     distinct: how many rows there are in such an episode.
-    seed: determines both pools.
 
   Returns:
     An EpisodeSource; x of an episode is [examples, size] float32. info['task'] [] int32 is the
@@ -93,7 +92,7 @@ def projected(
 
   @jax.jit
   def plan(key: Key) -> Episode:
-    task_key, bias_key, row_key, repeat_key = jax.random.split(key, 4)
+    task_key, bias_key, row_key, *repeat_key = jax.random.split(key, 4 if repeated else 3)
     task, more = _numbers(task_key, tasks)
     chance = jax.random.bits(bias_key, (2,), jnp.uint32) >> 1
     limits = [int(share * 2**31) for share in (fixed_labels, fixed_projection)]
@@ -101,7 +100,7 @@ def projected(
     permutation = draw_without_replacement(part_of_task(labels, 0, more), len(starts), len(starts))
     drawn = choose(jax.random.bits(row_key, (shots + queries,), jnp.uint32), rows)
     if repeated:
-      drawn = _repeat(repeat_key, drawn, repeated, distinct)
+      drawn = _repeat(repeat_key[0], drawn, repeated, distinct)
     y = permutation[jnp.searchsorted(starts, drawn, side='right') - 1]
     info = {'task': task, 'labels': labels, 'projection': projection}
     info |= {} if more is None else {'more': more}

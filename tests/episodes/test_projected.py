@@ -210,6 +210,15 @@ def test_what_makes_no_sense_is_refused(options, named):
     projected(TABLE, **{'shots': 5, **options})
 
 
+def test_plans_stay_as_they_are():
+  """Test episodes are named by their key for ever."""
+  key = jax.random.key(1, impl='threefry2x32')
+  support, query, info = projected(TABLE, **SIZES, tasks=100, fixed_labels=0.5).plan(key)
+  assert support.x.tolist() == [32, 1, 10, 5, 37] and query.x.tolist() == [15, 19]
+  assert support.y.tolist() == [3, 1, 0, 1, 3] and query.y.tolist() == [2, 2]
+  assert {n: int(i) for n, i in info.items()} == {'labels': -1, 'projection': 82, 'task': 82}
+
+
 def test_the_plan_is_integers():
   leaves = jax.tree.leaves(planned())
   assert all(np.issubdtype(leaf.dtype, np.integer) for leaf in leaves)

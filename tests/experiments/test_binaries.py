@@ -13,7 +13,14 @@ from experiments.components import OPTIMIZERS
 from experiments.families import family
 from experiments.flags import define_common, define_training
 from experiments.results import read_results
-from experiments.setup import check_fits, claim_workdir, make_optimizer, make_setup, with_defaults
+from experiments.setup import (
+  check_fits,
+  claim_workdir,
+  default_workdir,
+  make_optimizer,
+  make_setup,
+  with_defaults,
+)
 from experiments.sweep import define_sweep
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS
@@ -367,6 +374,10 @@ def test_a_run_goes_on_when_components_have_gained_arguments(tmp_path):
   other = {**specs, 'network': specs['network'].replace('dtype=none', 'dtype=bfloat16')}
   with pytest.raises(ValueError, match=r'--network is recurrent.*dtype=none there .* here'):
     claim_workdir(tmp_path / 'run', other)
+  assert default_workdir(earlier) == default_workdir(specs) != default_workdir(other)
+  sweep = {'task': None, 'learner': 'in_context', 'pools': '0,8'}
+  claim_workdir(tmp_path / 'sweep', sweep)
+  claim_workdir(tmp_path / 'sweep', sweep)
 
 
 def parsed(arguments, define=define_training):

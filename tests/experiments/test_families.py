@@ -25,6 +25,11 @@ def test_seen_and_unseen_are_tasks_and_images():
   np.testing.assert_array_equal(images('unseen tasks'), images('seen tasks, unseen images'))
 
 
+def test_a_reference_that_takes_hours_is_refused():
+  with pytest.raises(ValueError, match=r'sign_vectors:dim=20.* takes too long for a sweep'):
+    family('sign_vectors', '', 4)
+
+
 def test_repeated_rows_are_of_training_alone():
   repeating = family('projected:base=glyphs,shots=5,size=4,repeated=1,distinct=2', '', 1)
   different = lambda source: {len(set(row)) for row in many(source.plan, 50).support.x.tolist()}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.plateau import WINDOW, onset
+from experiments.plateau import WINDOW, can_tell, onset
 
 
 def lines(gains, loss=2.3):
@@ -18,15 +18,21 @@ def test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss():
   assert onset(lines(exact)) == 10 * (120 + 2)  # 2 of 20 values are a tenth, 1 a twentieth
 
 
-def test_many_validations_tell_more_than_training():
+def test_of_biased_training_validation_tells():
   """Training on easier episodes gains at once; on those of validation there is a plateau."""
-  training = lines([0.3] * 200)
-  rising = [0.3 if step >= 1200 else 0.1 for step in range(100, 2100, 100)]
-  assert len(rising) == WINDOW
-  validation = [{'step': 100 * (i + 1), 'validation/gain': g} for i, g in enumerate(rising)]
-  assert onset(training + validation) == 1200
-  assert onset(training + validation[1:]) == 10 * WINDOW
-  assert onset(training + [{**line, 'validation/gain': 0.1} for line in validation]) is None
+  training = lines([1.0] * 200, loss=0.5)
+
+  def validated(gains, ci95=0.02):
+    named = {'validation/loss': 2.3, 'validation/gain_ci95': ci95}
+    return [{'step': 100 * (i + 1), 'validation/gain': g, **named} for i, g in enumerate(gains)]
+
+  rising = [0.1] * 11 + [0.3] * 9
+  assert onset(training + validated(rising)) == 10 * WINDOW
+  assert onset(training + validated(rising), biased=True) == 1200
+  assert onset(training + validated(rising, ci95=0.25), biased=True) is None  # 0.115 is asked
+  assert onset(training + validated([0.1] * 20), biased=True) is None
+  assert can_tell(training) and not can_tell(training, biased=True)
+  assert can_tell(validated([0.1]), biased=True) and not can_tell(validated([0.1]))
 
 
 def test_noise_is_no_onset():

@@ -191,6 +191,27 @@ def test_half_precision_of_a_recurrent_network_is_of_its_products_alone(cell):
       assert 0 < np.abs(a - b).max() < 0.05 * np.abs(b).max()
 
 
+@pytest.mark.parametrize('cell', ['lstm', 'gru'])
+def test_gates_near_1_let_go_as_slowly_in_half_precision(cell):
+  """A gate of 0.9975 would be 1 in bfloat16: nothing of the state would fade in 200 tokens."""
+  with jax.enable_x64(False):
+    models = [recurrent(3, width=4, cell=cell, dtype=dtype) for dtype in (None, 'bfloat16')]
+    tokens, none = np.zeros((200, 4), 'f'), np.zeros(0, int)
+    params = jax.tree.map(jnp.zeros_like, models[0].init(jax.random.key(0), tokens))
+    ((name, layer),) = ((n, c) for n, c in params['params'].items() if 'Cell' in n)
+    gate = {'lstm': 'hf', 'gru': 'iz'}[cell]
+    layer = {**layer, gate: {**layer[gate], 'bias': jnp.full(4, 6.0)}}
+    params = {'params': {**params['params'], name: layer}}
+    start = jax.tree.map(jnp.ones_like, models[0].apply(params, tokens, tokens[:0], none).state)
+    kept, ours = (
+      model.apply(params, tokens, tokens[:0], none, state=start).state for model in models
+    )
+    expected = (1 / (1 + np.exp(-6.0))) ** 200  # 0.61
+    carried = lambda state: jax.tree.leaves(state)[0]
+    np.testing.assert_allclose(carried(kept), expected, rtol=1e-3)
+    np.testing.assert_allclose(carried(ours), expected, rtol=0.02)
+
+
 def heads(count, rng):
   return Heads(*rng.normal(size=(3, count, 2, 5)))
 
