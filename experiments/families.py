@@ -25,7 +25,15 @@ from metakit.objectives import cross_entropy, squared_error
 from metakit.types import EpisodeSource, Objective
 
 # Arguments of tasks that a sweep does without.
-FIXED = {'tasks', 'seen', 'fixed_labels', 'fixed_projection', 'pool', 'curriculum_steps'}
+FIXED = {
+  'tasks',
+  'seen',
+  'fixed_labels',
+  'fixed_projection',
+  'biased_steps',
+  'pool',
+  'curriculum_steps',
+}
 
 Pooled = Callable[[Any], EpisodeSource]
 

@@ -23,7 +23,7 @@ from metakit.data.mnist import mnist as load_mnist
 from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.table import ClassTable, part_of_rows, select_classes
 from metakit.episodes.categorical import categorical, categorical_tasks
-from metakit.episodes.combinators import ramp, shorten
+from metakit.episodes.combinators import ramp, shorten, switch
 from metakit.episodes.function_combinators import (
   mix_classes,
   normalise_outputs,
@@ -95,29 +95,41 @@ def projected_task(
   fixed_projection: float = 0.0,
   repeated: float = 0.0,
   distinct: int = 10,
+  biased_steps: int = 0,
 ) -> Task:
   """Random projections and relabellings of ten classes of images (Kirsch et al. 2022).
 
   Validation and test are on images that training never shows and, unless seen=true, on tasks of
   another pool, of 2^30 at least; with tasks=0 there is no pool and every task is new. Biases are of
-  training alone.
+  training alone, and of its first biased_steps alone if those are given.
   """
   check_choice('base', base, BASE_SETS)
   if seen and not tasks:
     raise ValueError('seen=true: with tasks=0 none occurs twice; use a pool, tasks=1024 say')
   table = functools.cache(lambda split: base_set(base, split, data_dir, pixels))
 
+  biased = max(fixed_labels, fixed_projection, repeated) > 0
+  if biased_steps < 0 or (biased_steps and not biased):
+    raise ValueError(
+      f'biased_steps={biased_steps}: use 0, or 1 and more with fixed_labels, fixed_projection or '
+      'repeated'
+    )
+
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    share = lambda of: of if split == 'train' else 0.0
-    fixed, again = (share(fixed_labels), share(fixed_projection)), share(repeated)
     held_out = split != 'train' and not seen
     number = other_shots or shots
     least = HELD_OUT_TASKS if held_out and tasks else 0
     pool = max(tasks, least) or None  # 0, in specs: no end of them
     sizes = size, number, queries, pool, held_out
-    return place(projected(table(split), *sizes, *fixed, repeated=again, distinct=distinct), budget)
+    whole = place(projected(table(split), *sizes), budget)
+    if split != 'train' or not biased:
+      return whole
+    fixed = fixed_labels, fixed_projection
+    first = projected(table(split), *sizes, *fixed, repeated=repeated, distinct=distinct)
+    if not biased_steps:
+      return whole._replace(plan=first.plan)
+    return whole._replace(schedule=switch(first.plan, whole.plan, biased_steps))
 
-  biased = max(fixed_labels, fixed_projection, repeated) > 0
   given = source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True
   return Task(*given, biased=biased)
 

@@ -8,6 +8,7 @@ from metakit.episodes.combinators import (
   rotate_quarter_turns,
   shift_image,
   shorten,
+  switch,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan, gather, sampler_of
 from metakit.episodes.projected import projected
@@ -29,6 +30,7 @@ __all__ = [
   'shift_image',
   'shorten',
   'sinusoid',
+  'switch',
   'variable_shot',
   'variable_shot_plan',
   'within_group',

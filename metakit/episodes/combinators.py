@@ -188,6 +188,33 @@ def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
   return jnp.minimum(start + by * (jnp.asarray(step) // every), end)
 
 
+def switch(first: Sampler, then: Sampler, steps: int) -> Callable[[jax.Array], Sampler]:
+  """Returns the schedule (see `ramp`) of one sampler for so many steps and another after them.
+
+  Args:
+    first: a sampler or plan, of easier episodes for instance.
+    then: another, whose episodes have the same shapes.
+    steps: of meta-training with the first.
+
+  >>> from metakit.episodes import sinusoid
+  >>> schedule = switch(sinusoid(amplitude=(1, 1)), sinusoid(amplitude=(2, 2)), steps=100)
+  >>> [float(schedule(step)(jax.random.key(0)).info['amplitude']) for step in (0, 99, 100)]
+  [1.0, 1.0, 2.0]
+
+  Raises:
+    ValueError: if steps is not positive or the episodes differ in shape.
+  """
+  if steps < 1:
+    raise ValueError(f'steps={steps} is not positive; use steps>=1')
+  _check_equal_shapes((first, then))
+
+  def at(step: jax.Array) -> Sampler:
+    early = jnp.asarray(step) < steps
+    return lambda key: jax.tree.map(lambda a, b: jnp.where(early, a, b), first(key), then(key))
+
+  return at
+
+
 def shorten(sampler: Sampler, shots: Any) -> Sampler:
   """Gives the support examples after the first `shots` (which may be traced) the weight 0."""
 

@@ -16,6 +16,7 @@ from metakit.episodes.combinators import (
   rotate_quarter_turns,
   shift_image,
   shorten,
+  switch,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan
 from metakit.episodes.function_combinators import truncate_inputs
@@ -197,6 +198,13 @@ def test_a_curriculum_grows_with_the_step():
     episode = jax.tree.map(np.asarray, run(step))
     np.testing.assert_array_equal((episode.query.x != 0).sum(1), dims)
     np.testing.assert_array_equal(episode.support.weight, np.arange(4) < shots)
+
+
+def test_a_switch_is_between_episodes_of_one_shape():
+  with pytest.raises(ValueError, match='steps=0'):
+    switch(plan_of([0, 1]), plan_of([2, 3]), 0)
+  with pytest.raises(ValueError, match='mix samplers of equal shapes'):
+    switch(functions(dense(2), 4), functions(dense(2), 5), 5)
 
 
 def test_shorten_keeps_the_weights_there_are():

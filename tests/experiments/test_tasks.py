@@ -102,6 +102,27 @@ def test_a_curriculum_grows_inputs_and_examples():
     made('dense:curriculum_steps=-1')
 
 
+def test_biases_may_end(digits):
+  spec = 'projected:size=4,shots=9,repeated=1,distinct=2,fixed_labels=1'
+  task = made(f'{spec},biased_steps=100', digits)
+  train = task.source('train')
+  different = lambda step: {
+    len(set(row)) for row in many(train.schedule(step), 50).support.x.tolist()
+  }
+  assert different(0) | different(99) <= {1, 2} and different(100) == {9}
+  always, never = made(spec, digits).source('train'), made('projected:size=4,shots=9', digits)
+  for step, expected in ((99, always), (100, never.source('train'))):
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      jax.jit(lambda step: train.schedule(step)(jax.random.key(0)))(step),
+      expected.plan(jax.random.key(0)),
+    )
+  assert task.biased and task.source('validation').schedule is None
+  for wrong in ('projected:biased_steps=5', f'{spec},biased_steps=-1'):
+    with pytest.raises(ValueError, match='biased_steps='):
+      made(wrong, digits)
+
+
 def test_validation_logs_the_gain_of_training():
   task, model = made('dense:dim=2,shots=4'), recurrent(1, width=4)
   learner = in_context(model, 1, objective=task.objective)
