@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import shutil
@@ -21,7 +22,7 @@ from metakit.episodes.few_shot import complete
 from metakit.keys import roots
 from metakit.measures import judge_likeness
 from metakit.train import TrainState, init_state
-from metakit.types import Episode, EpisodeSource, MetaLearner
+from metakit.types import Episode, EpisodeSource, MetaLearner, Objective
 
 # The flags that, with the data, determine the parameters that a run ends with; a workdir belongs to
 # one set of them.
@@ -86,19 +87,24 @@ def make_setup(
   tested = built if task == test_task else build(test_task, **supplied)
   network = _network(flags['network'], learner.name, built)
   built, tested = (_with_likeness(each, learner, network) for each in (built, tested))
+  kept = functools.lru_cache(maxsize=3)  # of the splits; a source may hold a table on the device
+  built, tested = (each._replace(source=kept(each.source)) for each in (built, tested))
   specs = {name: flags[name] for name in DEFINING}
   specs |= {'task': str(task), 'test_task': str(test_task)}
   specs |= {'learner': str(learner), 'network': str(network)}
   specs |= {name: str(_component(name, flags[name])) for name in ('optimizer', 'schedule')}
 
-  def make_learner(task: Task, **overridden: Any) -> MetaLearner:
-    arguments = {**learner.arguments, **overridden}
+  @functools.cache  # a program compiled for a learner serves as long as it is the same object
+  def learner_for(num_outputs: int, objective: Objective, **overridden: Any) -> MetaLearner:
     return build(
-      learner._replace(arguments=arguments),
+      learner._replace(arguments={**learner.arguments, **overridden}),
       network=lambda outputs: build(network, num_outputs=outputs),
-      num_outputs=task.num_outputs,
-      objective=task.objective,
+      num_outputs=num_outputs,
+      objective=objective,
     )
+
+  def make_learner(task: Task, **overridden: Any) -> MetaLearner:
+    return learner_for(task.num_outputs, task.objective, **overridden)
 
   make_network = lambda task: build(network, num_outputs=task.num_outputs)
   return Setup(built, tested, make_learner, make_network, specs, parallel)

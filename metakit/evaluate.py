@@ -1,5 +1,6 @@
 """Evaluation on named episodes: episode (seed, index) is the same for every learner."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -228,23 +229,15 @@ def evaluate(
   devices = 1 if parallel == 'none' else jax.local_device_count()
   chunk = devices * min(chunk, -(-episodes // devices))
 
-  measure = partial(judge or judge_queries, learner, objective)
-
-  @jax.jit
-  def plan(indices):
-    keys = jax.vmap(lambda i: task_key(root, 0, i))(indices)
-    return keys, jax.vmap(source.plan)(keys)
-
-  def judge_chunk(keys, planned, params, data):
-    whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
-    return jax.vmap(measure, (None, 0, 0))(params, keys, whole)
-
+  given = learner, objective, judge or judge_queries, source.plan, source.finish, parallel
+  plan, run = _kept_programs(*given) if _hashable(given) else _programs(*given)
   data = None if on_host(source) else source.data
-  run, params, data = _SPREAD[parallel](judge_chunk, params, data)
+  if parallel != 'none':
+    params, data = _everywhere(params, data)
   judged = []
   for start in range(0, episodes, chunk):
     # The last chunk runs past the end: one shape, one compilation.
-    keys, planned = plan(jnp.arange(start, start + chunk))
+    keys, planned = plan(root, jnp.arange(start, start + chunk))
     if on_host(source):
       planned = read_rows(planned, source.data)
     judged.append(run(keys, planned, params, data))
@@ -252,30 +245,52 @@ def evaluate(
   return {name: np.concatenate([c[name] for c in fetched])[:episodes] for name in fetched[0]}
 
 
-# Each of the following returns judge_chunk, its episodes spread over the devices of this process,
-# and (params, data) placed once for all chunks.
+def _programs(learner, objective, judge, plan, finish, parallel):
+  """Returns what plans episodes of some numbers and what judges them, both compiled."""
+  source, measure = EpisodeSource(plan, finish=finish), partial(judge, learner, objective)
+
+  @jax.jit
+  def plan_chunk(root, indices):
+    keys = jax.vmap(lambda i: task_key(root, 0, i))(indices)
+    return keys, jax.vmap(plan)(keys)
+
+  def judge_chunk(keys, planned, params, data):
+    whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
+    return jax.vmap(measure, (None, 0, 0))(params, keys, whole)
+
+  return plan_chunk, _SPREAD[parallel](judge_chunk)
 
 
-def _one_device(judge_chunk, params, data):
-  return jax.jit(judge_chunk), params, data
+_kept_programs = functools.lru_cache(maxsize=8)(_programs)  # validation compiles once
 
 
-def _pmap(judge_chunk, params, data):
+def _hashable(parts: tuple[Any, ...]) -> bool:
+  try:
+    hash(parts)
+  except TypeError:
+    return False
+  return True
+
+
+# Each of the following returns judge_chunk compiled, its episodes spread over the devices of this
+# process.
+
+
+def _pmap(judge_chunk):
   devices = jax.local_device_count()
   run = jax.pmap(judge_chunk, in_axes=(0, 0, None, None), devices=jax.local_devices())
-  params, data = _everywhere(params, data)
   split = partial(jax.tree.map, lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]))
   merge = partial(jax.tree.map, lambda leaf: leaf.reshape(-1, *leaf.shape[2:]))
-  return lambda keys, planned, *rest: merge(run(split(keys), split(planned), *rest)), params, data
+  return lambda keys, planned, *rest: merge(run(split(keys), split(planned), *rest))
 
 
-def _shard_map(judge_chunk, params, data):
+def _shard_map(judge_chunk):
   specs = PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec(), PartitionSpec()
   mesh = task_mesh(jax.local_devices())
   run = jax.shard_map(
     judge_chunk, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False
   )
-  return jax.jit(run), *_everywhere(params, data)
+  return jax.jit(run)
 
 
 def _everywhere(*trees):
@@ -283,7 +298,7 @@ def _everywhere(*trees):
   return jax.device_put(trees, NamedSharding(mesh, PartitionSpec()))
 
 
-_SPREAD = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}
+_SPREAD: dict[str, Callable[..., Any]] = {'none': jax.jit, 'pmap': _pmap, 'shard_map': _shard_map}
 
 
 def usual_chunk(source: EpisodeSource) -> int:

@@ -19,7 +19,7 @@ from metakit import (
   task_key,
 )
 from metakit.episodes.few_shot import gather_rows, sampler_of
-from metakit.evaluate import calibrate, usual_chunk
+from metakit.evaluate import calibrate, judge_queries, usual_chunk
 from tests import tiny
 
 ROOT = roots(3).test
@@ -149,3 +149,32 @@ def test_no_episodes_are_refused():
   learner, params = calibrated('mlp')
   with pytest.raises(ValueError, match='episodes=0'):
     losses(learner, params, tiny.source(), 0)
+
+
+@pytest.mark.parametrize('parallel', ['none', 'pmap', 'shard_map'])
+def test_a_learner_is_compiled_once_and_judged_with_the_parameters_given(parallel):
+  learner, params = calibrated('mlp')
+  source, traced, counts = tiny.source(), [], []
+
+  def judge(*given):
+    traced.append(given)
+    return judge_queries(*given)
+
+  run = partial(evaluate, learner, cross_entropy)
+  others = jax.tree.map(lambda leaf: 2 * leaf, params)
+  for trained, root in ((params, ROOT), (others, roots(4).test)):
+    ours = run(trained, source, root, 5, 4, parallel=parallel, judge=judge)
+    counts.append(len(traced))
+    np.testing.assert_allclose(ours['loss'], run(trained, source, root, 5, 4)['loss'], rtol=1e-5)
+  assert counts[0] == counts[1]
+
+
+def test_a_judge_that_cannot_be_hashed_is_compiled_each_time():
+  learner, params = calibrated('mlp')
+
+  class Named(dict):
+    def __call__(self, *given):
+      return judge_queries(*given)
+
+  run = partial(evaluate, learner, cross_entropy, params, tiny.source(), ROOT, 5, 4)
+  np.testing.assert_array_equal(run(judge=Named())['loss'], run()['loss'])
