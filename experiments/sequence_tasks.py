@@ -131,7 +131,7 @@ def projected_task(
     return whole._replace(schedule=switch(first.plan, whole.plan, biased_steps))
 
   given = source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True
-  return Task(*given, biased=biased)
+  return Task(*given, chance=1 / BASE_CLASSES if biased else None)
 
 
 def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:

@@ -25,8 +25,8 @@ class Task(NamedTuple):
       learner; None if it is not known (or no pool or list small enough to sum over).
     reference_episodes: with how many test episodes at most, where it takes long.
     judges: further metrics, each with the judge that gives it.
-    biased: whether training episodes differ from those of validation and test in more than their
-      tasks and examples.
+    chance: the accuracy without learning, where training episodes are easier than those of
+      validation and test, which alone tell then when a model learns; otherwise None.
   """
 
   source: Callable[..., EpisodeSource]
@@ -38,7 +38,7 @@ class Task(NamedTuple):
   reference: MetaLearner | None = None
   reference_episodes: int | None = None
   judges: Mapping[str, Judge] = MappingProxyType({})
-  biased: bool = False
+  chance: float | None = None
 
 
 def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSource]:

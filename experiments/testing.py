@@ -25,16 +25,7 @@ from metakit.evaluate import (
 from metakit.keys import roots, task_key
 from metakit.measures import attention_to_support
 from metakit.objectives import cross_entropy
-from metakit.types import (
-  Episode,
-  EpisodeSource,
-  Examples,
-  Key,
-  MetaLearner,
-  Metrics,
-  Objective,
-  Params,
-)
+from metakit.types import Episode, EpisodeSource, Examples, Key, MetaLearner, Params
 
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
 CURVE_STEPS = (0, 1, 2, 3, 5, 10)
@@ -95,20 +86,6 @@ def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
   """Returns the metrics of each episode."""
   judge = judges_of(tested.task).get(tested.task.metric, judge_queries)
   return judged_by(judge, tested, episodes)
-
-
-def judge_progress(
-  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
-) -> Metrics:
-  """A Judge of the queries, and of the gain of learners that log it in training.
-
-  Validation tells what training does not where training episodes are biased.
-  """
-  metrics = judge_queries(learner, objective, params, key, episode)
-  if learner.prefixes is None:
-    return metrics
-  logged = learner.loss(jax.random.fold_in(key, 1), params, episode)[1]
-  return metrics | {name: logged[name] for name in ('gain',) if name in logged}
 
 
 def judges_of(task: Task) -> dict[str, Judge]:

@@ -34,7 +34,7 @@ from experiments.setup import (
   make_optimizer,
   make_setup,
 )
-from experiments.testing import check_judges, judge_progress, judged_by, prepare
+from experiments.testing import check_judges, per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
@@ -98,7 +98,7 @@ def train_to_the_end(
     progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,
   ):
     keep, save_kept = delayed_saves(saved, workdir)
-    monitor = watch_onset(workdir, setup.task.biased)
+    monitor = watch_onset(workdir, setup.task.chance)
 
     def on_metrics(start: int, metrics: dict[str, Any]) -> None:
       save_kept()  # the losses after it are finite
@@ -121,12 +121,12 @@ def train_to_the_end(
   return state
 
 
-def watch_onset(workdir: Path, biased: bool) -> Callable[[Progress], None]:
+def watch_onset(workdir: Path, chance: float | None) -> Callable[[Progress], None]:
   """Returns a function that says, once, when learning from examples has set in."""
   told: list[int] = []
 
   def monitor(bar: Progress) -> None:
-    found = None if told else onset(read_metrics(workdir), biased)
+    found = None if told else onset(read_metrics(workdir), chance)
     if found is not None:
       told.append(found)
       bar.note(f'learns in context by step {found:,}')
@@ -171,7 +171,7 @@ def validate(setup: Setup, params: Any, step: int) -> dict[str, float]:
     NonFiniteLoss: if the loss is not finite.
   """
   tested = prepare(setup, params, setup.test_task, 'validation', FLAGS.seed)
-  values = judged_by(judge_progress, tested, FLAGS.validation_episodes)
+  values = per_episode(tested, FLAGS.validation_episodes)
   if not np.isfinite(values['loss']).all():
     raise NonFiniteLoss(f'the validation loss is not finite after step {step}; {REMEDY}')
   estimates = {name: estimate(each) for name, each in values.items()}

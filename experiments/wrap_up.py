@@ -75,8 +75,8 @@ def wrap_up(
       'correlation': float(compared.correlation),
     }
   metrics = read_metrics(workdir)
-  if can_tell(metrics, setup.task.biased):
-    record['onset_step'] = onset(metrics, setup.task.biased)
+  if can_tell(metrics, setup.task.chance):
+    record['onset_step'] = onset(metrics, setup.task.chance)
     print(format_onset(record), file=sys.stderr)
   write_results(workdir / f'results{name}.json', record)
   path = workdir / f'report{name}.html'

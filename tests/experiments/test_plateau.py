@@ -18,21 +18,23 @@ def test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss():
   assert onset(lines(exact)) == 10 * (120 + 2)  # 2 of 20 values are a tenth, 1 a twentieth
 
 
-def test_of_biased_training_validation_tells():
-  """Training on easier episodes gains at once; on those of validation there is a plateau."""
+def test_where_training_is_easier_validation_tells():
+  """Training gains at once; on validation tasks there is a plateau."""
   training = lines([1.0] * 200, loss=0.5)
 
-  def validated(gains, ci95=0.02):
-    named = {'validation/loss': 2.3, 'validation/gain_ci95': ci95}
-    return [{'step': 100 * (i + 1), 'validation/gain': g, **named} for i, g in enumerate(gains)]
+  def validated(values, ci95=0.02):
+    named = {'validation/accuracy_ci95': ci95}
+    return [
+      {'step': 100 * (i + 1), 'validation/accuracy': a, **named} for i, a in enumerate(values)
+    ]
 
-  rising = [0.1] * 11 + [0.3] * 9
+  rising = [0.1] * 5 + [0.16] * 6 + [0.18] * 9
   assert onset(training + validated(rising)) == 10 * WINDOW
-  assert onset(training + validated(rising), biased=True) == 1200
-  assert onset(training + validated(rising, ci95=0.25), biased=True) is None  # 0.115 is asked
-  assert onset(training + validated([0.1] * 20), biased=True) is None
-  assert can_tell(training) and not can_tell(training, biased=True)
-  assert can_tell(validated([0.1]), biased=True) and not can_tell(validated([0.1]))
+  assert onset(training + validated(rising), chance=0.1) == 1200
+  assert onset(training + validated(rising, ci95=0.05), chance=0.1) is None
+  assert onset(training + validated([0.5]), chance=0.1) == 100
+  assert can_tell(training) and not can_tell(training, chance=0.1)
+  assert can_tell(validated([0.1]), chance=0.1) and not can_tell(validated([0.1]))
 
 
 def test_noise_is_no_onset():

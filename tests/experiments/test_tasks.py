@@ -11,9 +11,6 @@ from experiments.sequence_tasks import base_set
 from experiments.specs import build, parse
 from experiments.tasks import TASKS
 from metakit.episodes.few_shot import sampler_of
-from metakit.evaluate import judge_queries
-from metakit.learners.in_context import in_context
-from metakit.networks.recurrent import recurrent
 from tests.data.test_mnist import idx
 from tests.episodes.test_few_shot import many
 
@@ -87,7 +84,7 @@ def test_biases_are_of_training_alone(digits):
   rows = {split: many(task.source(split).plan, 50).support.x for split in ('train', 'validation')}
   different = {split: {len(set(row)) for row in each.tolist()} for split, each in rows.items()}
   assert different['train'] <= {1, 2} and different['validation'] == {9}
-  assert task.biased and not made('projected', digits).biased
+  assert task.chance == 0.1 and made('projected', digits).chance is None
 
 
 def test_a_curriculum_grows_inputs_and_examples():
@@ -117,25 +114,10 @@ def test_biases_may_end(digits):
       jax.jit(lambda step: train.schedule(step)(jax.random.key(0)))(step),
       expected.plan(jax.random.key(0)),
     )
-  assert task.biased and task.source('validation').schedule is None
+  assert task.chance == 0.1 and task.source('validation').schedule is None
   for wrong in ('projected:biased_steps=5', f'{spec},biased_steps=-1'):
     with pytest.raises(ValueError, match='biased_steps='):
       made(wrong, digits)
-
-
-def test_validation_logs_the_gain_of_training():
-  task, model = made('dense:dim=2,shots=4'), recurrent(1, width=4)
-  learner = in_context(model, 1, objective=task.objective)
-  episode = sampler_of(task.source('validation'))(jax.random.key(1))
-  params = learner.init(jax.random.key(0), episode)
-  given = params, jax.random.key(2), episode
-  judged = testing.judge_progress(learner, task.objective, *given)
-  expected = learner.loss(jax.random.key(2), params, episode)[1]['gain']
-  assert judged['gain'] == pytest.approx(float(expected)) and expected != 0
-  queries = judge_queries(learner, task.objective, *given)
-  assert {**judged, **queries} == judged
-  without = learner._replace(prefixes=None)
-  assert testing.judge_progress(without, task.objective, *given) == queries
 
 
 def test_mixed_functions_have_outputs_of_one_size():
