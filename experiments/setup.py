@@ -189,8 +189,8 @@ def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
   """Returns the outer optimizer of the flags: optimizer, schedule, clip_norm and steps."""
   optimizer = _component('optimizer', flags['optimizer'])
   rate = optimizer.arguments['learning_rate']
-  shape = _component('schedule', flags['schedule'])
-  schedule = build(shape, learning_rate=rate, steps=flags['steps'])
+  course = _component('schedule', flags['schedule'])
+  schedule = build(course, learning_rate=rate, steps=flags['steps'])
   try:
     made = build(optimizer._replace(arguments={**optimizer.arguments, 'learning_rate': schedule}))
     jax.eval_shape(lambda p: made.update(p, made.init(p), p), {'kernel': jnp.zeros((2, 2))})

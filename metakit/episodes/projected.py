@@ -76,8 +76,9 @@ def projected(
       index type, a share is not between 0 and 1, or more rows are distinct than there are examples.
   """
   _check(table, {'size': size, 'shots': shots, 'queries': queries, 'distinct': distinct}, tasks)
-  biases = {'fixed_labels': fixed_labels, 'fixed_projection': fixed_projection}
-  _check_shares({**biases, 'repeated': repeated}, distinct, shots + queries)
+  _check_shares(fixed_labels=fixed_labels, fixed_projection=fixed_projection, repeated=repeated)
+  if repeated and distinct > shots + queries:
+    raise ValueError(f'distinct={distinct} exceeds shots+queries={shots + queries}; use fewer')
   rows, inputs = len(table.x), math.prod(table.x.shape[1:])
   starts = jnp.asarray(table.starts, jnp.int32)
   pools = jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), _STREAM)
@@ -92,15 +93,13 @@ def projected(
 
   @jax.jit
   def plan(key: Key) -> Episode:
-    task_key, bias_key, row_key, *repeat_key = jax.random.split(key, 4 if repeated else 3)
+    task_key, bias_key, *row_keys = jax.random.split(key, 4 if repeated else 3)
     task, more = _numbers(task_key, tasks)
-    chance = jax.random.bits(bias_key, (2,), jnp.uint32) >> 1
-    limits = [int(share * 2**31) for share in (fixed_labels, fixed_projection)]
-    labels, projection = jnp.where(chance < jnp.asarray(limits, jnp.uint32), -1, task)
+    bits = jax.random.bits(bias_key, (2,), jnp.uint32)
+    labels, projection = jnp.where(_happens(bits, fixed_labels, fixed_projection), -1, task)
     permutation = draw_without_replacement(part_of_task(labels, 0, more), len(starts), len(starts))
-    drawn = choose(jax.random.bits(row_key, (shots + queries,), jnp.uint32), rows)
-    if repeated:
-      drawn = _repeat(repeat_key[0], drawn, repeated, distinct)
+    drawn = choose(jax.random.bits(row_keys[0], (shots + queries,), jnp.uint32), rows)
+    drawn = _repeat(row_keys[1], drawn, repeated, distinct) if repeated else drawn
     y = permutation[jnp.searchsorted(starts, drawn, side='right') - 1]
     info = {'task': task, 'labels': labels, 'projection': projection}
     info |= {} if more is None else {'more': more}
@@ -110,19 +109,28 @@ def projected(
   @jax.jit
   def finish(episode: Episode) -> Episode:
     key = part_of_task(episode.info['projection'], 1, episode.info.get('more'))
-    matrix = jax.random.normal(key, (inputs, size)) / inputs**0.5
-    flat = lambda x: x.reshape(len(x), inputs).astype(jnp.float32)
-    project = lambda of: of._replace(x=((flat(of.x) - mean) / deviation) @ matrix)
-    return episode._replace(support=project(episode.support), query=project(episode.query))
+    return _project(episode, jax.random.normal(key, (inputs, size)) / inputs**0.5, mean, deviation)
 
   return EpisodeSource(plan, table.x, finish)
+
+
+def _project(episode: Episode, matrix: jax.Array, mean: jax.Array, deviation: float) -> Episode:
+  flat = lambda x: x.reshape(len(x), len(matrix)).astype(jnp.float32)
+  project = lambda of: of._replace(x=((flat(of.x) - mean) / deviation) @ matrix)
+  return episode._replace(support=project(episode.support), query=project(episode.query))
 
 
 def _repeat(key: Key, rows: jax.Array, share: float, distinct: int) -> jax.Array:
   """Replaces rows, with a chance of `share`, by draws with replacement from the first of them."""
   bits = jax.random.bits(key, (1 + len(rows),), jnp.uint32)
   again = rows[reduce_below(bits[1:], distinct)]
-  return jnp.where(bits[0] >> 1 < jnp.uint32(share * 2**31), again, rows)
+  return jnp.where(_happens(bits[0], share), again, rows)
+
+
+def _happens(bits: jax.Array, *shares: float) -> jax.Array:
+  """What has a chance of each share, from random bits uint32, [shares] or [] for a single one."""
+  limits = jnp.asarray([int(share * 2**31) for share in shares], jnp.uint32)
+  return bits >> 1 < limits.reshape(bits.shape)
 
 
 def _numbers(key: Key, tasks: int | jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
@@ -160,11 +168,7 @@ def _check(table: ClassTable, sizes: dict[str, int], tasks: int | jax.Array | No
     )
 
 
-def _check_shares(shares: dict[str, float], distinct: int, examples: int) -> None:
+def _check_shares(**shares: float) -> None:
   for name, share in shares.items():
     if not 0 <= share <= 1:
       raise ValueError(f'{name}={share} is no share; use one between 0 and 1')
-  if shares['repeated'] and distinct > examples:
-    raise ValueError(
-      f'distinct={distinct} exceeds the {examples} examples of an episode; use fewer'
-    )

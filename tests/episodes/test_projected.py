@@ -201,7 +201,7 @@ def test_outputs_are_of_order_1():
     ({'fixed_labels': 1.5}, 'fixed_labels=1.5'),
     ({'fixed_projection': -0.1}, 'fixed_projection=-0.1'),
     ({'repeated': 2}, 'repeated=2 is no share'),
-    ({'repeated': 0.5, 'distinct': 7}, 'distinct=7 exceeds the 6 examples of an episode'),
+    ({'repeated': 0.5, 'distinct': 7}, r'distinct=7 exceeds shots\+queries=6'),
     ({'distinct': 0}, 'distinct=0'),
   ],
 )

@@ -1,0 +1,110 @@
+"""What flags mean: presets, kept results, workdirs and optimizers."""
+
+import shlex
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+
+from experiments.components import OPTIMIZERS
+from experiments.families import family
+from experiments.flags import define_common, define_training
+from experiments.results import read_results
+from experiments.setup import (
+  check_fits,
+  claim_workdir,
+  default_workdir,
+  make_optimizer,
+  make_setup,
+  with_defaults,
+)
+from experiments.sweep import define_sweep
+from tests.experiments.commands import REPOSITORY, images_file, task
+
+
+def test_presets_hold_flags_and_components_that_exist():
+  presets = sorted((REPOSITORY / 'experiments' / 'presets').glob('*.flags'))
+  assert presets
+  for preset in presets:
+    command = preset.read_text().splitlines()[0]
+    assert preset.name in command
+    is_sweep = 'experiments.sweep' in command
+    given = parsed([f'--flagfile={preset}'], define_sweep if is_sweep else define_training)
+    assert given['workdir'] == f'runs/{preset.stem}'
+    if is_sweep:
+      assert family(given['task'], '', 2**10).measures
+      continue
+    make_optimizer(given)
+    network = make_setup(given, data_dir='', budget_gib=1).specs['network']
+    assert network.startswith(('conv4', 'mlp', 'transformer', 'recurrent'))
+
+
+def test_kept_results_were_trained_as_their_commands_say():
+  kept = [read_results(p) for p in (REPOSITORY / 'experiments' / 'results').glob('*.json')]
+  measured = [r for r in kept if r.get('status', 'measured') == 'measured']
+  assert measured
+  for record in measured:
+    command = shlex.split(record.get('training_command', record['command']))
+    assert command[:3] == ['python', '-m', 'experiments.train']
+    given = parsed([a.replace('--flagfile=', f'--flagfile={REPOSITORY}/') for a in command[3:]])
+    specs = make_setup(given, data_dir='', budget_gib=1).specs
+    trained = {'task': record.get('training_task', record['task']), 'steps': record['steps']}
+    trained |= {n: record[n] for n in ('network', 'optimizer', 'schedule', 'tasks_per_step')}
+    assert {name: specs[name] for name in trained} == with_defaults(trained), command
+
+
+def test_a_run_goes_on_when_components_have_gained_arguments(tmp_path):
+  given = parsed(['--learner=in_context', '--task=dense', '--network=recurrent'])
+  specs = make_setup(given, data_dir='', budget_gib=1).specs
+  earlier = {**specs, 'network': 'recurrent:width=128,depth=1,cell=lstm'}
+  claim_workdir(tmp_path / 'run', earlier)
+  claim_workdir(tmp_path / 'run', specs)
+  other = {**specs, 'network': specs['network'].replace('dtype=none', 'dtype=bfloat16')}
+  with pytest.raises(ValueError, match=r'--network is recurrent.*dtype=none there .* here'):
+    claim_workdir(tmp_path / 'run', other)
+  assert default_workdir(earlier) == default_workdir(specs) != default_workdir(other)
+  sweep = {'task': None, 'learner': 'in_context', 'pools': '0,8'}
+  claim_workdir(tmp_path / 'sweep', sweep)
+  claim_workdir(tmp_path / 'sweep', sweep)
+
+
+def parsed(arguments, define=define_training):
+  """The values of a command line, of experiments.train for instance, by flag."""
+  before = set(flags.FLAGS)
+  define_common()
+  define()
+  ours = set(flags.FLAGS) - before
+  try:
+    flags.FLAGS(['train', *arguments])
+    return {name: flags.FLAGS[name].value for name in ours}
+  finally:
+    for name in ours:
+      delattr(flags.FLAGS, name)
+
+
+def test_training_may_have_more_ways_than_the_test_split_has_classes(tmp_path):
+  path = images_file(tmp_path)
+  given = parsed(['--network=mlp', task(path, ways=9), task(path).replace('--task', '--test_task')])
+  check_fits(make_setup(given, data_dir='', budget_gib=float('inf')))
+  too_many = parsed(['--network=mlp', task(path, ways=9)])
+  with pytest.raises(ValueError, match='ways=9 exceeds the 4 classes'):
+    check_fits(make_setup(too_many, data_dir='', budget_gib=0))
+
+
+@pytest.mark.filterwarnings('ignore:`optimistic_adam` is deprecated', 'ignore:Specifying a key')
+@pytest.mark.parametrize('name', OPTIMIZERS)
+def test_every_optimizer_works_or_says_in_one_line_with_which_schedule(name):
+  given = {'optimizer': name, 'steps': 10, 'clip_norm': 1.0}
+  try:
+    optimizer = make_optimizer(given | {'schedule': 'cosine'})
+  except ValueError as error:
+    assert f'--optimizer={name}:' in str(error) and '--schedule=constant' in str(error)
+    optimizer = make_optimizer(given | {'schedule': 'constant'})
+  params = {'kernel': jnp.ones((2, 3)), 'bias': jnp.zeros(3)}
+  state = optimizer.init(params)
+  for _ in range(2):  # rprop rests in its first step
+    updates, state = jax.jit(optimizer.update)(params, state, params)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+  assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(updates))
