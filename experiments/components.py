@@ -11,7 +11,7 @@ from typing import Any
 import optax
 
 from experiments.specs import Factories, build, parse
-from metakit import objectives
+from metakit import meta_gradient, objectives
 from metakit.learners.in_context import in_context as make_in_context
 from metakit.learners.maml import maml as make_maml
 from metakit.learners.prototypical import prototypical
@@ -52,6 +52,32 @@ def prototypical_learner(
 
 
 INNER_EPS_ROOT = 1e-8
+MODES = {
+  'unroll': meta_gradient.unroll,
+  'remat': meta_gradient.remat,
+  'mixed': meta_gradient.mixed,
+  'first_order': meta_gradient.first_order,
+  'implicit': meta_gradient.implicit,
+  'evolution': meta_gradient.evolution,
+}
+
+
+def make_mode(name: str) -> meta_gradient.Mode:
+  """Returns a mode of differentiation by name; 'truncated_3' differentiates the last 3 steps."""
+  kind, _, last = name.partition('truncated_')
+  if not kind and last.isdigit():
+    return meta_gradient.truncated(int(last))
+  if name not in MODES:
+    raise ValueError(f'mode={name} is unknown; use one of {", ".join(MODES)}, truncated_1, ...')
+  return MODES[name]()
+
+
+def make_inner_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+  """Returns any optax optimizer by name, with its other defaults."""
+  inner = parse('inner optimizer', OPTIMIZERS, f'{name}:learning_rate={learning_rate}')
+  if 'eps_root' in inner.arguments:  # see metakit.learners.maml
+    inner.arguments['eps_root'] = INNER_EPS_ROOT
+  return build(inner)
 
 
 def maml_learner(
@@ -62,15 +88,15 @@ def maml_learner(
   inner_learning_rate: float = 0.4,
   inner_steps: int = 1,
   test_steps: int | None = None,
-  order: str = 'second',
+  mode: str = 'unroll',
+  protocol: str | None = None,
+  inner_batch: int = 0,
 ) -> MetaLearner:
   """MAML (Finn et al. 2017); inner_optimizer is any optax optimizer with its other defaults."""
-  spec = f'{inner_optimizer}:learning_rate={inner_learning_rate}'
-  inner = parse('inner optimizer', OPTIMIZERS, spec)
-  if 'eps_root' in inner.arguments:  # see metakit.learners.maml
-    inner.arguments['eps_root'] = INNER_EPS_ROOT
+  inner = make_inner_optimizer(inner_optimizer, inner_learning_rate)
   steps = inner_steps, test_steps
-  return make_maml(network(num_outputs), build(inner), *steps, order, objective)
+  rest = make_mode(mode), objective, protocol, inner_batch
+  return make_maml(network(num_outputs), inner, *steps, *rest)
 
 
 def in_context_learner(

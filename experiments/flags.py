@@ -47,6 +47,12 @@ def define_training() -> None:
   flags.DEFINE_float('clip_norm', 0.0, 'gradients are clipped to this global norm; 0: not at all')
   flags.DEFINE_integer('steps', 800, 'meta-training steps', lower_bound=1)
   flags.DEFINE_integer('tasks_per_step', 1, 'tasks in each meta-gradient', lower_bound=1)
+  flags.DEFINE_integer(
+    'tasks_at_once',
+    0,
+    'tasks of a device side by side, the others after them; 0: all, or one of images on a CPU',
+    lower_bound=0,
+  )
   flags.DEFINE_integer('steps_per_dispatch', 10, 'steps in one call to the devices', lower_bound=1)
   flags.DEFINE_integer('save_every', 500, 'steps between checkpoints', lower_bound=1)
   flags.DEFINE_integer('validate_every', 500, 'steps between validations', lower_bound=1)

@@ -63,7 +63,8 @@ def main() -> None:
     check_fits(setup)
     check_judges(setup, setup.test_task)
     keys = roots(FLAGS.seed)
-    dispatch = make_dispatch(learner, optimizer, train, keys, FLAGS.tasks_per_step, FLAGS.parallel)
+    sharing = FLAGS.tasks_per_step, FLAGS.parallel, None, FLAGS.tasks_at_once or None
+    dispatch = make_dispatch(learner, optimizer, train, keys, *sharing)
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
     check_space(workdir, abstract_state(setup, learner, optimizer))
     claim_workdir(workdir, setup.specs)

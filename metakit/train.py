@@ -53,7 +53,10 @@ def init_state(
 
 
 def make_train_step(
-  learner: MetaLearner, optimizer: optax.GradientTransformation, axis_name: str | None = None
+  learner: MetaLearner,
+  optimizer: optax.GradientTransformation,
+  axis_name: str | None = None,
+  tasks_at_once: int | None = None,
 ) -> TrainStep:
   """Returns the meta-training step: the gradient of the mean loss of a batch of tasks.
 
@@ -61,11 +64,15 @@ def make_train_step(
     learner: any MetaLearner.
     optimizer: any optax transformation.
     axis_name: the mapped axis over which the tasks are spread, if any.
+    tasks_at_once: how many tasks run side by side under vmap; groups follow one another, their
+      gradients added up, so that memory is that of one group. By default all, but on a CPU one task
+      of images at a time, whose activations then stay in the caches.
 
   Returns:
     step(state, keys, episodes) -> (state, metrics); keys [tasks] are for the learner, episodes have
     a leading task axis. Metrics are means over tasks (and over the axis), with 'loss' (the meta-
-    training loss) and 'gradient_norm'.
+    training loss) and 'gradient_norm'. It raises ValueError if tasks_at_once does not divide the
+    tasks.
   """
 
   def mean_loss(params: Params, keys: Key, episodes: Episode) -> tuple[jax.Array, Metrics]:
@@ -73,8 +80,11 @@ def make_train_step(
     metrics = {**metrics, 'loss': losses}
     return losses.mean(), jax.tree.map(jnp.mean, metrics)
 
+  gradient = jax.grad(mean_loss, has_aux=True)
+
   def step(state: TrainState, keys: Key, episodes: Episode) -> tuple[TrainState, Metrics]:
-    grads, metrics = jax.grad(mean_loss, has_aux=True)(state.params, keys, episodes)
+    groups = len(keys) // group_size(len(keys), episodes, tasks_at_once)
+    grads, metrics = _mean_over_groups(gradient, groups, state.params, keys, episodes)
     if axis_name is not None:
       grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -83,6 +93,41 @@ def make_train_step(
     return TrainState(state.step + 1, params, opt_state), metrics
 
   return step
+
+
+def group_size(tasks: int, episodes: Episode, tasks_at_once: int | None) -> int:
+  """Returns how many of `tasks` tasks run side by side; see make_train_step."""
+  check_groups(tasks, tasks_at_once)
+  if tasks_at_once is None:
+    images = episodes.support.x.ndim == 5  # [tasks, examples, height, width, channels]
+    return 1 if images and jax.default_backend() == 'cpu' else tasks
+  return tasks_at_once
+
+
+def check_groups(tasks: int, tasks_at_once: int | None) -> None:
+  """Raises ValueError if the tasks of a device cannot be grouped evenly."""
+  if tasks_at_once is not None and (tasks_at_once < 1 or tasks % tasks_at_once):
+    raise ValueError(
+      f'tasks_at_once={tasks_at_once} does not divide the {tasks} tasks of a device; use a divisor'
+    )
+
+
+def _mean_over_groups(
+  gradient: Callable[..., Any], groups: int, params: Params, keys: Key, episodes: Episode
+) -> tuple[Params, Metrics]:
+  """Gradient and metrics of the mean over tasks, one group of tasks after the other."""
+  if groups == 1:
+    return gradient(params, keys, episodes)
+  split = lambda leaf: leaf.reshape(groups, -1, *leaf.shape[1:])
+  grouped = jax.tree.map(split, (keys, episodes))
+
+  def add(total: Any, group: Any) -> tuple[Any, None]:
+    return jax.tree.map(jnp.add, total, gradient(params, *group)), None
+
+  shapes = jax.eval_shape(gradient, params, *jax.tree.map(lambda leaf: leaf[0], grouped))
+  none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+  total, _ = jax.lax.scan(add, none, grouped)
+  return jax.tree.map(lambda leaf: leaf / groups, total)
 
 
 class Dispatch(NamedTuple):
@@ -110,6 +155,7 @@ def make_dispatch(
   tasks_per_step: int,
   parallel: str = 'none',
   devices: Sequence[jax.Device] | None = None,
+  tasks_at_once: int | None = None,
 ) -> Dispatch:
   """Compiles the training step for one or many devices.
 
@@ -125,13 +171,18 @@ def make_dispatch(
     parallel: 'none' (one device), 'pmap' or 'shard_map' (the task axis spread over devices).
     devices: all devices of all processes by default. Every process calls with the same arguments
       and its own local state; it computes the tasks of its devices.
+    tasks_at_once: of each device, see make_train_step.
 
   Raises:
-    ValueError: for an unknown `parallel`, or tasks_per_step not divisible by the devices.
+    ValueError: for an unknown `parallel`, or tasks_per_step not divisible by the devices or, then,
+      by tasks_at_once.
   """
   devices = list(devices or jax.devices())
   check_parallel(tasks_per_step, parallel, len(devices))
-  step = make_train_step(learner, optimizer, None if parallel == 'none' else AXIS)
+  sharing = 1 if parallel == 'none' else len(devices)
+  check_groups(tasks_per_step // sharing, tasks_at_once)
+  axis_name = None if parallel == 'none' else AXIS
+  step = make_train_step(learner, optimizer, axis_name, tasks_at_once)
 
   def plan_step(number: jax.Array, indices: jax.Array) -> Episode:
     plan = source.plan if source.schedule is None else source.schedule(number)

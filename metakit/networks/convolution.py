@@ -1,14 +1,33 @@
 """Convolution and pooling in the forms that stay fast and right under vmap, grad and scan.
 
-On a CPU, XLA turns the weight gradient of a convolution inside a loop, and every convolution with
-per-task kernels (a grouped convolution), into code tens of times slower than a matrix product. So
-a convolution is written there as one: shifted slices side by side, times the kernel.
+A convolution is bilinear, and so are its gradients in the input and in the kernel; the three are
+primitives here, the derivatives of each given by the other two, however often they are taken. The
+batching rule folds the axis of a vmap into examples, channels or features as long as one operand
+alone has it. Where both have it (per-task kernels) the primitive keeps it as an axis of tasks, which
+XLA would make a grouped convolution of.
+
+Lowerings, by platform:
+  cpu: matrix products only. XLA's own grouped convolutions and, inside a loop, its kernel gradients
+    are tens of times slower there.
+  tpu: XLA's convolution, grouped where there is an axis of tasks.
+  others (GPU): XLA's convolution for one kernel, matrix products where there is an axis of tasks.
 """
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from metakit.networks.linear import transposes
+
+NUMBERS = ('NHWC', 'HWIO', 'NHWC')
+FEW_CHANNELS = 8  # below, gathering all taps of a kernel at once costs less than three products
 
 
 def as_float(x: jax.Array) -> jax.Array:
@@ -32,44 +51,282 @@ def as_images(x: jax.Array) -> jax.Array:
   return as_float(x)
 
 
-def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
-  """Returns the patches that a 'SAME' convolution sees.
+class Geometry(NamedTuple):
+  """What two operands of a 'SAME' convolution do not say of the third.
 
-  Args:
-    x: [n, height, width, channels].
-    size: kernel height and width.
-    stride: step between patches.
-
-  Returns:
-    [n, ceil(height / stride), ceil(width / stride), size * size * channels].
+  Attributes:
+    height: of the input.
+    width: of the input.
+    size: of the square kernel.
+    stride: step.
   """
-  _, height, width, _ = x.shape
-  rows, columns = -(-height // stride), -(-width // stride)
-  pads = [max((out - 1) * stride + size - n, 0) for out, n in ((rows, height), (columns, width))]
-  x = jnp.pad(x, ((0, 0), *((p // 2, p - p // 2) for p in pads), (0, 0)))
-  stop = lambda start, out: start + (out - 1) * stride + 1
+
+  height: int
+  width: int
+  size: int
+  stride: int
+
+  @property
+  def outputs(self) -> tuple[int, int]:
+    """Rows and columns of the output."""
+    return -(-self.height // self.stride), -(-self.width // self.stride)
+
+  @property
+  def pads(self) -> list[tuple[int, int]]:
+    """Zeros before and after the rows, and the columns, of the input."""
+    sizes = zip(self.outputs, (self.height, self.width), strict=True)
+    total = [max((out - 1) * self.stride + self.size - n, 0) for out, n in sizes]
+    return [(pad // 2, pad - pad // 2) for pad in total]
+
+
+# The three functions, in XLA's form, of one kernel. x [n, h, w, c], kernel [s, s, c, f],
+# y [n, rows, columns, f].
+
+
+def _native(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
+  steps = g.stride, g.stride
+  return lax.conv_general_dilated(x, kernel, steps, g.pads, dimension_numbers=NUMBERS)
+
+
+def _native_to_input(y: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
+  x = jax.ShapeDtypeStruct((len(y), g.height, g.width, kernel.shape[2]), y.dtype)
+  return jax.linear_transpose(lambda x: _native(x, kernel, g), x)(y)[0]
+
+
+def _native_to_kernel(x: jax.Array, y: jax.Array, g: Geometry) -> jax.Array:
+  kernel = jax.ShapeDtypeStruct((g.size, g.size, x.shape[3], y.shape[3]), x.dtype)
+  return jax.linear_transpose(lambda kernel: _native(x, kernel, g), kernel)(y)[0]
+
+
+# The three as matrix products, of one kernel or, with one more axis in front of both operands, of
+# one a task.
+
+
+def patches(x: jax.Array, g: Geometry) -> jax.Array:
+  """Returns the patches that the convolution sees: [..., rows, columns, size * size * channels]."""
+  rows, columns = g.outputs
+  x = jnp.pad(x, [*[(0, 0)] * (x.ndim - 3), *g.pads, (0, 0)])
+  stop = lambda start, out: start + (out - 1) * g.stride + 1
   slices = [
-    x[:, i : stop(i, rows) : stride, j : stop(j, columns) : stride]
-    for i in range(size)
-    for j in range(size)
+    x[..., i : stop(i, rows) : g.stride, j : stop(j, columns) : g.stride, :]
+    for i in range(g.size)
+    for j in range(g.size)
   ]
   return jnp.concatenate(slices, axis=-1)
 
 
-def convolution_as_matmul(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-  """A 'SAME' convolution as one matrix product; x [n, h, w, c], kernel [s, s, c, features]."""
-  size, _, channels, features = kernel.shape
-  columns = patches(x, size, stride)  # [n, rows, columns, size * size * channels]
-  flat = columns.reshape(-1, size * size * channels) @ kernel.reshape(-1, features)
-  return flat.reshape(*columns.shape[:-1], features)
+def _by_patches(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
+  columns, tasks = patches(x, g), kernel.shape[:-4]
+  flat = columns.reshape(*tasks, -1, columns.shape[-1]) @ _flat(kernel, 3)
+  return flat.reshape(*columns.shape[:-1], kernel.shape[-1])
+
+
+def _to_kernel_by_patches(x: jax.Array, y: jax.Array, g: Geometry) -> jax.Array:
+  kernel = jnp.swapaxes(_flat(patches(x, g), 3), -1, -2) @ _flat(y, 3)
+  return kernel.reshape(*x.shape[:-4], g.size, g.size, x.shape[-1], y.shape[-1])
+
+
+def _flat(a: jax.Array, axes: int) -> jax.Array:
+  """Merges `axes` axes before the last into one."""
+  return a.reshape(*a.shape[: -axes - 1], -1, a.shape[-1])
+
+
+def _as_products(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
+  """One product with the columns of a kernel side by side, its rows summed afterwards.
+
+  A third of the memory traffic of `patches`, for a kernel of three rows: what limits a product
+  with 64 channels.
+  """
+  size, (channels, features) = g.size, kernel.shape[-2:]
+  if g.stride > 1 or size == 1 or channels < FEW_CHANNELS:
+    return _by_patches(x, kernel, g)
+  x = lax.optimization_barrier(x)  # or each shifted copy would compute x again
+  columns = jnp.concatenate(_shifts(x, -2, size), -1)
+  kernel = kernel.reshape(*kernel.shape[:-4], size, size * channels, features)
+  kernel = jnp.swapaxes(kernel, -3, -2).reshape(*kernel.shape[:-3], -1, size * features)
+  y = (_flat(columns, 3) @ kernel).reshape(*x.shape[:-1], size, features)
+  return sum(_shift(y[..., i, :], -3, i - (size - 1) // 2) for i in range(size))
+
+
+def _to_kernel_as_products(x: jax.Array, y: jax.Array, g: Geometry) -> jax.Array:
+  """As `_as_products`: columns of x side by side, times rows of y side by side."""
+  size, channels, features = g.size, x.shape[-1], y.shape[-1]
+  if g.stride > 1 or size == 1 or channels < FEW_CHANNELS:
+    return _to_kernel_by_patches(x, y, g)
+  x, y = lax.optimization_barrier((x, y))
+  columns = jnp.concatenate(_shifts(x, -2, size), -1)
+  rows = jnp.concatenate([_shift(y, -3, (size - 1) // 2 - i) for i in range(size)], -1)
+  kernel = jnp.swapaxes(_flat(columns, 3), -1, -2) @ _flat(rows, 3)
+  kernel = kernel.reshape(*x.shape[:-4], size * channels, size, features)
+  return jnp.swapaxes(kernel, -3, -2).reshape(*x.shape[:-4], size, size, channels, features)
+
+
+def _to_input_as_products(y: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
+  if g.stride == 1 and g.size % 2:  # a convolution with the kernel turned round
+    turned = jnp.swapaxes(kernel[..., ::-1, ::-1, :, :], -1, -2)
+    return _as_products(y, turned, g)
+  x = jax.ShapeDtypeStruct((*y.shape[:-3], g.height, g.width, kernel.shape[-2]), y.dtype)
+  return jax.linear_transpose(lambda x: _by_patches(x, kernel, g), x)(y)[0]
+
+
+def _shifts(x: jax.Array, axis: int, size: int) -> list[jax.Array]:
+  return [_shift(x, axis, i - (size - 1) // 2) for i in range(size)]
+
+
+def _shift(x: jax.Array, axis: int, by: int) -> jax.Array:
+  """x[i + by] along an axis, zero beyond its ends."""
+  length = x.shape[axis]
+  by = max(-length, min(by, length))
+  part = lax.slice_in_dim(x, max(by, 0), length + min(by, 0), axis=axis)
+  pads = [(0, 0)] * x.ndim
+  pads[axis] = max(-by, 0), max(by, 0)
+  return jnp.pad(part, pads)
+
+
+class Role(NamedTuple):
+  """One of the three functions, as a primitive.
+
+  Attributes:
+    name: of the primitive.
+    shape: (first, second, geometry) -> shape of the result.
+    native: XLA's form, of one kernel.
+    products: as matrix products.
+    folds: for each operand, onto which of its axes, and which of the result's, the axis of a vmap
+      is folded where that operand alone has it.
+  """
+
+  name: str
+  shape: Callable[[Any, Any, Geometry], tuple[int, ...]]
+  native: Callable[..., jax.Array]
+  products: Callable[..., jax.Array]
+  folds: tuple[tuple[int, int], tuple[int, int]]
+
+
+ROLES = (
+  Role(
+    'convolution',
+    lambda x, kernel, g: (*x.shape[:-3], *g.outputs, kernel.shape[-1]),
+    _native,
+    _as_products,
+    ((-4, -4), (-1, -1)),  # examples; features
+  ),
+  Role(
+    'convolution_to_input',
+    lambda y, kernel, g: (*y.shape[:-3], g.height, g.width, kernel.shape[-2]),
+    _native_to_input,
+    _to_input_as_products,
+    ((-4, -4), (-2, -1)),  # examples; channels
+  ),
+  Role(
+    'convolution_to_kernel',
+    lambda x, y, g: (*x.shape[:-4], g.size, g.size, x.shape[-1], y.shape[-1]),
+    _native_to_kernel,
+    _to_kernel_as_products,
+    ((-1, -2), (-1, -1)),  # channels; features
+  ),
+)
+
+
+def _define(role: Role) -> Primitive:
+  primitive = Primitive(role.name)
+  has_tasks = lambda first: first.ndim == 5
+
+  def generic(first, second, *, geometry):
+    run = role.products if has_tasks(first) else role.native
+    return run(first, second, geometry)
+
+  def grouped(first, second, *, geometry):
+    run = jax.vmap(role.native, (0, 0, None)) if has_tasks(first) else role.native
+    return run(first, second, geometry)
+
+  def products(first, second, *, geometry):
+    return role.products(first, second, geometry)
+
+  forms = {None: generic, 'tpu': grouped, 'cpu': products}
+  for platform, function in forms.items():
+    lowering = mlir.lower_fun(function, multiple_results=False)
+    mlir.register_lowering(primitive, lowering, platform=platform)
+  primitive.def_impl(  # outside of jit
+    lambda *given, geometry: forms.get(jax.default_backend(), generic)(*given, geometry=geometry)
+  )
+  primitive.def_abstract_eval(
+    lambda first, second, *, geometry: jax.core.ShapedArray(
+      role.shape(first, second, geometry), first.dtype
+    )
+  )
+  batching.primitive_batchers[primitive] = partial(_batch, primitive, role.folds)
+  return primitive
+
+
+def _batch(primitive: Primitive, folds: Any, operands: Any, axes: Any, *, geometry: Geometry) -> Any:
+  """The batching rule: see the head of this file."""
+  if None in axes:
+    mapped = 0 if axes[1] is None else 1
+    axis, out_axis = folds[mapped]
+    operand = jnp.moveaxis(operands[mapped], axes[mapped], axis - 1)
+    size = operand.shape[axis - 1]
+    given = list(operands)
+    given[mapped] = _merge(operand, axis)
+    out = primitive.bind(*given, geometry=geometry)
+    position = out.ndim + out_axis
+    return out.reshape(*out.shape[:position], size, -1, *out.shape[position + 1 :]), position
+  first, second = (jnp.moveaxis(a, axis, 0) for a, axis in zip(operands, axes, strict=True))
+  lead = first.shape[:-4]
+  tasks = (a.reshape(-1, *a.shape[-4:]) for a in (first, second))
+  out = primitive.bind(*tasks, geometry=geometry)
+  return out.reshape(*lead, *out.shape[1:]), 0
+
+
+def _merge(a: jax.Array, axis: int) -> jax.Array:
+  """Merges an axis, counted from the end, with the one before it."""
+  start = a.ndim + axis
+  return a.reshape(*a.shape[: start - 1], -1, *a.shape[start + 1 :])
+
+
+_forward, _to_input, _to_kernel = (_define(role) for role in ROLES)
+for _primitive, _for_first, _for_second in (
+  (
+    _forward,
+    lambda ct, x, k, geometry: _to_input.bind(ct, k, geometry=geometry),
+    lambda ct, x, k, geometry: _to_kernel.bind(x, ct, geometry=geometry),
+  ),
+  (
+    _to_input,
+    lambda ct, y, k, geometry: _forward.bind(ct, k, geometry=geometry),
+    lambda ct, y, k, geometry: _to_kernel.bind(ct, y, geometry=geometry),
+  ),
+  (
+    _to_kernel,
+    lambda ct, x, y, geometry: _to_input.bind(y, ct, geometry=geometry),
+    lambda ct, x, y, geometry: _forward.bind(x, ct, geometry=geometry),
+  ),
+):
+  ad.defbilinear(
+    _primitive,
+    lambda ct, a, b, *, geometry, rule=_for_first: rule(ct, a, b, geometry),
+    lambda ct, a, b, *, geometry, rule=_for_second: rule(ct, a, b, geometry),
+  )
 
 
 def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-  """A 'SAME' convolution, NHWC x HWIO, in the form that is fast on the default backend."""
-  if jax.default_backend() == 'cpu':
-    return convolution_as_matmul(x, kernel, stride)
-  numbers = ('NHWC', 'HWIO', 'NHWC')
-  return lax.conv_general_dilated(x, kernel, (stride, stride), 'SAME', dimension_numbers=numbers)
+  """A 'SAME' convolution, fast on every backend, for any number of derivatives and vmaps.
+
+  Args:
+    x: [examples, height, width, channels].
+    kernel: [size, size, channels, features], of the type of x.
+    stride: step.
+
+  Raises:
+    ValueError: if the shapes or types do not fit.
+  """
+  square = kernel.ndim == 4 and kernel.shape[0] == kernel.shape[1]
+  if x.ndim != 4 or not square or x.shape[-1] != kernel.shape[2] or x.dtype != kernel.dtype:
+    raise ValueError(
+      f'images {x.shape} {x.dtype} and kernel {kernel.shape} {kernel.dtype}; give [examples, height,'
+      ' width, channels] and [size, size, channels, features] of one type'
+    )
+  geometry = Geometry(x.shape[1], x.shape[2], kernel.shape[0], stride)
+  return _forward.bind(x, kernel, geometry=geometry)
 
 
 class Convolution(nn.Module):
@@ -100,20 +357,49 @@ class Convolution(nn.Module):
 def max_pool(x: jax.Array) -> jax.Array:
   """2x2 max-pooling with stride 2; odd last rows and columns are dropped.
 
-  Written as a chain of where(a >= b): the tie test of a `max` over a reshaped axis compares
-  recomputed values under jit and vmap on a CPU, and its gradient is silently wrong.
+  Which of a window is the largest is an array of its own: the tie test of a `max` over a reshaped
+  axis compares recomputed values under jit and vmap on a CPU, and its gradient is silently wrong.
 
   Raises:
     ValueError: if there is no whole 2x2 window.
   """
-  n, height, width, channels = x.shape
+  height, width = x.shape[1:3]
   rows, columns = height // 2, width // 2
   if not rows * columns:
     raise ValueError(
       f'{height}x{width} positions are too few for 2x2 max-pooling; use larger images or less depth'
     )
-  x = x[:, : rows * 2, : columns * 2].reshape(n, rows, 2, columns, 2, channels)
-  larger = lambda a, b: jnp.where(a >= b, a, b)
-  upper = larger(x[:, :, 0, :, 0], x[:, :, 0, :, 1])
-  lower = larger(x[:, :, 1, :, 0], x[:, :, 1, :, 1])
-  return larger(upper, lower)
+  x = x[:, : rows * 2, : columns * 2]
+  return _pick(x, _largest(lax.stop_gradient(x)))
+
+
+def _windows(x: jax.Array) -> list[jax.Array]:
+  """Returns the four numbers of each 2x2 window, each [..., rows, columns, channels]."""
+  *lead, height, width, channels = x.shape
+  x = x.reshape(*lead, height // 2, 2, width // 2, 2, channels)
+  return [x[..., i, :, j, :] for i in range(2) for j in range(2)]
+
+
+def _largest(x: jax.Array) -> jax.Array:
+  """Which of each window is the largest, 0 to 3; the first of equal ones."""
+  a, b, c, d = _windows(x)
+  number = lambda is_first, first: jnp.where(is_first, first, first + 1).astype(jnp.int8)
+  upper = jnp.where(a >= b, a, b) >= jnp.where(c >= d, c, d)
+  return jnp.where(upper, number(a >= b, 0), number(c >= d, 2))
+
+
+def _picked(x: jax.Array, which: jax.Array) -> jax.Array:
+  a, b, c, d = _windows(x)
+  return jnp.where(which < 2, jnp.where(which == 0, a, b), jnp.where(which == 2, c, d))
+
+
+def _placed(y: jax.Array, which: jax.Array) -> jax.Array:
+  """The transpose of `_picked`: zero but where it was picked."""
+  *lead, rows, columns, channels = y.shape
+  place = jnp.arange(4, dtype=which.dtype).reshape(2, 1, 2, 1)
+  wide = lambda a: a[..., :, None, :, None, :]
+  x = jnp.where(wide(which) == place, wide(y), jnp.zeros((), y.dtype))
+  return x.reshape(*lead, rows * 2, columns * 2, channels)
+
+
+_pick, _ = transposes('pick', _picked, _placed)

@@ -15,6 +15,7 @@ from metakit.learners.embedded import PROTOCOLS
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
+from metakit.meta_gradient import first_order
 from metakit.models import from_linen
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
@@ -89,7 +90,7 @@ LEARNERS = {
   'maml:conv4_group': Row(lambda: maml(conv4(WAYS, 4, depth=1, norm='group'), SGD), 'images'),
   'maml:3_steps': Row(lambda: maml(small('group'), SGD, 3)),
   'maml:adam': Row(lambda: maml(perceptron(), ADAM, 3)),
-  'maml:first_order': Row(lambda: maml(perceptron(), SGD, 3, order='first'), exact=False),
+  'maml:first_order': Row(lambda: maml(perceptron(), SGD, 3, mode=first_order()), exact=False),
   'maml:regression': Row(
     lambda: maml(perceptron(1), optax.sgd(0.05), objective=squared_error), 'curves'
   ),

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from metakit.learners.maml import maml
+from metakit.meta_gradient import first_order, unroll
 from metakit.models import Model
 from metakit.objectives import squared_error
 from metakit.types import Episode, Examples
@@ -17,6 +18,7 @@ THETA = np.array([1.0, -2.0, 0.5])
 CENTRE = np.array([0.2, 0.3, -0.7])
 OTHER = np.array([-1.0, 0.1, 2.0])
 KEY = jax.random.key(0)
+MODES = {'second': unroll(), 'first': first_order()}
 
 
 def quadratic(centre):
@@ -36,7 +38,7 @@ THE_PARAMETERS = Model(lambda key, x: jnp.zeros(3), lambda params, x, weight=Non
 def on_quadratic(steps, order, query, optimizer=None):
   """Adapted parameters and meta-gradient at THETA."""
   inner = optimizer or optax.sgd(ALPHA)
-  learner = maml(THE_PARAMETERS, inner, steps, order=order, objective=half_square)
+  learner = maml(THE_PARAMETERS, inner, steps, mode=MODES[order], objective=half_square)
   episode = Episode(quadratic(CENTRE), quadratic(query))
   with jax.enable_x64(True):
     meta = jax.grad(lambda p: learner.loss(KEY, p, episode)[0])
@@ -85,7 +87,7 @@ CURVED = Model(lambda key, x: jnp.ones((2, 1)), lambda params, x, weight=None: j
 @pytest.mark.parametrize('order', ['second', 'first'])
 def test_the_inner_loop_is_the_loop_written_out(order, inner):
   """And first order means: the query's gradient at the adapted parameters."""
-  learner = maml(CURVED, inner, 3, order=order, objective=squared_error)
+  learner = maml(CURVED, inner, 3, mode=MODES[order], objective=squared_error)
   rng = np.random.default_rng(0)
   support, query = (Examples(rng.normal(size=(4, 2)), rng.normal(size=(4, 1))) for _ in range(2))
 
@@ -137,9 +139,10 @@ def test_adam_needs_eps_root_where_a_gradient_is_zero():
 @pytest.mark.parametrize(
   ('arguments', 'said'),
   [
-    ({'order': 'third'}, "order='third' is unknown; use one of second, first"),
-    ({'inner_steps': 0}, 'inner_steps=0 must be positive'),
-    ({'test_steps': -1}, 'test_steps=-1 not negative'),
+    ({'inner_batch': -1}, 'inner_batch=-1 is negative'),
+    ({'protocol': 'transductive'}, 'needs a network with batch statistics'),
+    ({'inner_steps': 0}, 'inner_steps=0 learns nothing'),
+    ({'test_steps': -1}, 'test_steps=-1 is negative'),
   ],
 )
 def test_what_cannot_work_is_refused_by_name(arguments, said):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from metakit.networks import convolution
-from metakit.networks.convolution import as_images, convolution_as_matmul, max_pool
+from metakit.networks.convolution import ROLES, Geometry, as_images, convolution, max_pool
 from tests.learners.test_laws import compiled_fast
 
 
@@ -24,29 +23,71 @@ def derivatives(convolve, x, kernel, direction):
   return convolve(x, kernel), gradient, second
 
 
-@pytest.mark.parametrize('image', [(5, 6), (8, 7)])
+MAPPED = {  # the axes of a vmap over (x, kernel)
+  'neither': None,
+  'x': (0, None),
+  'kernel': (None, 0),
+  'both': (0, 0),
+}
+
+
+@pytest.mark.parametrize('mapped', MAPPED)
+@pytest.mark.parametrize('channels', [2, 9])
 @pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('size', [1, 3])
-def test_the_matrix_product_is_the_convolution_to_the_second_derivative(size, stride, image):
-  rng = np.random.default_rng(0)
-  draw = lambda *shape: rng.normal(size=shape)
-  shapes = (2, *image, 3), (size, size, 3, 2)
-  both = lambda *arguments: tuple(
-    derivatives(lambda x, k: convolve(x, k, stride), *arguments)  # noqa: B023
-    for convolve in (convolution_as_matmul, reference)
-  )
+@pytest.mark.parametrize('size', [1, 2, 3])
+def test_it_is_the_convolution_to_the_second_derivative(size, stride, channels, mapped):
+  """For one kernel and for one a task: value, gradient and Hessian-vector product."""
+  rng, axes = np.random.default_rng(0), MAPPED[mapped]
+  shapes = (2, 5, 6, channels), (size, size, channels, 10)
+  lead = [(3,) if axes and axis == 0 else () for axis in axes or (None, None)]
+  draw = lambda: tuple(rng.normal(size=(*l, *s)) for l, s in zip(lead, shapes, strict=True))
+
+  def judge(convolve):
+    one = lambda *pair: derivatives(lambda x, k: convolve(x, k, stride), *pair[:2], pair[2:])
+    return jax.vmap(one, axes * 2) if axes else one
+
   with jax.enable_x64(True):
-    ours, theirs = compiled_fast(both)(*(draw(*s) for s in shapes), tuple(draw(*s) for s in shapes))
+    both = lambda *given: (judge(convolution)(*given), judge(reference)(*given))
+    ours, theirs = compiled_fast(both)(*draw(), *draw())
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10, strict=True)
 
 
-def test_other_backends_get_the_same_convolution(monkeypatch):
+def test_a_vmap_within_a_vmap_and_a_reverse_over_reverse_derivative():
   rng = np.random.default_rng(0)
-  x, kernel = (rng.normal(size=s).astype(np.float32) for s in ((2, 5, 4, 3), (3, 3, 3, 2)))
-  here = convolution.convolution(x, kernel, 2)
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  np.testing.assert_allclose(here, convolution.convolution(x, kernel, 2), atol=1e-5)
+  x, kernel = rng.normal(size=(2, 2, 4, 4, 3)), rng.normal(size=(3, 3, 3, 3, 4))
+
+  def slope(convolve):
+    loss = lambda x, k: jnp.sin(convolve(x, k, 1)).sum()
+    twice = lambda x, k: sum(jnp.cos(g).sum() for g in jax.grad(loss, (0, 1))(x, k))
+    each = jax.vmap(jax.vmap(jax.grad(twice, (0, 1)), (0, None)), (None, 0))
+    shared = jax.grad(lambda k: jax.vmap(lambda x: twice(x, k))(x).sum())(kernel[0])
+    return each(x, kernel), shared
+
+  with jax.enable_x64(True):
+    ours, theirs = compiled_fast(lambda: (slope(convolution), slope(reference)))()
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10, strict=True)
+
+
+@pytest.mark.parametrize('role', ROLES, ids=lambda role: role.name)
+@pytest.mark.parametrize('stride', [1, 2])
+def test_what_other_backends_compute_is_the_same(role, stride):
+  """The lowering chooses by platform; here each form is called by itself."""
+  geometry, rng = Geometry(5, 4, 3, stride), np.random.default_rng(0)
+  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+  x, kernel, y = draw(2, 5, 4, 9), draw(3, 3, 9, 8), draw(2, *geometry.outputs, 8)
+  given = {'convolution': (x, kernel), 'convolution_to_input': (y, kernel)}.get(role.name, (x, y))
+  forms = (form(*given, geometry) for form in (role.native, role.products))
+  np.testing.assert_allclose(*forms, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'cuda', 'tpu'])
+def test_per_task_kernels_are_grouped_on_tpus_alone(platform):
+  x, kernel = np.ones((3, 2, 4, 4, 9), np.float32), np.ones((3, 3, 3, 9, 4), np.float32)
+  traced = jax.jit(jax.vmap(convolution)).trace(x, kernel)
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert ('stablehlo.convolution' in text) == (platform == 'tpu')
 
 
 def window_max(x):

@@ -1,0 +1,160 @@
+"""What learners by gradient descent share: the inner loop in `adapt` and in `loss`.
+
+A learner says which of its parameters the inner loop changes (fast) and which it does not (slow),
+how the two make the parameters of a network, and how the loop goes. How it is differentiated is the
+mode's affair (metakit.meta_gradient).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metakit.learners.embedded import PROTOCOLS
+from metakit.meta_gradient.inner import Inner, Mode
+from metakit.models import Model
+from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
+
+InnerLoss = Callable[[Any, Any, Any, Any], jax.Array]
+Split = Callable[[Params, Examples], tuple[Any, Any]]  # (params, support) -> (fast, slow)
+Merge = Callable[[Any, Any, Any], Params]  # (fast, slow, step) -> parameters of the network
+
+
+def by_descent(
+  model: Model,
+  inner: Callable[[InnerLoss], Inner],
+  mode: Mode,
+  inner_steps: int,
+  test_steps: int | None = None,
+  objective: Objective | None = None,
+  protocol: str | None = None,
+  inner_batch: int = 0,
+  init: Callable[[Key, Episode], Params] | None = None,
+  split: Split = lambda params, support: (params, {}),
+  merge: Merge = lambda fast, slow, step: fast,
+) -> MetaLearner:
+  """Returns the learner that descends on the support loss and is judged on the queries.
+
+  Args:
+    model: the network, ending in the task's outputs.
+    inner: loss -> the inner problem.
+    mode: how to differentiate through it.
+    inner_steps: gradient steps in meta-training.
+    test_steps: gradient steps of `adapt`; inner_steps by default, 0 for no adaptation.
+    objective: loss of the inner steps and of the meta-objective.
+    protocol: of a network with batch statistics: 'transductive' normalises the queries by their
+      own, 'inductive' by those of the support; its parts in training as at test time. None is
+      'transductive' for such a network, and 'inductive' for all others.
+    inner_batch: support examples of an inner step, drawn without replacement until all have been;
+      0 for all in every step.
+    init: (key, episode) -> params; the network's own by default.
+    split: (params, support) -> (fast, slow).
+    merge: (fast, slow, step) -> parameters of the network in that step, whose number after the last
+      step is the number of steps.
+
+  Raises:
+    ValueError: for steps, an inner_batch or a protocol that make no sense.
+  """
+  protocol = check_protocol(model, protocol)
+  check_steps(inner_steps, test_steps)
+  if inner_batch < 0:
+    raise ValueError(f'inner_batch={inner_batch} is negative; use 0 for the whole support set')
+  assert objective is not None
+
+  def support_loss(fast: Any, slow: Any, data: tuple[Key, Examples], step: Any) -> jax.Array:
+    key, support = data
+    if inner_batch and step is not None:
+      support = minibatch(key, support, step, inner_batch)
+    params = merge(fast, slow, inner_steps if step is None else step)
+    return objective(model.apply(params, support.x, weight=support.weight), support)[0]
+
+  solve = mode(inner(support_loss))
+
+  def adapted(key: Key, params: Params, support: Examples, steps: int) -> tuple[Params, Metrics]:
+    """Parameters of the network for the task's queries, and how far they went."""
+    fast, slow = split(params, support)
+    end = solve(key, fast, slow, (key, support), steps).fast if steps else fast
+    moved = optax.tree.norm(jax.lax.stop_gradient(optax.tree.sub(end, fast)))
+    return merge(end, slow, steps), {'adaptation_norm': moved}
+
+  def answer(params: Params, support: Examples, query: Examples) -> jax.Array:
+    if protocol == 'inductive' and model.stored is not None:
+      return model.stored.apply(by_support(model, params, support), query.x)
+    return model.apply(params, query.x, weight=query.weight)
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    steps = inner_steps if test_steps is None else test_steps
+    fitted, _ = adapted(key, params, support, steps)
+    return by_support(model, fitted, support) if protocol == 'inductive' else fitted
+
+  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
+    if protocol == 'inductive' and model.stored is not None:
+      return model.stored.apply(fitted, x)
+    return model.apply(fitted, x)
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    fitted, moved = adapted(key, params, episode.support, inner_steps)
+    outputs = answer(fitted, episode.support, episode.query)
+    value, metrics = objective(outputs, episode.query)
+    return value, {**metrics, **moved}
+
+  return MetaLearner(init or initial(model), adapt, predict, loss, protocol)
+
+
+def initial(model: Model) -> Callable[[Key, Episode], Params]:
+  """Returns the `init` of a learner whose parameters are those of its network."""
+  return lambda key, episode: model.init(key, episode.support.x)
+
+
+def by_support(model: Model, params: Params, support: Examples) -> Params:
+  """Stores the normalisation statistics of the support set, if the network has such."""
+  if model.stored is None:
+    return params
+  one = jax.tree.map(lambda leaf: leaf[None], (support.x, support.weight))
+  return model.stored.calibrate(params, *one)
+
+
+def minibatch(key: Key, examples: Examples, step: Any, size: int) -> Examples:
+  """Returns the examples of an inner step: all in a random order, then in another, and so on.
+
+  Args:
+    key: of the task.
+    examples: of the task.
+    step: number of the step, [] int.
+    size: examples of a step; all, if there are no more.
+  """
+  count = len(examples.x)
+  place = step * size + jnp.arange(min(size, count))
+  first = place[0] // count  # how many times all have been drawn; the step may begin another
+  order = lambda number: jax.random.permutation(jax.random.fold_in(key, number), count)
+  orders = jnp.stack([order(first), order(first + 1)])
+  rows = orders[place // count - first, place % count]
+  return jax.tree.map(lambda leaf: leaf[rows], examples)
+
+
+def check_steps(inner_steps: int, test_steps: int | None) -> None:
+  """Raises ValueError for numbers of steps that make no sense."""
+  if inner_steps < 1:
+    raise ValueError(f'inner_steps={inner_steps} learns nothing from the support; use 1 or more')
+  if test_steps is not None and test_steps < 0:
+    raise ValueError(f'test_steps={test_steps} is negative; use 0 for no adaptation')
+
+
+def check_protocol(model: Model, protocol: str | None) -> str:
+  """Returns the protocol of a learner, its default filled in.
+
+  Raises:
+    ValueError: for an unknown one, or 'transductive' with a network that never mixes examples.
+  """
+  if protocol is None:
+    return 'inductive' if model.stored is None else 'transductive'
+  if protocol not in PROTOCOLS:
+    raise ValueError(f'protocol={protocol!r} is unknown; use one of {", ".join(PROTOCOLS)}')
+  if protocol == 'transductive' and model.stored is None:
+    raise ValueError(
+      "protocol='transductive' needs a network with batch statistics (norm=batch); this network "
+      "treats each query by itself: use protocol='inductive'"
+    )
+  return protocol

@@ -1,0 +1,81 @@
+"""Evolution strategies: the derivative of a smoothed inner loop, from its values alone.
+
+Tim Salimans, Jonathan Ho, Xi Chen, Szymon Sidor, Ilya Sutskever, Evolution Strategies as a Scalable
+Alternative to Reinforcement Learning, 2017, arXiv:1703.03864; for meta-learning Song et al.,
+ES-MAML, ICLR 2020, arXiv:1910.01215. With A(p) all that the inner loop returns, v its cotangent and
+e standard normal, the gradient with respect to p = (fast, slow) is the mean over antithetic pairs of
+e <v, A(p + sigma e) - A(p - sigma e)> / (2 sigma).
+
+It is unbiased for the Gaussian smoothing of <v, A>, and its variance grows with the number of
+parameters. What is applied to the result of the loop is linearised: put it into Inner.readout for
+it to be smoothed too.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metakit.meta_gradient.inner import Data, Fast, Inner, Mode, Slow, Solution, Solve
+from metakit.meta_gradient.loops import constant, join_floats, no_tangent, split_floats
+from metakit.types import Key
+
+
+def evolution(sigma: float = 0.01, pairs: int = 16) -> Mode:
+  """Needs no derivative of the inner updates; the task's data count as constants.
+
+  Args:
+    sigma: standard deviation of the perturbations of every parameter.
+    pairs: antithetic pairs; each costs two inner loops, one pair after the other.
+
+  Raises:
+    ValueError: if sigma or pairs is not positive.
+  """
+  if sigma <= 0 or pairs < 1:
+    raise ValueError(f'sigma={sigma} and pairs={pairs} must be positive')
+
+  def build(inner: Inner) -> Solve:
+    loop = constant(inner)
+
+    def solve(key: Key, fast: Fast, slow: Slow, data: Data, steps: int) -> Solution:
+      @jax.custom_vjp
+      def run(key, fast, slow, data):
+        return loop(key, fast, slow, data, steps)
+
+      def forward(key, fast, slow, data):
+        return run(key, fast, slow, data), (key, fast, slow, data)
+
+      def backward(kept, cotangent):
+        key, fast, slow, data = kept
+        floats, others = split_floats((fast, slow))
+
+        def estimate(total: Any, key: Key) -> Any:
+          noise = optax.tree.random_like(key, floats)
+
+          def moved(sign: float) -> Any:
+            shifted = jax.tree.map(lambda a, e: a + sign * sigma * e, floats, noise)
+            fast, slow = join_floats(shifted, others)
+            return split_floats(loop(key, fast, slow, data, steps))[0]
+
+          change = jax.tree.map(jnp.subtract, moved(1.0), moved(-1.0))
+          scale = optax.tree.vdot(split_floats(cotangent)[0], change) / (2 * sigma * pairs)
+          return jax.tree.map(lambda t, e: t + scale.astype(e.dtype) * e, total, noise), None
+
+        none = jax.tree.map(jnp.zeros_like, floats)
+        total, _ = jax.lax.scan(estimate, none, jax.random.split(key, pairs))
+        for_fast, for_slow = join_floats(total, jax.tree.map(no_tangent, others))
+        return no_tangent(key), for_fast, for_slow, jax.tree.map(_constant, data)
+
+      run.defvjp(forward, backward)
+      return run(key, fast, slow, data)
+
+    return solve
+
+  return build
+
+
+def _constant(leaf: Any) -> Any:
+  """The cotangent of data."""
+  inexact = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+  return jnp.zeros_like(leaf) if inexact else no_tangent(leaf)

@@ -1,0 +1,129 @@
+"""The implicit derivative of an inner minimum.
+
+Aravind Rajeswaran, Chelsea Finn, Sham Kakade, Sergey Levine, Meta-Learning with Implicit Gradients,
+NeurIPS 2019, arXiv:1909.04630. At a minimum of g(fast, slow) = loss + proximal / 2 |fast - start|^2
+the gradient of g is zero, whatever slow is; hence, by the implicit function theorem, the cotangent
+v of the minimum becomes -(d^2 g / dslow dfast)^T u with (d^2 g / dfast^2) u = v, and in start, as
+its lemma 1 has it, u times the proximal strength: (I + H / lambda)^{-1} v. Nothing of the loop is
+kept. The linear system is solved by conjugate gradients, as in the paper, or by a Neumann series
+(Lorraine, Vicol, Duvenaud, AISTATS 2020, arXiv:1911.02590). Rates and all that matters to the path
+alone have no gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.sparse.linalg import cg
+
+from metakit.meta_gradient.inner import Data, Fast, Inner, Mode, Slow, Solution, Solve, anchored
+from metakit.meta_gradient.loops import constant, join_floats, no_tangent, split_floats
+from metakit.types import Key
+
+# (matrix-vector product, v) -> u with product(u) = v, approximately.
+LinearSolver = Callable[[Callable[[Any], Any], Any], Any]
+
+
+def conjugate_gradient(iterations: int = 10, tolerance: float = 1e-10) -> LinearSolver:
+  """Conjugate gradients from 0; the system should be positive definite.
+
+  Args:
+    iterations: at most; each is one Hessian-vector product.
+    tolerance: of the residual, relative to v.
+
+  Raises:
+    ValueError: for no iteration.
+  """
+  _check(iterations)
+  return lambda product, v: cg(product, v, tol=tolerance, maxiter=iterations)[0]
+
+
+def neumann(iterations: int = 10, rate: float = 0.1) -> LinearSolver:
+  """rate * sum_i (I - rate * product)^i v, the first `iterations` terms.
+
+  Args:
+    iterations: terms; each but the first is one Hessian-vector product.
+    rate: below 2 over the largest eigenvalue, or the series diverges.
+
+  Raises:
+    ValueError: for no iteration.
+  """
+  _check(iterations)
+
+  def solve(product: Callable[[Any], Any], v: Any) -> Any:
+    def add(carry: Any, _: None) -> Any:
+      term, total = carry
+      term = jax.tree.map(lambda a, b: a - rate * b, term, product(term))
+      return (term, jax.tree.map(jnp.add, total, term)), None
+
+    (_, total), _ = jax.lax.scan(add, (v, v), None, length=iterations - 1)
+    return jax.tree.map(lambda a: rate * a, total)
+
+  return solve
+
+
+def _check(iterations: int) -> None:
+  if iterations < 1:
+    raise ValueError(f'iterations={iterations} solves nothing; use 1 or more')
+
+
+def implicit(solver: LinearSolver | None = None) -> Mode:
+  """The derivative of the inner minimum, exact as far as the inner loop has converged.
+
+  Args:
+    solver: of the linear system; conjugate_gradient() by default.
+
+  Returns:
+    A Mode. It raises ValueError for an Inner without a proximal term (the minimum would not depend
+    on where the loop starts, and the system might have no solution) or with a readout.
+  """
+  solver = solver or conjugate_gradient()
+
+  def build(inner: Inner) -> Solve:
+    if not inner.proximal:
+      raise ValueError(
+        'mode implicit differentiates the minimum of a proximal inner loss, and this learner has '
+        'none; use proximal > 0 (imaml), or mode mixed'
+      )
+    if inner.readout is not None:
+      raise ValueError(
+        'mode implicit knows the end of the inner loop alone, and this learner reads every step; '
+        'use mode mixed'
+      )
+    return _implicit(inner, solver)
+
+  return build
+
+
+def _implicit(inner: Inner, solver: LinearSolver) -> Solve:
+  loss, loop = anchored(inner), constant(inner)
+
+  def solve(key: Key, fast: Fast, slow: Slow, data: Data, steps: int) -> Solution:
+    @jax.custom_vjp
+    def minimum(start, slow, data):
+      return loop(key, start, slow, data, steps).fast
+
+    def forward(start, slow, data):
+      end = minimum(start, slow, data)
+      return end, (end, start, slow, data)
+
+    def backward(kept, cotangent):
+      end, start, slow, data = kept
+      floats, others = split_floats(((slow, start), data))
+
+      def slope(end, floats):
+        given, data = join_floats(floats, others)
+        return jax.grad(loss)(end, given, data, None)
+
+      product = lambda u: jax.jvp(lambda e: slope(e, floats), (end,), (u,))[1]
+      u = solver(product, cotangent)
+      (mixed,) = jax.vjp(lambda f: slope(end, f), floats)[1](u)
+      negative = jax.tree.map(jnp.negative, mixed)
+      (for_slow, for_start), for_data = join_floats(negative, jax.tree.map(no_tangent, others))
+      return for_start, for_slow, for_data
+
+    minimum.defvjp(forward, backward)
+    return Solution(minimum(fast, slow, data))
+
+  return solve

@@ -1,0 +1,147 @@
+"""The inner problem: what is descended within a task, and how; and what a way to differentiate is.
+
+  solve = mode(inner)                              # once, when a learner is built
+  solution = solve(key, fast, slow, data, steps)   # for each task; differentiable in fast and slow
+
+A learner states an Inner and is given a mode (metakit.meta_gradient): it does not know which.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metakit.types import Key
+
+Fast = Any  # a pytree of float arrays: what the inner loop changes
+Slow = Any  # a pytree: meta-parameters that it does not change
+Data = Any  # a pytree: the task's own
+
+
+class Inner(NamedTuple):
+  """An inner optimisation problem, of one task.
+
+  Attributes:
+    loss: (fast, slow, data, step) -> scalar; step is the number of the inner step, [] int, or None
+      where the whole problem is meant rather than the minibatch of a step.
+    init: (fast, slow) -> state of the inner optimizer.
+    update: (gradients, state, fast, slow, step) -> (fast, state).
+    readout: (fast, slow, data, step) -> pytree, what is to be known of the weights after each step;
+      None if only the last weights matter.
+    proximal: strength of the term proximal / 2 |fast - start|^2, which is added to the loss.
+    fault: why `update` cannot be differentiated, or ''.
+  """
+
+  loss: Callable[[Fast, Slow, Data, Any], jax.Array]
+  init: Callable[[Fast, Slow], Any]
+  update: Callable[[Any, Any, Fast, Slow, Any], tuple[Fast, Any]]
+  readout: Callable[[Fast, Slow, Data, Any], Any] | None = None
+  proximal: float = 0.0
+  fault: str = ''
+
+
+class Solution(NamedTuple):
+  """What an inner loop ends with.
+
+  Attributes:
+    fast: the weights after the last step.
+    readouts: Inner.readout after each step, stacked, [steps, ...]; None without a readout.
+  """
+
+  fast: Fast
+  readouts: Any = None
+
+
+# (key, fast, slow, data, steps) -> Solution; the key is for modes that draw random numbers.
+Solve = Callable[[Key, Fast, Slow, Data, int], Solution]
+# A way to differentiate through an inner problem; raises ValueError for one that it cannot treat.
+Mode = Callable[[Inner], Solve]
+
+
+def anchored(inner: Inner) -> Callable[[Fast, tuple[Slow, Fast], Data, Any], jax.Array]:
+  """Returns the inner loss with its proximal term, as a function of (fast, (slow, start), ...)."""
+
+  def loss(fast: Fast, given: tuple[Slow, Fast], data: Data, step: Any) -> jax.Array:
+    slow, start = given
+    value = inner.loss(fast, slow, data, step)
+    if not inner.proximal:
+      return value
+    away = jax.tree.map(lambda f, s: jnp.square(f - s).sum(), fast, start)
+    return value + 0.5 * inner.proximal * optax.tree.sum(away)
+
+  return loss
+
+
+def by_optax(
+  loss: Callable[[Fast, Slow, Data, Any], jax.Array],
+  optimizer: optax.GradientTransformation,
+  readout: Callable[[Fast, Slow, Data, Any], Any] | None = None,
+  proximal: float = 0.0,
+) -> Inner:
+  """Returns the Inner of a loss and any optax transformation, its state differentiated through.
+
+  Args:
+    loss: see Inner.
+    optimizer: a transformation of gradients. Where a gradient may be exactly zero (behind a silent
+      ReLU), Adam and its kin need eps_root > 0 to be differentiated: a square root has no
+      derivative at 0.
+    readout: see Inner.
+    proximal: see Inner.
+
+  Raises:
+    ValueError: if the optimizer needs more than gradients and parameters, or proximal < 0.
+  """
+  if proximal < 0:
+    raise ValueError(f'proximal={proximal} is negative; use 0 for no proximal term')
+
+  def update(grads: Any, state: Any, fast: Fast, slow: Slow, step: Any) -> tuple[Fast, Any]:
+    del slow, step  # an optax transformation keeps its own count
+    updates, state = optimizer.update(grads, state, fast)
+    return optax.apply_updates(fast, updates), state
+
+  init = lambda fast, slow: optimizer.init(fast)
+  return Inner(loss, init, update, readout, proximal, fault_of(optimizer))
+
+
+def fault_of(optimizer: optax.GradientTransformation) -> str:
+  """Returns why two updates cannot be differentiated in their gradients, or '' if they can.
+
+  Found by trying, on four numbers: integers that depend on the gradients, derivatives that vanish
+  (a sign, a quantisation) and loops without a derivative.
+
+  Raises:
+    ValueError: if the optimizer needs more than gradients and parameters.
+  """
+  params = {'probe': jnp.array([[0.3, -0.5], [0.7, 0.2]], jnp.float32)}
+  one = {'probe': jnp.array([[1.5, -0.4], [-0.8, 0.6]], jnp.float32)}
+  other = {'probe': jnp.array([[-0.2, 1.1], [0.9, -1.3]], jnp.float32)}
+
+  def twice(grads: Any) -> tuple[Any, Any]:
+    updates, state = optimizer.update(grads, optimizer.init(params), params)
+    moved = optax.apply_updates(params, updates)
+    updates, state = optimizer.update(grads, state, moved)
+    return optax.apply_updates(moved, updates), state
+
+  try:
+    (_, ours), (_, theirs) = twice(one), twice(other)
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      f'the inner optimizer needs more than gradients and parameters ({error}); use one like '
+      'optax.sgd or optax.adam'
+    ) from error
+  if any(bool((a != b).any()) for a, b in zip(_integers(ours), _integers(theirs), strict=True)):
+    return 'the state of the inner optimizer holds integers that depend on the gradients'
+  try:
+    slope = jax.grad(lambda grads: optax.tree.vdot(other, twice(grads)[0]))(one)
+  except (TypeError, ValueError) as error:
+    return f'the inner optimizer has no derivative ({str(error).splitlines()[0]})'
+  if not bool(jnp.any(slope['probe'])):
+    return 'the update of the inner optimizer has derivative 0 in its gradients (a sign, say)'
+  return ''
+
+
+def _integers(state: Any) -> list[jax.Array]:
+  leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(state)]
+  return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.integer)]

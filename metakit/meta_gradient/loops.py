@@ -1,0 +1,232 @@
+"""Modes that differentiate through the steps of an inner loop, or through some of them.
+
+Exact, and equal up to rounding: `unroll` (reverse over reverse), `remat` (each step recomputed) and
+`mixed` (forward over reverse). Approximate by definition: `first_order` and `truncated`.
+
+`mixed` is MixFlow-MG: Kemaev, Calian, Zintgraf, Farquhar, van Hasselt, Scalable Meta-Learning via
+Mixed-Mode Differentiation, ICML 2025, arXiv:2505.00793. The cotangent v of an inner gradient asks
+for products of the Hessian, which is symmetric, and of the mixed second derivative with v: one
+forward-mode derivative of the gradients along v gives both, without the tape of a reverse pass over
+a reverse pass. Steps are recomputed in the backward pass but for their inner gradients, which are
+saved by name; beside those only the weights of each step are kept.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+
+from metakit.meta_gradient.inner import (
+  Data,
+  Fast,
+  Inner,
+  Mode,
+  Slow,
+  Solution,
+  Solve,
+  anchored,
+)
+from metakit.types import Key
+
+SAVED = 'inner_gradient'
+
+# (fast, slow, data, step) -> gradients with respect to fast.
+Gradient = Callable[[Any, Any, Any, Any], Any]
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def unroll(unrolled: int | bool = 1) -> Mode:
+  """Reverse mode over the whole loop; keeps all that every step computed.
+
+  Args:
+    unrolled: inner steps written out in the body of the loop; True for all. More run faster on a
+      CPU and take longer to compile.
+  """
+  return lambda inner: _exact(inner, _gradient(inner), _plain, unrolled)
+
+
+def remat(unrolled: int | bool = 1) -> Mode:
+  """As `unroll`, keeping the weights of each step and computing the rest again.
+
+  Args:
+    unrolled: see unroll.
+  """
+  return lambda inner: _exact(inner, _gradient(inner), jax.checkpoint, unrolled)
+
+
+def mixed(unrolled: int | bool = 1, save_gradients: bool = True) -> Mode:
+  """Forward over reverse, keeping the weights and the inner gradients of each step.
+
+  Args:
+    unrolled: see unroll.
+    save_gradients: False computes the inner gradients again too, which saves the memory of one set
+      of weights a step and costs one gradient.
+  """
+  names = (SAVED,) if save_gradients else ()
+  policy = jax.checkpoint_policies.save_only_these_names(*names)
+  wrap = lambda step: jax.checkpoint(step, policy=policy)
+  return lambda inner: _exact(
+    inner, forward_over_reverse(_gradient(inner), anchored(inner)), wrap, unrolled
+  )
+
+
+def first_order(unrolled: int | bool = 1) -> Mode:
+  """The inner gradients count as constants (Finn et al. 2017, section 5.2).
+
+  Learned rates and starting points still have their gradient through the updates.
+
+  Args:
+    unrolled: see unroll.
+  """
+  return lambda inner: _looped(inner, _gradient(inner), _plain, unrolled, last=0)
+
+
+def truncated(last: int, unrolled: int | bool = 1) -> Mode:
+  """`unroll` in the last steps, `first_order` in those before.
+
+  With `last` as large as the number of steps it is `unroll`. The updates before are constants that
+  were added, so an initialisation still learns; truncated back-propagation as Shaban et al. have it
+  (AISTATS 2019, arXiv:1810.10667), for hyperparameters, would give it no gradient at all.
+
+  Args:
+    last: how many steps.
+    unrolled: see unroll.
+
+  Raises:
+    ValueError: if last is below 1.
+  """
+  if last < 1:
+    raise ValueError(f'last={last} leaves no step to differentiate; use 1 or more, or first_order')
+  return lambda inner: _exact(inner, _gradient(inner), _plain, unrolled, last)
+
+
+def constant(inner: Inner) -> Solve:
+  """The loop without a derivative, for modes that bring their own."""
+  solve = first_order()(inner)
+  return lambda *given: jax.lax.stop_gradient(solve(*given))
+
+
+def _plain(step: Callable[..., Any]) -> Callable[..., Any]:
+  return step
+
+
+def _gradient(inner: Inner) -> Gradient:
+  return jax.grad(anchored(inner))
+
+
+def _exact(
+  inner: Inner, gradient: Gradient, wrap: Wrap, unrolled: int | bool, last: int | None = None
+) -> Solve:
+  if inner.fault:
+    raise ValueError(
+      f'{inner.fault}; use another (optax.sgd, optax.adam) or mode first_order or evolution'
+    )
+  return _looped(inner, gradient, wrap, unrolled, last)
+
+
+def _looped(
+  inner: Inner, gradient: Gradient, wrap: Wrap, unrolled: int | bool, last: int | None
+) -> Solve:
+  """Returns the loop.
+
+  Its first step stands outside: there the weights are shared by all tasks of a vmap, so its forward
+  pass stays one plain network rather than one network a task.
+
+  Args:
+    inner: the problem.
+    gradient: how to get, and differentiate, an inner gradient.
+    wrap: of each step; rematerialisation.
+    unrolled: see unroll.
+    last: the number of steps whose gradients are differentiated; None for all.
+  """
+
+  def solve(key: Key, fast: Fast, slow: Slow, data: Data, steps: int) -> Solution:
+    del key  # nothing is drawn
+    fixed = (slow, fast if inner.proximal else None), data
+
+    def stepping(gradient: Gradient, wrap: Wrap) -> Callable[..., Any]:
+      @wrap
+      def advance(carry: Any, fixed: Any, number: Any) -> Any:
+        (fast, state), (given, data) = carry, fixed
+        grads = gradient(fast, given, data, number)
+        fast, state = inner.update(grads, state, fast, given[0], number)
+        shown = None if inner.readout is None else inner.readout(fast, given[0], data, number)
+        return (fast, state), shown
+
+      return advance
+
+    def run(advance: Callable[..., Any], carry: Any, begin: int, end: int) -> Any:
+      """Steps begin to end - 1, and their readouts."""
+      shown = []
+      if begin == 0 < end:
+        carry, first = advance(carry, fixed, 0)
+        shown.append(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], first))
+      numbers = jnp.arange(max(begin, 1), end)
+      if len(numbers):
+        body = lambda carry, number: advance(carry, fixed, number)
+        carry, others = jax.lax.scan(body, carry, numbers, unroll=unrolled)
+        shown.append(others)
+      return carry, shown
+
+    cut = 0 if last is None else max(steps - last, 0)
+    held = lambda *given: jax.lax.stop_gradient(gradient(*given))
+    carry, before = run(stepping(held, _plain), (fast, inner.init(fast, slow)), 0, cut)
+    carry, after = run(stepping(gradient, wrap), carry, cut, steps)
+    shown = before + after
+    if inner.readout is None or not shown:
+      return Solution(carry[0])
+    return Solution(carry[0], jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *shown))
+
+  return solve
+
+
+def forward_over_reverse(gradient: Gradient, loss: Callable[..., jax.Array]) -> Gradient:
+  """Returns `gradient` with the vector-Jacobian product of a Hessian: a forward derivative.
+
+  Args:
+    gradient: (fast, slow, data, step) -> the gradient of `loss` with respect to fast.
+    loss: (fast, slow, data, step) -> scalar; its second derivatives must be symmetric.
+  """
+
+  @jax.custom_vjp
+  def grads_of(fast, slow, data, step):
+    return checkpoint_name(gradient(fast, slow, data, step), SAVED)
+
+  def forward(fast, slow, data, step):
+    return grads_of(fast, slow, data, step), (fast, slow, data, step)
+
+  def backward(kept, cotangent):
+    fast, slow, data, step = kept
+    floats, others = split_floats((slow, data))
+
+    def gradients(fast):
+      """Of the loss with respect to everything that has one."""
+      whole = lambda fast, floats: loss(fast, *join_floats(floats, others), step)
+      return jax.grad(whole, argnums=(0, 1))(fast, floats)
+
+    _, (for_fast, for_floats) = jax.jvp(gradients, (fast,), (cotangent,))
+    return for_fast, *join_floats(for_floats, jax.tree.map(no_tangent, others)), no_tangent(step)
+
+  grads_of.defvjp(forward, backward)
+  return grads_of
+
+
+def split_floats(tree: Any) -> tuple[Any, Any]:
+  """Returns the tree with its float leaves alone, and with the others alone; None elsewhere."""
+  is_float = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+  floats = jax.tree.map(lambda leaf: leaf if is_float(leaf) else None, tree)
+  return floats, jax.tree.map(lambda leaf: None if is_float(leaf) else leaf, tree)
+
+
+def join_floats(floats: Any, others: Any) -> Any:
+  """The inverse of `split_floats`."""
+  pick = lambda a, b: b if a is None else a
+  return jax.tree.map(pick, floats, others, is_leaf=lambda leaf: leaf is None)
+
+
+def no_tangent(leaf: Any) -> Any:
+  """The cotangent of an integer (or a key, or None)."""
+  return None if leaf is None else np.zeros(jnp.shape(leaf), jax.dtypes.float0)

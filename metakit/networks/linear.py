@@ -1,0 +1,68 @@
+"""Linear functions with a transpose of our own: primitives in pairs, each the other's transpose.
+
+XLA's transposes are slow on a CPU where they scatter into zeros (pooling), and so are its sums over
+all axes but the last (normalisation). A function written as a pair stays itself, or its partner,
+under any number of derivatives, forward or reverse, and under vmap.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+Function = Callable[..., jax.Array]
+
+
+def transposes(
+  name: str, forward: Function, backward: Function, **platforms: tuple[Function, Function]
+) -> tuple[Function, Function]:
+  """Returns two functions, linear in their first argument, each the transpose of the other.
+
+  Args:
+    name: of the primitives.
+    forward: (x, *fixed, **static) -> y, linear in x; the fixed arrays have no derivative. All
+      arrays may have further axes in front, the same for all, over which it acts one by one.
+    backward: (y, *fixed, **static) -> x, its transpose.
+    **platforms: by platform ('cpu', ...), a forward and backward of the same values.
+  """
+  pair = Primitive(name), Primitive(f'{name}_transpose')
+  for i, primitive in enumerate(pair):
+    _define(primitive, pair[1 - i], (forward, backward)[i])
+    for platform, functions in platforms.items():
+      lowering = mlir.lower_fun(functions[i], multiple_results=False)
+      mlir.register_lowering(primitive, lowering, platform=platform)
+  return pair[0].bind, pair[1].bind
+
+
+def _define(primitive: Primitive, partner: Primitive, function: Function) -> None:
+  def shape(*given: Any, **static: Any) -> Any:
+    out = jax.eval_shape(lambda *arrays: function(*arrays, **static), *given)
+    return jax.core.ShapedArray(out.shape, out.dtype)
+
+  def derivative(primals: Any, tangents: Any, **static: Any) -> Any:
+    y = primitive.bind(*primals, **static)
+    if isinstance(tangents[0], ad.Zero):
+      return y, ad.Zero.from_primal_value(y)
+    return y, primitive.bind(tangents[0], *primals[1:], **static)
+
+  def transpose(cotangent: Any, x: Any, *fixed: Any, **static: Any) -> Any:
+    known = isinstance(cotangent, ad.Zero)
+    along = ad.Zero(x.aval) if known else partner.bind(cotangent, *fixed, **static)
+    return [along, *[None] * len(fixed)]
+
+  def batch(given: Any, axes: Any, **static: Any) -> Any:
+    size = next(a.shape[axis] for a, axis in zip(given, axes, strict=True) if axis is not None)
+    front = lambda a, axis: (
+      jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
+    )
+    return primitive.bind(*map(front, given, axes), **static), 0
+
+  primitive.def_impl(function)  # outside of jit
+  primitive.def_abstract_eval(shape)
+  ad.primitive_jvps[primitive] = derivative
+  ad.primitive_transposes[primitive] = transpose
+  batching.primitive_batchers[primitive] = batch
+  mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
