@@ -15,7 +15,7 @@ from metakit.data.host import on_host, read_rows
 from metakit.episodes.few_shot import complete
 from metakit.keys import task_key
 from metakit.objectives import cross_entropy
-from metakit.train import AXIS, check_parallel, task_mesh
+from metakit.train import AXIS, check_parallel, group_size, task_mesh
 from metakit.types import (
   Episode,
   EpisodeSource,
@@ -256,7 +256,9 @@ def _programs(learner, objective, judge, plan, finish, parallel):
 
   def judge_chunk(keys, planned, params, data):
     whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
-    return jax.vmap(measure, (None, 0, 0))(params, keys, whole)
+    at_once = group_size(len(keys), whole, None)
+    one = lambda given: measure(params, *given)
+    return jax.lax.map(one, (keys, whole), batch_size=None if at_once == 1 else at_once)
 
   return plan_chunk, _SPREAD[parallel](judge_chunk)
 
@@ -304,8 +306,8 @@ _SPREAD: dict[str, Callable[..., Any]] = {'none': jax.jit, 'pmap': _pmap, 'shard
 def usual_chunk(source: EpisodeSource) -> int:
   """Returns how many episodes to evaluate side by side: 1 to 64.
 
-  On a CPU the activations of a chunk should stay in the caches: conv4 on 5-way episodes of 80
-  Omniglot images takes 15 ms an episode 8 at a time and 100 ms 25 at a time (two cores).
+  Where they run side by side, that is: a CPU takes one episode of images after the other
+  (metakit.train.group_size).
   """
   make = lambda key, data: complete(source, source.plan(key), data)
   episode = jax.eval_shape(make, jax.random.key(0), source.data)
