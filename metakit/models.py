@@ -16,9 +16,10 @@ class StoredStatistics(NamedTuple):
   """The test-time form of a network that normalises by the statistics of its batch.
 
   Attributes:
-    apply: (params, x) -> outputs with the statistics stored in params; row by row.
-    calibrate: (params, batches, weight) -> params with the statistics averaged over the batches
-      [batches, examples, ...]; weight [batches, examples] or None.
+    apply: (params, *inputs) -> outputs with the statistics stored in params; row by row.
+    calibrate: (params, batches, weight, *more) -> params with the statistics averaged over the
+      batches [batches, examples, ...]; weight [batches, examples] or None; `more` are the network's
+      further inputs, the same for all batches.
   """
 
   apply: Callable[..., Any]
@@ -127,18 +128,18 @@ def from_linen(module: nn.Module, statistics_module: nn.Module | None = None) ->
   if statistics_module is None:
     return Model(init, apply)
 
-  def calibrate(params: Params, batches: Any, weight: Any = None) -> Params:
+  def calibrate(params: Params, batches: Any, weight: Any = None, *more: Any) -> Params:
     def measure(x, w):
-      _, updated = module.apply(params, x, weight=w, mutable=['statistics'])
+      _, updated = module.apply(params, x, *more, weight=w, mutable=['statistics'])
       return updated['statistics']
 
     # Sequential, so that the memory is that of one batch.
     measured = jax.lax.map(lambda batch: measure(*batch), (batches, weight))
-    return {**params, 'statistics': _pool(measured)}
+    return {**params, 'statistics': pool_statistics(measured)}
 
-  def apply_stored(params: Params, x: Any, weight: Any = None) -> Any:
+  def apply_stored(params: Params, *inputs: Any, weight: Any = None) -> Any:
     del weight  # rows do not influence one another
-    return statistics_module.apply(params, x)
+    return statistics_module.apply(params, *inputs)
 
   return Model(init, apply, StoredStatistics(apply_stored, calibrate))
 
@@ -173,12 +174,12 @@ def sequence_from_linen(module: nn.Module, causal: bool = True) -> SequenceModel
   return SequenceModel(init, apply, causal, inspect)
 
 
-def _pool(measured: Any) -> Any:
+def pool_statistics(measured: Any) -> Any:
   """Pools per-batch moments: mean of means, and mean of variances plus variance of means."""
   if 'mean' in measured:
     mean, var = measured['mean'], measured['var']
     return {'mean': mean.mean(0), 'var': var.mean(0) + mean.var(0)}
-  return {name: _pool(child) for name, child in measured.items()}
+  return {name: pool_statistics(child) for name, child in measured.items()}
 
 
 def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:

@@ -75,14 +75,17 @@ def make_train_step(
     tasks.
   """
 
-  def mean_loss(params: Params, keys: Key, episodes: Episode) -> tuple[jax.Array, Metrics]:
-    losses, metrics = jax.vmap(learner.loss, (0, None, 0))(keys, params, episodes)
+  def mean_loss(
+    params: Params, number: jax.Array, keys: Key, episodes: Episode
+  ) -> tuple[jax.Array, Metrics]:
+    loss = learner.loss if learner.loss_at is None else partial(learner.loss_at, number)
+    losses, metrics = jax.vmap(loss, (0, None, 0))(keys, params, episodes)
     metrics = {**metrics, 'loss': losses}
     return losses.mean(), jax.tree.map(jnp.mean, metrics)
 
-  gradient = jax.grad(mean_loss, has_aux=True)
-
   def step(state: TrainState, keys: Key, episodes: Episode) -> tuple[TrainState, Metrics]:
+    slope = jax.grad(mean_loss, has_aux=True)
+    gradient = lambda params, *tasks: slope(params, state.step, *tasks)
     groups = len(keys) // group_size(len(keys), episodes, tasks_at_once)
     grads, metrics = _mean_over_groups(gradient, groups, state.params, keys, episodes)
     if axis_name is not None:

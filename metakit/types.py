@@ -119,6 +119,8 @@ class MetaLearner(NamedTuple):
       ones; None if the learner cannot go on learning.
     prefixes: (key, params, examples) -> outputs [examples, outputs], each example predicted from
       those before it, in one pass; None if that takes an adaptation for each.
+    loss_at: (step, key, params, episode) -> (scalar, metrics), the loss of meta-training step `step`
+      [] int32, where it changes in the course of training; None if it is always `loss`.
   """
 
   init: Callable[[Key, Episode], Params]
@@ -130,3 +132,4 @@ class MetaLearner(NamedTuple):
   features: Features | None = None
   extend: Callable[[Fitted, Examples], Fitted] | None = None
   prefixes: Callable[[Key, Params, Examples], jax.Array] | None = None
+  loss_at: Callable[[jax.Array, Key, Params, Episode], tuple[jax.Array, Metrics]] | None = None

@@ -1,6 +1,7 @@
 """Conv4: four convolution blocks (Vinyals et al. 2016, arXiv:1606.04080; Finn et al. 2017)."""
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from metakit.models import Model, from_linen
@@ -22,15 +23,23 @@ class Conv4(nn.Module):
   stored: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, context: jax.Array | None = None, weight: jax.Array | None = None
+  ) -> jax.Array:
     x = as_images(x)
     strided = self.downsample == 'stride'
     for _ in range(self.depth):
       x = Convolution(self.width, stride=2 if strided else 1, use_bias=self.norm == 'none')(x)
-      x = nn.relu(Norm(self.norm, self.stored)(x, weight))
+      x = Norm(self.norm, self.stored)(x, weight)
+      x = nn.relu(x if context is None else self._modulate(x, context))
       x = x if strided else max_pool(x)
     x = x.mean((1, 2)) if strided else x.reshape(len(x), -1)
     return x if self.num_outputs is None else nn.Dense(self.num_outputs)(x)
+
+  def _modulate(self, x: jax.Array, context: jax.Array) -> jax.Array:
+    """FiLM (Perez et al. 2018, arXiv:1709.07871): scale and shift of every channel."""
+    scale, shift = jnp.split(nn.Dense(2 * self.width)(context), 2)
+    return x * (1 + scale).astype(x.dtype) + shift.astype(x.dtype)
 
 
 def conv4(
@@ -51,7 +60,8 @@ def conv4(
     norm: 'batch', 'group', 'layer' or 'none'.
 
   Returns:
-    A Model of images [examples, height, width, channels], uint8 or float.
+    A Model of images [examples, height, width, channels], uint8 or float, or of (images, context
+    [numbers]), by which every block is scaled and shifted.
 
   Raises:
     ValueError: for an unknown downsample or norm, or a size that is not positive.

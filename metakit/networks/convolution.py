@@ -132,45 +132,50 @@ def _flat(a: jax.Array, axes: int) -> jax.Array:
 
 
 def _as_products(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
-  """One product with the columns of a kernel side by side, its rows summed afterwards.
-
-  A third of the memory traffic of `patches`, for a kernel of three rows: what limits a product
-  with 64 channels.
-  """
-  size, (channels, features) = g.size, kernel.shape[-2:]
-  if g.stride > 1 or size == 1 or channels < FEW_CHANNELS:
+  if g.stride > 1 or g.size == 1 or x.shape[-1] < FEW_CHANNELS:
     return _by_patches(x, kernel, g)
-  x = lax.optimization_barrier(x)  # or each shifted copy would compute x again
-  columns = jnp.concatenate(_shifts(x, -2, size), -1)
-  kernel = kernel.reshape(*kernel.shape[:-4], size, size * channels, features)
-  kernel = jnp.swapaxes(kernel, -3, -2).reshape(*kernel.shape[:-3], -1, size * features)
-  y = (_flat(columns, 3) @ kernel).reshape(*x.shape[:-1], size, features)
-  return sum(_shift(y[..., i, :], -3, i - (size - 1) // 2) for i in range(size))
+  return _rows_and_columns(x, kernel, g.pads[0][0])
 
 
 def _to_kernel_as_products(x: jax.Array, y: jax.Array, g: Geometry) -> jax.Array:
-  """As `_as_products`: columns of x side by side, times rows of y side by side."""
-  size, channels, features = g.size, x.shape[-1], y.shape[-1]
-  if g.stride > 1 or size == 1 or channels < FEW_CHANNELS:
+  if g.stride > 1 or g.size == 1 or x.shape[-1] < FEW_CHANNELS:
     return _to_kernel_by_patches(x, y, g)
-  x, y = lax.optimization_barrier((x, y))
-  columns = jnp.concatenate(_shifts(x, -2, size), -1)
-  rows = jnp.concatenate([_shift(y, -3, (size - 1) // 2 - i) for i in range(size)], -1)
-  kernel = jnp.swapaxes(_flat(columns, 3), -1, -2) @ _flat(rows, 3)
-  kernel = kernel.reshape(*x.shape[:-4], size * channels, size, features)
-  return jnp.swapaxes(kernel, -3, -2).reshape(*x.shape[:-4], size, size, channels, features)
+  return _rows_and_columns_to_kernel(x, y, g.size, g.pads[0][0])
 
 
 def _to_input_as_products(y: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
-  if g.stride == 1 and g.size % 2:  # a convolution with the kernel turned round
-    turned = jnp.swapaxes(kernel[..., ::-1, ::-1, :, :], -1, -2)
-    return _as_products(y, turned, g)
-  x = jax.ShapeDtypeStruct((*y.shape[:-3], g.height, g.width, kernel.shape[-2]), y.dtype)
-  return jax.linear_transpose(lambda x: _by_patches(x, kernel, g), x)(y)[0]
+  if g.stride > 1:
+    x = jax.ShapeDtypeStruct((*y.shape[:-3], g.height, g.width, kernel.shape[-2]), y.dtype)
+    return jax.linear_transpose(lambda x: _by_patches(x, kernel, g), x)(y)[0]
+  turned = jnp.swapaxes(kernel[..., ::-1, ::-1, :, :], -1, -2)  # a convolution with that
+  return _rows_and_columns(y, turned, g.size - 1 - g.pads[0][0])
 
 
-def _shifts(x: jax.Array, axis: int, size: int) -> list[jax.Array]:
-  return [_shift(x, axis, i - (size - 1) // 2) for i in range(size)]
+def _rows_and_columns(x: jax.Array, kernel: jax.Array, before: int) -> jax.Array:
+  """A convolution of stride 1, `before` zeros in front of rows and columns, in one product.
+
+  The columns of a kernel stand side by side in it, and its rows are summed afterwards: for a kernel
+  of three rows a third of the memory traffic of `patches`, which is what limits a product with 64
+  channels.
+  """
+  size, (channels, features) = kernel.shape[-4], kernel.shape[-2:]
+  x = lax.optimization_barrier(x)  # or each shifted copy would compute x again
+  columns = jnp.concatenate([_shift(x, -2, i - before) for i in range(size)], -1)
+  kernel = kernel.reshape(*kernel.shape[:-4], size, size * channels, features)
+  kernel = jnp.swapaxes(kernel, -3, -2).reshape(*kernel.shape[:-3], -1, size * features)
+  y = (_flat(columns, 3) @ kernel).reshape(*x.shape[:-1], size, features)
+  return sum(_shift(y[..., i, :], -3, i - before) for i in range(size))
+
+
+def _rows_and_columns_to_kernel(x: jax.Array, y: jax.Array, size: int, before: int) -> jax.Array:
+  """As `_rows_and_columns`: columns of x side by side, times rows of y side by side."""
+  channels, features = x.shape[-1], y.shape[-1]
+  x, y = lax.optimization_barrier((x, y))
+  columns = jnp.concatenate([_shift(x, -2, i - before) for i in range(size)], -1)
+  rows = jnp.concatenate([_shift(y, -3, before - i) for i in range(size)], -1)
+  kernel = jnp.swapaxes(_flat(columns, 3), -1, -2) @ _flat(rows, 3)
+  kernel = kernel.reshape(*x.shape[:-4], size * channels, size, features)
+  return jnp.swapaxes(kernel, -3, -2).reshape(*x.shape[:-4], size, size, channels, features)
 
 
 def _shift(x: jax.Array, axis: int, by: int) -> jax.Array:

@@ -1,6 +1,7 @@
 """A multi-layer perceptron."""
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from metakit.models import Model, from_linen
@@ -15,8 +16,11 @@ class MLP(nn.Module):
   depth: int
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
     x = as_float(x).reshape(len(x), -1)
+    if context is not None:
+      same = jnp.broadcast_to(context, (len(x), len(context)))
+      x = jnp.concatenate([x, same.astype(x.dtype)], axis=-1)
     for _ in range(self.depth):
       x = nn.relu(nn.Dense(self.width)(x))
     return x if self.num_outputs is None else nn.Dense(self.num_outputs)(x)
@@ -29,6 +33,10 @@ def mlp(num_outputs: int | None = None, width: int = 40, depth: int = 2) -> Mode
     num_outputs: size of a last linear layer; None for the last hidden layer.
     width: units of each hidden layer.
     depth: hidden layers.
+
+  Returns:
+    A Model of x [examples, ...] or of (x, context [numbers]), the context being further inputs of
+    all examples.
 
   Raises:
     ValueError: if a size is not positive.

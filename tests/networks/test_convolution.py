@@ -34,7 +34,7 @@ MAPPED = {  # the axes of a vmap over (x, kernel)
 @pytest.mark.parametrize('mapped', MAPPED)
 @pytest.mark.parametrize('channels', [2, 9])
 @pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('size', [1, 2, 3])
+@pytest.mark.parametrize('size', [1, 2, 3, 5])
 def test_it_is_the_convolution_to_the_second_derivative(size, stride, channels, mapped):
   """For one kernel and for one a task: value, gradient and Hessian-vector product."""
   rng, axes = np.random.default_rng(0), MAPPED[mapped]

@@ -1,0 +1,82 @@
+"""ALFA: adaptive learning of hyperparameters for fast adaptation.
+
+Sungyong Baik, Myungsub Choi, Janghoon Choi, Heewon Kim, Kyoung Mu Lee, Meta-Learning with Adaptive
+Hyperparameters, NeurIPS 2020, arXiv:2011.00209. Implemented: theta_{j+1} = beta_j o theta_j - alpha_j
+o grad L(theta_j) (eq. 6), where a small network reads the mean of the weights and of the gradients
+of every layer and gives a rate alpha and a decay beta for each (eq. 7), multiplied with learned
+values of each layer and step (section 3.3). Deviation: a "layer" is an array of the network.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metakit.learners.descent import by_descent
+from metakit.meta_gradient import Inner, Mode, unroll
+from metakit.models import Model
+from metakit.networks.mlp import mlp
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Key, MetaLearner, Objective, Params
+
+
+def alfa(
+  model: Model,
+  initial_rate: float = 0.1,
+  inner_steps: int = 5,
+  test_steps: int | None = None,
+  mode: Mode | None = None,
+  objective: Objective = cross_entropy,
+  protocol: str | None = None,
+  inner_batch: int = 0,
+) -> MetaLearner:
+  """MAML whose rates and weight decay are computed from the task as it goes.
+
+  Args: as `maml`; initial_rate is that of all layers and steps before anything is learned.
+
+  Returns:
+    A MetaLearner whose params are {'start', 'generator', 'rates', 'decays'}: the last two
+    [inner_steps, layers]; more steps at test time use those of the last.
+
+  Raises:
+    ValueError: for numbers of steps, a protocol, a rate or a mode that do not fit.
+  """
+  if initial_rate <= 0:
+    raise ValueError(f'initial_rate={initial_rate} is not positive')
+
+  def generator(layers: int) -> Model:
+    return mlp(2 * layers, width=2 * layers, depth=2)  # three layers, section 4.1
+
+  def init(key: Key, episode: Episode) -> Params:
+    start_key, generator_key = jax.random.split(key)
+    start = model.init(start_key, episode.support.x)
+    layers = len(jax.tree.leaves(start))
+    made = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
+    rates = jnp.full((inner_steps, layers), initial_rate)
+    return {'start': start, 'generator': made, 'rates': rates, 'decays': jnp.ones_like(rates)}
+
+  def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
+    weights, tree = jax.tree.flatten(fast)
+    gradients, layers = jax.tree.leaves(grads), len(weights)
+    seen = jnp.stack([leaf.mean() for leaf in weights] + [leaf.mean() for leaf in gradients])
+    made = generator(layers).apply(slow['generator'], seen[None])[0]
+    place = jnp.minimum(step, inner_steps - 1)
+    # 1 + tanh: at 1, and thus plain gradient descent, where the generator says nothing.
+    factors = 1 + jnp.tanh(made)
+    rate = slow['rates'][place] * factors[:layers]
+    decay = slow['decays'][place] * factors[layers:]
+    moved = [decay[i] * w - rate[i] * g for i, (w, g) in enumerate(zip(weights, gradients, strict=True))]
+    return tree.unflatten(moved), state
+
+  return by_descent(
+    model,
+    lambda loss: Inner(loss, lambda fast, slow: (), update),
+    mode or unroll(),
+    inner_steps,
+    test_steps,
+    objective,
+    protocol,
+    inner_batch,
+    init=init,
+    split=lambda params, support: (params['start'], params),
+  )

@@ -1,0 +1,124 @@
+"""What meta-learning has to beat: fine-tuning, a linear probe, and training from scratch.
+
+Wei-Yu Chen, Yen-Cheng Liu, Zsolt Kira, Yu-Chiang Frank Wang, Jia-Bin Huang, A Closer Look at
+Few-shot Classification, ICLR 2019, arXiv:1904.04232 ("Baseline"). The network is trained in the
+ordinary way, to tell all training classes apart (or, in a regression, on the examples of all tasks
+together); a test episode then trains a new last layer, or the whole network, on its support set.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metakit.learners.descent import by_descent
+from metakit.learners.head import with_head
+from metakit.meta_gradient import by_optax, first_order
+from metakit.models import Model
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params, join
+
+TUNED = ('all', 'head')
+
+
+def fine_tuning(
+  embedding: Model,
+  num_outputs: int,
+  inner_optimizer: optax.GradientTransformation,
+  num_classes: int | None = None,
+  test_steps: int = 100,
+  tuned: str = 'all',
+  objective: Objective = cross_entropy,
+  protocol: str | None = None,
+  inner_batch: int = 0,
+) -> MetaLearner:
+  """Ordinary training on all training classes, then gradient descent on each test task.
+
+  Args:
+    embedding: x [examples, ...] -> features [examples, features].
+    num_outputs: of a test episode.
+    inner_optimizer: of the test episodes.
+    num_classes: training classes; episode.info['classes'] [ways] says which those of an episode
+      are. None trains the last layer for num_outputs on the labels as they are (a regression).
+    test_steps: gradient steps on a support set.
+    tuned: 'all', or 'head' for a linear probe of the frozen embedding.
+    objective: loss of both trainings.
+    protocol: see metakit.learners.descent.
+    inner_batch: support examples of a step; 0 for all.
+
+  Raises:
+    ValueError: for an unknown `tuned`, numbers of steps or classes or a protocol without sense.
+  """
+  if tuned not in TUNED:
+    raise ValueError(f'tuned={tuned!r} is unknown; use one of {", ".join(TUNED)}')
+  if num_classes is not None and num_classes < 2:
+    raise ValueError(f'num_classes={num_classes} leaves nothing to tell apart; use 2 or more')
+  whole = with_head(embedding, num_outputs if num_classes is None else num_classes)
+
+  def split(params: Params, support: Examples) -> tuple[Any, Any]:
+    head = params['head']
+    if num_classes is not None:  # a new last layer, which begins without an opinion
+      kernel, bias = head['kernel'], head['bias']
+      kernel = jnp.zeros((len(kernel), num_outputs), kernel.dtype)
+      head = {'kernel': kernel, 'bias': jnp.zeros(num_outputs, bias.dtype)}
+    body = params['body']
+    return ({'head': head, 'body': body}, {}) if tuned == 'all' else ({'head': head}, {'body': body})
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    del key  # nothing is drawn
+    both = join(episode.support, episode.query)
+    if num_classes is not None:
+      both = both._replace(y=episode.info['classes'][both.y])
+    return objective(whole.apply(params, both.x, weight=both.weight), both)
+
+  learner = by_descent(
+    with_head(embedding, num_outputs),
+    lambda loss: by_optax(loss, inner_optimizer),
+    first_order(),
+    max(test_steps, 1),
+    test_steps,
+    objective,
+    protocol,
+    inner_batch,
+    init=lambda key, episode: whole.init(key, episode.support.x),
+    split=split,
+    merge=lambda fast, slow, step: {**slow, **fast},
+  )
+  return learner._replace(loss=loss)
+
+
+def from_scratch(
+  model: Model,
+  inner_optimizer: optax.GradientTransformation,
+  test_steps: int = 100,
+  objective: Objective = cross_entropy,
+  protocol: str | None = None,
+  inner_batch: int = 0,
+) -> MetaLearner:
+  """A new random network for each episode, trained on its support set: nothing is meta-learned.
+
+  Args: as `fine_tuning`. Its loss is 0.
+  """
+  learner = by_descent(
+    model,
+    lambda loss: by_optax(loss, inner_optimizer),
+    first_order(),
+    max(test_steps, 1),
+    test_steps,
+    objective,
+    protocol,
+    inner_batch,
+  )
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    init_key, key = jax.random.split(key)
+    fresh = model.init(init_key, support.x)
+    fresh = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), fresh, params)
+    return learner.adapt(key, fresh, support)
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    return 0.0 * optax.tree.sum(jax.tree.map(jnp.sum, params)), {}
+
+  return learner._replace(adapt=adapt, loss=loss)
+

@@ -1,0 +1,41 @@
+"""BOIL: body only update in inner loop.
+
+Jaehoon Oh, Hyungjun Yoo, ChangHwan Kim, Se-Young Yun, BOIL: Towards Representation Change for
+Few-shot Learning, ICLR 2021, arXiv:2008.08882. Implemented: the inner learning rate of the last
+linear layer is zero (eq. 2), so the representation has to change; the layer is meta-learned.
+"""
+
+import optax
+
+from metakit.learners.descent import by_descent
+from metakit.learners.head import with_head
+from metakit.meta_gradient import Mode, by_optax, unroll
+from metakit.models import Model
+from metakit.objectives import cross_entropy
+from metakit.types import MetaLearner, Objective
+
+
+def boil(
+  embedding: Model,
+  num_outputs: int,
+  inner_optimizer: optax.GradientTransformation,
+  inner_steps: int = 1,
+  test_steps: int | None = None,
+  mode: Mode | None = None,
+  objective: Objective = cross_entropy,
+  protocol: str | None = None,
+  inner_batch: int = 0,
+) -> MetaLearner:
+  """MAML whose inner loop leaves the last layer as it is. Args and raises as `maml` and `anil`."""
+  return by_descent(
+    with_head(embedding, num_outputs),
+    lambda loss: by_optax(loss, inner_optimizer),
+    mode or unroll(),
+    inner_steps,
+    test_steps,
+    objective,
+    protocol,
+    inner_batch,
+    split=lambda params, support: (params['body'], params['head']),
+    merge=lambda body, head, step: {'body': body, 'head': head},
+  )

@@ -1,0 +1,92 @@
+"""CAVIA: fast context adaptation via meta-learning.
+
+Luisa Zintgraf, Kyriacos Shiarlis, Vitaly Kurin, Katja Hofmann, Shimon Whiteson, Fast Context
+Adaptation via Meta-Learning, ICML 2019, arXiv:1810.03642. Implemented: the inner loop changes a
+context vector alone, which starts at zero in each task (eq. 5); everything else is meta-learned
+(eq. 6). How the context enters is the network's: as further inputs of mlp, as scale and shift of
+every block (FiLM) of conv4.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metakit.learners.descent import by_descent
+from metakit.meta_gradient import Mode, by_optax, unroll
+from metakit.models import Model, StoredStatistics
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Key, MetaLearner, Objective, Params
+
+
+def cavia(
+  model: Model,
+  context_size: int,
+  inner_optimizer: optax.GradientTransformation,
+  inner_steps: int = 1,
+  test_steps: int | None = None,
+  mode: Mode | None = None,
+  objective: Objective = cross_entropy,
+  protocol: str | None = None,
+  inner_batch: int = 0,
+) -> MetaLearner:
+  """MAML whose inner loop learns a context vector only: what is known of a task is that vector.
+
+  Args:
+    model: a network of (x, context [context_size]): mlp and conv4 are such.
+    context_size: numbers in the context.
+    others: as `maml`.
+
+  Raises:
+    ValueError: for a size below 1, numbers of steps, a protocol, an optimizer or a mode that do not
+      fit.
+  """
+  if context_size < 1:
+    raise ValueError(f'context_size={context_size} leaves nothing to adapt; use 1 or more')
+  whole = conditioned(model)
+
+  def init(key: Key, episode: Episode) -> Params:
+    return model.init(key, episode.support.x, jnp.zeros(context_size))
+
+  def split(params: Params, support: Any) -> tuple[jax.Array, Params]:
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    return jnp.zeros(context_size, dtype), params
+
+  return by_descent(
+    whole,
+    lambda loss: by_optax(loss, inner_optimizer),
+    mode or unroll(),
+    inner_steps,
+    test_steps,
+    objective,
+    protocol,
+    inner_batch,
+    init=init,
+    split=split,
+    merge=lambda context, network, step: {'network': network, 'context': context},
+  )
+
+
+def conditioned(model: Model) -> Model:
+  """Returns the network whose params are {'network', 'context'}, of x alone."""
+
+  def init(key: Key, x: Any) -> Params:
+    raise ValueError('the context of a conditioned network is not initialised but starts at zero')
+
+  def apply(params: Params, x: Any, weight: Any = None) -> jax.Array:
+    return model.apply(params['network'], x, params['context'], weight=weight)
+
+  if model.stored is None:
+    return Model(init, apply)
+  stored = model.stored
+
+  def apply_stored(params: Params, x: Any, weight: Any = None) -> jax.Array:
+    del weight  # rows do not influence one another
+    return stored.apply(params['network'], x, params['context'])
+
+  def calibrate(params: Params, batches: Any, weight: Any = None) -> Params:
+    network = stored.calibrate(params['network'], batches, weight, params['context'])
+    return {**params, 'network': network}
+
+  return Model(init, apply, StoredStatistics(apply_stored, calibrate))

@@ -1,0 +1,61 @@
+"""A network made of an embedding and a last linear layer, its parameters apart."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metakit.models import Model, StoredStatistics
+from metakit.types import Key, Params
+
+
+def with_head(embedding: Model, num_outputs: int) -> Model:
+  """Returns the network whose params are {'body': the embedding's, 'head': {'kernel', 'bias'}}.
+
+  Args:
+    embedding: x [examples, ...] -> features [examples, features].
+    num_outputs: of the head, which starts as flax.linen.Dense does (LeCun normal, bias 0).
+
+  Raises:
+    ValueError: at init, if the embedding does not give vectors.
+  """
+
+  def init(key: Key, x: Any) -> Params:
+    body_key, head_key = jax.random.split(key)
+    body = embedding.init(body_key, x)
+    features = jax.eval_shape(embedding.apply, body, x)
+    if len(features.shape) != 2:
+      raise ValueError(f'the embedding gives {features.shape}; it must be [examples, features]')
+    return {'body': body, 'head': init_head(head_key, features.shape[1], num_outputs)}
+
+  def apply(params: Params, x: Any, weight: Any = None) -> jax.Array:
+    return linear(params['head'], embedding.apply(params['body'], x, weight=weight))
+
+  if embedding.stored is None:
+    return Model(init, apply)
+  stored = embedding.stored
+
+  def apply_stored(params: Params, x: Any, weight: Any = None) -> jax.Array:
+    del weight  # rows do not influence one another
+    return linear(params['head'], stored.apply(params['body'], x))
+
+  def calibrate(params: Params, batches: Any, weight: Any = None) -> Params:
+    return {**params, 'body': stored.calibrate(params['body'], batches, weight)}
+
+  return Model(init, apply, StoredStatistics(apply_stored, calibrate))
+
+
+def init_head(key: Key, features: int, num_outputs: int) -> Params:
+  """Returns a linear layer {'kernel' [features, outputs], 'bias' [outputs]}."""
+  kernel = jax.nn.initializers.lecun_normal()(key, (features, num_outputs))
+  return {'kernel': kernel, 'bias': jnp.zeros(num_outputs)}
+
+
+def linear(head: Params, z: jax.Array) -> jax.Array:
+  """Applies a head to features [examples, features]."""
+  return z @ head['kernel'] + head['bias']
+
+
+head_alone = Model(  # params are the head's; x are features
+  init=lambda key, z: {}, apply=lambda params, z, weight=None: linear(params, z)
+)

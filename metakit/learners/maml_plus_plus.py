@@ -1,0 +1,197 @@
+"""MAML++.
+
+Antreas Antoniou, Harrison Edwards, Amos Storkey, How to train your MAML, ICLR 2019,
+arXiv:1810.09502. Implemented, by the names of its section 4:
+  MSL: the loss of the queries after every inner step, with weights that move to the last step in the
+    course of training (eq. 2); afterwards the last step alone.
+  DA: first-order gradients in the first training steps, then second order.
+  BNRS: normalisation statistics of the queries after the last step, measured on training episodes
+    (protocol 'inductive'); BNWB: scale and bias of the normalisation are of each step's own, and
+    meta-learned: the inner loop leaves them alone.
+  LSLR: a learned rate for every array of the network and every step.
+  CA: --schedule=cosine of the outer optimizer.
+Deviations: inner steps normalise the support by its own statistics at test time too, as they do in
+training. The published numbers are those of an ensemble of five checkpoints; there is none here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metakit.learners.descent import check_protocol, check_steps
+from metakit.meta_gradient import Inner, Mode, first_order, unroll
+from metakit.models import Model, pool_statistics
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
+
+LEAST = 0.03  # the least weight of an early step's loss, times the number of steps
+
+
+def maml_plus_plus(
+  model: Model,
+  initial_rate: float = 0.1,
+  inner_steps: int = 5,
+  test_steps: int | None = None,
+  mode: Mode | None = None,
+  objective: Objective = cross_entropy,
+  protocol: str | None = None,
+  multi_step_until: int = 0,
+  first_order_until: int = 0,
+) -> MetaLearner:
+  """MAML with all that makes its training stable.
+
+  Args:
+    model: a network that ends in the task's outputs; per-step parameters are those of its modules
+      whose name holds 'Norm'.
+    initial_rate: of every array and step.
+    inner_steps: gradient steps in meta-training.
+    test_steps: gradient steps of `adapt`; inner_steps by default. Steps beyond inner_steps use the
+      rates and the normalisation of the last.
+    mode: how to differentiate; unroll() by default.
+    objective: loss of the inner steps and of the meta-objective.
+    protocol: of a network with batch statistics: 'transductive' (the default there) normalises
+      queries by their own, 'inductive' by those of training episodes after the same number of steps.
+    multi_step_until: training steps in which the losses after all inner steps count.
+    first_order_until: training steps in which the inner gradients count as constants.
+
+  Returns:
+    A MetaLearner whose params are {'start', 'norms', 'rates'}.
+
+  Raises:
+    ValueError: for numbers of steps, a rate, a protocol or a mode that do not fit.
+  """
+  protocol = check_protocol(model, protocol)
+  check_steps(inner_steps, test_steps)
+  if initial_rate <= 0 or multi_step_until < 0 or first_order_until < 0:
+    raise ValueError(
+      f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
+      f'first_order_until={first_order_until} not negative'
+    )
+
+  def init(key: Key, episode: Episode) -> Params:
+    start = model.init(key, episode.support.x)
+    leaves = jax.tree_util.tree_leaves_with_path(start)
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    per_step = lambda leaf: jnp.repeat(leaf[None], inner_steps + 1, axis=0)
+    return {
+      'start': start,
+      'norms': {name: per_step(leaf) for name, leaf in named.items() if is_norm(name)},
+      'rates': {
+        name: jnp.full(inner_steps, initial_rate) for name in named if not is_constant(name)
+      },
+    }
+
+  def weights(fast: Params, slow: Params, step: Any) -> Params:
+    """Parameters of the network in a step: the normalisation is the step's own."""
+    place = jnp.minimum(step, inner_steps)
+
+    def own(path: Any, leaf: jax.Array) -> jax.Array:
+      name = jax.tree_util.keystr(path)
+      return slow['norms'][name][place] if name in slow['norms'] else leaf
+
+    return jax.tree_util.tree_map_with_path(own, fast)
+
+  def judge(fast: Params, slow: Params, examples: Examples, step: Any) -> tuple[Any, Metrics]:
+    outputs = model.apply(weights(fast, slow, step), examples.x, weight=examples.weight)
+    return objective(outputs, examples)
+
+  def inner_loss(fast: Params, slow: Params, data: Any, step: Any) -> jax.Array:
+    return judge(fast, slow, data[0], inner_steps if step is None else step)[0]
+
+  def update(grads: Any, state: Any, fast: Params, slow: Params, step: Any) -> tuple[Any, Any]:
+    place = jnp.minimum(step, inner_steps - 1)
+
+    def move(path: Any, leaf: jax.Array, gradient: jax.Array) -> jax.Array:
+      name = jax.tree_util.keystr(path)
+      return leaf - slow['rates'][name][place] * gradient if name in slow['rates'] else leaf
+
+    return jax.tree_util.tree_map_with_path(move, fast, grads), state
+
+  def readout(fast: Params, slow: Params, data: Any, step: Any) -> jax.Array:
+    return judge(fast, slow, data[1], step + 1)[0]
+
+  plain = Inner(inner_loss, lambda fast, slow: (), update)
+  second, first = mode or unroll(), first_order()
+  solve = second(plain)
+
+  def ended(key: Key, params: Params, support: Examples, steps: int) -> Params:
+    fast = params['start']
+    end = solve(key, fast, params, (support,), steps).fast if steps else fast
+    return weights(end, params, steps)
+
+  def phase(order: Mode, multi: bool) -> Callable[..., tuple[jax.Array, Metrics]]:
+    """The loss of a part of training."""
+    descend = order(plain._replace(readout=readout) if multi else plain)
+
+    def loss(step: Any, key: Key, params: Params, episode: Episode) -> tuple[Any, Metrics]:
+      data = episode.support, episode.query
+      solution = descend(key, params['start'], params, data, inner_steps)
+      value, metrics = judge(solution.fast, params, episode.query, inner_steps)
+      if multi:
+        value = (multi_step_weights(step, inner_steps, multi_step_until) * solution.readouts).sum()
+      return value, metrics
+
+    return loss
+
+  begins = sorted({0, multi_step_until, first_order_until})
+  phases = [
+    phase(first if begin < first_order_until else second, begin < multi_step_until)
+    for begin in begins
+  ]
+
+  def loss_at(
+    step: jax.Array, key: Key, params: Params, episode: Episode
+  ) -> tuple[jax.Array, Metrics]:
+    if len(phases) == 1:
+      return phases[0](step, key, params, episode)
+    number = jnp.searchsorted(jnp.asarray(begins), step, side='right') - 1
+    return jax.lax.switch(number, phases, step, key, params, episode)
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    return phases[-1](begins[-1], key, params, episode)
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    return ended(key, params, support, inner_steps if test_steps is None else test_steps)
+
+  stored = model.stored if protocol == 'inductive' else None
+
+  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
+    return model.apply(fitted, x) if stored is None else stored.apply(fitted, x)
+
+  def calibrate(params: Params, episodes: Episode) -> Params:
+    if stored is None:
+      return params
+
+    def measure(episode: Episode) -> Any:
+      fitted = adapt(jax.random.key(0), params, episode.support)
+      one = jax.tree.map(lambda leaf: leaf[None], (episode.query.x, episode.query.weight))
+      return stored.calibrate(fitted, *one)['statistics']
+
+    measured = jax.lax.map(measure, episodes)
+    start = {**params['start'], 'statistics': pool_statistics(measured)}
+    return {**params, 'start': start}
+
+  changes = loss_at if len(phases) > 1 else None
+  return MetaLearner(init, adapt, predict, loss, protocol, calibrate, loss_at=changes)
+
+
+def is_norm(name: str) -> bool:
+  """Whether an array, by its path, is a parameter of a normalisation layer."""
+  return 'Norm' in name and 'statistics' not in name
+
+
+def is_constant(name: str) -> bool:
+  """Whether the inner loop leaves an array alone."""
+  return is_norm(name) or 'statistics' in name
+
+
+def multi_step_weights(step: Any, inner_steps: int, until: int) -> jax.Array:
+  """Returns the weight of the loss after each inner step, [inner_steps], in a training step.
+
+  All are equal at first; until training step `until` that of every step but the last falls linearly
+  to LEAST of that, to the gain of the last.
+  """
+  early = jnp.maximum(1 - step / max(until, 1), LEAST) / inner_steps
+  return jnp.full(inner_steps, early).at[-1].set(1 - (inner_steps - 1) * early)

@@ -1,0 +1,82 @@
+"""Meta-Curvature.
+
+Eunbyung Park, Junier B. Oliva, Meta-Curvature, NeurIPS 2019, arXiv:1902.03356. Implemented: the
+inner gradient G of every layer is transformed before the step by meta-learned matrices, which start
+at the identity: MC(G) = G x_1 M_o x_2 M_i x_3 M_f (eq. 9), over output channels, input channels and,
+for convolutions, the positions of the kernel; vectors (biases, normalisation) by M_o alone.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metakit.learners.descent import by_descent
+from metakit.meta_gradient import Inner, Mode, unroll
+from metakit.models import Model
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Key, MetaLearner, Objective, Params
+
+
+def meta_curvature(
+  model: Model,
+  inner_learning_rate: float = 0.1,
+  inner_steps: int = 1,
+  test_steps: int | None = None,
+  mode: Mode | None = None,
+  objective: Objective = cross_entropy,
+  protocol: str | None = None,
+  inner_batch: int = 0,
+) -> MetaLearner:
+  """MAML whose inner gradients are turned and scaled by learned matrices.
+
+  Args: as `maml`; inner_learning_rate is that of the transformed gradients.
+
+  Returns:
+    A MetaLearner whose params are {'start', 'curvature'}: for every array of the network a tuple of
+    matrices, one for each of its axes but with the two of a kernel's positions as one.
+
+  Raises:
+    ValueError: for numbers of steps, a protocol, a rate or a mode that do not fit.
+  """
+  if inner_learning_rate <= 0:
+    raise ValueError(f'inner_learning_rate={inner_learning_rate} is not positive')
+
+  def init(key: Key, episode: Episode) -> Params:
+    start = model.init(key, episode.support.x)
+    curvature = [tuple(jnp.eye(n) for n in modes(leaf.shape)) for leaf in jax.tree.leaves(start)]
+    return {'start': start, 'curvature': curvature}
+
+  def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
+    del step  # one curvature for all
+    leaves, tree = jax.tree.flatten(grads)
+    turned = tree.unflatten([transform(g, m) for g, m in zip(leaves, slow, strict=True)])
+    return jax.tree.map(lambda p, g: p - inner_learning_rate * g, fast, turned), state
+
+  return by_descent(
+    model,
+    lambda loss: Inner(loss, lambda fast, slow: (), update),
+    mode or unroll(),
+    inner_steps,
+    test_steps,
+    objective,
+    protocol,
+    inner_batch,
+    init=init,
+    split=lambda params, support: (params['start'], params['curvature']),
+  )
+
+
+def modes(shape: tuple[int, ...]) -> tuple[int, ...]:
+  """Returns the sizes of the axes that are transformed: a kernel's positions count as one."""
+  if len(shape) == 4:  # [rows, columns, channels, features]
+    return shape[0] * shape[1], *shape[2:]
+  return shape
+
+
+def transform(gradient: jax.Array, matrices: tuple[jax.Array, ...]) -> jax.Array:
+  """Multiplies every mode of a gradient by its matrix (the mode products of eq. 9)."""
+  turned = gradient.reshape(modes(gradient.shape))
+  for axis, matrix in enumerate(matrices):
+    turned = jnp.moveaxis(jnp.tensordot(matrix, turned, (1, axis)), 0, axis)
+  return turned.reshape(gradient.shape)

@@ -1,0 +1,69 @@
+"""Proto-MAML.
+
+Eleni Triantafillou, Tyler Zhu, Vincent Dumoulin, Pascal Lamblin et al., Meta-Dataset: A Dataset of
+Datasets for Learning to Learn from Few Examples, ICLR 2020, arXiv:1903.03096. Implemented: the last
+layer starts, in each episode, where it classifies by the nearest prototype: w_k = 2 c_k and
+b_k = -|c_k|^2 (section 3.2), differentiated through; then the inner loop changes the whole network.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from metakit.learners.descent import by_descent
+from metakit.learners.head import with_head
+from metakit.learners.prototypical import ABSENT, class_means
+from metakit.meta_gradient import Mode, by_optax, unroll
+from metakit.models import Model
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Examples, Key, MetaLearner, Objective, Params
+
+
+def proto_maml(
+  embedding: Model,
+  ways: int,
+  inner_optimizer: optax.GradientTransformation,
+  inner_steps: int = 5,
+  test_steps: int | None = None,
+  mode: Mode | None = None,
+  objective: Objective = cross_entropy,
+  protocol: str | None = None,
+  inner_batch: int = 0,
+) -> MetaLearner:
+  """MAML that starts as prototypical networks; with no step at all it is them.
+
+  Args: as `maml`, of an embedding and `ways`, the classes of an episode at most: a class without
+    support starts with logit -1e9, and is never predicted.
+
+  Returns:
+    A MetaLearner whose params are the embedding's: any number of ways shares them.
+
+  Raises:
+    ValueError: for ways below 2, numbers of steps, a protocol, an optimizer or a mode that do not
+      fit.
+  """
+  if ways < 2:
+    raise ValueError(f'ways={ways} leaves nothing to classify; use ways>=2')
+
+  def init(key: Key, episode: Episode) -> Params:
+    return embedding.init(key, episode.support.x)
+
+  def split(params: Params, support: Examples) -> tuple[Any, Any]:
+    z = embedding.apply(params, support.x, weight=support.weight)
+    prototypes, present = class_means(support._replace(x=z), ways)
+    bias = jnp.where(present, -jnp.square(prototypes).sum(1), ABSENT)
+    return {'body': params, 'head': {'kernel': 2 * prototypes.T, 'bias': bias}}, {}
+
+  return by_descent(
+    with_head(embedding, ways),
+    lambda loss: by_optax(loss, inner_optimizer),
+    mode or unroll(),
+    inner_steps,
+    test_steps,
+    objective,
+    protocol,
+    inner_batch,
+    init=init,
+    split=split,
+  )
