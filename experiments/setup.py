@@ -101,6 +101,7 @@ def make_setup(
       network=lambda outputs: build(network, num_outputs=outputs),
       num_outputs=num_outputs,
       objective=objective,
+      num_classes=built.num_classes,
     )
 
   def make_learner(task: Task, **overridden: Any) -> MetaLearner:

@@ -51,7 +51,8 @@ def classification(
     return placed._replace(plan=_plan(rows, sampler, ways, other_shots, queries))
 
   fixed = sampler != 'variable_shot'
-  return Task(source, objectives.cross_entropy, ways, 'accuracy', fixed, False)
+  given = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
+  return Task(*given, num_classes=lambda: len(usual('train')[0].counts))
 
 
 def _plan(table: ClassTable, sampler: str, ways: int, shots: int, queries: int) -> Sampler:

@@ -27,6 +27,8 @@ class Task(NamedTuple):
     judges: further metrics, each with the judge that gives it.
     chance: the accuracy without learning, where training episodes are easier than those of
       validation and test, which alone tell then when a model learns; otherwise None.
+    num_classes: () -> the number of training classes, those of info['classes']; None if episodes do
+      not say of which classes they are.
   """
 
   source: Callable[..., EpisodeSource]
@@ -39,6 +41,7 @@ class Task(NamedTuple):
   reference_episodes: int | None = None
   judges: Mapping[str, Judge] = MappingProxyType({})
   chance: float | None = None
+  num_classes: Callable[[], int] | None = None
 
 
 def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSource]:

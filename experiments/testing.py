@@ -234,7 +234,7 @@ def adaptation_curves(setup: Setup, tested: Tested, episodes: int) -> Curves:
   if draws_prefixes(tested.task, tested.learner):
     few = tested.task.reference_episodes if learner.prefixes else CURVE_EPISODES
     return prefix_curves(tested, min(episodes, few or episodes))
-  if 'inner_steps=' in setup.specs['learner']:
+  if 'test_steps=' in setup.specs['learner']:
     learners = {n: setup.learner(tested.task, test_steps=n) for n in CURVE_STEPS}
     points = [point(n, (each, source)) for n, each in learners.items()]
     return Curves('inner steps', CURVE_EPISODES, points)

@@ -119,7 +119,7 @@ class MetaLearner(NamedTuple):
       ones; None if the learner cannot go on learning.
     prefixes: (key, params, examples) -> outputs [examples, outputs], each example predicted from
       those before it, in one pass; None if that takes an adaptation for each.
-    loss_at: (step, key, params, episode) -> (scalar, metrics), the loss of meta-training step `step`
+    loss_at: (step, key, params, episode) -> (scalar, metrics), the loss of a meta-training step
       [] int32, where it changes in the course of training; None if it is always `loss`.
   """
 

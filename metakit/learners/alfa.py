@@ -1,10 +1,10 @@
 """ALFA: adaptive learning of hyperparameters for fast adaptation.
 
 Sungyong Baik, Myungsub Choi, Janghoon Choi, Heewon Kim, Kyoung Mu Lee, Meta-Learning with Adaptive
-Hyperparameters, NeurIPS 2020, arXiv:2011.00209. Implemented: theta_{j+1} = beta_j o theta_j - alpha_j
-o grad L(theta_j) (eq. 6), where a small network reads the mean of the weights and of the gradients
-of every layer and gives a rate alpha and a decay beta for each (eq. 7), multiplied with learned
-values of each layer and step (section 3.3). Deviation: a "layer" is an array of the network.
+Hyperparameters, NeurIPS 2020, arXiv:2011.00209. Implemented: theta_{j+1} = beta_j o theta_j -
+alpha_j o grad L(theta_j) (eq. 6), where a small network reads the mean of the weights and of the
+gradients of every layer and gives a rate alpha and a decay beta for each (eq. 7), multiplied with
+learned values of each layer and step (section 3.3). Deviation: a "layer" is an array.
 """
 
 from typing import Any
@@ -65,8 +65,10 @@ def alfa(
     factors = 1 + jnp.tanh(made)
     rate = slow['rates'][place] * factors[:layers]
     decay = slow['decays'][place] * factors[layers:]
-    moved = [decay[i] * w - rate[i] * g for i, (w, g) in enumerate(zip(weights, gradients, strict=True))]
-    return tree.unflatten(moved), state
+    moved = [
+      decay[i] * w - rate[i] * g for i, (w, g) in enumerate(zip(weights, gradients, strict=True))
+    ]
+    return jax.tree.unflatten(tree, moved), state
 
   return by_descent(
     model,

@@ -10,7 +10,7 @@ with the statistics of training episodes, 'transductive' with the episode's own.
 
 import optax
 
-from metakit.learners.descent import by_descent
+from metakit.learners.descent import Split, by_descent
 from metakit.learners.embedded import embedded
 from metakit.learners.head import head_alone, with_head
 from metakit.meta_gradient import Mode, by_optax, unroll
@@ -48,11 +48,13 @@ def anil(
   """
   inner = lambda loss: by_optax(loss, inner_optimizer)
   steps = inner_steps, test_steps
-  split = lambda params, support: (params['head'], {})
+  split: Split = lambda params, support: (params['head'], {})
   head = by_descent(
     head_alone, inner, mode or unroll(), *steps, objective, None, inner_batch, split=split
   )
-  return embedded(features_of(with_head(embedding, num_outputs), embedding), head, objective, protocol)
+  return embedded(
+    features_of(with_head(embedding, num_outputs), embedding), head, objective, protocol
+  )
 
 
 def features_of(whole: Model, embedding: Model) -> Model:

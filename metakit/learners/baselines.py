@@ -17,7 +17,17 @@ from metakit.learners.head import with_head
 from metakit.meta_gradient import by_optax, first_order
 from metakit.models import Model
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params, join
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Key,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+  join,
+)
 
 TUNED = ('all', 'head')
 
@@ -63,7 +73,9 @@ def fine_tuning(
       kernel = jnp.zeros((len(kernel), num_outputs), kernel.dtype)
       head = {'kernel': kernel, 'bias': jnp.zeros(num_outputs, bias.dtype)}
     body = params['body']
-    return ({'head': head, 'body': body}, {}) if tuned == 'all' else ({'head': head}, {'body': body})
+    return (
+      ({'head': head, 'body': body}, {}) if tuned == 'all' else ({'head': head}, {'body': body})
+    )
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     del key  # nothing is drawn
@@ -121,4 +133,3 @@ def from_scratch(
     return 0.0 * optax.tree.sum(jax.tree.map(jnp.sum, params)), {}
 
   return learner._replace(adapt=adapt, loss=loss)
-

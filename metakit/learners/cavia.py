@@ -40,14 +40,20 @@ def cavia(
 
   Raises:
     ValueError: for a size below 1, numbers of steps, a protocol, an optimizer or a mode that do not
-      fit.
+      fit; at init, for a network without a context.
   """
   if context_size < 1:
     raise ValueError(f'context_size={context_size} leaves nothing to adapt; use 1 or more')
   whole = conditioned(model)
 
   def init(key: Key, episode: Episode) -> Params:
-    return model.init(key, episode.support.x, jnp.zeros(context_size))
+    try:
+      return model.init(key, episode.support.x, jnp.zeros(context_size))
+    except TypeError as error:
+      raise ValueError(
+        'the network of cavia takes a context beside its input, and this one does not; use mlp or '
+        'conv4'
+      ) from error
 
   def split(params: Params, support: Any) -> tuple[jax.Array, Params]:
     dtype = jnp.result_type(*jax.tree.leaves(params))

@@ -2,8 +2,8 @@
 
 Antreas Antoniou, Harrison Edwards, Amos Storkey, How to train your MAML, ICLR 2019,
 arXiv:1810.09502. Implemented, by the names of its section 4:
-  MSL: the loss of the queries after every inner step, with weights that move to the last step in the
-    course of training (eq. 2); afterwards the last step alone.
+  MSL: the loss of the queries after every inner step, with weights that move to the last step in
+    the course of training (eq. 2); afterwards the last step alone.
   DA: first-order gradients in the first training steps, then second order.
   BNRS: normalisation statistics of the queries after the last step, measured on training episodes
     (protocol 'inductive'); BNWB: scale and bias of the normalisation are of each step's own, and
@@ -52,7 +52,7 @@ def maml_plus_plus(
     mode: how to differentiate; unroll() by default.
     objective: loss of the inner steps and of the meta-objective.
     protocol: of a network with batch statistics: 'transductive' (the default there) normalises
-      queries by their own, 'inductive' by those of training episodes after the same number of steps.
+      queries by their own, 'inductive' by those of training episodes after as many steps.
     multi_step_until: training steps in which the losses after all inner steps count.
     first_order_until: training steps in which the inner gradients count as constants.
 

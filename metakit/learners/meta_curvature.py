@@ -1,9 +1,9 @@
 """Meta-Curvature.
 
 Eunbyung Park, Junier B. Oliva, Meta-Curvature, NeurIPS 2019, arXiv:1902.03356. Implemented: the
-inner gradient G of every layer is transformed before the step by meta-learned matrices, which start
-at the identity: MC(G) = G x_1 M_o x_2 M_i x_3 M_f (eq. 9), over output channels, input channels and,
-for convolutions, the positions of the kernel; vectors (biases, normalisation) by M_o alone.
+inner gradient G of every layer is transformed before the step by meta-learned matrices, which
+start at the identity: MC(G) = G x_1 M_o x_2 M_i x_3 M_f (eq. 9), over output channels, over input
+channels and, for convolutions, the positions of the kernel; vectors by M_o alone.
 """
 
 from typing import Any
@@ -50,7 +50,7 @@ def meta_curvature(
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
     del step  # one curvature for all
     leaves, tree = jax.tree.flatten(grads)
-    turned = tree.unflatten([transform(g, m) for g, m in zip(leaves, slow, strict=True)])
+    turned = jax.tree.unflatten(tree, [transform(g, m) for g, m in zip(leaves, slow, strict=True)])
     return jax.tree.map(lambda p, g: p - inner_learning_rate * g, fast, turned), state
 
   return by_descent(

@@ -2,11 +2,11 @@
 
 Alex Nichol, Joshua Achiam, John Schulman, On First-Order Meta-Learning Algorithms, 2018,
 arXiv:1803.02999. Implemented: algorithm 2, the batched version. The gradient of the loss
-1/2 |params - stop(adapted)|^2 is params - adapted, whose mean over tasks is what the outer optimizer
-is given: SGD with rate epsilon makes params + epsilon mean(adapted - params). The inner loop runs on
-minibatches of support and queries together, so that more shots are seen in training than at test
-time (section 6.1, "training shots"). Deviation: the state of the inner optimizer starts afresh with
-every task.
+1/2 |params - stop(adapted)|^2 is params - adapted, whose mean over tasks is what the outer
+optimizer is given: SGD with rate epsilon makes params + epsilon mean(adapted - params). The inner
+loop runs on minibatches of support and queries together, so that more shots are seen in training
+than at test time (section 6.1, "training shots"). Deviation: the state of the inner optimizer
+starts afresh with every task.
 """
 
 import jax

@@ -3,8 +3,8 @@
 Tim Salimans, Jonathan Ho, Xi Chen, Szymon Sidor, Ilya Sutskever, Evolution Strategies as a Scalable
 Alternative to Reinforcement Learning, 2017, arXiv:1703.03864; for meta-learning Song et al.,
 ES-MAML, ICLR 2020, arXiv:1910.01215. With A(p) all that the inner loop returns, v its cotangent and
-e standard normal, the gradient with respect to p = (fast, slow) is the mean over antithetic pairs of
-e <v, A(p + sigma e) - A(p - sigma e)> / (2 sigma).
+e standard normal, the gradient with respect to p = (fast, slow) is the mean over antithetic pairs
+of e <v, A(p + sigma e) - A(p - sigma e)> / (2 sigma).
 
 It is unbiased for the Gaussian smoothing of <v, A>, and its variance grows with the number of
 parameters. What is applied to the result of the loop is linearised: put it into Inner.readout for

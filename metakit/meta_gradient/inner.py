@@ -116,7 +116,7 @@ def fault_of(optimizer: optax.GradientTransformation) -> str:
   """
   params = {'probe': jnp.array([[0.3, -0.5], [0.7, 0.2]], jnp.float32)}
   one = {'probe': jnp.array([[1.5, -0.4], [-0.8, 0.6]], jnp.float32)}
-  other = {'probe': jnp.array([[-0.2, 1.1], [0.9, -1.3]], jnp.float32)}
+  other = {'probe': jnp.array([[-0.002, 0.011], [0.009, -0.013]], jnp.float32)}
 
   def twice(grads: Any) -> tuple[Any, Any]:
     updates, state = optimizer.update(grads, optimizer.init(params), params)

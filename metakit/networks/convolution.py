@@ -3,8 +3,8 @@
 A convolution is bilinear, and so are its gradients in the input and in the kernel; the three are
 primitives here, the derivatives of each given by the other two, however often they are taken. The
 batching rule folds the axis of a vmap into examples, channels or features as long as one operand
-alone has it. Where both have it (per-task kernels) the primitive keeps it as an axis of tasks, which
-XLA would make a grouped convolution of.
+alone has it. Where both have it (per-task kernels) the primitive keeps it as an axis of tasks, of
+which XLA would make a grouped convolution.
 
 Lowerings, by platform:
   cpu: matrix products only. XLA's own grouped convolutions and, inside a loop, its kernel gradients
@@ -13,6 +13,7 @@ Lowerings, by platform:
   others (GPU): XLA's convolution for one kernel, matrix products where there is an axis of tasks.
 """
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -164,7 +165,7 @@ def _rows_and_columns(x: jax.Array, kernel: jax.Array, before: int) -> jax.Array
   kernel = kernel.reshape(*kernel.shape[:-4], size, size * channels, features)
   kernel = jnp.swapaxes(kernel, -3, -2).reshape(*kernel.shape[:-3], -1, size * features)
   y = (_flat(columns, 3) @ kernel).reshape(*x.shape[:-1], size, features)
-  return sum(_shift(y[..., i, :], -3, i - before) for i in range(size))
+  return functools.reduce(jnp.add, [_shift(y[..., i, :], -3, i - before) for i in range(size)])
 
 
 def _rows_and_columns_to_kernel(x: jax.Array, y: jax.Array, size: int, before: int) -> jax.Array:
@@ -263,7 +264,9 @@ def _define(role: Role) -> Primitive:
   return primitive
 
 
-def _batch(primitive: Primitive, folds: Any, operands: Any, axes: Any, *, geometry: Geometry) -> Any:
+def _batch(
+  primitive: Primitive, folds: Any, operands: Any, axes: Any, *, geometry: Geometry
+) -> Any:
   """The batching rule: see the head of this file."""
   if None in axes:
     mapped = 0 if axes[1] is None else 1
@@ -327,8 +330,8 @@ def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   square = kernel.ndim == 4 and kernel.shape[0] == kernel.shape[1]
   if x.ndim != 4 or not square or x.shape[-1] != kernel.shape[2] or x.dtype != kernel.dtype:
     raise ValueError(
-      f'images {x.shape} {x.dtype} and kernel {kernel.shape} {kernel.dtype}; give [examples, height,'
-      ' width, channels] and [size, size, channels, features] of one type'
+      f'images {x.shape} {x.dtype} and kernel {kernel.shape} {kernel.dtype}; give [examples, '
+      'height, width, channels] and [size, size, channels, features] of one type'
     )
   geometry = Geometry(x.shape[1], x.shape[2], kernel.shape[0], stride)
   return _forward.bind(x, kernel, geometry=geometry)

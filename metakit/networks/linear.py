@@ -45,7 +45,7 @@ def _define(primitive: Primitive, partner: Primitive, function: Function) -> Non
   def derivative(primals: Any, tangents: Any, **static: Any) -> Any:
     y = primitive.bind(*primals, **static)
     if isinstance(tangents[0], ad.Zero):
-      return y, ad.Zero.from_primal_value(y)
+      return y, ad.Zero(jax.typeof(y).to_tangent_aval())
     return y, primitive.bind(tangents[0], *primals[1:], **static)
 
   def transpose(cotangent: Any, x: Any, *fixed: Any, **static: Any) -> Any:

@@ -375,7 +375,9 @@ def test_permuting_labels_permutes_outputs(name):
   classes = np.zeros_like(episode.info['classes'])
   classes[new] = episode.info['classes']
   support, query, _ = episode
-  renamed = Episode(*(part._replace(y=new[part.y]) for part in (support, query)), {'classes': classes})
+  renamed = Episode(
+    *(part._replace(y=new[part.y]) for part in (support, query)), {'classes': classes}
+  )
   (judged,) = side_by_side(name, renamed)
   assert_close(judged['outputs'][:, new], plain(name)['outputs'])
   assert_close(judged['gradient'], plain(name)['gradient'])

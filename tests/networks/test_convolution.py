@@ -40,7 +40,8 @@ def test_it_is_the_convolution_to_the_second_derivative(size, stride, channels, 
   rng, axes = np.random.default_rng(0), MAPPED[mapped]
   shapes = (2, 5, 6, channels), (size, size, channels, 10)
   lead = [(3,) if axes and axis == 0 else () for axis in axes or (None, None)]
-  draw = lambda: tuple(rng.normal(size=(*l, *s)) for l, s in zip(lead, shapes, strict=True))
+  sizes = [(*front, *shape) for front, shape in zip(lead, shapes, strict=True)]
+  draw = lambda: tuple(rng.normal(size=size) for size in sizes)
 
   def judge(convolve):
     one = lambda *pair: derivatives(lambda x, k: convolve(x, k, stride), *pair[:2], pair[2:])

@@ -1,0 +1,322 @@
+"""The modes of differentiation against each other, finite differences and closed forms."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metakit import meta_gradient as modes
+from metakit.meta_gradient.inner import fault_of
+from metakit.networks.conv4 import conv4
+from metakit.networks.mlp import mlp
+from metakit.networks.transformer import transformer
+from tests.learners.test_laws import compiled_fast
+
+KEY = jax.random.key(0, impl='threefry2x32')
+STEPS = 3
+
+
+class Problem(NamedTuple):
+  """An inner problem with learned rates, of a network.
+
+  Attributes:
+    apply: (params, x) -> outputs [examples, 2].
+    fast: the network's parameters.
+    slow: {'scale': of the outputs, 'rate': of the steps}; both are meta-parameters.
+    data: (support x, query x, labels).
+  """
+
+  apply: Callable[..., Any]
+  fast: Any
+  slow: Any
+  data: Any
+
+
+def sequence_apply(model, params, x):
+  """Each token is an example, which sees those before it."""
+  nothing = x[:0], jnp.zeros(0, jnp.int32)
+  return model.apply(params, x, *nothing).outputs
+
+
+def problem(name):
+  """In float64, to be called under enable_x64."""
+  rng = np.random.default_rng(0)
+  shape = {'conv4': (6, 6, 1)}.get(name, (4,))
+  data = rng.normal(size=(5, *shape)), rng.normal(size=(5, *shape)), np.array([0, 1, 0, 1, 1])
+  if name == 'transformer':
+    model = transformer(2, width=4, depth=1, heads=2)
+    apply = functools.partial(sequence_apply, model)
+  else:
+    model = {'mlp': mlp(2, width=5, depth=1), 'conv4': conv4(2, width=9, depth=2)}[name]
+    apply = model.apply
+  fast = jax.eval_shape(model.init, KEY, data[0].astype(np.float32))
+  fast = jax.tree.map(lambda leaf: jnp.asarray(0.5 * rng.normal(size=leaf.shape)), fast)
+  return Problem(apply, fast, {'scale': jnp.asarray(1.3), 'rate': jnp.asarray(0.4)}, data)
+
+
+def cross_entropy(outputs, y):
+  return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
+
+
+def inner_of(apply, optimizer=None, proximal=0.0, readout=None):
+  """Descent by a learned rate, or by an optax optimizer."""
+
+  def loss(fast, slow, data, step):
+    return cross_entropy(slow['scale'] * apply(fast, data[0]), data[2])
+
+  if optimizer is not None:
+    return modes.by_optax(loss, optimizer, readout, proximal)
+  step = lambda grads, state, fast, slow, number: (
+    jax.tree.map(lambda p, g: p - slow['rate'] * g, fast, grads),
+    state,
+  )
+  return modes.Inner(loss, lambda fast, slow: (), step, readout, proximal)
+
+
+def meta_loss(given, mode, steps=STEPS, **options):
+  """(fast, slow, support x) -> the loss of the queries after the inner loop."""
+  solve = mode(inner_of(given.apply, **options))
+
+  def value(fast, slow, x):
+    solution = solve(KEY, fast, slow, (x, *given.data[1:]), steps)
+    last = cross_entropy(given.apply(solution.fast, given.data[1]), given.data[2])
+    return last if solution.readouts is None else last + solution.readouts.sum()
+
+  return value
+
+
+def slopes(given, mode, **options):
+  """The gradients in everything: weights, scale, rate, data."""
+  gradient = jax.grad(meta_loss(given, mode, **options), argnums=(0, 1, 2))
+  return compiled_fast(gradient)(given.fast, given.slow, given.data[0])
+
+
+def assert_close(ours, theirs, tolerance):
+  leaves = (map(np.asarray, jax.tree.leaves(tree)) for tree in (ours, theirs))
+  for a, b in zip(*leaves, strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max()))
+
+
+EXACT = {
+  'remat': modes.remat(),
+  'mixed': modes.mixed(),
+  'mixed, gradients recomputed': modes.mixed(save_gradients=False),
+  'mixed, written out': modes.mixed(unrolled=True),
+  'truncated to all': modes.truncated(STEPS),
+}
+NETWORKS = ['mlp', 'conv4', 'transformer']
+ADAM = optax.adam(0.1, eps=1e-3, eps_root=1e-6)
+OPTIMIZERS = {'learned rate': None, 'adam': ADAM, 'momentum': optax.sgd(0.2, momentum=0.9)}
+
+
+@pytest.mark.parametrize('optimizer', OPTIMIZERS)
+@pytest.mark.parametrize('network', NETWORKS)
+def test_exact_modes_agree(network, optimizer):
+  """Weights, other meta-parameters, learned rates and data, with and without a proximal term."""
+  with jax.enable_x64(True):
+    given = problem(network)
+    options = {'optimizer': OPTIMIZERS[optimizer], 'proximal': 0.3}
+    theirs = slopes(given, modes.unroll(), **options)
+    reached = ['scale'] if OPTIMIZERS[optimizer] else ['scale', 'rate']
+    assert all(abs(theirs[1][name]) > 1e-6 for name in reached)
+    for name, mode in EXACT.items():
+      assert_close(slopes(given, mode, **options), theirs, 1e-12), name
+
+
+@pytest.mark.parametrize('mode', ['unroll', 'mixed'])
+@pytest.mark.parametrize('network', NETWORKS)
+def test_gradients_are_finite_differences(network, mode):
+  """Central differences of fourth order, along random directions."""
+  rng = np.random.default_rng(1)
+  with jax.enable_x64(True):
+    given = problem(network)
+    mode = {'unroll': modes.unroll(), 'mixed': modes.mixed()}[mode]
+    value = compiled_fast(meta_loss(given, mode))
+    point = given.fast, given.slow, given.data[0]
+    direction = jax.tree.map(lambda leaf: rng.normal(size=np.shape(leaf)), point)
+    moved = lambda t: jax.tree.map(lambda p, d: p + t * d, point, direction)
+    at = lambda t: float(value(*moved(t)))
+    h = 1e-5
+    numeric = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
+    exact = float(optax.tree.vdot(slopes(given, mode), direction))
+  assert abs(exact) > 1e-4
+  assert abs(numeric - exact) < 1e-9 * max(1, abs(exact))
+
+
+@pytest.mark.parametrize('name', ['mixed', 'remat', 'truncated to all'])
+def test_readouts_of_every_step_are_differentiated_too(name):
+  readout = lambda fast, slow, data, step: cross_entropy(fast_apply(fast, data[1]), data[2])
+  with jax.enable_x64(True):
+    given = problem('mlp')
+    fast_apply = given.apply
+    theirs = slopes(given, modes.unroll(), readout=readout)
+    assert_close(slopes(given, EXACT[name], readout=readout), theirs, 1e-12)
+    without = slopes(given, modes.unroll())
+  assert np.abs(jax.tree.leaves(theirs)[0] - jax.tree.leaves(without)[0]).max() > 1e-3
+
+
+def test_readouts_are_those_of_the_weights_after_each_step():
+  with jax.enable_x64(True):
+    given = problem('mlp')
+    readout = lambda fast, slow, data, step: (step, fast)
+    solve = modes.unroll()(inner_of(given.apply, readout=readout))
+    for steps in (1, 2, 3):
+      numbers, weights = solve(KEY, given.fast, given.slow, given.data, steps).readouts
+      assert numbers.tolist() == list(range(steps))
+      alone = solve(KEY, given.fast, given.slow, given.data, steps).fast
+      assert_close(jax.tree.map(lambda leaf: leaf[-1], weights), alone, 1e-15)
+
+
+def test_first_order_is_the_gradient_at_the_end_and_of_the_update_in_the_rates():
+  with jax.enable_x64(True):
+    given = problem('mlp')
+    end = modes.unroll()(inner_of(given.apply))(KEY, given.fast, given.slow, given.data, STEPS).fast
+    queries = lambda fast: cross_entropy(given.apply(fast, given.data[1]), given.data[2])
+    slope = jax.grad(queries)(end)
+    ours, slow, data = slopes(given, modes.first_order())
+    assert_close(ours, slope, 1e-12)
+    moved = optax.tree.sub(end, given.fast)  # - rate * the sum of the gradients
+    expected = optax.tree.vdot(slope, moved) / given.slow['rate']
+    assert_close(slow, {'scale': 0.0, 'rate': expected}, 1e-12)
+    assert_close(data, np.zeros_like(data), 0)
+
+
+def test_truncated_is_first_order_before_the_last_steps():
+  with jax.enable_x64(True):
+    given = problem('mlp')
+    loop = modes.unroll()(inner_of(given.apply))
+    middle = loop(KEY, given.fast, given.slow, given.data, STEPS - 1).fast
+    theirs = slopes(given._replace(fast=middle), modes.unroll(), steps=1)
+    assert_close(slopes(given, modes.truncated(1))[0], theirs[0], 1e-12)
+
+
+@pytest.mark.parametrize(
+  'solver',
+  [None, modes.conjugate_gradient(60), modes.neumann(800, 0.3)],
+  ids=['5', 'cg', 'neumann'],
+)
+def test_implicit_is_unroll_where_the_proximal_inner_loop_has_converged(solver):
+  with jax.enable_x64(True):
+    given = problem('mlp')
+    # A minimum on the kink of a ReLU has no derivative.
+    smooth = lambda params, x: jnp.tanh(x @ params['first']) @ params['last']
+    weights = given.fast['params']
+    fast = {'first': weights['Dense_0']['kernel'], 'last': weights['Dense_1']['kernel']}
+    given = given._replace(apply=smooth, fast=fast)
+    options = {'optimizer': optax.sgd(0.3), 'proximal': 1.0}
+    theirs = slopes(given, modes.unroll(), steps=600, **options)
+    ours = slopes(given, modes.implicit(solver), steps=600, **options)
+  assert_close(ours, theirs, 1e-8 if solver else 1e-4)
+
+
+def test_implicit_on_a_quadratic_is_the_exact_proximal_solution():
+  """min 1/2 a (phi - c)^2 + l/2 (phi - theta)^2: phi = (a c + l theta) / (a + l)."""
+  a, c, strength = np.array([1.0, 2.0, 5.0]), np.array([0.3, -1.0, 2.0]), 1.5
+  theta, target = np.array([1.0, 0.5, -2.0]), np.array([0.0, 1.0, 1.0])
+  loss = lambda fast, slow, data, step: 0.5 * (a * jnp.square(fast - slow)).sum()
+  with jax.enable_x64(True):
+    inner = modes.by_optax(loss, optax.sgd(0.25), proximal=strength)
+    solve = modes.implicit(modes.conjugate_gradient(3))(inner)
+    end = lambda theta, c: solve(KEY, theta, c, (), 300).fast
+    outer = lambda theta, c: 0.5 * jnp.square(end(theta, c) - target).sum()
+    minimum = (a * c + strength * theta) / (a + strength)
+    np.testing.assert_allclose(end(jnp.asarray(theta), jnp.asarray(c)), minimum, atol=1e-12)
+    ours = jax.grad(outer, (0, 1))(jnp.asarray(theta), jnp.asarray(c))
+  away = minimum - target
+  np.testing.assert_allclose(ours[0], strength / (a + strength) * away, atol=1e-10)
+  np.testing.assert_allclose(ours[1], a / (a + strength) * away, atol=1e-10)
+
+
+def test_evolution_estimates_the_derivative_of_the_loop():
+  """Unbiased: the mean over many pairs is the exact gradient up to its own standard error."""
+  with jax.enable_x64(True):
+    given = problem('mlp')
+    theirs, _, _ = slopes(given, modes.unroll())
+    solve = modes.evolution(sigma=1e-4, pairs=1)(inner_of(given.apply))
+
+    def value(fast, key):
+      end = solve(key, fast, given.slow, given.data, STEPS).fast
+      return cross_entropy(given.apply(end, given.data[1]), given.data[2])
+
+    keys = jax.random.split(KEY, 4000)
+    each = compiled_fast(jax.vmap(jax.grad(value), (None, 0)))(given.fast, keys)
+  leaves = (map(np.asarray, jax.tree.leaves(tree)) for tree in (each, theirs))
+  for own, exact in zip(*leaves, strict=True):
+    error = np.std(own, axis=0) / len(keys) ** 0.5
+    assert (np.abs(own.mean(0) - exact) < 5 * error).all()
+    assert (error < 0.1).all()  # else the line above would say nothing
+
+
+def test_evolution_goes_through_updates_without_a_derivative():
+  loss = lambda fast, slow, data, step: 0.5 * jnp.square(fast - 3.0).sum()
+  solve = modes.evolution(sigma=0.5, pairs=200)(modes.by_optax(loss, optax.sign_sgd(0.1)))
+  slope = jax.grad(lambda p: jnp.square(solve(KEY, p, {}, (), 4).fast).sum())(jnp.ones(2))
+  np.testing.assert_allclose(slope, 2 * 1.4 * np.ones(2), rtol=0.3)  # each moves by 0.4
+
+
+def test_the_inner_loop_is_the_same_in_every_mode():
+  with jax.enable_x64(True):
+    given = problem('mlp')
+    others = {'first_order': modes.first_order(), 'truncated': modes.truncated(1)}
+    others |= {'implicit': modes.implicit(), 'evolution': modes.evolution()} | EXACT
+    run = lambda mode: mode(inner_of(given.apply, proximal=0.2))(
+      KEY, given.fast, given.slow, given.data, STEPS
+    )
+    for mode in others.values():
+      assert_close(run(mode).fast, run(modes.unroll()).fast, 1e-14)
+
+
+REFUSED = {
+  'sign': (optax.sign_sgd(0.1), 'derivative 0 in its gradients'),
+  'lion': (optax.lion(0.1), 'derivative 0 in its gradients'),
+}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+@pytest.mark.parametrize('mode', ['unroll', 'remat', 'mixed', 'truncated'])
+def test_optimizers_without_a_derivative_are_refused_with_a_remedy(name, mode):
+  optimizer, said = REFUSED[name]
+  made = {'truncated': lambda: modes.truncated(1)}.get(mode) or getattr(modes, mode)
+  with pytest.raises(ValueError, match=f'{said}.*use another .*first_order or evolution'):
+    made()(inner_of(None, optimizer))
+  modes.first_order()(inner_of(None, optimizer))
+  modes.evolution()(inner_of(None, optimizer))
+
+
+def test_integers_that_depend_on_gradients_are_found_and_counts_are_not():
+  def update(grads, state, params=None):
+    large = optax.tree.norm(grads) > 1.5
+    return grads, state + large.astype(jnp.int32)
+
+  counting = optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+  assert 'integers that depend on the gradients' in fault_of(counting)
+  for good in (optax.sgd(0.1), optax.adam(0.1), optax.rmsprop(0.1), optax.adamw(0.1)):
+    assert fault_of(good) == ''
+
+
+@pytest.mark.parametrize(
+  ('make', 'said'),
+  [
+    (lambda: modes.implicit()(inner_of(None)), 'proximal inner loss.*use proximal > 0'),
+    (
+      lambda: modes.implicit()(inner_of(None, proximal=1.0, readout=lambda *a: 0)),
+      'reads every step; use mode mixed',
+    ),
+    (lambda: modes.truncated(0), 'last=0 leaves no step'),
+    (lambda: modes.evolution(sigma=0.0), 'sigma=0.0 and pairs=16 must be positive'),
+    (lambda: modes.evolution(pairs=0), 'must be positive'),
+    (lambda: modes.neumann(0), 'iterations=0 solves nothing'),
+    (lambda: modes.conjugate_gradient(0), 'iterations=0 solves nothing'),
+    (lambda: inner_of(None, optax.sgd(0.1), -1.0), 'proximal=-1.0 is negative'),
+    (lambda: inner_of(None, optax.lbfgs(0.1)), 'needs more than gradients and parameters'),
+  ],
+)
+def test_what_cannot_work_is_refused_in_one_line(make, said):
+  with pytest.raises(ValueError, match=said) as caught:
+    make()
+  assert '\n' not in str(caught.value)
