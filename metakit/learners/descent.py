@@ -126,7 +126,8 @@ def minibatch(key: Key, examples: Examples, step: Any, size: int) -> Examples:
     size: examples of a step; all, if there are no more.
   """
   count = len(examples.x)
-  place = step * size + jnp.arange(min(size, count))
+  size = min(size, count)
+  place = step * size + jnp.arange(size)
   first = place[0] // count  # how many times all have been drawn; the step may begin another
   order = lambda number: jax.random.permutation(jax.random.fold_in(key, number), count)
   orders = jnp.stack([order(first), order(first + 1)])

@@ -1,0 +1,313 @@
+"""The descendants of MAML: closed forms, and what each is where it should be another."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metakit.learners.alfa import alfa
+from metakit.learners.anil import anil
+from metakit.learners.baselines import fine_tuning, from_scratch
+from metakit.learners.boil import boil
+from metakit.learners.cavia import cavia
+from metakit.learners.descent import minibatch
+from metakit.learners.imaml import imaml
+from metakit.learners.maml import maml
+from metakit.learners.maml_plus_plus import maml_plus_plus, multi_step_weights
+from metakit.learners.meta_curvature import meta_curvature, transform
+from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.proto_maml import proto_maml
+from metakit.learners.prototypical import prototypical
+from metakit.learners.reptile import reptile
+from metakit.networks.mlp import mlp
+from metakit.networks.resnet12 import resnet12
+from metakit.types import Episode, Examples
+from tests.learners.test_laws import KEY, WAYS, episode_of, judge, perceptron, small
+from tests.learners.test_maml import (
+  ALPHA,
+  CENTRE,
+  OTHER,
+  THE_PARAMETERS,
+  THETA,
+  assert_exact,
+  half_square,
+  quadratic,
+)
+
+QUADRATIC = Episode(quadratic(CENTRE), quadratic(OTHER))
+SGD = optax.sgd(0.3)
+
+
+def same(ours, theirs, tolerance=1e-5):
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=0, atol=tolerance)
+
+
+def random_like(params, seed=0):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), params)
+
+
+def loss_and_slope(learner, params, episode):
+  (loss, _), slope = jax.value_and_grad(learner.loss, argnums=1, has_aux=True)(KEY, params, episode)
+  return loss, slope
+
+
+def test_meta_sgd_on_a_quadratic():
+  """theta' = theta - a (theta - c): slopes (1 - a)(theta' - q) and -(theta' - q)(theta - c)."""
+  rates = np.array([0.3, -0.2, 0.9])
+  with jax.enable_x64(True):
+    learner = meta_sgd(THE_PARAMETERS, objective=half_square)
+    params = {'start': jnp.asarray(THETA), 'rates': jnp.asarray(rates)}
+    _, slope = loss_and_slope(learner, params, QUADRATIC)
+  away = THETA - rates * (THETA - CENTRE) - OTHER
+  assert_exact(np.asarray(slope['start']), (1 - rates) * away)
+  assert_exact(np.asarray(slope['rates']), -away * (THETA - CENTRE))
+
+
+def test_imaml_on_a_quadratic():
+  """phi = (c + l theta) / (1 + l), whose derivative in theta is l / (1 + l)."""
+  strength = 0.7
+  with jax.enable_x64(True):
+    given = THE_PARAMETERS, optax.sgd(0.4), strength, 200
+    learner = imaml(*given, objective=half_square)
+    _, slope = loss_and_slope(learner, jnp.asarray(THETA), QUADRATIC)
+  minimum = (CENTRE + strength * THETA) / (1 + strength)
+  assert_exact(np.asarray(slope), strength / (1 + strength) * (minimum - OTHER))
+
+
+@pytest.mark.parametrize('batch', [0, 1])
+def test_the_gradient_of_reptile_is_its_update(batch):
+  """Of a quadratic, with all examples or one of two a step: params - adapted."""
+  pair = Episode(quadratic(CENTRE), quadratic(CENTRE))
+  objective = lambda outputs, examples: (
+    0.5 * jnp.square(outputs - examples.y).sum(-1).mean(),
+    {'loss': jnp.zeros(())},
+  )
+  with jax.enable_x64(True):
+    learner = reptile(THE_PARAMETERS, optax.sgd(ALPHA), 3, inner_batch=batch, objective=objective)
+    _, slope = loss_and_slope(learner, jnp.asarray(THETA), pair)
+  assert_exact(np.asarray(slope), (1 - (1 - ALPHA) ** 3) * (THETA - CENTRE))
+
+
+def test_reptile_refuses_one_step():
+  with pytest.raises(ValueError, match='inner_steps=1 makes Reptile joint training'):
+    reptile(THE_PARAMETERS, SGD, 1)
+
+
+def test_equal_rates_make_meta_sgd_maml():
+  episode = episode_of('maml:3_steps')
+  ours, theirs = meta_sgd(perceptron(), 0.3, 3), maml(perceptron(), SGD, 3)
+  start = random_like(theirs.init(KEY, episode))
+  params = {'start': start, 'rates': jax.tree.map(lambda p: jnp.full_like(p, 0.3), start)}
+  same(loss_and_slope(ours, params, episode)[1]['start'], loss_and_slope(theirs, start, episode)[1])
+
+
+def test_meta_curvature_is_maml_at_the_identity_and_turns_gradients_otherwise():
+  episode = episode_of('maml:3_steps')
+  ours, theirs = meta_curvature(perceptron(), 0.3, 3), maml(perceptron(), SGD, 3)
+  params = ours.init(KEY, episode)
+  slope = loss_and_slope(theirs, params['start'], episode)[1]
+  same(loss_and_slope(ours, params, episode)[1]['start'], slope)
+  rng = np.random.default_rng(0)
+  gradient, turn = rng.normal(size=(3, 3, 2, 4)), [rng.normal(size=(n, n)) for n in (9, 2, 4)]
+  expected = np.einsum('pq,ij,of,qjf->pio', *turn, gradient.reshape(9, 2, 4)).reshape(3, 3, 2, 4)
+  np.testing.assert_allclose(transform(gradient, tuple(turn)), expected, atol=1e-5)
+
+
+def test_alfa_without_an_opinion_is_maml():
+  episode = episode_of('maml:3_steps')
+  ours, theirs = alfa(perceptron(), 0.3, 3), maml(perceptron(), SGD, 3)
+  params = ours.init(KEY, episode)
+  params['generator'] = jax.tree.map(jnp.zeros_like, params['generator'])
+  slope = loss_and_slope(theirs, params['start'], episode)[1]
+  same(loss_and_slope(ours, params, episode)[1]['start'], slope)
+  faster = ours.adapt(KEY, {**params, 'rates': 2 * params['rates']}, episode.support)
+  slower = ours.adapt(KEY, params, episode.support)
+  assert not np.allclose(jax.tree.leaves(faster)[0], jax.tree.leaves(slower)[0])
+
+
+def test_anil_and_boil_change_what_they_should():
+  episode = episode_of('maml:3_steps')
+  frozen, moving = anil(perceptron(None), WAYS, SGD, 3), boil(perceptron(None), WAYS, SGD, 3)
+  params = random_like(moving.init(KEY, episode))
+  network, head = frozen.adapt(KEY, params, episode.support)
+  same(network, params, 0)
+  assert not np.allclose(head['kernel'], params['head']['kernel'])
+  adapted = moving.adapt(KEY, params, episode.support)
+  same(adapted['head'], params['head'], 0)
+  assert all(
+    not np.allclose(a, b)
+    for a, b in zip(jax.tree.leaves(adapted['body']), jax.tree.leaves(params['body']), strict=True)
+  )
+
+
+def test_anil_is_maml_of_the_last_layer():
+  """The features as inputs, and the last layer as the network."""
+  episode = episode_of('maml:3_steps')
+  whole, layer = anil(perceptron(None), WAYS, SGD, 3), maml(mlp(WAYS, depth=0), SGD, 3)
+  params = random_like(whole.init(KEY, episode))
+  embed = lambda examples: examples._replace(x=perceptron(None).apply(params['body'], examples.x))
+  features = Episode(embed(episode.support), embed(episode.query))
+  inner = {'params': {'Dense_0': params['head']}}
+  ours, theirs = loss_and_slope(whole, params, episode), loss_and_slope(layer, inner, features)
+  same(ours[0], theirs[0])
+  same(ours[1]['head'], theirs[1]['params']['Dense_0'])
+
+
+def test_cavia_changes_its_context_alone():
+  episode = episode_of('maml:3_steps')
+  learner = cavia(perceptron(), 4, SGD, 2)
+  params = learner.init(KEY, episode)
+  fitted = learner.adapt(KEY, params, episode.support)
+  same(fitted['network'], params, 0)
+  assert fitted['context'].shape == (4,) and np.abs(fitted['context']).min() > 1e-6
+  with pytest.raises(ValueError, match='takes a context beside its input'):
+    cavia(resnet12(WAYS), 4, SGD).init(KEY, episode_of('maml:conv4_group'))
+  with pytest.raises(ValueError, match='context_size=0 leaves nothing to adapt'):
+    cavia(perceptron(), 0, SGD)
+
+
+@pytest.mark.parametrize('norm', ['group', 'batch'])
+def test_proto_maml_without_a_step_is_prototypical_networks(norm):
+  episode, embedding = episode_of('maml:3_steps'), small(norm)
+  ours = proto_maml(embedding, WAYS, SGD, 1, 0)
+  protocol = 'transductive' if norm == 'batch' else 'inductive'
+  theirs = prototypical(embedding, WAYS, protocol=protocol)
+  params = random_like(theirs.init(KEY, episode))
+  if norm == 'group':
+    judged = (
+      jax.nn.log_softmax(judge(each, params, episode)['outputs']) for each in (ours, theirs)
+    )
+    np.testing.assert_allclose(*judged, atol=1e-4)
+  else:  # prototypical networks then embed support and queries together
+    fitted = ours.adapt(KEY, params, episode.support)
+    z = embedding.apply(params, episode.support.x)
+    expected = np.stack([z[episode.support.y == c].mean(0) for c in range(WAYS)])
+    np.testing.assert_allclose(fitted['head']['kernel'], 2 * expected.T, atol=1e-5)
+
+
+def test_maml_plus_plus_with_one_rate_is_maml_but_for_the_normalisation():
+  """A step of the inner loop leaves scale and bias alone, which maml moves."""
+  episode = episode_of('maml:3_steps')
+  learner = maml_plus_plus(small('group'), 0.3, 2)
+  params = learner.init(KEY, episode)
+  fitted = learner.adapt(KEY, params, episode.support)['params']
+  before = params['start']['params']
+  name = next(name for name in before if 'Norm' in name)
+  same(fitted[name], before[name], 0)
+  plain = perceptron()
+  ours, theirs = maml_plus_plus(plain, 0.3, 2), maml(plain, SGD, 2)
+  start = theirs.init(KEY, episode)
+  own = ours.init(KEY, episode)
+  slope = loss_and_slope(ours, {**own, 'start': start}, episode)[1]['start']
+  same(slope, loss_and_slope(theirs, start, episode)[1])
+
+
+def test_maml_plus_plus_uses_the_normalisation_and_the_rates_of_each_step():
+  episode = episode_of('maml:3_steps')
+  learner = maml_plus_plus(small('group'), 0.3, 2)
+  params = random_like(learner.init(KEY, episode))
+  reached = loss_and_slope(learner, params, episode)[1]
+  for name in ('norms', 'rates'):
+    for leaf in jax.tree.leaves(reached[name]):
+      assert (np.abs(leaf).reshape(len(leaf), -1).max(1) > 0).all()  # every step
+
+
+def test_the_losses_of_maml_plus_plus_follow_the_training_step():
+  episode = episode_of('maml:3_steps')
+  make = lambda **options: maml_plus_plus(small('group'), 0.3, 3, **options)
+  learner = make(multi_step_until=20, first_order_until=10)
+  params = random_like(learner.init(KEY, episode))
+  slope = jax.jit(jax.grad(lambda p, step: learner.loss_at(step, KEY, p, episode)[0]))
+  last = loss_and_slope(make(), params, episode)[1]
+  same(slope(params, 20), last)
+  assert learner.loss(KEY, params, episode)[0] == make().loss(KEY, params, episode)[0]
+  always = make(multi_step_until=10**9)
+  same(slope(params, 0), jax.grad(lambda p: always.loss_at(0, KEY, p, episode)[0])(params), 1e9)
+  early, later = (jax.tree.leaves(slope(params, step))[0] for step in (9, 10))
+  assert np.abs(early - later).max() > 1e-3  # first order, then second
+  with pytest.raises(ValueError, match='must be positive, multi_step_until=-1'):
+    make(multi_step_until=-1)
+
+
+def test_multi_step_weights_move_to_the_last_step():
+  np.testing.assert_allclose(multi_step_weights(0, 4, 100), [0.25] * 4)
+  np.testing.assert_allclose(multi_step_weights(50, 4, 100), [0.125] * 3 + [0.625], rtol=1e-6)
+  np.testing.assert_allclose(multi_step_weights(99, 4, 100), [0.0075] * 3 + [0.9775], rtol=1e-6)
+
+
+def test_inductive_maml_plus_plus_normalises_by_training_episodes():
+  """The pooled moments of the queries after the last step, by hand."""
+  episodes = [episode_of('maml:batch', task) for task in range(3)]
+  learner = maml_plus_plus(small('batch'), 0.3, 2, protocol='inductive')
+  params = random_like(learner.init(KEY, episodes[0]))
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *episodes)
+  calibrated = learner.calibrate(params, stacked)
+
+  def moments(episode):
+    fitted = learner.adapt(KEY, params, episode.support)['params']
+    z = episode.query.x @ fitted['Dense_0']['kernel'] + fitted['Dense_0']['bias']
+    return z.mean(0), z.var(0)
+
+  mean, var = (np.stack(part) for part in zip(*map(moments, episodes), strict=True))
+  (found,) = jax.tree.leaves(
+    calibrated['start']['statistics'], is_leaf=lambda node: 'mean' in node and 'var' in node
+  )
+  np.testing.assert_allclose(found['mean'], mean.mean(0), atol=1e-5)
+  np.testing.assert_allclose(found['var'], var.mean(0) + mean.var(0), rtol=1e-4)
+
+
+def test_inductive_maml_normalises_queries_by_the_support():
+  episode = episode_of('maml:batch')
+  learner = maml(small('batch'), SGD, protocol='inductive')
+  params = random_like(learner.init(KEY, episode))
+  fitted = learner.adapt(KEY, params, episode.support)
+  z = lambda x: x @ fitted['params']['Dense_0']['kernel'] + fitted['params']['Dense_0']['bias']
+  support, query = z(episode.support.x), z(episode.query.x)
+  norm = fitted['params']['Norm_0']['BatchNorm_0']
+  unit = (query - support.mean(0)) / np.sqrt(support.var(0) + 1e-5)
+  hidden = np.maximum(unit * norm['scale'] + norm['bias'], 0)
+  last = fitted['params']['Dense_1']
+  expected = hidden @ last['kernel'] + last['bias']
+  np.testing.assert_allclose(learner.predict(fitted, episode.query.x), expected, atol=1e-4)
+
+
+def test_fine_tuning_learns_global_classes_and_the_probe_leaves_the_body_alone():
+  episode = episode_of('fine_tuning')
+  learner = fine_tuning(perceptron(None), WAYS, SGD, 7, 3, 'head')
+  params = random_like(learner.init(KEY, episode))
+  x = np.concatenate([episode.support.x, episode.query.x])
+  y = episode.info['classes'][np.concatenate([episode.support.y, episode.query.y])]
+  logits = perceptron(None).apply(params['body'], x) @ params['head']['kernel']
+  logits = logits + params['head']['bias']
+  expected = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+  np.testing.assert_allclose(learner.loss(KEY, params, episode)[0], expected, rtol=1e-5)
+  probed = learner.adapt(KEY, params, episode.support)
+  same(probed['body'], params['body'], 0)
+  tuned = fine_tuning(perceptron(None), WAYS, SGD, 7, 3).adapt(KEY, params, episode.support)
+  assert not np.allclose(*(jax.tree.leaves(each['body'])[1] for each in (probed, tuned)))
+  for arguments, said in (({'tuned': 'tail'}, 'tuned='), ({'num_classes': 1}, 'num_classes=1')):
+    with pytest.raises(ValueError, match=said):
+      fine_tuning(perceptron(None), WAYS, SGD, **arguments)
+
+
+def test_from_scratch_forgets_what_it_is_given_and_learns_nothing():
+  episode = episode_of('from_scratch')
+  learner = from_scratch(perceptron(), SGD, 2)
+  params = learner.init(KEY, episode)
+  other = random_like(params)
+  same(*(learner.adapt(KEY, p, episode.support) for p in (params, other)), 0)
+  assert learner.loss(KEY, params, episode)[0] == 0
+  fresh = learner.adapt(jax.random.key(1), params, episode.support)
+  assert not np.allclose(jax.tree.leaves(fresh)[1], jax.tree.leaves(params)[1])
+
+
+def test_minibatches_pass_over_all_examples_before_any_comes_again():
+  examples = Examples(np.arange(7), np.arange(7))
+  steps = [minibatch(KEY, examples, step, 3).x.tolist() for step in range(7)]
+  drawn = [row for step in steps for row in step]
+  assert all(sorted(drawn[i : i + 7]) == list(range(7)) for i in (0, 7, 14))
+  assert drawn[:7] != drawn[7:14]
+  assert sorted(minibatch(KEY, examples, 2, 20).x.tolist()) == list(range(7))
