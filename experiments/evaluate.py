@@ -98,6 +98,6 @@ if __name__ == '__main__':
     None,
     "headline metric, the task's own by default: accuracy (in a classification), loss, gain (the "
     'last example against the first), mixture_weight (gaussian_mixture), regret (categorical), '
-    'likeness_to_descent (in_context:layout=pairs)',
+    'likeness_to_descent (in_context:layout=pairs), meta_gradient_cosine (maml and its kin)',
   )
   run(main, __doc__)

@@ -19,6 +19,7 @@ from experiments.results import write_text
 from experiments.specs import Component, build, parse
 from experiments.task import Task
 from metakit.episodes.few_shot import complete
+from metakit.evaluate import judge_meta_gradient
 from metakit.keys import roots
 from metakit.measures import judge_likeness
 from metakit.train import TrainState, init_state
@@ -86,7 +87,7 @@ def make_setup(
   built = build(task, **supplied)
   tested = built if task == test_task else build(test_task, **supplied)
   network = _network(flags['network'], learner.name, built)
-  built, tested = (_with_likeness(each, learner, network) for each in (built, tested))
+  built, tested = (_with_measures(each, learner, network) for each in (built, tested))
   kept = functools.lru_cache(maxsize=3)  # of the splits; a source may hold a table on the device
   built, tested = (each._replace(source=kept(each.source)) for each in (built, tested))
   specs = {name: flags[name] for name in DEFINING}
@@ -143,8 +144,10 @@ def _network(spec: str | None, learner: str, task: Task) -> Component:
   return network
 
 
-def _with_likeness(task: Task, learner: Component, network: Component) -> Task:
-  """Adds the likeness to gradient descent to a task's metrics, where it can be measured."""
+def _with_measures(task: Task, learner: Component, network: Component) -> Task:
+  """Adds what can be measured of the learner itself to a task's metrics."""
+  if learner.name in components.BY_DESCENT:
+    return task._replace(judges={**task.judges, 'meta_gradient_cosine': judge_meta_gradient})
   fits = learner.arguments.get('layout') == 'pairs' and network.name == 'transformer'
   if not fits or network.arguments['attention'] == 'set':
     return task

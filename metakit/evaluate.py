@@ -170,6 +170,20 @@ def judge_gain(
   return {name: curve[-1] for name, curve in curves.items()} | {'gain': curve[-1] - curve[0]}
 
 
+def judge_meta_gradient(
+  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+) -> Metrics:
+  """Returns what metakit.meta_gradient.diagnose measures, and the metrics of the query set.
+
+  Raises:
+    ValueError: for a learner without an inner loop.
+  """
+  if learner.diagnose is None:
+    raise ValueError('this learner has no inner loop to be differentiated; use maml or its kin')
+  judged = judge_queries(learner, objective, params, key, episode)
+  return {**judged, **learner.diagnose(jax.random.fold_in(key, 1), params, episode)}
+
+
 def predict_prefixes(
   learner: MetaLearner, key: Key, params: Params, examples: Examples
 ) -> jax.Array:

@@ -287,6 +287,10 @@ def _shard_map(sampled, fed, indices, devices):
 
 
 REMEDY = 'lower the learning rate or clip the gradient, and start again'
+INNER_REMEDY = (
+  'lower the inner learning rate, take fewer inner steps or lower the outer learning rate, and '
+  'start again'
+)
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -296,15 +300,21 @@ class NonFiniteLoss(FloatingPointError):
 def check_finite(first_step: int, metrics: Metrics) -> None:
   """Raises NonFiniteLoss if a loss or gradient of a dispatch is NaN or infinite.
 
+  It says so if it was the inner loop that diverged.
+
   Args:
     first_step: the number of the first step of the dispatch.
     metrics: what the dispatch returned, fetched; each [steps].
   """
   finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['gradient_norm'])
   bad = [first_step + i for i, ok in enumerate(finite.tolist()) if not ok]
-  if bad:
-    steps = f'step {bad[0]}' if len(bad) == 1 else f'steps {bad[0]} to {bad[-1]}'
-    raise NonFiniteLoss(f'the loss or its gradient is not finite at {steps}; {REMEDY}')
+  if not bad:
+    return
+  steps = f'step {bad[0]}' if len(bad) == 1 else f'steps {bad[0]} to {bad[-1]}'
+  moved = metrics.get('adaptation_norm')  # of a learner by gradient descent
+  if moved is not None and not jnp.isfinite(moved[bad[0] - first_step]):
+    raise NonFiniteLoss(f'the inner loop diverges at {steps}; {INNER_REMEDY}')
+  raise NonFiniteLoss(f'the loss or its gradient is not finite at {steps}; {REMEDY}')
 
 
 def train_until(

@@ -121,6 +121,8 @@ class MetaLearner(NamedTuple):
       those before it, in one pass; None if that takes an adaptation for each.
     loss_at: (step, key, params, episode) -> (scalar, metrics), the loss of a meta-training step
       [] int32, where it changes in the course of training; None if it is always `loss`.
+    diagnose: (key, params, episode) -> metrics of the meta-gradient of one task, see
+      metakit.meta_gradient.diagnose; None for learners without an inner loop.
   """
 
   init: Callable[[Key, Episode], Params]
@@ -133,3 +135,4 @@ class MetaLearner(NamedTuple):
   extend: Callable[[Fitted, Examples], Fitted] | None = None
   prefixes: Callable[[Key, Params, Examples], jax.Array] | None = None
   loss_at: Callable[[jax.Array, Key, Params, Episode], tuple[jax.Array, Metrics]] | None = None
+  diagnose: Callable[[Key, Params, Episode], Metrics] | None = None

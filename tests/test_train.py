@@ -131,7 +131,7 @@ def test_a_loss_that_is_not_finite_names_its_steps():
   learner, source = tiny.learners()['maml'], tiny.source()
   huge = optax.sgd(1e30)
   dispatch = make_dispatch(learner, huge, source, ROOTS, TASKS)
-  with pytest.raises(NonFiniteLoss, match=r'not finite at steps 1 to 4'):
+  with pytest.raises(NonFiniteLoss, match=r'diverges at steps 1 to 4; .* or lower the outer'):
     train_until(dispatch, start(learner, huge), source, 0, 20, 5, lambda *_: None)
 
 
@@ -139,6 +139,10 @@ def test_a_single_bad_step_is_named_alone():
   metrics = {'loss': np.array([1.0, 2.0, 3.0]), 'gradient_norm': np.array([1.0, np.inf, 1.0])}
   with pytest.raises(NonFiniteLoss, match=r'not finite at step 11;'):
     check_finite(10, metrics)
+  with pytest.raises(NonFiniteLoss, match='the inner loop diverges at step 11; lower the inner'):
+    check_finite(10, metrics | {'adaptation_norm': np.array([1.0, np.inf, 1.0])})
+  with pytest.raises(NonFiniteLoss, match='the loss or its gradient'):
+    check_finite(10, metrics | {'adaptation_norm': np.ones(3)})
   check_finite(10, metrics | {'gradient_norm': np.ones(3)})
 
 

@@ -97,7 +97,7 @@ def fine_tuning(
     split=split,
     merge=lambda fast, slow, step: {**slow, **fast},
   )
-  return learner._replace(loss=loss)
+  return learner._replace(loss=loss, diagnose=None)  # there is no meta-gradient
 
 
 def from_scratch(
@@ -132,4 +132,4 @@ def from_scratch(
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     return 0.0 * optax.tree.sum(jax.tree.map(jnp.sum, params)), {}
 
-  return learner._replace(adapt=adapt, loss=loss)
+  return learner._replace(adapt=adapt, loss=loss, diagnose=None)

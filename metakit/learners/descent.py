@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from metakit.learners.embedded import PROTOCOLS
+from metakit.meta_gradient.diagnostics import diagnose
 from metakit.meta_gradient.inner import Inner, Mode
 from metakit.models import Model
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
@@ -70,14 +71,14 @@ def by_descent(
     params = merge(fast, slow, inner_steps if step is None else step)
     return objective(model.apply(params, support.x, weight=support.weight), support)[0]
 
-  solve = mode(inner(support_loss))
+  problem = inner(support_loss)
+  solve = mode(problem)
 
   def adapted(key: Key, params: Params, support: Examples, steps: int) -> tuple[Params, Metrics]:
     """Parameters of the network for the task's queries, and how far they went."""
     fast, slow = split(params, support)
     end = solve(key, fast, slow, (key, support), steps).fast if steps else fast
-    moved = optax.tree.norm(jax.lax.stop_gradient(optax.tree.sub(end, fast)))
-    return merge(end, slow, steps), {'adaptation_norm': moved}
+    return merge(end, slow, steps), {'adaptation_norm': distance(end, fast)}
 
   def answer(params: Params, support: Examples, query: Examples) -> jax.Array:
     if protocol == 'inductive' and model.stored is not None:
@@ -100,7 +101,22 @@ def by_descent(
     value, metrics = objective(outputs, episode.query)
     return value, {**metrics, **moved}
 
-  return MetaLearner(init or initial(model), adapt, predict, loss, protocol)
+  def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
+    support, query = episode.support, episode.query
+    fast, slow = split(params, support)
+
+    def outer(end: Any, slow: Any) -> jax.Array:
+      return objective(answer(merge(end, slow, inner_steps), support, query), query)[0]
+
+    return diagnose(problem, outer, key, fast, slow, (key, support), inner_steps)
+
+  whole = init or initial(model)
+  return MetaLearner(whole, adapt, predict, loss, protocol, diagnose=diagnosis)
+
+
+def distance(end: Any, start: Any) -> jax.Array:
+  """Returns how far the inner loop went, a metric: not finite where it diverges."""
+  return optax.tree.norm(jax.lax.stop_gradient(optax.tree.sub(end, start)))
 
 
 def initial(model: Model) -> Callable[[Key, Episode], Params]:

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metakit.learners.descent import check_protocol, check_steps
+from metakit.learners.descent import check_protocol, check_steps, distance
 from metakit.meta_gradient import Inner, Mode, first_order, unroll
 from metakit.models import Model, pool_statistics
 from metakit.objectives import cross_entropy
@@ -129,6 +129,7 @@ def maml_plus_plus(
       data = episode.support, episode.query
       solution = descend(key, params['start'], params, data, inner_steps)
       value, metrics = judge(solution.fast, params, episode.query, inner_steps)
+      metrics['adaptation_norm'] = distance(solution.fast, params['start'])
       if multi:
         value = (multi_step_weights(step, inner_steps, multi_step_until) * solution.readouts).sum()
       return value, metrics

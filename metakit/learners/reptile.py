@@ -61,4 +61,4 @@ def reptile(
     _, metrics = objective(model.apply(adapted, query.x, weight=query.weight), query)
     return optax.tree.sum(away), metrics
 
-  return learner._replace(loss=loss)
+  return learner._replace(loss=loss, diagnose=None)  # its gradient is no derivative

@@ -1,5 +1,6 @@
 """How to differentiate through an inner loop: one engine, a mode of it for each way."""
 
+from metakit.meta_gradient.diagnostics import diagnose
 from metakit.meta_gradient.evolution import evolution
 from metakit.meta_gradient.implicit import conjugate_gradient, implicit, neumann
 from metakit.meta_gradient.inner import Inner, Mode, Solution, Solve, by_optax
@@ -12,6 +13,7 @@ __all__ = [
   'Solve',
   'by_optax',
   'conjugate_gradient',
+  'diagnose',
   'evolution',
   'first_order',
   'implicit',

@@ -13,9 +13,23 @@ from tests.experiments.commands import TINY, images_file, run, run_forked, task
 SMALL = '--network=transformer:width=8,depth=1'
 UNKNOWN = {
   'an unknown task': (['--task=omniglott'], "unknown task 'omniglott'; known: arrays,"),
-  'an unknown learner': (['--learner=mamal'], "unknown learner 'mamal'; known: in_context, maml"),
+  'an unknown learner': (['--learner=mamal'], "unknown learner 'mamal'; known: alfa, anil,"),
   'an unknown argument': (['--task=glyphs:way=3'], "no argument 'way'; accepted: ways=5, shots=1"),
   'a value of another type': (['--network=conv4:width=wide'], "width='wide' is not of type int"),
+  'an unknown mode': (['--learner=maml:mode=exact'], 'mode=exact is unknown; use one of unroll,'),
+  'no inner steps': (['--learner=maml:inner_steps=0'], 'inner_steps=0 learns nothing'),
+  'an inner optimizer without a derivative': (
+    ['--learner=maml:inner_optimizer=lion'],
+    'derivative 0 in its gradients (a sign, say); use another',
+  ),
+  'a mode that the learner cannot use': (
+    ['--learner=maml:mode=implicit'],
+    'this learner has none; use proximal > 0 (imaml), or mode mixed',
+  ),
+  'a network without a context': (
+    ['--learner=cavia', '--network=resnet12'],
+    'this one does not; use mlp or conv4',
+  ),
   'an unknown flag': (['--task_per_step=3'], 'task_per_step'),
   'a stray argument': (['glyphs'], "unexpected argument 'glyphs'"),
   'no steps': (['--steps=0'], 'steps'),

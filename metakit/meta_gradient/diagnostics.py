@@ -1,0 +1,76 @@
+"""What a meta-gradient is made of: its first-order part, its way through the steps, the losses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metakit.meta_gradient.inner import Data, Fast, Inner, Slow
+from metakit.meta_gradient.loops import first_order, unroll
+from metakit.types import Key, Metrics
+
+
+def diagnose(
+  inner: Inner,
+  outer: Callable[[Fast, Slow], jax.Array],
+  key: Key,
+  fast: Fast,
+  slow: Slow,
+  data: Data,
+  steps: int,
+) -> Metrics:
+  """Measures the meta-gradient of one task.
+
+  Args:
+    inner: the inner problem.
+    outer: (fast, slow) -> the loss of the adapted weights, a scalar.
+    key: of the task.
+    fast: where the inner loop starts.
+    slow: what it does not change.
+    data: of the task.
+    steps: inner steps.
+
+  Returns:
+    'meta_gradient_cosine': between the second- and the first-order gradient with respect to fast
+    and slow; for k from 0 to `steps`, 'inner_loss_k', the loss of the inner loop before step k and
+    after step k - 1, and 'meta_gradient_norm_k', the norm of the derivative of the outer loss in
+    the weights at that place: whether it vanishes or grows on its way back through the steps.
+  """
+
+  def update(grads: Any, state: Any, fast: Fast, given: Any, step: Any) -> tuple[Fast, Any]:
+    slow, probes = given
+    fast, state = inner.update(grads, state, fast, slow, step)
+    return jax.tree.map(lambda leaf, probe: leaf + probe[step], fast, probes), state
+
+  probed = inner._replace(
+    loss=lambda fast, given, data, step: inner.loss(fast, given[0], data, step),
+    init=lambda fast, given: inner.init(fast, given[0]),
+    update=update,
+    readout=lambda fast, given, data, step: inner.loss(fast, given[0], data, None),
+  )
+
+  def outcome(fast: Fast, slow: Slow, probes: Any, mode: Any) -> tuple[jax.Array, jax.Array]:
+    solution = mode(probed)(key, fast, (slow, probes), data, steps)
+    return outer(solution.fast, slow), solution.readouts
+
+  probes = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), fast)
+  slopes = jax.grad(outcome, argnums=(0, 1, 2), has_aux=True, allow_int=True)
+  (*second, per_step), losses = slopes(fast, slow, probes, unroll())
+  (*first, _), _ = slopes(fast, slow, probes, first_order())
+  norms = [optax.tree.norm(second[0])]
+  norms += [optax.tree.norm(jax.tree.map(lambda leaf: leaf[k], per_step)) for k in range(steps)]  # noqa: B023
+  losses = jnp.concatenate([inner.loss(fast, slow, data, None)[None], losses])
+  metrics = {'meta_gradient_cosine': _cosine(second, first)}
+  metrics |= {f'meta_gradient_norm_{k}': norm for k, norm in enumerate(norms)}
+  return metrics | {f'inner_loss_{k}': losses[k] for k in range(steps + 1)}
+
+
+def _cosine(a: Any, b: Any) -> jax.Array:
+  floats = lambda tree: [
+    leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)
+  ]
+  a, b = floats(a), floats(b)
+  tiny = jnp.finfo(jnp.float32).tiny
+  return optax.tree.vdot(a, b) / jnp.maximum(optax.tree.norm(a) * optax.tree.norm(b), tiny)

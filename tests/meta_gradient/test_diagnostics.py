@@ -1,0 +1,53 @@
+"""Diagnostics of a meta-gradient against closed forms on a quadratic."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metakit.evaluate import judge_meta_gradient
+from metakit.learners.maml import maml
+from metakit.learners.prototypical import prototypical
+from metakit.meta_gradient import first_order, unroll
+from metakit.objectives import cross_entropy
+from tests.learners.test_family import QUADRATIC
+from tests.learners.test_laws import KEY, WAYS, episode_of, perceptron
+from tests.learners.test_maml import ALPHA, CENTRE, OTHER, THE_PARAMETERS, THETA, half_square
+
+
+def test_losses_and_norms_of_every_step_of_a_quadratic():
+  """theta_k - c shrinks by 1 - a a step, and the derivative grows by it on the way."""
+  steps = 3
+  learner = maml(THE_PARAMETERS, optax.sgd(ALPHA), steps, objective=half_square)
+  with jax.enable_x64(True):
+    found = learner.diagnose(KEY, jnp.asarray(THETA), QUADRATIC)
+  shrink = (1 - ALPHA) ** np.arange(steps + 1)
+  end = CENTRE + shrink[-1] * (THETA - CENTRE)
+  for k in range(steps + 1):
+    loss = 0.5 * np.square(shrink[k] * (THETA - CENTRE)).sum()
+    np.testing.assert_allclose(found[f'inner_loss_{k}'], loss, rtol=1e-12)
+    norm = shrink[steps - k] * np.linalg.norm(end - OTHER)
+    np.testing.assert_allclose(found[f'meta_gradient_norm_{k}'], norm, rtol=1e-12)
+  np.testing.assert_allclose(found['meta_gradient_cosine'], 1.0, rtol=1e-12)  # H is a multiple of I
+
+
+def test_the_cosine_is_that_of_the_two_meta_gradients():
+  episode = episode_of('maml:3_steps')
+  learners = [maml(perceptron(), optax.sgd(0.4), 3, mode=mode()) for mode in (unroll, first_order)]
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype),
+    learners[0].init(KEY, episode),
+  )
+  second, first = (jax.grad(lambda p: each.loss(KEY, p, episode)[0])(params) for each in learners)  # noqa: B023
+  expected = optax.tree.vdot(second, first) / (optax.tree.norm(second) * optax.tree.norm(first))
+  found = judge_meta_gradient(learners[0], cross_entropy, params, KEY, episode)
+  assert expected < 0.99  # else the test would say little
+  np.testing.assert_allclose(found['meta_gradient_cosine'], expected, rtol=1e-4)
+  assert 'accuracy' in found
+
+
+def test_a_learner_without_an_inner_loop_is_refused():
+  with pytest.raises(ValueError, match='no inner loop to be differentiated; use maml'):
+    judge_meta_gradient(prototypical(perceptron(), WAYS), cross_entropy, {}, KEY, None)
