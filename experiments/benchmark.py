@@ -1,6 +1,8 @@
 r"""Measures how fast metakit is on this machine: tokens and FLOPs a second, and ratios.
 
   python -m experiments.benchmark --suite=in_context --output=benchmark.json
+  python -m experiments.benchmark --suite=inner_steps --depth=5 --examples=64 --tasks=8 \
+    --repeats=3 --output=inner_steps.json
 
 Cases are timed in turn, round after round, and compared within a round. Nothing else should run on
 the machine meanwhile.
@@ -12,34 +14,51 @@ from typing import Any
 
 from absl import flags
 
-from experiments import benchmark_in_context
+from experiments import benchmark_in_context, benchmark_inner_steps
 from experiments.results import describe_device, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.timing import time_cases
+from experiments.timing import Case, time_cases
 from experiments.wrap_up import command_line
 
 FLAGS = flags.FLAGS
-SUITES = {'in_context': benchmark_in_context.cases}
+
+
+def in_context() -> list[Case]:
+  sizes = FLAGS.tasks, FLAGS.examples, FLAGS.features, FLAGS.width, FLAGS.depth, FLAGS.dtype
+  return benchmark_in_context.cases(*sizes)
+
+
+def inner_steps() -> list[Case]:
+  steps = [int(number) for number in FLAGS.inner_steps]
+  sizes = FLAGS.width, FLAGS.depth, FLAGS.examples, FLAGS.tasks
+  return benchmark_inner_steps.cases(steps, *sizes)
+
+
+SUITES = {'in_context': in_context, 'inner_steps': inner_steps}
+FIGURES = {'inner_steps': benchmark_inner_steps.figure}
 
 
 def main() -> None:
   with one_line_errors(*BAD_INPUT):
-    sizes = FLAGS.tasks, FLAGS.examples, FLAGS.features, FLAGS.width, FLAGS.depth, FLAGS.dtype
-    rows = time_cases(SUITES[FLAGS.suite](*sizes), FLAGS.repeats)
+    rows = time_cases(SUITES[FLAGS.suite](), FLAGS.repeats)
     record = {'suite': FLAGS.suite, 'command': command_line(), 'device': describe_device()}
     record |= {'versions': versions(), 'repeats': FLAGS.repeats, 'rows': rows}
     for row in rows:
       print(line(row))
     if FLAGS.output:
       write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
+      if FLAGS.suite in FIGURES:
+        FIGURES[FLAGS.suite](rows, Path(FLAGS.output).with_suffix('.svg'))
 
 
 def line(row: dict[str, Any]) -> str:
   """Returns what is printed of a case."""
-  milliseconds, rate = row['milliseconds'][0], row['tokens_per_second']
-  text = (
-    f'{row["name"]:34} {milliseconds:9.3f} ms {rate:12,} tokens/s {row["temporary_mib"]:9.1f} MiB'
-  )
+  text = f'{row["name"]:38} {row["temporary_mib"]:9.1f} MiB'
+  if row['milliseconds'] is None:
+    return f'{text}  not run: too large'
+  text += f' {row["milliseconds"][0]:9.3f} ms'
+  if row['tokens_per_second']:
+    text += f' {row["tokens_per_second"]:12,} tokens/s'
   if row['gflops_per_second'] is not None:
     text += f' {row["gflops_per_second"]:9.1f} GFLOP/s'
   if row['share_of_peak'] is not None:
@@ -56,5 +75,6 @@ if __name__ == '__main__':
   flags.DEFINE_integer('features', 196, 'numbers in an input', lower_bound=1)
   flags.DEFINE_integer('width', 128, 'of the networks', lower_bound=1)
   flags.DEFINE_integer('depth', 4, 'of the networks', lower_bound=1)
+  flags.DEFINE_list('inner_steps', ['1', '2', '4', '8', '16', '32', '64'], 'numbers of inner steps')
   flags.DEFINE_string('dtype', None, "of the transformers' arithmetic: bfloat16, say")
   run(main, __doc__)

@@ -23,8 +23,9 @@ class Case(NamedTuple):
 
   Attributes:
     name: of the case.
-    call: does it once; what it returns is waited for.
-    tokens: that one call is for: all those of a training step, or one new one for each task.
+    call: does it once; what it returns is waited for. None if it is not run, for want of memory.
+    tokens: that one call is for: all those of a training step, or one new one for each task; 0
+      where there is nothing to count.
     flops: of one call; None if they are not known.
     dtype: of the arithmetic, for the share of peak.
     temporaries: bytes that one call needs beside its arguments and results, by XLA's analysis.
@@ -32,7 +33,7 @@ class Case(NamedTuple):
   """
 
   name: str
-  call: Callable[[], Any]
+  call: Callable[[], Any] | None
   tokens: int
   flops: float | None
   dtype: str = 'float32'
@@ -44,17 +45,22 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
   """Times each case `repeats` times after one call that is not counted.
 
   Returns:
-    For each: name; milliseconds, median and quartiles; tokens_per_second; temporary_mib;
-    gflops_per_second and share_of_peak (None where they are not known); `ratio`, the median over
-    rounds of the baseline's time over its own, with quartiles, where there is a baseline.
+    For each: name; milliseconds, median and quartiles (None if it is not run); tokens_per_second;
+    temporary_mib; gflops_per_second and share_of_peak (None where they are not known); `ratio`, the
+    median over rounds of the baseline's time over its own, with quartiles, where there is one.
   """
   for case in cases:
-    jax.block_until_ready(case.call())
+    if case.call is not None:
+      jax.block_until_ready(case.call())
   seconds = np.array([[_seconds(case) for case in cases] for _ in range(repeats)])
   place = {case.name: i for i, case in enumerate(cases)}
   rows = []
   for case, own in zip(cases, seconds.T, strict=True):
     low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
+    if case.call is None:
+      memory = round(case.temporaries / 2**20, 2)
+      rows.append({'name': case.name, 'milliseconds': None, 'temporary_mib': memory})
+      continue
     rate = None if case.flops is None else case.flops / median
     peak = PEAKS.get((jax.devices()[0].device_kind, case.dtype))
     row = {
@@ -65,14 +71,27 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
       'gflops_per_second': rate and round(rate / 1e9, 1),
       'share_of_peak': rate and peak and round(rate / peak, 3),
     }
-    if case.baseline:
+    if case.baseline and cases[place[case.baseline]].call is not None:
       ratios = np.quantile(seconds[:, place[case.baseline]] / own, [0.5, 0.25, 0.75])
       row |= {'baseline': case.baseline, 'ratio': [round(float(value), 2) for value in ratios]}
     rows.append(row)
   return rows
 
 
+def memory_case(
+  name: str, function: Callable[..., Any], given: tuple[Any, ...], limit: int, baseline: str = ''
+) -> Case:
+  """Compiles a function of some arguments; it is run only if its temporaries fit into `limit`."""
+  compiled = jax.jit(function).lower(*given).compile()
+  memory = compiled.memory_analysis()
+  temporaries = 0 if memory is None else memory.temp_size_in_bytes
+  call = (lambda: compiled(*given)) if temporaries <= limit else None
+  return Case(name, call, 0, None, temporaries=temporaries, baseline=baseline)
+
+
 def _seconds(case: Case) -> float:
+  if case.call is None:
+    return float('nan')
   start = time.perf_counter()
   jax.block_until_ready(case.call())
   return time.perf_counter() - start
