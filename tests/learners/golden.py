@@ -1,0 +1,36 @@
+"""Golden values: what every learner of the table of laws computes of one small episode in float64.
+
+  python -m tests.learners.golden
+
+writes golden.json beside this file anew; test_golden.py compares with it. A change of these numbers
+is a change of what a learner computes.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+PATH = Path(__file__).with_suffix('.json')
+
+
+def values(name):
+  """Loss, and sums of squares of the predictions and of the meta-gradient."""
+  from tests.learners.test_laws import padded_in_float64, precise
+
+  with jax.enable_x64(True):
+    judged = jax.device_get(precise(name)(*padded_in_float64(name)))
+  squares = lambda tree: float(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(tree)))
+  found = {'loss': float(judged['loss'])}
+  return found | {part: squares(judged[part]) for part in ('outputs', 'gradient')}
+
+
+def main():
+  from tests.learners.test_laws import LEARNERS
+
+  PATH.write_text(json.dumps({name: values(name) for name in LEARNERS}, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+  main()

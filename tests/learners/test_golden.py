@@ -1,0 +1,19 @@
+"""Every learner still computes what it did: see tests/learners/golden.py."""
+
+import json
+
+import pytest
+
+from tests.learners.golden import PATH, values
+from tests.learners.test_laws import LEARNERS, every_learner
+
+GOLDEN = json.loads(PATH.read_text())
+
+
+@every_learner
+def test_loss_predictions_and_gradient_are_the_golden_ones(name):
+  assert values(name) == pytest.approx(GOLDEN[name], rel=1e-9)
+
+
+def test_every_learner_has_golden_values_and_none_is_left_over():
+  assert set(GOLDEN) == set(LEARNERS)
