@@ -25,7 +25,7 @@ class ResNet12(nn.Module):
   stored: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+  def __call__(self, x: jax.Array, *, weight: jax.Array | None = None) -> jax.Array:
     x = as_images(x)
     for factor in WIDTHS:
       x = self._block(x, int(self.width * factor), weight)
