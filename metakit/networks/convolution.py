@@ -355,11 +355,12 @@ class Convolution(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', nn.initializers.he_normal(), shape)
+    kernel = self.param('kernel', nn.initializers.he_normal(), shape, jnp.float32)
     x = convolution(x, kernel.astype(x.dtype), self.stride)
     if not self.use_bias:
       return x
-    return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32)
+    return x + bias.astype(x.dtype)
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -37,10 +37,10 @@ class BatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
     channels = x.shape[-1]
-    scale = self.param('scale', nn.initializers.ones, (channels,))
-    bias = self.param('bias', nn.initializers.zeros, (channels,))
-    mean = self.variable('statistics', 'mean', jnp.zeros, (channels,))
-    var = self.variable('statistics', 'var', jnp.ones, (channels,))
+    scale = self.param('scale', nn.initializers.ones, (channels,), jnp.float32)
+    bias = self.param('bias', nn.initializers.zeros, (channels,), jnp.float32)
+    mean = self.variable('statistics', 'mean', jnp.zeros, (channels,), jnp.float32)
+    var = self.variable('statistics', 'var', jnp.ones, (channels,), jnp.float32)
     if self.stored:
       now = mean.value, var.value
     else:

@@ -75,7 +75,7 @@ class Transformer(nn.Module):
     if self.positions:
       _check_length(len(tokens), self.positions)
       table = self.param(
-        'positions', nn.initializers.normal(0.02), (self.positions + 1, self.width)
+        'positions', nn.initializers.normal(0.02), (self.positions + 1, self.width), jnp.float32
       )
       at = lambda place: (
         jnp.asarray(table, x[0].dtype).at[place].get(mode='fill', fill_value=jnp.nan)
