@@ -5,6 +5,7 @@ import os
 from absl import flags
 
 from experiments import components, tasks
+from experiments.optimizers import OPTIMIZERS
 from experiments.specs import describe
 from metakit.keys import MAX_SEED
 
@@ -65,7 +66,7 @@ def component_help() -> str:
     ('tasks (--task, --test_task)', tasks.TASKS, tasks.TASK_SUPPLIED),
     ('learners (--learner)', components.LEARNERS, components.LEARNER_SUPPLIED),
     ('networks (--network)', components.NETWORKS, components.NETWORK_SUPPLIED),
-    ('optimizers (--optimizer)', components.OPTIMIZERS, ()),
+    ('optimizers (--optimizer)', OPTIMIZERS, ()),
     ('schedules (--schedule)', components.SCHEDULES, components.SCHEDULE_SUPPLIED),
   )
   text = '\n\n'.join(describe(*table) for table in tables)

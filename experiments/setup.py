@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments import components, tasks
+from experiments.optimizers import OPTIMIZERS
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
 from experiments.task import Task
@@ -159,7 +160,7 @@ def _with_measures(task: Task, learner: Component, network: Component) -> Task:
 COMPONENTS = {
   'learner': (components.LEARNERS, components.LEARNER_SUPPLIED),
   'network': (components.NETWORKS, components.NETWORK_SUPPLIED),
-  'optimizer': (components.OPTIMIZERS, ()),
+  'optimizer': (OPTIMIZERS, ()),
   'schedule': (components.SCHEDULES, components.SCHEDULE_SUPPLIED),
 }
 

@@ -56,6 +56,26 @@ def test_the_meta_gradient_is_the_mean_over_tasks_one_by_one():
   assert after.step == 1
 
 
+def test_tasks_in_groups_are_the_tasks_at_once():
+  learner, source = tiny.learners()['drawing'], tiny.source()
+  after = lambda at_once: jax.tree.leaves(
+    make_dispatch(learner, SGD, source, ROOTS, TASKS, tasks_at_once=at_once).sampled(
+      5, start(learner), source.data
+    )
+  )
+  together = after(TASKS)
+  for at_once in (1, 4, None):
+    assert_close(after(at_once), together, 1e-5)
+
+
+@pytest.mark.parametrize('at_once', [0, 3, 16])
+def test_groups_that_do_not_divide_the_tasks_are_refused(at_once):
+  learner, source = tiny.learners()['mlp'], tiny.source()
+  match = f'tasks_at_once={at_once} does not divide the 8 tasks of a device; use a divisor'
+  with pytest.raises(ValueError, match=match):
+    make_dispatch(learner, SGD, source, ROOTS, TASKS, tasks_at_once=at_once)
+
+
 @pytest.mark.parametrize('name', ['prototypical', 'maml', 'in_context', 'drawing'])
 @pytest.mark.parametrize('parallel', ['pmap', 'shard_map'])
 def test_eight_devices_equal_one(name, parallel):

@@ -16,6 +16,7 @@ from metakit.learners.embedded import PROTOCOLS
 from metakit.meta_gradient.diagnostics import diagnose
 from metakit.meta_gradient.inner import Inner, Mode
 from metakit.models import Model
+from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
 
 InnerLoss = Callable[[Any, Any, Any, Any], jax.Array]
@@ -29,7 +30,7 @@ def by_descent(
   mode: Mode,
   inner_steps: int,
   test_steps: int | None = None,
-  objective: Objective | None = None,
+  objective: Objective = cross_entropy,
   protocol: str | None = None,
   inner_batch: int = 0,
   init: Callable[[Key, Episode], Params] | None = None,
@@ -62,7 +63,6 @@ def by_descent(
   check_steps(inner_steps, test_steps)
   if inner_batch < 0:
     raise ValueError(f'inner_batch={inner_batch} is negative; use 0 for the whole support set')
-  assert objective is not None
 
   def support_loss(fast: Any, slow: Any, data: tuple[Key, Examples], step: Any) -> jax.Array:
     key, support = data
@@ -80,38 +80,28 @@ def by_descent(
     end = solve(key, fast, slow, (key, support), steps).fast if steps else fast
     return merge(end, slow, steps), {'adaptation_norm': distance(end, fast)}
 
-  def answer(params: Params, support: Examples, query: Examples) -> jax.Array:
-    if protocol == 'inductive' and model.stored is not None:
-      return model.stored.apply(by_support(model, params, support), query.x)
-    return model.apply(params, query.x, weight=query.weight)
+  settle, ask = asking(model, protocol)
+
+  def judge(params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    query = episode.query
+    return objective(ask(settle(params, episode.support), query.x, weight=query.weight), query)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     steps = inner_steps if test_steps is None else test_steps
-    fitted, _ = adapted(key, params, support, steps)
-    return by_support(model, fitted, support) if protocol == 'inductive' else fitted
-
-  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
-    if protocol == 'inductive' and model.stored is not None:
-      return model.stored.apply(fitted, x)
-    return model.apply(fitted, x)
+    return settle(adapted(key, params, support, steps)[0], support)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     fitted, moved = adapted(key, params, episode.support, inner_steps)
-    outputs = answer(fitted, episode.support, episode.query)
-    value, metrics = objective(outputs, episode.query)
+    value, metrics = judge(fitted, episode)
     return value, {**metrics, **moved}
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
-    support, query = episode.support, episode.query
-    fast, slow = split(params, support)
-
-    def outer(end: Any, slow: Any) -> jax.Array:
-      return objective(answer(merge(end, slow, inner_steps), support, query), query)[0]
-
-    return diagnose(problem, outer, key, fast, slow, (key, support), inner_steps)
+    fast, slow = split(params, episode.support)
+    outer = lambda end, slow: judge(merge(end, slow, inner_steps), episode)[0]
+    return diagnose(problem, outer, key, fast, slow, (key, episode.support), inner_steps)
 
   whole = init or initial(model)
-  return MetaLearner(whole, adapt, predict, loss, protocol, diagnose=diagnosis)
+  return MetaLearner(whole, adapt, ask, loss, protocol, diagnose=diagnosis)
 
 
 def distance(end: Any, start: Any) -> jax.Array:
@@ -124,12 +114,22 @@ def initial(model: Model) -> Callable[[Key, Episode], Params]:
   return lambda key, episode: model.init(key, episode.support.x)
 
 
-def by_support(model: Model, params: Params, support: Examples) -> Params:
-  """Stores the normalisation statistics of the support set, if the network has such."""
-  if model.stored is None:
-    return params
-  one = jax.tree.map(lambda leaf: leaf[None], (support.x, support.weight))
-  return model.stored.calibrate(params, *one)
+def asking(model: Model, protocol: str) -> tuple[Callable[..., Params], Callable[..., jax.Array]]:
+  """Returns how a network is made ready for queries, and how it is asked.
+
+  Returns:
+    (params, support) -> params, which under 'inductive' hold the normalisation statistics of the
+    support set, if the network has such; (params, x, weight=None) -> outputs.
+  """
+  stored = model.stored
+  if protocol == 'transductive' or stored is None:
+    return lambda params, support: params, model.apply
+
+  def settle(params: Params, support: Examples) -> Params:
+    one = jax.tree.map(lambda leaf: leaf[None], (support.x, support.weight))
+    return stored.calibrate(params, *one)
+
+  return settle, stored.apply
 
 
 def minibatch(key: Key, examples: Examples, step: Any, size: int) -> Examples:

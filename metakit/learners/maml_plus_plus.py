@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import keystr
 
 from metakit.learners.descent import check_protocol, check_steps, distance
 from metakit.meta_gradient import Inner, Mode, first_order, unroll
@@ -69,61 +70,27 @@ def maml_plus_plus(
       f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
       f'first_order_until={first_order_until} not negative'
     )
-
-  def init(key: Key, episode: Episode) -> Params:
-    start = model.init(key, episode.support.x)
-    leaves = jax.tree_util.tree_leaves_with_path(start)
-    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    per_step = lambda leaf: jnp.repeat(leaf[None], inner_steps + 1, axis=0)
-    return {
-      'start': start,
-      'norms': {name: per_step(leaf) for name, leaf in named.items() if is_norm(name)},
-      'rates': {
-        name: jnp.full(inner_steps, initial_rate) for name in named if not is_constant(name)
-      },
-    }
-
-  def weights(fast: Params, slow: Params, step: Any) -> Params:
-    """Parameters of the network in a step: the normalisation is the step's own."""
-    place = jnp.minimum(step, inner_steps)
-
-    def own(path: Any, leaf: jax.Array) -> jax.Array:
-      name = jax.tree_util.keystr(path)
-      return slow['norms'][name][place] if name in slow['norms'] else leaf
-
-    return jax.tree_util.tree_map_with_path(own, fast)
+  stored = model.stored if protocol == 'inductive' else None
 
   def judge(fast: Params, slow: Params, examples: Examples, step: Any) -> tuple[Any, Metrics]:
-    outputs = model.apply(weights(fast, slow, step), examples.x, weight=examples.weight)
+    outputs = model.apply(of_step(fast, slow, step), examples.x, weight=examples.weight)
     return objective(outputs, examples)
 
   def inner_loss(fast: Params, slow: Params, data: Any, step: Any) -> jax.Array:
     return judge(fast, slow, data[0], inner_steps if step is None else step)[0]
 
-  def update(grads: Any, state: Any, fast: Params, slow: Params, step: Any) -> tuple[Any, Any]:
-    place = jnp.minimum(step, inner_steps - 1)
-
-    def move(path: Any, leaf: jax.Array, gradient: jax.Array) -> jax.Array:
-      name = jax.tree_util.keystr(path)
-      return leaf - slow['rates'][name][place] * gradient if name in slow['rates'] else leaf
-
-    return jax.tree_util.tree_map_with_path(move, fast, grads), state
-
   def readout(fast: Params, slow: Params, data: Any, step: Any) -> jax.Array:
     return judge(fast, slow, data[1], step + 1)[0]
 
-  plain = Inner(inner_loss, lambda fast, slow: (), update)
+  last = Inner(inner_loss, lambda fast, slow: (), update)
+  every = last._replace(readout=readout)
   second, first = mode or unroll(), first_order()
-  solve = second(plain)
+  solve = second(last)
 
-  def ended(key: Key, params: Params, support: Examples, steps: int) -> Params:
-    fast = params['start']
-    end = solve(key, fast, params, (support,), steps).fast if steps else fast
-    return weights(end, params, steps)
-
-  def phase(order: Mode, multi: bool) -> Callable[..., tuple[jax.Array, Metrics]]:
-    """The loss of a part of training."""
-    descend = order(plain._replace(readout=readout) if multi else plain)
+  def phase(begin: int) -> Callable[..., tuple[jax.Array, Metrics]]:
+    """The loss from training step `begin` on, until the next phase."""
+    multi = begin < multi_step_until
+    descend = (first if begin < first_order_until else second)(every if multi else last)
 
     def loss(step: Any, key: Key, params: Params, episode: Episode) -> tuple[Any, Metrics]:
       data = episode.support, episode.query
@@ -137,29 +104,16 @@ def maml_plus_plus(
     return loss
 
   begins = sorted({0, multi_step_until, first_order_until})
-  phases = [
-    phase(first if begin < first_order_until else second, begin < multi_step_until)
-    for begin in begins
-  ]
+  phases = [phase(begin) for begin in begins]
 
-  def loss_at(
-    step: jax.Array, key: Key, params: Params, episode: Episode
-  ) -> tuple[jax.Array, Metrics]:
-    if len(phases) == 1:
-      return phases[0](step, key, params, episode)
+  def loss_at(step: Any, key: Key, params: Params, episode: Episode) -> tuple[Any, Metrics]:
     number = jnp.searchsorted(jnp.asarray(begins), step, side='right') - 1
     return jax.lax.switch(number, phases, step, key, params, episode)
 
-  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    return phases[-1](begins[-1], key, params, episode)
-
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
-    return ended(key, params, support, inner_steps if test_steps is None else test_steps)
-
-  stored = model.stored if protocol == 'inductive' else None
-
-  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
-    return model.apply(fitted, x) if stored is None else stored.apply(fitted, x)
+    steps, fast = inner_steps if test_steps is None else test_steps, params['start']
+    end = solve(key, fast, params, (support,), steps).fast if steps else fast
+    return of_step(end, params, steps)
 
   def calibrate(params: Params, episodes: Episode) -> Params:
     if stored is None:
@@ -170,12 +124,50 @@ def maml_plus_plus(
       one = jax.tree.map(lambda leaf: leaf[None], (episode.query.x, episode.query.weight))
       return stored.calibrate(fitted, *one)['statistics']
 
-    measured = jax.lax.map(measure, episodes)
-    start = {**params['start'], 'statistics': pool_statistics(measured)}
-    return {**params, 'start': start}
+    statistics = pool_statistics(jax.lax.map(measure, episodes))
+    return {**params, 'start': {**params['start'], 'statistics': statistics}}
 
-  changes = loss_at if len(phases) > 1 else None
-  return MetaLearner(init, adapt, predict, loss, protocol, calibrate, loss_at=changes)
+  return MetaLearner(
+    lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
+    adapt,
+    model.apply if stored is None else stored.apply,
+    lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
+    protocol,
+    calibrate,
+    loss_at=loss_at if len(phases) > 1 else None,
+  )
+
+
+def initial(model: Model, inner_steps: int, rate: float, key: Key, episode: Episode) -> Params:
+  """Returns the network, a copy of its normalisation for each step, and its rates, by path."""
+  start = model.init(key, episode.support.x)
+  named = {keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(start)}
+  per_step = lambda leaf: jnp.repeat(leaf[None], inner_steps + 1, axis=0)
+  return {
+    'start': start,
+    'norms': {name: per_step(leaf) for name, leaf in named.items() if is_norm(name)},
+    'rates': {name: jnp.full(inner_steps, rate) for name in named if not is_constant(name)},
+  }
+
+
+def of_step(fast: Params, slow: Params, step: Any) -> Params:
+  """Returns the parameters of the network in a step: its normalisation is the step's own."""
+
+  def own(path: Any, leaf: jax.Array) -> jax.Array:
+    copies = slow['norms'].get(keystr(path))
+    return leaf if copies is None else copies[jnp.minimum(step, len(copies) - 1)]
+
+  return jax.tree_util.tree_map_with_path(own, fast)
+
+
+def update(grads: Any, state: Any, fast: Params, slow: Params, step: Any) -> tuple[Params, Any]:
+  """An inner step, with the rates of every array in that step."""
+
+  def move(path: Any, leaf: jax.Array, gradient: jax.Array) -> jax.Array:
+    rates = slow['rates'].get(keystr(path))
+    return leaf if rates is None else leaf - rates[jnp.minimum(step, len(rates) - 1)] * gradient
+
+  return jax.tree_util.tree_map_with_path(move, fast, grads), state
 
 
 def is_norm(name: str) -> bool:

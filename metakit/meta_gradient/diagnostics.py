@@ -59,8 +59,7 @@ def diagnose(
   slopes = jax.grad(outcome, argnums=(0, 1, 2), has_aux=True, allow_int=True)
   (*second, per_step), losses = slopes(fast, slow, probes, unroll())
   (*first, _), _ = slopes(fast, slow, probes, first_order())
-  norms = [optax.tree.norm(second[0])]
-  norms += [optax.tree.norm(jax.tree.map(lambda leaf: leaf[k], per_step)) for k in range(steps)]  # noqa: B023
+  norms = [optax.tree.norm(second[0]), *jax.vmap(optax.tree.norm)(per_step)]
   losses = jnp.concatenate([inner.loss(fast, slow, data, None)[None], losses])
   metrics = {'meta_gradient_cosine': _cosine(second, first)}
   metrics |= {f'meta_gradient_norm_{k}': norm for k, norm in enumerate(norms)}

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from metakit.models import Model, from_linen
-from metakit.networks.convolution import Convolution, as_images, max_pool
+from metakit.networks.convolution import Convolution, as_images
 from metakit.networks.normalisation import Norm, check_norm
+from metakit.networks.pooling import max_pool
 
 
 class Conv4(nn.Module):

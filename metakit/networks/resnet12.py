@@ -9,8 +9,9 @@ import jax
 from flax import linen as nn
 
 from metakit.models import Model, from_linen
-from metakit.networks.convolution import Convolution, as_images, max_pool
+from metakit.networks.convolution import Convolution, as_images
 from metakit.networks.normalisation import Norm, check_norm
+from metakit.networks.pooling import max_pool
 
 SLOPE = 0.1
 WIDTHS = (1.0, 2.5, 5.0, 10.0)  # 64, 160, 320, 640

@@ -27,7 +27,7 @@ def values(name):
 
 
 def main():
-  from tests.learners.test_laws import LEARNERS
+  from tests.learners.rows import LEARNERS
 
   PATH.write_text(json.dumps({name: values(name) for name in LEARNERS}, indent=2) + '\n')
 

@@ -23,7 +23,8 @@ from metakit.learners.reptile import reptile
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode, Examples
-from tests.learners.test_laws import KEY, WAYS, episode_of, judge, perceptron, small
+from tests.learners.rows import KEY, WAYS, perceptron, small
+from tests.learners.test_laws import episode_of, judge
 from tests.learners.test_maml import (
   ALPHA,
   CENTRE,
@@ -224,8 +225,11 @@ def test_the_losses_of_maml_plus_plus_follow_the_training_step():
   last = loss_and_slope(make(), params, episode)[1]
   same(slope(params, 20), last)
   assert learner.loss(KEY, params, episode)[0] == make().loss(KEY, params, episode)[0]
-  always = make(multi_step_until=10**9)
-  same(slope(params, 0), jax.grad(lambda p: always.loss_at(0, KEY, p, episode)[0])(params), 1e9)
+  alone = lambda step, **options: jax.grad(
+    lambda p: make(**options).loss_at(step, KEY, p, episode)[0]
+  )(params)
+  same(slope(params, 0), alone(0, multi_step_until=20, first_order_until=10**9))
+  same(slope(params, 15), alone(15, multi_step_until=20))
   early, later = (jax.tree.leaves(slope(params, step))[0] for step in (9, 10))
   assert np.abs(early - later).max() > 1e-3  # first order, then second
   with pytest.raises(ValueError, match='must be positive, multi_step_until=-1'):

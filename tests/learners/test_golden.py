@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.learners.golden import PATH, values
-from tests.learners.test_laws import LEARNERS, every_learner
+from tests.learners.rows import LEARNERS
+from tests.learners.test_laws import every_learner
 
 GOLDEN = json.loads(PATH.read_text())
 

@@ -11,8 +11,9 @@ from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
 from metakit.meta_gradient import first_order, unroll
 from metakit.objectives import cross_entropy
+from tests.learners.rows import KEY, WAYS, perceptron
 from tests.learners.test_family import QUADRATIC
-from tests.learners.test_laws import KEY, WAYS, episode_of, perceptron
+from tests.learners.test_laws import episode_of
 from tests.learners.test_maml import ALPHA, CENTRE, OTHER, THE_PARAMETERS, THETA, half_square
 
 
@@ -40,7 +41,8 @@ def test_the_cosine_is_that_of_the_two_meta_gradients():
     lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype),
     learners[0].init(KEY, episode),
   )
-  second, first = (jax.grad(lambda p: each.loss(KEY, p, episode)[0])(params) for each in learners)  # noqa: B023
+  slope = lambda learner: jax.grad(lambda p: learner.loss(KEY, p, episode)[0])(params)
+  second, first = map(slope, learners)
   expected = optax.tree.vdot(second, first) / (optax.tree.norm(second) * optax.tree.norm(first))
   found = judge_meta_gradient(learners[0], cross_entropy, params, KEY, episode)
   assert expected < 0.99  # else the test would say little

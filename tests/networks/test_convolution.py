@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from metakit.networks.convolution import ROLES, Geometry, as_images, convolution, max_pool
+from metakit.networks.convolution import ROLES, Geometry, as_images, convolution
+from metakit.networks.pooling import max_pool
 from tests.learners.test_laws import compiled_fast
 
 

@@ -1,0 +1,58 @@
+"""Max-pooling that stays fast and right under vmap, grad and scan."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from metakit.networks.linear import transposes
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+  """2x2 max-pooling with stride 2; odd last rows and columns are dropped.
+
+  Which of a window is the largest is an array of its own: the tie test of a `max` over a reshaped
+  axis compares recomputed values under jit and vmap on a CPU, and its gradient is silently wrong.
+
+  Raises:
+    ValueError: if there is no whole 2x2 window.
+  """
+  height, width = x.shape[1:3]
+  rows, columns = height // 2, width // 2
+  if not rows * columns:
+    raise ValueError(
+      f'{height}x{width} positions are too few for 2x2 max-pooling; use larger images or less depth'
+    )
+  x = x[:, : rows * 2, : columns * 2]
+  return _pick(x, _largest(lax.stop_gradient(x)))
+
+
+def _windows(x: jax.Array) -> list[jax.Array]:
+  """Returns the four numbers of each 2x2 window, each [..., rows, columns, channels]."""
+  *lead, height, width, channels = x.shape
+  x = x.reshape(*lead, height // 2, 2, width // 2, 2, channels)
+  return [x[..., i, :, j, :] for i in range(2) for j in range(2)]
+
+
+def _largest(x: jax.Array) -> jax.Array:
+  """Which of each window is the largest, 0 to 3; the first of equal ones."""
+  a, b, c, d = _windows(x)
+  number = lambda is_first, first: jnp.where(is_first, first, first + 1).astype(jnp.int8)
+  upper = jnp.where(a >= b, a, b) >= jnp.where(c >= d, c, d)
+  return jnp.where(upper, number(a >= b, 0), number(c >= d, 2))
+
+
+def _picked(x: jax.Array, which: jax.Array) -> jax.Array:
+  a, b, c, d = _windows(x)
+  return jnp.where(which < 2, jnp.where(which == 0, a, b), jnp.where(which == 2, c, d))
+
+
+def _placed(y: jax.Array, which: jax.Array) -> jax.Array:
+  """The transpose of `_picked`: zero but where it was picked."""
+  *lead, rows, columns, channels = y.shape
+  place = jnp.arange(4, dtype=which.dtype).reshape(2, 1, 2, 1)
+  wide = lambda a: a[..., :, None, :, None, :]
+  x = jnp.where(wide(which) == place, wide(y), jnp.zeros((), y.dtype))
+  return x.reshape(*lead, rows * 2, columns * 2, channels)
+
+
+_pick, _ = transposes('pick', _picked, _placed)

@@ -1,0 +1,161 @@
+"""The table of learners whose laws tests/learners/test_laws.py checks."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+import pytest
+from flax import linen as nn
+
+from metakit.learners.alfa import alfa
+from metakit.learners.anil import anil
+from metakit.learners.baselines import fine_tuning, from_scratch
+from metakit.learners.boil import boil
+from metakit.learners.cavia import cavia
+from metakit.learners.imaml import imaml
+from metakit.learners.in_context import in_context
+from metakit.learners.maml import maml
+from metakit.learners.maml_plus_plus import maml_plus_plus
+from metakit.learners.meta_curvature import meta_curvature
+from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.proto_maml import proto_maml
+from metakit.learners.prototypical import prototypical
+from metakit.learners.reptile import reptile
+from metakit.meta_gradient import first_order, mixed, remat, unroll
+from metakit.models import from_linen
+from metakit.networks.conv4 import conv4
+from metakit.networks.mlp import mlp
+from metakit.networks.normalisation import Norm
+from metakit.networks.recurrent import recurrent
+from metakit.networks.transformer import transformer
+from metakit.objectives import squared_error
+from metakit.types import MetaLearner
+
+WAYS, SHOTS, QUERIES, TASKS = 3, 2, 2, 2
+
+
+class Small(nn.Module):
+  """The smallest network with every way in which examples may influence one another."""
+
+  num_outputs: int | None
+  norm: str
+  stored: bool = False
+
+  @nn.compact
+  def __call__(self, x, weight=None):
+    x = Norm(self.norm, self.stored)(nn.Dense(8)(x), weight)
+    x = nn.relu(x)
+    return x if self.num_outputs is None else nn.Dense(self.num_outputs)(x)
+
+
+def small(norm, num_outputs=WAYS):
+  module = Small(num_outputs, norm)
+  return from_linen(module, module.clone(stored=True) if norm == 'batch' else None)
+
+
+class Row(NamedTuple):
+  """A learner in the table.
+
+  Attributes:
+    make: () -> MetaLearner.
+    data: 'vectors' [examples, 4], 'images' [examples, 4, 4, 1], or 'curves' (regression).
+    symmetric: permuting the support's labels permutes the outputs.
+    exact: the gradient of `loss` is its derivative (a first-order approximation is not).
+    ordered: the support is a sequence, whose order matters.
+    padded: an absent example is as none (it takes its place in a minibatch, and so is not).
+  """
+
+  make: Callable[[], MetaLearner]
+  data: str = 'vectors'
+  symmetric: bool = False
+  exact: bool = True
+  ordered: bool = False
+  padded: bool = True
+
+
+# eps_root: the square root of Adam has no derivative at a gradient of zero (metakit.learners.maml).
+ADAM = optax.adam(0.1, eps_root=1e-4)
+SGD = optax.sgd(0.4)
+
+
+def perceptron(num_outputs=WAYS):
+  return mlp(num_outputs, width=8, depth=1)
+
+
+def attention(num_outputs=WAYS, **options):
+  return transformer(num_outputs, width=8, depth=1, heads=2, **options)
+
+
+LEARNERS = {
+  'prototypical:batch': Row(lambda: prototypical(small('batch'), WAYS), symmetric=True),
+  'prototypical:group': Row(lambda: prototypical(small('group'), WAYS), symmetric=True),
+  'prototypical:transductive': Row(
+    lambda: prototypical(small('batch'), WAYS, protocol='transductive'), symmetric=True
+  ),
+  'prototypical:cosine': Row(
+    lambda: prototypical(small('batch'), WAYS, distance='cosine'), symmetric=True
+  ),
+  'maml:batch': Row(lambda: maml(small('batch'), SGD)),
+  'maml:conv4_group': Row(lambda: maml(conv4(WAYS, 4, depth=1, norm='group'), SGD), 'images'),
+  'maml:3_steps': Row(lambda: maml(small('group'), SGD, 3)),
+  'maml:adam': Row(lambda: maml(perceptron(), ADAM, 3)),
+  'maml:first_order': Row(lambda: maml(perceptron(), SGD, 3, mode=first_order()), exact=False),
+  'maml:regression': Row(
+    lambda: maml(perceptron(1), optax.sgd(0.05), objective=squared_error), 'curves'
+  ),
+  'maml:inductive': Row(lambda: maml(small('batch'), SGD, protocol='inductive')),
+  'maml:mixed': Row(lambda: maml(perceptron(), SGD, 3, mode=mixed())),
+  'maml:remat': Row(lambda: maml(perceptron(), SGD, 3, mode=remat())),
+  'maml:minibatches': Row(lambda: maml(perceptron(), SGD, 3, inner_batch=4), padded=False),
+  'anil': Row(lambda: anil(small('batch', None), WAYS, SGD, 3)),
+  'anil:transductive': Row(
+    lambda: anil(small('batch', None), WAYS, SGD, 3, protocol='transductive')
+  ),
+  'boil': Row(lambda: boil(small('batch', None), WAYS, SGD)),
+  'reptile': Row(lambda: reptile(perceptron(), SGD, 3, 4, inner_batch=0), exact=False),
+  'meta_sgd': Row(lambda: meta_sgd(perceptron(), inner_steps=2)),
+  'maml_plus_plus': Row(lambda: maml_plus_plus(small('batch'), inner_steps=2)),
+  'maml_plus_plus:inductive': Row(
+    lambda: maml_plus_plus(small('batch'), inner_steps=2, protocol='inductive')
+  ),
+  'imaml:unroll': Row(lambda: imaml(perceptron(), SGD, 0.5, 3, mode=unroll())),
+  'imaml': Row(lambda: imaml(perceptron(), SGD, 0.5, 5), exact=False),
+  'cavia': Row(lambda: cavia(perceptron(), 4, SGD, 2)),
+  'cavia:conv4': Row(lambda: cavia(conv4(WAYS, 4, depth=1), 4, SGD), 'images'),
+  'meta_curvature': Row(lambda: meta_curvature(perceptron(), inner_steps=2)),
+  'alfa': Row(lambda: alfa(perceptron(), inner_steps=2)),
+  'proto_maml': Row(
+    lambda: proto_maml(small('batch', None), WAYS, optax.sgd(0.05), 2), symmetric=True
+  ),
+  'fine_tuning': Row(lambda: fine_tuning(small('batch', None), WAYS, SGD, WAYS + 2, 3)),
+  'linear_probe': Row(
+    lambda: fine_tuning(perceptron(None), WAYS, SGD, WAYS + 2, 3, 'head'), symmetric=True
+  ),
+  'from_scratch': Row(lambda: from_scratch(perceptron(), SGD, 3), exact=False),
+  'in_context': Row(lambda: in_context(attention(), WAYS), ordered=True),
+  'in_context:shifted': Row(lambda: in_context(attention(), WAYS, 'shifted'), ordered=True),
+  'in_context:interleaved': Row(lambda: in_context(attention(), WAYS, 'interleaved'), ordered=True),
+  'in_context:set': Row(lambda: in_context(attention(attention='set'), WAYS)),
+  'in_context:momentum': Row(
+    lambda: in_context(attention(attention='momentum'), WAYS), ordered=True
+  ),
+  'in_context:linear': Row(lambda: in_context(attention(attention='linear'), WAYS), ordered=True),
+  'in_context:lstm': Row(lambda: in_context(recurrent(WAYS, width=8), WAYS), ordered=True),
+  'in_context:regression': Row(
+    lambda: in_context(attention(1), 1, objective=squared_error), 'curves', ordered=True
+  ),
+}
+
+SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,)}
+KEY = jax.random.key(0, impl='threefry2x32')
+
+# To compile; the other rows hold the same code on smaller networks or with fewer steps.
+SLOW = ('maml:conv4_group', 'maml:adam', 'in_context:regression')
+
+
+def rows(condition=lambda row: True):
+  """Marks a law of all learners that meet a condition."""
+  marks = lambda name: [pytest.mark.slow] if name in SLOW else []
+  names = [pytest.param(n, marks=marks(n)) for n, row in LEARNERS.items() if condition(row)]
+  return pytest.mark.parametrize('name', names)
