@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import components as c
+from experiments.optimizers import OPTIMIZERS
 from experiments.tasks import TASKS
 from tests.disks import small_disk
 from tests.experiments.commands import TINY, images_file, run, run_forked, task
@@ -212,7 +213,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
 def test_help_lists_every_component_with_its_defaults(binary):
   status, out, _ = run(binary, '--help')
   assert status in (0, 1)  # absl exits with 1 after --help
-  for table in (TASKS, c.LEARNERS, c.NETWORKS, c.OPTIMIZERS, c.SCHEDULES):
+  for table in (TASKS, c.LEARNERS, c.NETWORKS, OPTIMIZERS, c.SCHEDULES):
     assert table
     for name in table:
       assert f'\n  {name}:' in out or f'\n  {name}\n' in out

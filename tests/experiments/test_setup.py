@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from absl import flags
 
-from experiments.components import OPTIMIZERS
 from experiments.families import family
 from experiments.flags import define_common, define_training
+from experiments.optimizers import OPTIMIZERS
 from experiments.results import read_results
 from experiments.setup import (
   check_fits,
