@@ -7,8 +7,12 @@ from jax import lax
 from metakit.networks.linear import transposes
 
 
-def max_pool(x: jax.Array) -> jax.Array:
+def max_pool(x: jax.Array, sign: jax.Array | None = None) -> jax.Array:
   """2x2 max-pooling with stride 2; odd last rows and columns are dropped.
+
+  Args:
+    x: [examples, height, width, channels].
+    sign: [channels]; of a window of a channel where it is negative, the smallest number is taken.
 
   Which of a window is the largest is an array of its own: the tie test of a `max` over a reshaped
   axis compares recomputed values under jit and vmap on a CPU, and its gradient is silently wrong.
@@ -23,7 +27,8 @@ def max_pool(x: jax.Array) -> jax.Array:
       f'{height}x{width} positions are too few for 2x2 max-pooling; use larger images or less depth'
     )
   x = x[:, : rows * 2, : columns * 2]
-  return _pick(x, _largest(lax.stop_gradient(x)))
+  compared = lax.stop_gradient(x if sign is None else jnp.where(sign < 0, -x, x))
+  return _pick(x, _largest(compared))
 
 
 def _windows(x: jax.Array) -> list[jax.Array]:

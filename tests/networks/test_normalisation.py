@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from metakit.networks.normalisation import EPSILON, NORMS, BatchNorm, Norm, check_norm
+from metakit.networks.pooling import max_pool
 
 RNG = np.random.default_rng(0)
 X = (3 + 2 * RNG.normal(size=(5, 3, 2, 16))).astype(np.float32)
@@ -52,6 +54,23 @@ def test_stored_statistics_are_used_and_kept():
   y, kept = batch_norm(X, WEIGHT, stored=True, statistics=statistics)
   np.testing.assert_allclose(y, normalised(X, **statistics), atol=1e-5)
   jax.tree.map(np.testing.assert_allclose, kept['statistics'], statistics)
+
+
+def test_pooling_first_is_pooling_afterwards_to_the_second_derivative():
+  """Negative scales, absent examples and an odd height too."""
+  rng = np.random.default_rng(0)
+  x, weight = rng.normal(size=(3, 7, 6, 4)), np.array([1.0, 0, 1])
+  first, plain = BatchNorm(pool=True), BatchNorm()
+  ours = lambda p, x: jnp.sin(nn.relu(first.apply(p, x, weight))).sum()
+  theirs = lambda p, x: jnp.sin(max_pool(nn.relu(plain.apply(p, x, weight)))).sum()
+  slope = lambda f: jax.grad(f, (0, 1))
+  with jax.enable_x64(True):
+    params = plain.init(jax.random.key(0), x)
+    params['params'] = {'scale': np.array([1.0, -0.5, 2, -1]), 'bias': rng.normal(size=4)}
+    for derive in (lambda f: f, slope, lambda f: jax.jacfwd(slope(f), (0, 1))):
+      pairs = zip(*(jax.tree.leaves(derive(f)(params, x)) for f in (ours, theirs)), strict=True)
+      for a, b in pairs:
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_moments_of_bfloat16_are_float32_and_of_float64_float64():
