@@ -3,6 +3,7 @@ r"""Measures how fast metakit is on this machine: tokens and FLOPs a second, and
   python -m experiments.benchmark --suite=in_context --output=benchmark.json
   python -m experiments.benchmark --suite=inner_steps --depth=5 --examples=64 --tasks=8 \
     --repeats=3 --output=inner_steps.json
+  python -m experiments.benchmark --suite=meta_step --output=meta_step.json  # PyTorch beside
 
 Cases are timed in turn, round after round, and compared within a round. Nothing else should run on
 the machine meanwhile.
@@ -14,7 +15,12 @@ from typing import Any
 
 from absl import flags
 
-from experiments import benchmark_in_context, benchmark_inner_steps
+from experiments import (
+  benchmark_in_context,
+  benchmark_inner_steps,
+  benchmark_learners,
+  benchmark_meta_step,
+)
 from experiments.results import describe_device, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.timing import Case, time_cases
@@ -34,7 +40,12 @@ def inner_steps() -> list[Case]:
   return benchmark_inner_steps.cases(steps, *sizes)
 
 
-SUITES = {'in_context': in_context, 'inner_steps': inner_steps}
+SUITES = {
+  'in_context': in_context,
+  'inner_steps': inner_steps,
+  'learners': benchmark_learners.cases,
+  'meta_step': benchmark_meta_step.cases,
+}
 FIGURES = {'inner_steps': benchmark_inner_steps.figure}
 
 
@@ -63,6 +74,8 @@ def line(row: dict[str, Any]) -> str:
     text += f' {row["gflops_per_second"]:9.1f} GFLOP/s'
   if row['share_of_peak'] is not None:
     text += f' {100 * row["share_of_peak"]:.1f}% of peak'
+  if row['compile_seconds'] is not None:
+    text += f' compiled in {row["compile_seconds"]:.1f} s'
   return text + (f'  {row["ratio"][0]:.1f} x {row["baseline"]}' if 'ratio' in row else '')
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.timing import Case, memory_case
+from experiments.timing import Case, compiled_case
 from metakit import meta_gradient
 from metakit.networks.transformer import transformer
 
@@ -64,7 +64,7 @@ def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: 
 
       text = f'{name}, {number} steps'
       baseline = f'unroll, {number} steps' if name != 'unroll' else ''
-      made.append(memory_case(text, jax.grad(outer), (params,), LIMIT, baseline))
+      made.append(compiled_case(text, jax.grad(outer), (params,), LIMIT, baseline))
   return made
 
 

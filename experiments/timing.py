@@ -1,5 +1,6 @@
 """How long things take, side by side: every case in each round, so that a slow minute hits all."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ class Case(NamedTuple):
     dtype: of the arithmetic, for the share of peak.
     temporaries: bytes that one call needs beside its arguments and results, by XLA's analysis.
     baseline: name of the case that it is compared with.
+    compile_seconds: that its program took to trace and to compile; None if it has none.
   """
 
   name: str
@@ -39,6 +41,7 @@ class Case(NamedTuple):
   dtype: str = 'float32'
   temporaries: int = 0
   baseline: str = ''
+  compile_seconds: float | None = None
 
 
 def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
@@ -46,8 +49,9 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
 
   Returns:
     For each: name; milliseconds, median and quartiles (None if it is not run); tokens_per_second;
-    temporary_mib; gflops_per_second and share_of_peak (None where they are not known); `ratio`, the
-    median over rounds of the baseline's time over its own, with quartiles, where there is one.
+    temporary_mib; compile_seconds (None where nothing is compiled); gflops_per_second and
+    share_of_peak (None where they are not known); `ratio`, the median over rounds of the baseline's
+    time over its own, with quartiles, where there is one.
   """
   for case in cases:
     if case.call is not None:
@@ -68,6 +72,7 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
       'milliseconds': [round(1e3 * value, 3) for value in (median, low, high)],
       'tokens_per_second': round(case.tokens / median),
       'temporary_mib': round(case.temporaries / 2**20, 2),
+      'compile_seconds': case.compile_seconds and round(case.compile_seconds, 2),
       'gflops_per_second': rate and round(rate / 1e9, 1),
       'share_of_peak': rate and peak and round(rate / peak, 3),
     }
@@ -78,15 +83,21 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
   return rows
 
 
-def memory_case(
-  name: str, function: Callable[..., Any], given: tuple[Any, ...], limit: int, baseline: str = ''
+def compiled_case(
+  name: str,
+  function: Callable[..., Any],
+  given: tuple[Any, ...],
+  limit: float = math.inf,
+  baseline: str = '',
 ) -> Case:
   """Compiles a function of some arguments; it is run only if its temporaries fit into `limit`."""
+  start = time.perf_counter()
   compiled = jax.jit(function).lower(*given).compile()
+  seconds = time.perf_counter() - start
   memory = compiled.memory_analysis()
   temporaries = 0 if memory is None else memory.temp_size_in_bytes
   call = (lambda: compiled(*given)) if temporaries <= limit else None
-  return Case(name, call, 0, None, temporaries=temporaries, baseline=baseline)
+  return Case(name, call, 0, None, 'float32', temporaries, baseline, seconds)
 
 
 def _seconds(case: Case) -> float:

@@ -1,9 +1,39 @@
 """Learners: factories of MetaLearner, one method a file."""
 
+from metakit.learners.alfa import alfa
+from metakit.learners.anil import anil
+from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.boil import boil
+from metakit.learners.cavia import cavia
+from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
+from metakit.learners.maml_plus_plus import maml_plus_plus
+from metakit.learners.meta_curvature import meta_curvature
+from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.minimum_linf import minimum_linf
+from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
+from metakit.learners.reptile import reptile
 
-__all__ = ['bayes', 'bayes_categorical', 'in_context', 'maml', 'minimum_linf', 'prototypical']
+__all__ = [
+  'alfa',
+  'anil',
+  'bayes',
+  'bayes_categorical',
+  'boil',
+  'cavia',
+  'fine_tuning',
+  'from_scratch',
+  'imaml',
+  'in_context',
+  'maml',
+  'maml_plus_plus',
+  'meta_curvature',
+  'meta_sgd',
+  'minimum_linf',
+  'proto_maml',
+  'prototypical',
+  'reptile',
+]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from experiments import benchmark_meta_step
 from experiments.timing import Case, time_cases
 from tests.experiments.commands import run
 
@@ -47,3 +48,15 @@ def test_every_in_context_case_is_timed(tmp_path):
   pairs, shifted = shares['train, pairs'], shares['train, shifted']
   assert rows['train, pairs']['temporary_mib'] > 0
   assert pairs == pytest.approx(2 * shifted, rel=0.01)  # a token of its own for each question
+
+
+@pytest.mark.slow
+def test_every_form_of_the_meta_step_is_compiled_and_timed(monkeypatch):
+  for name, value in {'WIDTH': 4, 'QUERIES': 1, 'STEPS': 2}.items():
+    monkeypatch.setattr(benchmark_meta_step, name, value)
+  rows = {row['name']: row for row in time_cases(benchmark_meta_step.cases(), 3)}
+  modes = ['second order', 'second order, mixed', 'first order', 'grouped convolutions']
+  assert list(rows)[:4] == modes
+  for name in modes:
+    assert rows[name]['compile_seconds'] > 0 and rows[name]['temporary_mib'] > 0
+    assert rows[name].get('baseline', 'second order') == 'second order'
