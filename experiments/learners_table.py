@@ -20,7 +20,7 @@ from absl import flags
 
 from experiments.benchmark_learners import IMAGE_LEARNERS, episodes, make
 from experiments.components import LEARNER_SUPPLIED, LEARNERS
-from experiments.results import format_estimate, write_text
+from experiments.results import format_duration, format_estimate, write_text
 from experiments.results_table import read_all
 from experiments.runtime import BAD_INPUT, one_line_errors
 from experiments.runtime import run as run_binary
@@ -29,6 +29,7 @@ from experiments.specs import parse
 ROOT = Path(__file__).parents[1]
 PAGE = Path('metakit') / 'learners' / 'README.md'
 COSTS = Path('experiments') / 'results' / 'benchmarks' / 'learners.json'
+COMPARISONS = Path('experiments') / 'results' / 'comparisons'
 NONE = '-'
 
 # Omniglot 5-way 1-shot and 20-way 1-shot, in percent, as published; None where it was not reported.
@@ -153,6 +154,22 @@ def _mode(record: Mapping[str, Any]) -> str:
   return ', first order' if 'mode=first_order' in record['learner'] else ''
 
 
+def comparison(record: Mapping[str, Any]) -> str:
+  """Returns a record of experiments.compare_learners as Markdown: a row for each learner."""
+  cells, steps = record['cells'], list(record['cells'][0]['steps'])
+  lines = [['learner', *(f'{number} inner steps' for number in steps), 'training time']]
+  lines.append(['---'] * len(lines[0]))
+  for cell in cells:
+    found = [cell['steps'][number] for number in steps]
+    scores = [format_estimate(cell['metric'], each['mean'], each['ci95']) for each in found]
+    lines.append([f'`{cell["learner"]}`', *scores, format_duration(cell['train_seconds'])])
+  episodes = cells[0]['steps'][steps[0]]['episodes']
+  made = f'{episodes:,} test episodes of `{cells[0]["task"]}`, on {record["device"]}'
+  table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  title = f'## {record["row"]}\n\n{cells[0]["metric"].capitalize()}, {made}:'
+  return f'{title}\n`{record["command"]}`\n\n{table}\n'
+
+
 def page(root: Path) -> str:
   """Returns the text of the page.
 
@@ -166,7 +183,8 @@ def page(root: Path) -> str:
   rows = [row(name, costs[name], records) for name in IMAGE_LEARNERS]
   lines = [COLUMNS, ['---'] * len(COLUMNS), *rows]
   table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-  return f'{HEAD.format(device=record["device"])}{table}\n'
+  compared = [json.loads(p.read_text('utf-8')) for p in sorted((root / COMPARISONS).glob('*.json'))]
+  return '\n'.join([f'{HEAD.format(device=record["device"])}{table}\n', *map(comparison, compared)])
 
 
 def run(root: Path, check: bool) -> str:

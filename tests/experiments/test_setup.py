@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+from experiments.compare_learners import define_comparison, folders
 from experiments.families import family
 from experiments.flags import define_common, define_training
 from experiments.optimizers import OPTIMIZERS
@@ -23,6 +24,12 @@ from experiments.setup import (
 from experiments.sweep import define_sweep
 from tests.experiments.commands import REPOSITORY, images_file, task
 
+DEFINE = {
+  'train': define_training,
+  'sweep': define_sweep,
+  'compare_learners': define_comparison,
+}
+
 
 def test_presets_hold_flags_and_components_that_exist():
   presets = sorted((REPOSITORY / 'experiments' / 'presets').glob('*.flags'))
@@ -30,11 +37,15 @@ def test_presets_hold_flags_and_components_that_exist():
   for preset in presets:
     command = preset.read_text().splitlines()[0]
     assert preset.name in command
-    is_sweep = 'experiments.sweep' in command
-    given = parsed([f'--flagfile={preset}'], define_sweep if is_sweep else define_training)
+    binary = command.split()[3].removeprefix('experiments.')
+    given = parsed([f'--flagfile={preset}'], DEFINE[binary])
     assert given['workdir'] == f'runs/{preset.stem}'
-    if is_sweep:
+    if binary == 'sweep':
       assert family(given['task'], '', 2**10).measures
+      continue
+    if binary == 'compare_learners':
+      assert len(folders(given['learner'])) == len(given['learner'])
+      assert (REPOSITORY / given['training']).exists()
       continue
     make_optimizer(given)
     network = make_setup(given, data_dir='', budget_gib=1).specs['network']

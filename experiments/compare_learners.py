@@ -1,0 +1,108 @@
+r"""Trains several learners on the same tasks; tests them after several numbers of inner steps.
+
+  python -m experiments.compare_learners --flagfile=experiments/presets/sinusoid_learners.flags
+
+Each is a run of experiments.train (--training names a file of its flags) and one of
+experiments.evaluate for each number of steps, in a folder of its own under --workdir, on the same
+test episodes. The same command again goes on where the last one stopped.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments.components import LEARNER_SUPPLIED
+from experiments.descent_learners import BY_DESCENT
+from experiments.flags import define_common
+from experiments.results import describe_device, format_estimate, read_results, versions, write_text
+from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.specs import parse
+from experiments.wrap_up import command_line
+
+FLAGS = flags.FLAGS
+KEPT = 'mean', 'ci95', 'episodes'
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT, subprocess.CalledProcessError):
+    if not FLAGS.workdir or FLAGS.task:
+      raise ValueError('give --workdir, the folder of all runs, and the task in --training')
+    names = folders(FLAGS.learner)
+    steps = numbers(FLAGS.inner_steps)
+    workdir = Path(FLAGS.workdir)
+    cells = [compare(spec, workdir / name, steps) for name, spec in names.items()]
+    record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'versions': versions()}
+    record |= {'device': describe_device(), 'training': FLAGS.training, 'seed': FLAGS.seed}
+    write_text(workdir / 'results.json', json.dumps(record, indent=2) + '\n')
+    print(f'{len(cells)} learners: {workdir / "results.json"}')
+
+
+def folders(specs: list[str]) -> dict[str, str]:
+  """Returns the learners by the name of their folder: their own, numbered where it comes again.
+
+  Raises:
+    ValueError: if one does not adapt by gradient descent.
+  """
+  named: dict[str, str] = {}
+  for spec in specs:
+    name = parse('learner', BY_DESCENT, spec, LEARNER_SUPPLIED).name
+    again = sum(each.partition('-')[0] == name for each in named)
+    named[f'{name}-{again + 1}' if again else name] = spec
+  return named
+
+
+def numbers(texts: list[str]) -> list[int]:
+  """Returns numbers of inner steps.
+
+  Raises:
+    ValueError: unless all are positive.
+  """
+  if not texts or not all(text.isdigit() and int(text) for text in texts):
+    raise ValueError(f'--inner_steps={",".join(texts)} is no list of positive numbers')
+  return [int(text) for text in texts]
+
+
+def compare(spec: str, folder: Path, steps: list[int]) -> dict[str, Any]:
+  """Trains a learner and tests it after each number of inner steps.
+
+  Raises:
+    CalledProcessError: if a run fails; it has said why.
+  """
+  shared = {name: FLAGS[name].value for name in ('seed', 'parallel', 'data_dir')}
+  given = [f'--workdir={folder}', *(f'--{n}={v}' for n, v in shared.items() if v is not None)]
+  if not (folder / 'results.json').exists():
+    call('train', f'--flagfile={FLAGS.training}', f'--learner={spec}', *given, '--episodes=100')
+  found = {}
+  for number in steps:
+    path = folder / f'results-{number}-steps.json'
+    if not path.exists():
+      tested = f'--learner={spec.partition(":")[0]}:test_steps={number}'
+      call('evaluate', *given, tested, f'--episodes={FLAGS.episodes}', f'--name={number}-steps')
+    record = read_results(path)
+    found[str(number)] = {name: record[name] for name in KEPT}
+  shown = (format_estimate(record['metric'], e['mean'], e['ci95']) for e in found.values())
+  print(f'{folder.name:20} {record["metric"]} after {FLAGS.inner_steps} steps: {", ".join(shown)}')
+  same = {name: record[name] for name in ('metric', 'task', 'network', 'protocol', 'train_seconds')}
+  return {'name': folder.name, 'learner': spec, 'steps': found} | same
+
+
+def call(binary: str, *arguments: str) -> None:
+  """Runs a binary as a process of its own, as a user would."""
+  subprocess.run([sys.executable, '-m', f'experiments.{binary}', *arguments], check=True)
+
+
+def define_comparison() -> None:
+  """Defines the flags of this binary beside the common ones."""
+  flags.DEFINE_string('training', None, 'file of flags of experiments.train', required=True)
+  flags.DEFINE_multi_string('learner', None, 'a learner spec; once for each', required=True)
+  flags.DEFINE_list('inner_steps', ['1', '5', '10'], 'numbers of inner steps at test time')
+
+
+if __name__ == '__main__':
+  define_common()
+  define_comparison()
+  run(main, __doc__)

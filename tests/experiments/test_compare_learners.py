@@ -1,0 +1,45 @@
+"""Learners trained on the same tasks and tested after several numbers of inner steps."""
+
+import json
+
+import pytest
+
+from experiments.compare_learners import folders, numbers
+from tests.experiments.commands import run
+
+
+def test_each_learner_has_a_folder_of_its_own():
+  specs = ['maml', 'maml:mode=first_order', 'anil', 'maml:inner_steps=2']
+  assert folders(specs) == dict(zip(['maml', 'maml-2', 'anil', 'maml-3'], specs, strict=True))
+  with pytest.raises(ValueError, match='learner prototypical is unknown'):
+    folders(['prototypical'])
+
+
+@pytest.mark.parametrize('texts', [[], ['0'], ['1', 'two']])
+def test_numbers_of_steps_are_positive(texts):
+  with pytest.raises(ValueError, match='is no list of positive numbers'):
+    numbers(texts)
+
+
+@pytest.mark.slow
+def test_learners_are_trained_once_and_tested_after_each_number_of_steps(tmp_path):
+  training = tmp_path / 'training.flags'
+  training.write_text(
+    '--task=sinusoid:shots=5,queries=5\n--network=mlp:width=4,depth=1\n--steps=2\n'
+    '--tasks_per_step=2\n--validation_episodes=2\n'
+  )
+  learners = ['--learner=maml:inner_learning_rate=0.01', '--learner=from_scratch']
+  flags = [f'--training={training}', '--inner_steps=1,3', '--episodes=5']
+  command = ['compare_learners', *learners, *flags, f'--workdir={tmp_path / "all"}']
+  status, out, error = run(*command)
+  assert status == 0, error
+  record = json.loads((tmp_path / 'all' / 'results.json').read_text())
+  for cell, name in zip(record['cells'], ('maml', 'from_scratch'), strict=True):
+    assert cell['name'] == name and set(cell['steps']) == {'1', '3'}
+    own = json.loads((tmp_path / 'all' / name / 'results-3-steps.json').read_text())
+    assert 'test_steps=3' in own['learner']
+    assert cell['steps']['3'] == {key: own[key] for key in ('mean', 'ci95', 'episodes')}
+    assert cell['steps']['3']['mean'] != cell['steps']['1']['mean']
+  before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'all').glob('*/*')}
+  assert run(*command)[0] == 0
+  assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / 'all').glob('*/*')}
