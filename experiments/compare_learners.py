@@ -20,10 +20,12 @@ from experiments.descent_learners import BY_DESCENT
 from experiments.flags import define_common
 from experiments.results import describe_device, format_estimate, read_results, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.setup import claim_workdir
 from experiments.specs import parse
 from experiments.wrap_up import command_line
 
 FLAGS = flags.FLAGS
+DEFINING = 'training', 'learner', 'seed', 'episodes'
 KEPT = 'mean', 'ci95', 'episodes'
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     names = folders(FLAGS.learner)
     steps = numbers(FLAGS.inner_steps)
     workdir = Path(FLAGS.workdir)
+    claim_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
     cells = [compare(spec, workdir / name, steps) for name, spec in names.items()]
     record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'versions': versions()}
     record |= {'device': describe_device(), 'training': FLAGS.training, 'seed': FLAGS.seed}

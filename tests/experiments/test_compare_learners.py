@@ -31,7 +31,7 @@ def test_learners_are_trained_once_and_tested_after_each_number_of_steps(tmp_pat
   learners = ['--learner=maml:inner_learning_rate=0.01', '--learner=from_scratch']
   flags = [f'--training={training}', '--inner_steps=1,3', '--episodes=5']
   command = ['compare_learners', *learners, *flags, f'--workdir={tmp_path / "all"}']
-  status, out, error = run(*command)
+  status, _, error = run(*command)
   assert status == 0, error
   record = json.loads((tmp_path / 'all' / 'results.json').read_text())
   for cell, name in zip(record['cells'], ('maml', 'from_scratch'), strict=True):
@@ -42,4 +42,6 @@ def test_learners_are_trained_once_and_tested_after_each_number_of_steps(tmp_pat
     assert cell['steps']['3']['mean'] != cell['steps']['1']['mean']
   before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'all').glob('*/*')}
   assert run(*command)[0] == 0
+  status, _, error = run(*command, '--seed=1')
+  assert status == 1 and 'belongs to other flags: --seed is 0 there and 1 here' in error
   assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / 'all').glob('*/*')}
