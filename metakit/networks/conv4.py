@@ -31,8 +31,9 @@ class Conv4(nn.Module):
     strided = self.downsample == 'stride'
     early = not strided and context is None  # pooling; it and ReLU may change places
     for _ in range(self.depth):
-      x = Convolution(self.width, stride=2 if strided else 1, use_bias=self.norm == 'none')(x)
-      x = Norm(self.norm, self.stored, pool=early)(x, weight)
+      layer = Convolution(self.width, stride=2 if strided else 1, use_bias=self.norm == 'none')
+      y = layer(x)
+      x = Norm(self.norm, self.stored, pool=early)(y, weight, layer.moments(x, weight))
       x = x if context is None else self._modulate(x, context)
       x = nn.relu(x if strided or early else max_pool(x))
     x = x.mean((1, 2)) if strided else x.reshape(len(x), -1)

@@ -25,7 +25,10 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from metakit.networks.normalisation import Moments, covariances
+
 NUMBERS = ('NHWC', 'HWIO', 'NHWC')
+FEW_TAPS = 32  # up to so many, moments of patches are cheaper than those of what they become
 FEW_CHANNELS = 8  # below, gathering all taps of a kernel at once costs less than three products
 
 
@@ -335,6 +338,33 @@ def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   return _forward.bind(x, kernel, geometry=geometry)
 
 
+def output_moments(
+  x: jax.Array, kernel: jax.Array, stride: int = 1, weight: jax.Array | None = None
+) -> Moments | None:
+  """Mean and variance of every feature of a convolution, found without its output.
+
+  The output is linear in the patches of the input, so its moments are k^T mean and k^T covariance k
+  of those. Where a patch is few numbers (the first layer of a network of images, whose activations
+  are the largest) that spares most of what normalisation reads and writes.
+
+  Args:
+    x: [examples, height, width, channels].
+    kernel: [size, size, channels, features].
+    stride: step.
+    weight: [examples]; 0 means absent.
+
+  Returns:
+    Mean and variance, each [features]; None where a patch is more than FEW_TAPS numbers.
+  """
+  size, _, channels, features = kernel.shape
+  if size * size * channels > FEW_TAPS:
+    return None
+  seen = patches(x, Geometry(x.shape[1], x.shape[2], size, stride))
+  mean, covariance = covariances(seen, weight)
+  flat = kernel.astype(x.dtype).astype(mean.dtype).reshape(-1, features)
+  return mean @ flat, jnp.sum(flat * (covariance @ flat), 0)
+
+
 class Convolution(nn.Module):
   """A square 'SAME' convolution layer.
 
@@ -359,3 +389,12 @@ class Convolution(nn.Module):
       return x
     bias = self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32)
     return x + bias.astype(x.dtype)
+
+  def moments(self, x: jax.Array, weight: jax.Array | None = None) -> Moments | None:
+    """`output_moments` of this layer, once it has been called, for a normalisation of its output.
+
+    None with a bias too, which a normalisation would take away again.
+    """
+    if self.use_bias:
+      return None
+    return output_moments(x, self.get_variable('params', 'kernel'), self.stride, weight)

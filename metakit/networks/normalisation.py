@@ -16,6 +16,7 @@ from flax import linen as nn
 from metakit.networks.linear import transposes
 from metakit.networks.pooling import max_pool
 
+Moments = tuple[jax.Array, jax.Array]
 NORMS = ('batch', 'group', 'layer', 'none')
 EPSILON = 1e-5
 
@@ -39,37 +40,58 @@ class BatchNorm(nn.Module):
   pool: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, weight: jax.Array | None = None, moments: Moments | None = None
+  ) -> jax.Array:
     channels = x.shape[-1]
     scale = self.param('scale', nn.initializers.ones, (channels,), jnp.float32)
     bias = self.param('bias', nn.initializers.zeros, (channels,), jnp.float32)
     mean = self.variable('statistics', 'mean', jnp.zeros, (channels,), jnp.float32)
     var = self.variable('statistics', 'var', jnp.ones, (channels,), jnp.float32)
     if self.stored:
-      now = mean.value, var.value
-    else:
-      now = _moments(x.astype(jnp.promote_types(x.dtype, jnp.float32)), weight)
+      moments = mean.value, var.value
+    elif moments is None:
+      moments = _moments(precise(x), weight)
     if self.is_mutable_collection('statistics') and not self.is_initializing():
-      mean.value, var.value = now
-    factor = jax.lax.rsqrt(now[1] + EPSILON) * scale
+      mean.value, var.value = moments
+    factor = jax.lax.rsqrt(moments[1] + EPSILON) * scale
     x = max_pool(x, scale) if self.pool else x
     rows = x.size // channels
     spread = lambda v: _spread(v.astype(x.dtype), rows=rows)
-    y = x.reshape(rows, channels) * spread(factor) + spread(bias - now[0] * factor)
+    y = x.reshape(rows, channels) * spread(factor) + spread(bias - moments[0] * factor)
     return y.reshape(x.shape)
 
 
-def _moments(x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+def precise(x: jax.Array) -> jax.Array:
+  """Casts what is less to float32."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _moments(x: jax.Array, weight: jax.Array | None) -> Moments:
   """Mean and variance per channel; examples of weight 0 are absent."""
+  mean, centred, weighted, total = _centred(x, weight)
+  return mean, _total(centred * weighted, rows=len(centred)) / total
+
+
+def covariances(x: jax.Array, weight: jax.Array | None) -> Moments:
+  """Mean [channels] and covariances [channels, channels] over all axes but the last."""
+  mean, centred, weighted, total = _centred(precise(x), weight)
+  return mean, centred.T @ weighted / total
+
+
+def _centred(x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, ...]:
+  """Mean per channel, the rows less it, the same times their weights, and the sum of these."""
   flat = x.reshape(-1, x.shape[-1])
   rows = len(flat)
   if weight is None:
     mean = _total(flat, rows=rows) / rows
-    return mean, _total(jnp.square(flat - _spread(mean, rows=rows)), rows=rows) / rows
+    centred = flat - _spread(mean, rows=rows)
+    return mean, centred, centred, jnp.asarray(rows, x.dtype)
   weight = jnp.repeat(weight, rows // len(x))[:, None]
   total = weight.sum()
   mean = _total(flat * weight, rows=rows) / total
-  return mean, _total(jnp.square(flat - _spread(mean, rows=rows)) * weight, rows=rows) / total
+  centred = flat - _spread(mean, rows=rows)
+  return mean, centred, centred * weight, total
 
 
 def _broadcast(v: jax.Array, *, rows: int) -> jax.Array:
@@ -102,9 +124,12 @@ class Norm(nn.Module):
   pool: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, weight: jax.Array | None = None, moments: Moments | None = None
+  ) -> jax.Array:
+    """Normalises; `moments`, mean and variance [channels], are those of x where they are known."""
     if self.norm == 'batch':
-      return BatchNorm(self.stored, self.pool)(x, weight)
+      return BatchNorm(self.stored, self.pool)(x, weight, moments)
     if self.norm == 'group':  # Wu and He 2018, arXiv:1803.08494
       groups = math.gcd(x.shape[-1], max(1, x.shape[-1] // 8))
       x = nn.GroupNorm(groups, epsilon=EPSILON)(x)

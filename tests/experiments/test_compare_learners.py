@@ -11,7 +11,7 @@ from tests.experiments.commands import run
 def test_each_learner_has_a_folder_of_its_own():
   specs = ['maml', 'maml:mode=first_order', 'anil', 'maml:inner_steps=2']
   assert folders(specs) == dict(zip(['maml', 'maml-2', 'anil', 'maml-3'], specs, strict=True))
-  with pytest.raises(ValueError, match='learner prototypical is unknown'):
+  with pytest.raises(ValueError, match="unknown learner 'prototypical'"):
     folders(['prototypical'])
 
 
