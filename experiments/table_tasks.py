@@ -20,6 +20,7 @@ from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable
 from metakit.data.tfds import tfds_table
+from metakit.episodes.combinators import augment_source, shift_image
 from metakit.episodes.few_shot import few_shot_plan
 from metakit.episodes.variable_shot import variable_shot_plan
 from metakit.episodes.within_group import within_group_plan
@@ -35,8 +36,19 @@ def classification(
   shots: int,
   queries: int,
   budget: float,
+  shift: int = 0,
 ) -> Task:
-  """Classification episodes of a class table for each split."""
+  """Classification episodes of a class table for each split.
+
+  Args:
+    table: split -> ClassTable.
+    sampler: name of the sampler.
+    ways: classes of an episode.
+    shots: support examples of each.
+    queries: query examples of each.
+    budget: bytes of device memory for a table.
+    shift: training images are shifted by up to so many pixels, each for itself.
+  """
 
   @functools.cache  # the rows are placed once
   def usual(split: str) -> tuple[ClassTable, EpisodeSource]:
@@ -44,11 +56,12 @@ def classification(
     plan = _plan(rows, sampler, ways, shots, queries)
     return rows, place(EpisodeSource(plan, rows.x), budget)
 
+  @functools.cache  # equal functions are compiled once
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    rows, placed = usual(split)
-    if other_shots is None:
-      return placed
-    return placed._replace(plan=_plan(rows, sampler, ways, other_shots, queries))
+    rows, made = usual(split)
+    if other_shots is not None:
+      made = made._replace(plan=_plan(rows, sampler, ways, other_shots, queries))
+    return augment_source(made, shift_image(shift)) if shift and split == 'train' else made
 
   fixed = sampler != 'variable_shot'
   given = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
@@ -106,11 +119,12 @@ def omniglot_task(
   split: str = 'vinyals',
   rotations: bool = True,
   size: int = 28,
+  shift: int = 0,
 ) -> Task:
-  """Omniglot from its official zip files."""
+  """Omniglot from its official zip files; training images are shifted by up to `shift` pixels."""
   check_choice('split', split, PROTOCOLS)
   table = lambda part: load_omniglot(data_dir, part, protocol=split, size=size, rotations=rotations)
-  return classification(table, sampler, ways, shots, queries, budget)
+  return classification(table, sampler, ways, shots, queries, budget, shift)
 
 
 def mnist_task(

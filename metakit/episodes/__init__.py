@@ -2,6 +2,7 @@
 
 from metakit.episodes.combinators import (
   augment,
+  augment_source,
   mixture,
   ramp,
   relabel,
@@ -18,6 +19,7 @@ from metakit.episodes.within_group import within_group, within_group_plan
 
 __all__ = [
   'augment',
+  'augment_source',
   'few_shot',
   'few_shot_plan',
   'gather',

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.episodes.few_shot import draw_without_replacement
-from metakit.types import Episode, Examples, Key, Sampler
+from metakit.types import Episode, EpisodeSource, Examples, Key, Sampler
 
 # (key, x of one example) -> x
 Transform = Callable[[Key, Any], Any]
@@ -34,18 +34,59 @@ def augment(sampler: Sampler, transform: Transform) -> Sampler:
   (10, 1)
   """
 
+  def augmented(key: Key) -> Episode:
+    key, transform_key = jax.random.split(key)
+    return _transformed(sampler(key), transform, transform_key)
+
+  _shapes(augmented)
+  return augmented
+
+
+def augment_source(source: EpisodeSource, transform: Transform) -> EpisodeSource:
+  """As `augment`, for a source whose rows are put in place later.
+
+  Args:
+    source: any source.
+    transform: a pure function (key, x of one example) -> x.
+
+  Returns:
+    A source that transforms x after source.finish, by keys split from info['augmentation'], [2]
+    uint32, which its plan adds: plan(key) is that of k1 and the bits of k2, where
+    k1, k2 = split(key).
+  """
+
+  def planned(plan: Sampler) -> Sampler:
+    def noted(key: Key) -> Episode:
+      key, own = jax.random.split(key)
+      episode = plan(key)
+      bits = jax.random.bits(own, (2,), jnp.uint32)
+      return episode._replace(info={**_entries(episode.info), 'augmentation': bits})
+
+    return noted
+
+  def finish(episode: Episode) -> Episode:
+    whole = episode if source.finish is None else source.finish(episode)
+    key = jax.random.wrap_key_data(episode.info['augmentation'], impl='threefry2x32')
+    return _transformed(whole, transform, key)
+
+  schedule = source.schedule
+  return EpisodeSource(
+    planned(source.plan),
+    source.data,
+    finish,
+    None if schedule is None else lambda step: planned(schedule(step)),
+  )
+
+
+def _transformed(episode: Episode, transform: Transform, key: Key) -> Episode:
+  """Transforms every example by a key of its own."""
+
   def part(key: Key, examples: Examples) -> Examples:
     keys = jax.random.split(key, len(examples.y))
     return examples._replace(x=jax.vmap(transform)(keys, examples.x))
 
-  def augmented(key: Key) -> Episode:
-    key, transform_key = jax.random.split(key)
-    support_key, query_key = jax.random.split(transform_key)
-    support, query, info = sampler(key)
-    return Episode(part(support_key, support), part(query_key, query), info)
-
-  _shapes(augmented)
-  return augmented
+  support, query = map(part, jax.random.split(key), episode[:2])
+  return Episode(support, query, episode.info)
 
 
 def relabel(sampler: Sampler, ways: int) -> Sampler:

@@ -10,6 +10,7 @@ import pytest
 from metakit.data.table import class_table
 from metakit.episodes.combinators import (
   augment,
+  augment_source,
   mixture,
   ramp,
   relabel,
@@ -18,11 +19,12 @@ from metakit.episodes.combinators import (
   shorten,
   switch,
 )
-from metakit.episodes.few_shot import few_shot, few_shot_plan
+from metakit.episodes.few_shot import few_shot, few_shot_plan, sampler_of
 from metakit.episodes.function_combinators import truncate_inputs
 from metakit.episodes.functions import dense, functions
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot_plan
+from metakit.types import EpisodeSource
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 from tests.episodes.test_few_shot import COUNTS, LABELS, TABLE, many, orders
 
@@ -39,6 +41,38 @@ def test_augment_changes_x_alone():
   np.testing.assert_array_equal(after.query.x, 255 - before.query.x)
   assert after.support.y.tolist() == before.support.y.tolist()
   assert after.info['classes'].tolist() == before.info['classes'].tolist()
+
+
+def test_an_augmented_source_is_its_episodes_with_x_transformed():
+  """After its rows are in place and `finish`, independently for every example."""
+  finish = lambda episode: episode._replace(query=episode.query._replace(x=episode.query.x // 2))
+  base = EpisodeSource(few_shot_plan(IMAGE_TABLE, 3, 1, 2), IMAGES, finish)
+  key = jax.random.key(0)
+  before = sampler_of(base)(jax.random.split(key)[0])
+  after = sampler_of(augment_source(base, lambda key, x: 255 - x))(key)
+  np.testing.assert_array_equal(after.support.x, 255 - before.support.x)
+  np.testing.assert_array_equal(after.query.x, 255 - before.query.x)
+  assert after.support.y.tolist() == before.support.y.tolist()
+  assert after.info['classes'].tolist() == before.info['classes'].tolist()
+  draw = lambda key, x: jnp.full(x.shape, jax.random.bits(key, (), jnp.uint32))
+  drawn = sampler_of(augment_source(base, draw))
+  numbers = [np.asarray(part.x)[:, 0, 0, 0] for seed in (0, 1) for part in drawn_parts(drawn, seed)]
+  assert len(np.unique(np.concatenate(numbers))) == 2 * 9  # support and query, every episode
+  again = np.concatenate([np.asarray(part.x)[:, 0, 0, 0] for part in drawn_parts(drawn, 0)])
+  assert again.tolist() == np.concatenate(numbers[:2]).tolist()
+
+
+def drawn_parts(sampler, seed):
+  return sampler(jax.random.key(seed))[:2]
+
+
+def test_an_augmented_schedule_is_that_of_its_plans():
+  plans = [few_shot_plan(IMAGE_TABLE, 3, 1, 2), few_shot_plan(IMAGE_TABLE, 3, 1, 2)]
+  base = EpisodeSource(plans[0], IMAGES, schedule=lambda step: plans[step])
+  scheduled = augment_source(base, shift_image(1)).schedule(1)(jax.random.key(0))
+  alone = plans[1](jax.random.split(jax.random.key(0))[0])
+  assert scheduled.support.x.tolist() == alone.support.x.tolist()
+  assert scheduled.info['augmentation'].shape == (2,)
 
 
 def test_augment_draws_independently_for_every_example():

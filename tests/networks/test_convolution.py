@@ -4,9 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
 
-from metakit.networks.convolution import ROLES, Geometry, as_images, convolution
+from metakit.networks.convolution import (
+  ROLES,
+  Convolution,
+  Geometry,
+  as_images,
+  convolution,
+  output_moments,
+)
+from metakit.networks.normalisation import BatchNorm
 from metakit.networks.pooling import max_pool
 from tests.learners.test_laws import compiled_fast
 
@@ -121,3 +130,49 @@ def test_images_without_a_whole_window_are_refused():
 def test_what_is_no_batch_of_images_is_refused_with_a_remedy(shape):
   with pytest.raises(ValueError, match=r'images \[examples, height, width, channels\].*use mlp'):
     as_images(jnp.zeros(shape))
+
+
+@pytest.mark.parametrize('weight', [None, np.array([1.0, 0, 2])])
+@pytest.mark.parametrize(('size', 'stride', 'channels'), [(3, 1, 1), (3, 2, 3), (5, 1, 1)])
+def test_moments_of_outputs_are_found_without_them(size, stride, channels, weight):
+  rng = np.random.default_rng(0)
+  x, kernel = rng.normal(size=(3, 6, 5, channels)), rng.normal(size=(size, size, channels, 4))
+  with jax.enable_x64(True):
+    mean, variance = output_moments(x, kernel, stride, weight)
+    outputs = np.asarray(reference(x, kernel, stride))
+  shares = np.ones(3) if weight is None else weight
+  each = np.repeat(shares / shares.sum(), outputs[0].size // 4) / (outputs[0].size // 4)
+  rows = outputs.reshape(-1, 4)
+  np.testing.assert_allclose(mean, each @ rows, rtol=1e-12)
+  np.testing.assert_allclose(variance, each @ (rows - each @ rows) ** 2, rtol=1e-12)
+
+
+def test_moments_of_many_taps_are_left_to_the_normalisation():
+  assert output_moments(np.zeros((1, 4, 4, 4)), np.zeros((3, 3, 4, 2))) is None
+  assert output_moments(np.zeros((1, 4, 4, 3)), np.zeros((3, 3, 3, 2))) is not None
+
+
+def test_a_block_normalises_by_them():
+  """The parameters and the outputs of a network are those without the short cut."""
+  x = np.random.default_rng(0).normal(size=(4, 8, 8, 1))
+
+  class Block(nn.Module):
+    short: bool
+
+    @nn.compact
+    def __call__(self, x):
+      layer = Convolution(5, use_bias=False)
+      y = layer(x)
+      return BatchNorm()(y, None, layer.moments(x) if self.short else None)
+
+  with jax.enable_x64(True):
+    params = Block(True).init(jax.random.key(0), x)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+    assert jax.tree.structure(params) == jax.tree.structure(Block(False).init(jax.random.key(0), x))
+    loss = lambda params, short: jnp.sin(Block(short).apply(params, x)).sum()
+    ours, theirs = (jax.value_and_grad(loss)(params, short) for short in (True, False))
+    outputs = [Block(short).apply(params, x) for short in (True, False)]
+  np.testing.assert_allclose(*outputs, rtol=1e-12, atol=1e-12)
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+  assert Convolution(5).bind(params).moments(x) is None  # with a bias
