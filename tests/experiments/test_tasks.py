@@ -9,8 +9,10 @@ import pytest
 from experiments import testing
 from experiments.sequence_tasks import base_set
 from experiments.specs import build, parse
+from experiments.table_tasks import classification
 from experiments.tasks import TASKS
 from metakit.episodes.few_shot import sampler_of
+from tests import tiny
 from tests.data.test_mnist import idx
 from tests.episodes.test_few_shot import many
 
@@ -149,3 +151,24 @@ def test_a_slow_reference_is_of_few_episodes(spec, episodes, monkeypatch):
   monkeypatch.setattr(testing, 'prefix_curves', lambda tested, episodes: episodes)
   assert testing.adaptation_curves(None, tested, 5000) == (episodes or 5000)
   assert testing.adaptation_curves(None, tested, 100) == 100
+
+
+PIXEL = [(0, 0), (1, 1), (1, 1), (0, 0)]
+
+
+def test_training_images_alone_are_shifted():
+  """By up to so many pixels: every one of them is some shift of the image that it was."""
+  given = (lambda split: tiny.table(classes=4)), 'few_shot', 3, 1, 2, 2**20
+  plain, moved = classification(*given), classification(*given, shift=1)
+  assert moved.source('test').finish is None and moved.source('validation').finish is None
+  assert moved.source('train') is moved.source('train')  # equal functions are compiled once
+  assert moved.source('train', 2).plan(jax.random.key(0)).support.x.shape == (6,)
+  key = jax.random.key(0)
+  after = sampler_of(moved.source('train'))(key).query.x
+  before = np.pad(sampler_of(plain.source('train'))(jax.random.split(key)[0]).query.x, PIXEL)
+  size = after.shape[1]
+  found = [
+    [(i, j) for i in range(3) for j in range(3) if (old[i : i + size, j : j + size] == new).all()]
+    for old, new in zip(before, after, strict=True)
+  ]
+  assert all(len(each) == 1 for each in found) and len({each[0] for each in found}) > 1
