@@ -57,7 +57,8 @@ def cases() -> list[Case]:
   if importlib.util.find_spec('torch') is not None:
     from experiments import benchmark_torch
 
-    made += benchmark_torch.cases(episodes, STEPS, RATE, WIDTH, DEPTH, baseline=OURS)
+    sizes = benchmark_torch.Sizes(STEPS, RATE, WIDTH, DEPTH)
+    made += benchmark_torch.cases(episodes, sizes, OURS)
   return made
 
 

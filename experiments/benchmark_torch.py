@@ -1,11 +1,16 @@
 """The meta-step of benchmark_meta_step as it is written in PyTorch.
 
 A loop over tasks and inner steps with `torch.autograd.grad` (what learn2learn and higher do), and
-`torch.func` in a loop over tasks or under its vmap.
+`torch.func` in a loop over tasks or under its vmap. They run in a process of their own, as a user
+of PyTorch would run them, with the settings of PyTorch alone.
 """
 
+import contextlib
+import multiprocessing
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,54 +21,87 @@ from experiments.timing import Case
 from metakit.types import Episode
 
 Weights = list[torch.Tensor]
+FORMS = (
+  'PyTorch, learn2learn form',
+  'PyTorch, learn2learn form, first order',
+  'PyTorch, torch.func, a loop over tasks',
+  'PyTorch, torch.func, vmap over tasks',
+)
 
 
-def cases(
-  episodes: Episode, steps: int, rate: float, width: int, depth: int, baseline: str
-) -> list[Case]:
+class Sizes(NamedTuple):
+  """Of the network and of the inner loop."""
+
+  steps: int
+  rate: float
+  width: int
+  depth: int
+
+
+def cases(episodes: Episode, sizes: Sizes, baseline: str) -> list[Case]:
   """Returns a case for each form, of the same tasks and of a network of the same shape."""
-  images = lambda x: torch.tensor(np.moveaxis(np.asarray(x), -1, 2))
-  labels = lambda y: torch.tensor(np.asarray(y), dtype=torch.int64)
-  support, query = ((images(part.x), labels(part.y)) for part in (episodes.support, episodes.query))
-  tasks, ways = len(support[0]), int(support[1].max()) + 1
-  params = _initial(width, depth, ways)
+  images = lambda x: np.moveaxis(np.asarray(x), -1, 2)
+  labels = lambda y: np.asarray(y, np.int64)
+  parts = episodes.support, episodes.query
+  data = tuple(array for part in parts for array in (images(part.x), labels(part.y)))
+  ours, theirs = multiprocessing.Pipe()
+  spawn = multiprocessing.get_context('spawn')
+  spawn.Process(target=serve, args=(theirs, data, sizes), daemon=True).start()
+
+  def call(form: int) -> None:
+    ours.send(form)
+    ours.recv()
+
+  return [Case(name, partial(call, i), 0, None, baseline=baseline) for i, name in enumerate(FORMS)]
+
+
+def serve(connection: Connection, data: tuple[np.ndarray, ...], sizes: Sizes) -> None:
+  """Computes the form whose number is received, and says when it is done, until nobody asks."""
+  computed = forms(tuple(map(torch.from_numpy, data)), sizes)
+  with contextlib.suppress(EOFError):
+    while True:
+      computed[connection.recv()]()
+      connection.send(None)
+
+
+def forms(data: tuple[torch.Tensor, ...], sizes: Sizes) -> list[Callable[[], Any]]:
+  """Returns the FORMS; each computes the gradient of the mean loss over tasks."""
+  tasks, ways = len(data[0]), int(data[1].max()) + 1
+  params = _initial(sizes, ways)
 
   def loss(weights: Weights, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(_network(weights, x, depth), y)
+    return functional.cross_entropy(_network(weights, x, sizes.depth), y)
 
   def by_autograd(second: bool) -> Any:
     total: Any = 0
     for task in range(tasks):
-      weights = params
-      for _ in range(steps):
-        inner = loss(weights, support[0][task], support[1][task])
-        slopes = torch.autograd.grad(inner, weights, create_graph=second)
-        weights = [w - rate * g for w, g in zip(weights, slopes, strict=True)]
-      total = total + loss(weights, query[0][task], query[1][task]) / tasks
+      weights, (x, y, query_x, query_y) = params, (array[task] for array in data)
+      for _ in range(sizes.steps):
+        slopes = torch.autograd.grad(loss(weights, x, y), weights, create_graph=second)
+        weights = [w - sizes.rate * g for w, g in zip(weights, slopes, strict=True)]
+      total = total + loss(weights, query_x, query_y) / tasks
     return torch.autograd.grad(total, params)
 
   def outer(weights: Weights, *task: torch.Tensor) -> torch.Tensor:
-    for _ in range(steps):
+    for _ in range(sizes.steps):
       slopes = grad(loss)(weights, *task[:2])
-      weights = [w - rate * g for w, g in zip(weights, slopes, strict=True)]
+      weights = [w - sizes.rate * g for w, g in zip(weights, slopes, strict=True)]
     return loss(weights, *task[2:])
 
-  data = *support, *query
   one_by_one = lambda weights: sum(outer(weights, *(a[t] for a in data)) for t in range(tasks))
   at_once = lambda weights: vmap(outer, (None, 0, 0, 0, 0))(weights, *data).sum()
-  forms: dict[str, Callable[[], Any]] = {
-    'PyTorch, learn2learn form': lambda: by_autograd(True),
-    'PyTorch, learn2learn form, first order': lambda: by_autograd(False),
-    'PyTorch, torch.func, a loop over tasks': lambda: grad(one_by_one)(params),
-    'PyTorch, torch.func, vmap over tasks': lambda: grad(at_once)(params),
-  }
-  return [Case(name, call, 0, None, baseline=baseline) for name, call in forms.items()]
+  return [
+    lambda: by_autograd(True),
+    lambda: by_autograd(False),
+    lambda: grad(one_by_one)(params),
+    lambda: grad(at_once)(params),
+  ]
 
 
-def _initial(width: int, depth: int, ways: int) -> Weights:
+def _initial(sizes: Sizes, ways: int) -> Weights:
   torch.manual_seed(0)
-  weights, channels = [], 1
-  for _ in range(depth):
+  weights, channels, width = [], 1, sizes.width
+  for _ in range(sizes.depth):
     scale = (2 / (9 * channels)) ** 0.5
     weights += [torch.randn(width, channels, 3, 3) * scale, torch.ones(width), torch.zeros(width)]
     channels = width
