@@ -216,22 +216,41 @@ def test_maml_plus_plus_uses_the_normalisation_and_the_rates_of_each_step():
       assert (np.abs(leaf).reshape(len(leaf), -1).max(1) > 0).all()  # every step
 
 
-def test_the_losses_of_maml_plus_plus_follow_the_training_step():
+@pytest.mark.parametrize('step', [0, 10, 20])
+def test_the_losses_of_maml_plus_plus_follow_the_training_step(step):
+  """The loss after k steps is that of a learner of k steps with the first of the parameters."""
+  episode = episode_of('maml:3_steps')
+  make = lambda steps=3, **options: maml_plus_plus(small('group'), 0.3, steps, **options)
+  learner = make(multi_step_until=20)
+  params = random_like(learner.init(KEY, episode))
+  first = lambda tree, count: jax.tree.map(lambda leaf: leaf[:count], tree)
+  cut = lambda k: (
+    params
+    | {
+      'norms': first(params['norms'], k + 1),
+      'rates': first(params['rates'], k),
+    }
+  )
+  after = [make(k).loss(KEY, cut(k), episode)[0] for k in (1, 2, 3)]
+  weights = multi_step_weights(step, 3, 20) if step < 20 else [0, 0, 1]
+  found = learner.loss_at(step, KEY, params, episode)[0]
+  np.testing.assert_allclose(found, np.dot(weights, after), rtol=1e-5)
+  assert learner.loss(KEY, params, episode)[0] == after[2]
+
+
+def test_maml_plus_plus_is_first_order_until_it_is_second():
   episode = episode_of('maml:3_steps')
   make = lambda **options: maml_plus_plus(small('group'), 0.3, 3, **options)
-  learner = make(multi_step_until=20, first_order_until=10)
+  learner = make(first_order_until=10)
   params = random_like(learner.init(KEY, episode))
   slope = jax.jit(jax.grad(lambda p, step: learner.loss_at(step, KEY, p, episode)[0]))
-  last = loss_and_slope(make(), params, episode)[1]
-  same(slope(params, 20), last)
-  assert learner.loss(KEY, params, episode)[0] == make().loss(KEY, params, episode)[0]
-  alone = lambda step, **options: jax.grad(
-    lambda p: make(**options).loss_at(step, KEY, p, episode)[0]
-  )(params)
-  same(slope(params, 0), alone(0, multi_step_until=20, first_order_until=10**9))
-  same(slope(params, 15), alone(15, multi_step_until=20))
-  early, later = (jax.tree.leaves(slope(params, step))[0] for step in (9, 10))
-  assert np.abs(early - later).max() > 1e-3  # first order, then second
+  first, second = (
+    loss_and_slope(make(mode=mode()), params, episode)[1] for mode in (first_order, unroll)
+  )
+  same(slope(params, 9), first)
+  same(slope(params, 10), second)
+  leaves = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+  assert max(np.abs(a - b).max() for a, b in leaves) > 1e-3
   with pytest.raises(ValueError, match='must be positive, multi_step_until=-1'):
     make(multi_step_until=-1)
 
