@@ -20,6 +20,7 @@ from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
+from metakit.meta_gradient import first_order, unroll
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode, Examples
