@@ -141,6 +141,7 @@ def measured(name: str, records: Sequence[Mapping[str, Any]]) -> str:
     r.get('status', 'measured') == 'measured'
     and r['learner'].partition(':')[0] == name
     and r['task'].startswith('omniglot:ways=5,shots=1,')
+    and r.get('training_task', r['task']).startswith('omniglot')
   )
   scores = [
     f'{format_estimate(r["metric"], r["mean"], r["ci95"])} {r["protocol"]}{_mode(r)}'
