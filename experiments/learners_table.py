@@ -77,8 +77,8 @@ images of 28x28, 5-way 1-shot, 5 queries a class and default arguments; the time
 step is relative to `maml` (one inner step, second order), temporary memory is XLA's count, with
 {device}. Published scores are those of the papers (MAML++: an ensemble of five checkpoints); the
 measured ones have their commands in the [table of results](../../README.md). Every learner by
-gradient descent takes a `mode`, which decides what
-[memory and time](../../experiments/results/benchmarks/inner_steps.svg) grow with.
+gradient descent takes a `mode`, which decides what memory and time grow with (`python -m
+experiments.benchmark --suite=inner_steps`).
 
 """
 
