@@ -83,7 +83,9 @@ experiments.benchmark --suite=inner_steps`).
 """
 
 
-def row(name: str, cost: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
+def row(
+  name: str, cost: Mapping[str, Any] | None, records: Sequence[Mapping[str, Any]]
+) -> list[str]:
   """Returns the cells of a learner."""
   module = importlib.import_module(f'metakit.learners.{FILES.get(name, name)}')
   return [
@@ -92,11 +94,18 @@ def row(name: str, cost: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
     meta_learned(name),
     ADAPTS[name],
     steps(name),
-    f'{1 / cost["ratio"][0]:.2f}' if 'ratio' in cost else '1',
-    f'{cost["temporary_mib"]:.1f} MiB',
+    *costs_of(cost),
     ', '.join(NONE if score is None else f'{score}' for score in PUBLISHED.get(name, (None, None))),
     measured(name, records),
   ]
+
+
+def costs_of(cost: Mapping[str, Any] | None) -> list[str]:
+  """Returns the time of a step and its memory, from a row of the benchmark."""
+  if cost is None:
+    return ['unmeasured', 'unmeasured']
+  slower = f'{1 / cost["ratio"][0]:.2f}' if 'ratio' in cost else '1'
+  return [slower, f'{cost["temporary_mib"]:.1f} MiB']
 
 
 def paper(docstring: str) -> str:
@@ -181,7 +190,7 @@ def page(root: Path) -> str:
   record = json.loads((root / COSTS).read_text(encoding='utf-8'))
   records = read_all(root / 'experiments' / 'results')
   costs = {cost['name']: cost for cost in record['rows']}
-  rows = [row(name, costs[name], records) for name in IMAGE_LEARNERS]
+  rows = [row(name, costs.get(name), records) for name in IMAGE_LEARNERS]
   lines = [COLUMNS, ['---'] * len(COLUMNS), *rows]
   table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
   compared = [json.loads(p.read_text('utf-8')) for p in sorted((root / COMPARISONS).glob('*.json'))]

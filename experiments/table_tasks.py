@@ -56,7 +56,6 @@ def classification(
     plan = _plan(rows, sampler, ways, shots, queries)
     return rows, place(EpisodeSource(plan, rows.x), budget)
 
-  @functools.cache  # equal functions are compiled once
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     rows, made = usual(split)
     if other_shots is not None:

@@ -52,7 +52,7 @@ def alfa(
     start = model.init(start_key, episode.support.x)
     layers = len(jax.tree.leaves(start))
     made = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
-    rates = jnp.full((inner_steps, layers), initial_rate)
+    rates = jnp.full((inner_steps, layers), initial_rate, jnp.float32)
     return {'start': start, 'generator': made, 'rates': rates, 'decays': jnp.ones_like(rates)}
 
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:

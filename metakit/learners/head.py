@@ -47,8 +47,8 @@ def with_head(embedding: Model, num_outputs: int) -> Model:
 
 def init_head(key: Key, features: int, num_outputs: int) -> Params:
   """Returns a linear layer {'kernel' [features, outputs], 'bias' [outputs]}."""
-  kernel = jax.nn.initializers.lecun_normal()(key, (features, num_outputs))
-  return {'kernel': kernel, 'bias': jnp.zeros(num_outputs)}
+  kernel = jax.nn.initializers.lecun_normal()(key, (features, num_outputs), jnp.float32)
+  return {'kernel': kernel, 'bias': jnp.zeros(num_outputs, jnp.float32)}
 
 
 def linear(head: Params, z: jax.Array) -> jax.Array:

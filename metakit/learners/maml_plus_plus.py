@@ -142,11 +142,12 @@ def initial(model: Model, inner_steps: int, rate: float, key: Key, episode: Epis
   """Returns the network, a copy of its normalisation for each step, and its rates, by path."""
   start = model.init(key, episode.support.x)
   named = {keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(start)}
+  rates = jnp.full(inner_steps, rate, jnp.float32)
   per_step = lambda leaf: jnp.repeat(leaf[None], inner_steps + 1, axis=0)
   return {
     'start': start,
     'norms': {name: per_step(leaf) for name, leaf in named.items() if is_norm(name)},
-    'rates': {name: jnp.full(inner_steps, rate) for name in named if not is_constant(name)},
+    'rates': {name: rates for name in named if not is_constant(name)},
   }
 
 

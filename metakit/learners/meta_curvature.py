@@ -44,7 +44,8 @@ def meta_curvature(
 
   def init(key: Key, episode: Episode) -> Params:
     start = model.init(key, episode.support.x)
-    curvature = [tuple(jnp.eye(n) for n in modes(leaf.shape)) for leaf in jax.tree.leaves(start)]
+    identities = lambda leaf: tuple(jnp.eye(n, dtype=leaf.dtype) for n in modes(leaf.shape))
+    curvature = [identities(leaf) for leaf in jax.tree.leaves(start)]
     return {'start': start, 'curvature': curvature}
 
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:

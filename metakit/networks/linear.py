@@ -49,8 +49,8 @@ def _define(primitive: Primitive, partner: Primitive, function: Function) -> Non
     return y, primitive.bind(tangents[0], *primals[1:], **static)
 
   def transpose(cotangent: Any, x: Any, *fixed: Any, **static: Any) -> Any:
-    known = isinstance(cotangent, ad.Zero)
-    along = ad.Zero(x.aval) if known else partner.bind(cotangent, *fixed, **static)
+    nothing = isinstance(cotangent, ad.Zero)
+    along = ad.Zero(x.aval) if nothing else partner.bind(cotangent, *fixed, **static)
     return [along, *[None] * len(fixed)]
 
   def batch(given: Any, axes: Any, **static: Any) -> Any:

@@ -45,7 +45,8 @@ def made(name):
   learner, rng = LEARNERS[name].make(), np.random.default_rng(0)
 
   def random(path, leaf):
-    value = rng.normal(size=leaf.shape).astype(leaf.dtype)
+    assert leaf.dtype == np.float32  # whoever is first to ask, within float64 or not
+    value = rng.normal(size=leaf.shape).astype(np.float32)
     return 0.5 + value**2 if 'var' in str(path[-1]) else 0.7 * value
 
   shapes = jax.eval_shape(learner.init, KEY, episode_of(name))
