@@ -88,7 +88,8 @@ def compare(spec: str, folder: Path, steps: list[int]) -> dict[str, Any]:
     record = read_results(path)
     found[str(number)] = {name: record[name] for name in KEPT}
   shown = (format_estimate(record['metric'], e['mean'], e['ci95']) for e in found.values())
-  print(f'{folder.name:20} {record["metric"]} after {FLAGS.inner_steps} steps: {", ".join(shown)}')
+  after = ', '.join(map(str, steps))
+  print(f'{folder.name:20} {record["metric"]} after {after} steps: {", ".join(shown)}')
   same = {name: record[name] for name in ('metric', 'task', 'network', 'protocol', 'train_seconds')}
   return {'name': folder.name, 'learner': spec, 'steps': found} | same
 

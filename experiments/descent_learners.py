@@ -29,6 +29,7 @@ from metakit.types import MetaLearner, Objective
 
 MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'unroll': meta_gradient.unroll,
+  'unroll_all': lambda: meta_gradient.unroll(True),  # the steps written out, without a loop
   'remat': meta_gradient.remat,
   'mixed': meta_gradient.mixed,
   'first_order': meta_gradient.first_order,
@@ -123,7 +124,7 @@ BY_DESCENT: Factories = {
   'from_scratch': component(from_scratch, inner_learning_rate=0.01),
   'imaml': component(imaml, inner_learning_rate=0.1, mode='implicit'),
   'maml': component(maml, inner_learning_rate=0.4),
-  'maml_plus_plus': component(maml_plus_plus),
+  'maml_plus_plus': component(maml_plus_plus, mode='unroll_all'),
   'meta_curvature': component(meta_curvature),
   'meta_sgd': component(meta_sgd),
   'proto_maml': component(proto_maml, inner_learning_rate=0.05),

@@ -20,7 +20,7 @@ from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable
 from metakit.data.tfds import tfds_table
-from metakit.episodes.combinators import augment_source, shift_image
+from metakit.episodes.combinators import Transform, augment_source, shift_image, warp_image
 from metakit.episodes.few_shot import few_shot_plan
 from metakit.episodes.variable_shot import variable_shot_plan
 from metakit.episodes.within_group import within_group_plan
@@ -36,7 +36,7 @@ def classification(
   shots: int,
   queries: int,
   budget: float,
-  shift: int = 0,
+  distort: Transform | None = None,
 ) -> Task:
   """Classification episodes of a class table for each split.
 
@@ -47,7 +47,7 @@ def classification(
     shots: support examples of each.
     queries: query examples of each.
     budget: bytes of device memory for a table.
-    shift: training images are shifted by up to so many pixels, each for itself.
+    distort: what becomes of training images, each for itself.
   """
 
   @functools.cache  # the rows are placed once
@@ -60,7 +60,7 @@ def classification(
     rows, made = usual(split)
     if other_shots is not None:
       made = made._replace(plan=_plan(rows, sampler, ways, other_shots, queries))
-    return augment_source(made, shift_image(shift)) if shift and split == 'train' else made
+    return augment_source(made, distort) if distort and split == 'train' else made
 
   fixed = sampler != 'variable_shot'
   given = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
@@ -119,11 +119,25 @@ def omniglot_task(
   rotations: bool = True,
   size: int = 28,
   shift: int = 0,
+  degrees: float = 0.0,
+  stretch: float = 0.0,
 ) -> Task:
-  """Omniglot from its official zip files; training images are shifted by up to `shift` pixels."""
+  """Omniglot from its official zip files.
+
+  Training images are shifted by up to `shift` pixels, turned by up to `degrees` and stretched by up
+  to the share `stretch` in each direction.
+  """
   check_choice('split', split, PROTOCOLS)
   table = lambda part: load_omniglot(data_dir, part, protocol=split, size=size, rotations=rotations)
-  return classification(table, sampler, ways, shots, queries, budget, shift)
+  distort = distortion(shift, degrees, stretch)
+  return classification(table, sampler, ways, shots, queries, budget, distort)
+
+
+def distortion(shift: int, degrees: float, stretch: float) -> Transform | None:
+  """Returns what becomes of training images; by whole pixels where they are shifted alone."""
+  if degrees or stretch:
+    return warp_image(shift, degrees, stretch)
+  return shift_image(shift) if shift else None
 
 
 def mnist_task(

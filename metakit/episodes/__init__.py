@@ -10,6 +10,7 @@ from metakit.episodes.combinators import (
   shift_image,
   shorten,
   switch,
+  warp_image,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan, gather, sampler_of
 from metakit.episodes.projected import projected
@@ -35,6 +36,7 @@ __all__ = [
   'switch',
   'variable_shot',
   'variable_shot_plan',
+  'warp_image',
   'within_group',
   'within_group_plan',
 ]

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.ndimage import map_coordinates
 
 from metakit.episodes.few_shot import draw_without_replacement
 from metakit.types import Episode, EpisodeSource, Examples, Key, Sampler
@@ -357,3 +358,45 @@ def shift_image(max_pixels: int, fill: float = 0) -> Transform:
     return jax.lax.dynamic_slice_in_dim(rows, right, image.shape[1], axis=1)
 
   return shift
+
+
+def warp_image(
+  max_pixels: float, max_degrees: float, max_stretch: float, fill: float = 0
+) -> Transform:
+  """Makes a transform that turns, stretches and shifts an image, with linear interpolation.
+
+  Args:
+    max_pixels: the shifts down and right are uniform from -max_pixels to max_pixels.
+    max_degrees: the rotation about the centre is uniform from -max_degrees to max_degrees.
+    max_stretch: height and width grow by factors of their own, whose logarithms are uniform from
+      -log(1 + max_stretch) to log(1 + max_stretch).
+    fill: value of the pixels that come into view.
+
+  Returns:
+    (key, image [height, width, ...]) -> image of the same shape and dtype; integers are rounded.
+
+  Raises:
+    ValueError: if a bound is negative.
+  """
+  if min(max_pixels, max_degrees, max_stretch) < 0:
+    raise ValueError(
+      f'max_pixels={max_pixels}, max_degrees={max_degrees} and max_stretch={max_stretch} are '
+      'bounds, so none may be negative'
+    )
+  bounds = np.array([max_pixels] * 2 + [np.deg2rad(max_degrees)] + [np.log1p(max_stretch)] * 2)
+
+  def warp(key: Key, image: jax.Array) -> jax.Array:
+    down, right, angle, *stretch = bounds * jax.random.uniform(key, (5,), minval=-1, maxval=1)
+    centre = [(size - 1) / 2 for size in image.shape[:2]]
+    y, x = jnp.meshgrid(*(jnp.arange(2 * c + 1) - c for c in centre), indexing='ij')
+    y, x = y - down, x - right
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    rows = (cos * y + sin * x) * jnp.exp(-stretch[0]) + centre[0]
+    columns = (cos * x - sin * y) * jnp.exp(-stretch[1]) + centre[1]
+    planes = image.reshape(*image.shape[:2], -1).astype(jnp.result_type(image, jnp.float32))
+    look = lambda plane: map_coordinates(plane, [rows, columns], order=1, cval=fill)
+    warped = jax.vmap(look, in_axes=-1, out_axes=-1)(planes).reshape(image.shape)
+    whole = jnp.issubdtype(image.dtype, jnp.integer)
+    return (jnp.round(warped) if whole else warped).astype(image.dtype)
+
+  return warp

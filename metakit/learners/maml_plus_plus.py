@@ -14,7 +14,8 @@ Deviations: inner steps normalise the support by its own statistics at test time
 training. The published numbers are those of an ensemble of five checkpoints; there is none here.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,11 +23,13 @@ import jax.numpy as jnp
 from jax.tree_util import keystr
 
 from metakit.learners.descent import check_protocol, check_steps, distance
-from metakit.meta_gradient import Inner, Mode, first_order, unroll
-from metakit.models import Model, pool_statistics
+from metakit.meta_gradient import Inner, Mode, Solve, first_order, unroll
+from metakit.models import Model, StoredStatistics, pool_statistics
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
 
+# (training step, key, params, episode) -> (loss, metrics)
+Phase = Callable[[Any, Key, Params, Episode], tuple[jax.Array, Metrics]]
 LEAST = 0.03  # the least weight of an early step's loss, times the number of steps
 
 
@@ -50,7 +53,8 @@ def maml_plus_plus(
     inner_steps: gradient steps in meta-training.
     test_steps: gradient steps of `adapt`; inner_steps by default. Steps beyond inner_steps use the
       rates and the normalisation of the last.
-    mode: how to differentiate; unroll() by default.
+    mode: how to differentiate; unroll(True) by default, as what differs from step to step makes a
+      loop of steps take twice as long on a CPU.
     objective: loss of the inner steps and of the meta-objective.
     protocol: of a network with batch statistics: 'transductive' (the default there) normalises
       queries by their own, 'inductive' by those of training episodes after as many steps.
@@ -70,11 +74,49 @@ def maml_plus_plus(
       f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
       f'first_order_until={first_order_until} not negative'
     )
+  judge = judging(model, objective)
+  last, every = problems(judge, inner_steps)
+  second, first = mode or unroll(True), first_order(True)
+  begins = sorted({0, multi_step_until, first_order_until})
+
+  def phase(begin: int) -> Phase:
+    """The loss from training step `begin` on, until the next phase."""
+    multi = begin < multi_step_until
+    descend = (first if begin < first_order_until else second)(every if multi else last)
+    return phase_loss(judge, descend, inner_steps, multi_step_until if multi else 0)
+
+  phases = [phase(begin) for begin in begins]
+  solve, steps = second(last), inner_steps if test_steps is None else test_steps
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    fast = params['start']
+    end = solve(key, fast, params, (support,), steps).fast if steps else fast
+    return of_step(end, params, steps)
+
   stored = model.stored if protocol == 'inductive' else None
+  return MetaLearner(
+    lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
+    adapt,
+    model.apply if stored is None else stored.apply,
+    lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
+    protocol,
+    calibration(stored, adapt),
+    loss_at=in_turn(begins, phases) if len(phases) > 1 else None,
+  )
+
+
+def judging(model: Model, objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
+  """Returns (fast, slow, examples, step) -> (loss, metrics) of the network of an inner step."""
 
   def judge(fast: Params, slow: Params, examples: Examples, step: Any) -> tuple[Any, Metrics]:
     outputs = model.apply(of_step(fast, slow, step), examples.x, weight=examples.weight)
     return objective(outputs, examples)
+
+  return judge
+
+
+def problems(judge: Callable[..., Any], inner_steps: int) -> tuple[Inner, Inner]:
+  """Returns the inner problem, and the one that reads the loss of the queries after every step."""
 
   def inner_loss(fast: Params, slow: Params, data: Any, step: Any) -> jax.Array:
     return judge(fast, slow, data[0], inner_steps if step is None else step)[0]
@@ -83,59 +125,54 @@ def maml_plus_plus(
     return judge(fast, slow, data[1], step + 1)[0]
 
   last = Inner(inner_loss, lambda fast, slow: (), update)
-  every = last._replace(readout=readout)
-  second, first = mode or unroll(), first_order()
-  solve = second(last)
+  return last, last._replace(readout=readout)
 
-  def phase(begin: int) -> Callable[..., tuple[jax.Array, Metrics]]:
-    """The loss from training step `begin` on, until the next phase."""
-    multi = begin < multi_step_until
-    descend = (first if begin < first_order_until else second)(every if multi else last)
 
-    def loss(step: Any, key: Key, params: Params, episode: Episode) -> tuple[Any, Metrics]:
-      data = episode.support, episode.query
-      solution = descend(key, params['start'], params, data, inner_steps)
-      value, metrics = judge(solution.fast, params, episode.query, inner_steps)
-      metrics['adaptation_norm'] = distance(solution.fast, params['start'])
-      if multi:
-        value = (multi_step_weights(step, inner_steps, multi_step_until) * solution.readouts).sum()
-      return value, metrics
+def phase_loss(
+  judge: Callable[..., Any], descend: Solve, inner_steps: int, multi_step_until: int
+) -> Phase:
+  """Returns the meta-objective: of the last step, or of all where multi_step_until is positive."""
 
-    return loss
+  def loss(step: Any, key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    data = episode.support, episode.query
+    solution = descend(key, params['start'], params, data, inner_steps)
+    value, metrics = judge(solution.fast, params, episode.query, inner_steps)
+    metrics['adaptation_norm'] = distance(solution.fast, params['start'])
+    if multi_step_until:
+      value = (multi_step_weights(step, inner_steps, multi_step_until) * solution.readouts).sum()
+    return value, metrics
 
-  begins = sorted({0, multi_step_until, first_order_until})
-  phases = [phase(begin) for begin in begins]
+  return loss
 
-  def loss_at(step: Any, key: Key, params: Params, episode: Episode) -> tuple[Any, Metrics]:
+
+def in_turn(begins: Sequence[int], phases: Sequence[Phase]) -> Phase:
+  """Returns the loss of the phase that a training step is in."""
+
+  def loss_at(step: Any, key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     number = jnp.searchsorted(jnp.asarray(begins), step, side='right') - 1
     return jax.lax.switch(number, phases, step, key, params, episode)
 
-  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
-    steps, fast = inner_steps if test_steps is None else test_steps, params['start']
-    end = solve(key, fast, params, (support,), steps).fast if steps else fast
-    return of_step(end, params, steps)
+  return loss_at
+
+
+def calibration(
+  stored: StoredStatistics | None, adapt: Callable[..., Fitted]
+) -> Callable[[Params, Episode], Params]:
+  """Returns the measurement of normalisation statistics: of queries, after the last step."""
+  if stored is None:
+    return lambda params, episodes: params
+
+  def measure(params: Params, episode: Episode) -> Any:
+    fitted = adapt(jax.random.key(0), params, episode.support)
+    one = jax.tree.map(lambda leaf: leaf[None], (episode.query.x, episode.query.weight))
+    return stored.calibrate(fitted, *one)['statistics']
 
   def calibrate(params: Params, episodes: Episode) -> Params:
-    if stored is None:
-      return params
+    statistics = jax.lax.map(functools.partial(measure, params), episodes)
+    start = {**params['start'], 'statistics': pool_statistics(statistics)}
+    return {**params, 'start': start}
 
-    def measure(episode: Episode) -> Any:
-      fitted = adapt(jax.random.key(0), params, episode.support)
-      one = jax.tree.map(lambda leaf: leaf[None], (episode.query.x, episode.query.weight))
-      return stored.calibrate(fitted, *one)['statistics']
-
-    statistics = pool_statistics(jax.lax.map(measure, episodes))
-    return {**params, 'start': {**params['start'], 'statistics': statistics}}
-
-  return MetaLearner(
-    lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
-    adapt,
-    model.apply if stored is None else stored.apply,
-    lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
-    protocol,
-    calibrate,
-    loss_at=loss_at if len(phases) > 1 else None,
-  )
+  return calibrate
 
 
 def initial(model: Model, inner_steps: int, rate: float, key: Key, episode: Episode) -> Params:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 
 from metakit.data.table import class_table
 from metakit.episodes.combinators import (
@@ -18,6 +19,7 @@ from metakit.episodes.combinators import (
   shift_image,
   shorten,
   switch,
+  warp_image,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan, sampler_of
 from metakit.episodes.function_combinators import truncate_inputs
@@ -247,3 +249,39 @@ def test_shorten_keeps_the_weights_there_are():
   np.testing.assert_array_equal(twice.support.weight, [1, 1, 0, 0])
   longer = shorten(lambda key: weighted(key), 9)(jax.random.key(0))
   np.testing.assert_array_equal(longer.support.weight, [1, 1, 1, 0])
+
+
+def test_warped_images_are_those_of_scipy():
+  """Rotation, stretching and shift as scipy.ndimage.affine_transform, the matrix drawn here."""
+  image = np.random.default_rng(0).normal(size=(9, 7, 2)).astype(np.float32)
+  key = jax.random.key(1)
+  draws = np.asarray(jax.random.uniform(key, (5,), minval=-1, maxval=1), np.float64)
+  angle, stretch = np.deg2rad(30) * draws[2], np.exp(np.log(1.2) * draws[3:])
+  turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+  matrix, centre = turn / stretch[:, None], np.array([4, 3])
+  offset = centre - matrix @ (centre + 1.5 * draws[:2])
+  expected = [
+    scipy.ndimage.affine_transform(plane, matrix, offset, order=1, mode='grid-constant', cval=3)
+    for plane in np.moveaxis(image, -1, 0)
+  ]
+  warped = warp_image(1.5, 30, 0.2, fill=3)(key, jnp.asarray(image))
+  np.testing.assert_allclose(warped, np.stack(expected, -1), atol=1e-5)
+
+
+def test_a_warp_of_nothing_is_the_image():
+  image = jnp.asarray(IMAGES[0])
+  warped = warp_image(0, 0, 0)(jax.random.key(0), image)
+  assert warped.dtype == image.dtype and warped.tolist() == image.tolist()
+
+
+def test_a_warped_image_of_integers_is_rounded():
+  image = np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8)
+  warp = warp_image(1, 10, 0.1)
+  exact = warp(jax.random.key(0), jnp.asarray(image, jnp.float32))
+  rounded = warp(jax.random.key(0), jnp.asarray(image))
+  assert rounded.dtype == np.uint8 and rounded.tolist() == np.round(exact).tolist()
+
+
+def test_a_warp_by_less_than_nothing():
+  with pytest.raises(ValueError, match='max_degrees=-1'):
+    warp_image(0, -1, 0)

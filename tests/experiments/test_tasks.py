@@ -9,8 +9,9 @@ import pytest
 from experiments import testing
 from experiments.sequence_tasks import base_set
 from experiments.specs import build, parse
-from experiments.table_tasks import classification
+from experiments.table_tasks import classification, distortion
 from experiments.tasks import TASKS
+from metakit.episodes import shift_image, warp_image
 from metakit.episodes.few_shot import sampler_of
 from tests import tiny
 from tests.data.test_mnist import idx
@@ -159,7 +160,7 @@ PIXEL = [(0, 0), (1, 1), (1, 1), (0, 0)]
 def test_training_images_alone_are_shifted():
   """By up to so many pixels: every one of them is some shift of the image that it was."""
   given = (lambda split: tiny.table(classes=4)), 'few_shot', 3, 1, 2, 2**20
-  plain, moved = classification(*given), classification(*given, shift=1)
+  plain, moved = classification(*given), classification(*given, shift_image(1))
   assert moved.source('test').finish is None and moved.source('validation').finish is None
   assert moved.source('train', 2).plan(jax.random.key(0)).support.x.shape == (6,)
   key = jax.random.key(0)
@@ -171,3 +172,15 @@ def test_training_images_alone_are_shifted():
     for old, new in zip(before, after, strict=True)
   ]
   assert all(len(each) == 1 for each in found) and len({each[0] for each in found}) > 1
+
+
+def test_images_are_shifted_by_whole_pixels_or_warped_or_left_alone():
+  key, image = jax.random.key(3), tiny.table(classes=4).x[0]
+  assert distortion(0, 0.0, 0.0) is None
+  np.testing.assert_array_equal(distortion(2, 0.0, 0.0)(key, image), shift_image(2)(key, image))
+  np.testing.assert_array_equal(
+    distortion(2, 9.0, 0.1)(key, image), warp_image(2, 9.0, 0.1)(key, image)
+  )
+  np.testing.assert_array_equal(
+    distortion(0, 0.0, 0.1)(key, image), warp_image(0, 0, 0.1)(key, image)
+  )
