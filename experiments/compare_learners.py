@@ -4,10 +4,12 @@ r"""Trains several learners on the same tasks; tests them after several numbers 
 
 Each is a run of experiments.train (--training names a file of its flags) and one of
 experiments.evaluate for each number of steps, in a folder of its own under --workdir, on the same
-test episodes. The same command again goes on where the last one stopped.
+test episodes. The same command again goes on where the last one stopped; a learner whose training
+diverges leaves the others alone.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,19 +27,19 @@ from experiments.specs import parse
 from experiments.wrap_up import command_line
 
 FLAGS = flags.FLAGS
-DEFINING = 'training', 'learner', 'seed', 'episodes'
+DEFINING = 'training', 'seed', 'episodes'
 KEPT = 'mean', 'ci95', 'episodes'
 
 
 def main() -> None:
-  with one_line_errors(*BAD_INPUT, subprocess.CalledProcessError):
+  with one_line_errors(*BAD_INPUT):
     if not FLAGS.workdir or FLAGS.task:
       raise ValueError('give --workdir, the folder of all runs, and the task in --training')
     names = folders(FLAGS.learner)
     steps = numbers(FLAGS.inner_steps)
     workdir = Path(FLAGS.workdir)
     claim_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
-    cells = [compare(spec, workdir / name, steps) for name, spec in names.items()]
+    cells = compare_all({spec: workdir / name for spec, name in names.items()}, steps)
     record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'versions': versions()}
     record |= {'device': describe_device(), 'training': FLAGS.training, 'seed': FLAGS.seed}
     write_text(workdir / 'results.json', json.dumps(record, indent=2) + '\n')
@@ -45,17 +47,14 @@ def main() -> None:
 
 
 def folders(specs: list[str]) -> dict[str, str]:
-  """Returns the learners by the name of their folder: their own, numbered where it comes again.
+  """Returns the name of the folder of each learner, which says all that its spec says.
 
   Raises:
     ValueError: if one does not adapt by gradient descent.
   """
-  named: dict[str, str] = {}
   for spec in specs:
-    name = parse('learner', BY_DESCENT, spec, LEARNER_SUPPLIED).name
-    again = sum(each.partition('-')[0] == name for each in named)
-    named[f'{name}-{again + 1}' if again else name] = spec
-  return named
+    parse('learner', BY_DESCENT, spec, LEARNER_SUPPLIED)
+  return {spec: re.sub(r'[^\w.=-]+', '-', spec) for spec in specs}
 
 
 def numbers(texts: list[str]) -> list[int]:
@@ -67,6 +66,26 @@ def numbers(texts: list[str]) -> list[int]:
   if not texts or not all(text.isdigit() and int(text) for text in texts):
     raise ValueError(f'--inner_steps={",".join(texts)} is no list of positive numbers')
   return [int(text) for text in texts]
+
+
+def compare_all(runs: dict[str, Path], steps: list[int]) -> list[dict[str, Any]]:
+  """Returns a cell for each learner.
+
+  Raises:
+    ValueError: if the runs of some fail, when those of all others are done.
+  """
+  cells, failed = [], []
+  for spec, folder in runs.items():
+    try:
+      cells.append(compare(spec, folder, steps))
+    except subprocess.CalledProcessError:  # it has said why
+      failed.append(spec)
+  if failed:
+    raise ValueError(
+      f'no result of {" and ".join(failed)}, as said above; the others are done and stay: change '
+      'or leave out what failed and give the command again'
+    )
+  return cells
 
 
 def compare(spec: str, folder: Path, steps: list[int]) -> dict[str, Any]:
@@ -89,9 +108,9 @@ def compare(spec: str, folder: Path, steps: list[int]) -> dict[str, Any]:
     found[str(number)] = {name: record[name] for name in KEPT}
   shown = (format_estimate(record['metric'], e['mean'], e['ci95']) for e in found.values())
   after = ', '.join(map(str, steps))
-  print(f'{folder.name:20} {record["metric"]} after {after} steps: {", ".join(shown)}')
+  print(f'{spec}: {record["metric"]} after {after} steps: {", ".join(shown)}')
   same = {name: record[name] for name in ('metric', 'task', 'network', 'protocol', 'train_seconds')}
-  return {'name': folder.name, 'learner': spec, 'steps': found} | same
+  return {'learner': spec, 'steps': found} | same
 
 
 def call(binary: str, *arguments: str) -> None:

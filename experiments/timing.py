@@ -49,9 +49,9 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
 
   Returns:
     For each: name; milliseconds, median and quartiles (None if it is not run); tokens_per_second;
-    temporary_mib; compile_seconds (None where nothing is compiled); gflops_per_second and
-    share_of_peak (None where they are not known); `ratio`, the median over rounds of the baseline's
-    time over its own, with quartiles, where there is one.
+    temporary_mib; compile_seconds (None where nothing is compiled); gflop of a call,
+    gflops_per_second and share_of_peak (None where they are not known); `ratio`, the median over
+    rounds of the baseline's time over its own, with quartiles, where there is one.
   """
   for case in cases:
     if case.call is not None:
@@ -73,6 +73,7 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
       'tokens_per_second': round(case.tokens / median),
       'temporary_mib': round(case.temporaries / 2**20, 2),
       'compile_seconds': case.compile_seconds and round(case.compile_seconds, 2),
+      'gflop': case.flops and round(case.flops / 1e9, 3),
       'gflops_per_second': rate and round(rate / 1e9, 1),
       'share_of_peak': rate and peak and round(rate / peak, 3),
     }

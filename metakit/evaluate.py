@@ -60,7 +60,8 @@ def estimate(values: Any) -> Estimate:
   values = np.asarray(values, np.float64)
   if values.ndim != 1 or not len(values):
     raise ValueError(f'values of shape {values.shape}; give one number for each of some episodes')
-  error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.inf
+  with np.errstate(invalid='ignore'):  # a value that is not finite leaves no interval
+    error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.inf
   return Estimate(float(values.mean()), float(NORMAL_95 * error), len(values))
 
 

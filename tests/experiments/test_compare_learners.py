@@ -1,18 +1,36 @@
 """Learners trained on the same tasks and tested after several numbers of inner steps."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
+from experiments import compare_learners
 from experiments.compare_learners import folders, numbers
 from tests.experiments.commands import run
 
 
 def test_each_learner_has_a_folder_of_its_own():
-  specs = ['maml', 'maml:mode=first_order', 'anil', 'maml:inner_steps=2']
-  assert folders(specs) == dict(zip(['maml', 'maml-2', 'anil', 'maml-3'], specs, strict=True))
+  specs = ['maml', 'maml:mode=first_order', 'maml:inner_learning_rate=1e-2,inner_steps=2']
+  names = ['maml', 'maml-mode=first_order', 'maml-inner_learning_rate=1e-2-inner_steps=2']
+  assert folders(specs) == dict(zip(specs, names, strict=True))
   with pytest.raises(ValueError, match="unknown learner 'prototypical'"):
     folders(['prototypical'])
+
+
+def test_a_learner_that_fails_leaves_the_others_alone(monkeypatch):
+  done = []
+
+  def compare(spec, folder, steps):
+    done.append(spec)
+    if spec == 'anil':
+      raise subprocess.CalledProcessError(1, 'train')
+
+  monkeypatch.setattr(compare_learners, 'compare', compare)
+  with pytest.raises(ValueError, match='no result of anil, as said above'):
+    compare_learners.compare_all({'anil': Path('a'), 'maml': Path('b')}, [1])
+  assert done == ['anil', 'maml']
 
 
 @pytest.mark.parametrize('texts', [[], ['0'], ['1', 'two']])
@@ -28,15 +46,18 @@ def test_learners_are_trained_once_and_tested_after_each_number_of_steps(tmp_pat
     '--task=sinusoid:shots=5,queries=5\n--network=mlp:width=4,depth=1\n--steps=2\n'
     '--tasks_per_step=2\n--validation_episodes=2\n'
   )
-  learners = ['--learner=maml:inner_learning_rate=0.01', '--learner=from_scratch']
+  specs = ['maml:inner_learning_rate=0.01', 'from_scratch']
+  learners = [f'--learner={spec}' for spec in specs]
   flags = [f'--training={training}', '--inner_steps=1,3', '--episodes=5']
   command = ['compare_learners', *learners, *flags, f'--workdir={tmp_path / "all"}']
   status, _, error = run(*command)
   assert status == 0, error
   record = json.loads((tmp_path / 'all' / 'results.json').read_text())
-  for cell, name in zip(record['cells'], ('maml', 'from_scratch'), strict=True):
-    assert cell['name'] == name and set(cell['steps']) == {'1', '3'}
-    own = json.loads((tmp_path / 'all' / name / 'results-3-steps.json').read_text())
+  for cell, spec in zip(record['cells'], specs, strict=True):
+    assert cell['learner'] == spec and set(cell['steps']) == {'1', '3'}
+    own = json.loads(
+      (tmp_path / 'all' / folders([spec])[spec] / 'results-3-steps.json').read_text()
+    )
     assert 'test_steps=3' in own['learner']
     assert cell['steps']['3'] == {key: own[key] for key in ('mean', 'ci95', 'episodes')}
     assert cell['steps']['3']['mean'] != cell['steps']['1']['mean']

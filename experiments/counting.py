@@ -1,0 +1,63 @@
+"""How many operations a function asks for, whatever compiler and machine make of them."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+# metakit's own; where, among operands and result, their kernel and the outputs of the layer are
+CONVOLUTIONS = {
+  'convolution': (1, 2),
+  'convolution_to_input': (1, 0),
+  'convolution_to_kernel': (2, 1),
+}
+
+
+def product_flops(function: Callable[..., Any], *given: Any) -> int:
+  """Returns the operations of its matrix products and convolutions: two for each multiply-add.
+
+  A scan counts as often as it runs, a branch as if every branch ran; a loop whose length is not
+  known counts once. Products with padding count too.
+
+  Args:
+    function: any that JAX can trace.
+    *given: its arguments, or their shapes.
+
+  >>> import jax.numpy as jnp
+  >>> product_flops(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 5)))
+  60
+  """
+  return _count(jax.make_jaxpr(function)(*given).jaxpr)
+
+
+def _count(jaxpr: Any) -> int:
+  return sum(_own(equation) + _inside(equation) for equation in jaxpr.eqns)
+
+
+def _inside(equation: Any) -> int:
+  times = equation.params['length'] if equation.primitive.name == 'scan' else 1
+  return times * sum(map(_count, _jaxprs(equation.params)))
+
+
+def _jaxprs(params: dict[str, Any]) -> Iterator[Any]:
+  for value in params.values():
+    for each in value if isinstance(value, tuple | list) else (value,):
+      jaxpr = getattr(each, 'jaxpr', each)
+      if hasattr(jaxpr, 'eqns'):
+        yield jaxpr
+
+
+def _own(equation: Any) -> int:
+  name, params = equation.primitive.name, equation.params
+  shapes = [v.aval.shape for v in (*equation.invars, *equation.outvars)]
+  if name == 'dot_general':
+    contracted = params['dimension_numbers'][0][0]
+    return 2 * math.prod(shapes[-1]) * math.prod(shapes[0][axis] for axis in contracted)
+  if name == 'conv_general_dilated':
+    outputs = params['dimension_numbers'].rhs_spec[0]
+    return 2 * math.prod(shapes[-1]) * math.prod(shapes[1]) // shapes[1][outputs]
+  if name in CONVOLUTIONS:
+    kernel, outputs = (shapes[place] for place in CONVOLUTIONS[name])
+    return 2 * math.prod(outputs) * math.prod(kernel[-4:-1])
+  return 0

@@ -1,0 +1,39 @@
+"""Counted operations against those of closed forms."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+
+from experiments.counting import product_flops
+from metakit.networks.convolution import convolution
+
+IMAGES, KERNEL = jnp.ones((3, 8, 6, 4)), jnp.ones((3, 3, 4, 5))
+ONCE = 2 * (3 * 8 * 6 * 5) * (3 * 3 * 4)
+
+
+def total(images, kernel):
+  return jnp.square(convolution(images, kernel)).sum()
+
+
+def test_a_convolution_has_as_many_operations_in_each_of_its_roles():
+  flax = nn.Conv(5, (3, 3), use_bias=False)
+  assert product_flops(flax.apply, {'params': {'kernel': KERNEL}}, IMAGES) == ONCE
+  assert product_flops(convolution, IMAGES, KERNEL) == ONCE
+  assert product_flops(jax.grad(total), IMAGES, KERNEL) == 2 * ONCE  # the output, and to the input
+  assert product_flops(jax.grad(total, argnums=1), IMAGES, KERNEL) == 2 * ONCE  # to the kernel
+  assert product_flops(jax.grad(total, argnums=(0, 1)), IMAGES, KERNEL) == 3 * ONCE
+
+
+@pytest.mark.parametrize('axes', [(0, 0), (0, None), (None, 0)])
+def test_tasks_side_by_side_are_counted_one_by_one(axes):
+  given = zip((IMAGES, KERNEL), axes, strict=True)
+  tasks = [a if axis is None else jnp.stack([a] * 7) for a, axis in given]
+  grads = jax.grad(total, argnums=(0, 1))
+  assert product_flops(jax.vmap(grads, in_axes=axes), *tasks) == 7 * 3 * ONCE
+
+
+def test_a_scan_counts_as_often_as_it_runs():
+  matrix = jnp.ones((4, 4))
+  power = lambda x: jax.lax.scan(lambda x, _: (matrix @ x, None), x, length=6)[0]
+  assert product_flops(jax.jit(power), jnp.ones(4)) == 6 * 2 * 16
