@@ -121,14 +121,19 @@ def omniglot_task(
   shift: int = 0,
   degrees: float = 0.0,
   stretch: float = 0.0,
+  trainval: bool = False,
 ) -> Task:
   """Omniglot from its official zip files.
 
+  With `trainval`, training episodes are of the training and validation classes, as published for
+  results on test classes; validation then says nothing of unseen classes, so choose without it.
   Training images are shifted by up to `shift` pixels, turned by up to `degrees` and stretched by up
   to the share `stretch` in each direction.
   """
   check_choice('split', split, PROTOCOLS)
-  table = lambda part: load_omniglot(data_dir, part, protocol=split, size=size, rotations=rotations)
+  name = lambda part: 'trainval' if trainval and part == 'train' else part
+  load = functools.partial(load_omniglot, protocol=split, size=size, rotations=rotations)
+  table = lambda part: load(data_dir, name(part))
   distort = distortion(shift, degrees, stretch)
   return classification(table, sampler, ways, shots, queries, budget, distort)
 

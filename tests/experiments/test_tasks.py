@@ -184,3 +184,15 @@ def test_images_are_shifted_by_whole_pixels_or_warped_or_left_alone():
   np.testing.assert_array_equal(
     distortion(0, 0.0, 0.1)(key, image), warp_image(0, 0, 0.1)(key, image)
   )
+
+
+def test_validation_classes_may_be_trained_on_too(monkeypatch):
+  """And only trained on: validation and test stay what they are."""
+  loaded = []
+  load = lambda data_dir, part, **given: loaded.append(part) or tiny.table(classes=6)
+  monkeypatch.setattr('experiments.table_tasks.load_omniglot', load)
+  for given in ({}, {'trainval': True}):
+    task = TASKS['omniglot'](2**20, 'folder', queries=2, **given)
+    for part in ('train', 'validation', 'test'):
+      task.source(part)
+  assert loaded == ['train', 'validation', 'test', 'trainval', 'validation', 'test']
