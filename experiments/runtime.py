@@ -19,8 +19,8 @@ def keep_freed_memory() -> None:
 
   XLA on a CPU allocates the temporaries of each call anew. Large ones are mapped, zeroed page by
   page and unmapped every time: a conv4 training step on 360 images takes a sixth less without it.
-  (One arena for all threads takes another sixth off that step, and adds a fourth to the second-order
-  step of MAML, whose many small products each ask for memory.)
+  (One arena for all threads takes another sixth off that step, and adds a fourth to second-order
+  steps of MAML, whose many small products each ask for memory.)
   """
   with contextlib.suppress(OSError, AttributeError):
     libc = ctypes.CDLL('libc.so.6')
