@@ -29,6 +29,7 @@ from experiments.specs import parse
 ROOT = Path(__file__).parents[1]
 PAGE = Path('metakit') / 'learners' / 'README.md'
 COSTS = Path('experiments') / 'results' / 'benchmarks' / 'learners.json'
+MODES = Path('experiments') / 'results' / 'benchmarks' / 'inner_steps.json'
 COMPARISONS = Path('experiments') / 'results' / 'comparisons'
 NONE = '-'
 
@@ -77,8 +78,19 @@ images of 28x28, 5-way 1-shot, 5 queries a class and default arguments; the time
 step is relative to `maml` (one inner step, second order), temporary memory is XLA's count, with
 {device}. Published scores are those of the papers (MAML++: an ensemble of five checkpoints); the
 measured ones have their commands in the [table of results](../../README.md). Every learner by
-gradient descent takes a `mode`, which decides what memory and time grow with (`python -m
-experiments.benchmark --suite=inner_steps`).
+gradient descent takes a `mode`, see below.
+
+"""
+MODES_HEAD = """## Modes
+
+What a meta-gradient through so many inner steps takes, by the [mode](../meta_gradient/loops.py) of
+differentiation: XLA's temporary memory, and time, for an inner model of a million parameters (a
+transformer on 8 sequences of 64) on {device}; not run where it takes more than 2 GiB. With SGD
+`remat` and `mixed` grow by the weights of each step alone, 4 bytes a parameter: a thousand times as
+many steps need `truncated`, `implicit`, `first_order` or `evolution`, which do not grow.
+`{command}`
+
+![Memory and time by inner steps](../../experiments/results/benchmarks/inner_steps.svg)
 
 """
 
@@ -167,7 +179,7 @@ def _mode(record: Mapping[str, Any]) -> str:
 def comparison(record: Mapping[str, Any]) -> str:
   """Returns a record of experiments.compare_learners as Markdown: a row for each learner."""
   cells, steps = record['cells'], list(record['cells'][0]['steps'])
-  lines = [['learner', *(f'{number} inner steps' for number in steps), 'training time']]
+  lines = [['learner', *(f'after {number}' for number in steps), 'training time']]
   lines.append(['---'] * len(lines[0]))
   for cell in cells:
     found = [cell['steps'][number] for number in steps]
@@ -176,8 +188,25 @@ def comparison(record: Mapping[str, Any]) -> str:
   episodes = cells[0]['steps'][steps[0]]['episodes']
   made = f'{episodes:,} test episodes of `{cells[0]["task"]}`, on {record["device"]}'
   table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-  title = f'## {record["row"]}\n\n{cells[0]["metric"].capitalize()}, {made}:'
+  title = (
+    f'## {record["row"]}\n\n{cells[0]["metric"].capitalize()} after so many inner steps, {made}:'
+  )
   return f'{title}\n`{record["command"]}`\n\n{table}\n'
+
+
+def modes(record: Mapping[str, Any]) -> str:
+  """Returns a record of the suite inner_steps as Markdown: a row for each mode."""
+  cells: dict[str, dict[int, str]] = {}
+  for each in record['rows']:
+    mode, _, steps = each['name'].rpartition(', ')
+    time = 'not run' if each['milliseconds'] is None else f'{each["milliseconds"][0]:,.0f} ms'
+    own = cells.setdefault(mode, {})
+    own[int(steps.split()[0])] = f'{each["temporary_mib"]:,.0f} MiB, {time}'
+  steps = sorted({number for own in cells.values() for number in own})
+  lines = [['mode', *map(str, steps)], ['---'] * (1 + len(steps))]
+  lines += [[mode, *(own.get(number, NONE) for number in steps)] for mode, own in cells.items()]
+  table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  return f'{MODES_HEAD.format(**record)}{table}\n'
 
 
 def page(root: Path) -> str:
@@ -194,7 +223,9 @@ def page(root: Path) -> str:
   lines = [COLUMNS, ['---'] * len(COLUMNS), *rows]
   table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
   compared = [json.loads(p.read_text('utf-8')) for p in sorted((root / COMPARISONS).glob('*.json'))]
-  return '\n'.join([f'{HEAD.format(device=record["device"])}{table}\n', *map(comparison, compared)])
+  engine = modes(json.loads((root / MODES).read_text(encoding='utf-8')))
+  first = f'{HEAD.format(device=record["device"])}{table}\n'
+  return '\n'.join([first, engine, *map(comparison, compared)])
 
 
 def run(root: Path, check: bool) -> str:

@@ -16,6 +16,7 @@ from experiments.learners_table import (
   costs_of,
   measured,
   meta_learned,
+  modes,
   run,
   steps,
 )
@@ -69,10 +70,23 @@ def test_a_comparison_has_a_row_for_each_learner():
     for name, mean in (('maml', 0.5), ('anil', 1.0))
   ]
   text = comparison({'cells': cells, 'row': 'Sinusoids', 'device': 'cpu', 'command': 'python'})
-  assert '| learner | 1 inner steps | 5 inner steps | training time |' in text
+  assert '| learner | after 1 | after 5 | training time |' in text
   assert '| `maml` | 0.500 ± 0.010 | 0.250 ± 0.010 |' in text
   assert '| `anil` | 1.000 ± 0.010 | 0.500 ± 0.010 |' in text
   assert '10,000 test episodes of `sinusoid:shots=10`, on cpu' in text
+
+
+def test_modes_are_compared_by_the_number_of_steps():
+  """Memory and time beside each other; what did not fit has no time."""
+  given = [('unroll', 1, 10.04, [2.0]), ('unroll', 32, 4000.0, None), ('mixed', 1, 9.0, [30.0])]
+  rows = [
+    {'name': f'{mode}, {steps} steps', 'temporary_mib': memory, 'milliseconds': time}
+    for mode, steps, memory, time in given
+  ]
+  text = modes({'rows': rows, 'device': 'cpu', 'command': 'python -m x'})
+  assert '| mode | 1 | 32 |' in text
+  assert '| unroll | 10 MiB, 2 ms | 4,000 MiB, not run |' in text
+  assert '| mixed | 9 MiB, 30 ms | - |' in text
 
 
 def test_a_stale_page_is_found_and_written_anew(tmp_path, monkeypatch):
@@ -83,6 +97,8 @@ def test_a_stale_page_is_found_and_written_anew(tmp_path, monkeypatch):
     run(tmp_path, check=True)
   record = {'rows': [{'name': 'maml', 'temporary_mib': 2.0}], 'device': 'cpu'}
   (tmp_path / 'experiments/results/benchmarks/learners.json').write_text(json.dumps(record))
+  engine = {'rows': [], 'device': 'cpu', 'command': 'python'}
+  (tmp_path / 'experiments/results/benchmarks/inner_steps.json').write_text(json.dumps(engine))
   with pytest.raises(ValueError, match=r'is stale; run python -m experiments\.learners_table'):
     run(tmp_path, check=True)
   run(tmp_path, check=False)
