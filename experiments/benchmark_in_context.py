@@ -1,6 +1,5 @@
 """What in-context learners cost: a training step of each kind, and predictions from a cache."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.timing import Case
+from experiments.timing import Case, compiled_case
 from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.models import SequenceModel
 from metakit.networks.recurrent import recurrent
@@ -67,7 +66,8 @@ def _training(name: str, learner: MetaLearner, episodes: Episode, dtype: str | N
   tasks, support = episodes.support.y.shape
   stride = {'train, pairs': 2, 'train, interleaved': 2, 'train, shifted': 1}
   tokens = tasks * (support + 1) * max(v for k, v in stride.items() if name.startswith(k))
-  return _case(name, step, ((params, optimizer.init(params)), episodes), tokens, dtype)
+  given = (params, optimizer.init(params)), episodes
+  return compiled_case(name, step, given, tokens=tokens, dtype=dtype or 'float32')
 
 
 def _predictions(model: SequenceModel, episodes: Episode, dtype: str | None) -> list[Case]:
@@ -80,23 +80,12 @@ def _predictions(model: SequenceModel, episodes: Episode, dtype: str | None) -> 
   assert learner.extend is not None
   fitted, last = jax.jit(adapt)(support), jax.tree.map(lambda leaf: leaf[:, -1:], support)
   again = lambda support, asked: predict(adapt(support), asked)
-  tasks = len(asked)
+  case = partial(compiled_case, tokens=len(asked), dtype=dtype or 'float32')
   made = [
-    _case('predict, all read again', again, (support, asked), tasks, dtype),
-    _case('predict, from the cache', predict, (fitted, asked), tasks, dtype),
-    _case('one more example, all read again', adapt, (support,), tasks, dtype),
-    _case('one more example, extend', jax.vmap(learner.extend), (fitted, last), tasks, dtype),
+    case('predict, all read again', again, (support, asked)),
+    case('predict, from the cache', predict, (fitted, asked)),
+    case('one more example, all read again', adapt, (support,)),
+    case('one more example, extend', jax.vmap(learner.extend), (fitted, last)),
   ]
   compared = {1: made[0].name, 3: made[2].name}
   return [case._replace(baseline=compared.get(i, '')) for i, case in enumerate(made)]
-
-
-def _case(
-  name: str, function: Callable[..., Any], given: tuple[Any, ...], tokens: int, dtype: str | None
-) -> Case:
-  compiled = jax.jit(function).lower(*given).compile()
-  has_loop = ' while(' in (compiled.as_text() or '')  # whose body XLA counts once
-  flops = None if has_loop else (compiled.cost_analysis() or {}).get('flops')
-  memory = compiled.memory_analysis()
-  temporaries = 0 if memory is None else memory.temp_size_in_bytes
-  return Case(name, lambda: compiled(*given), tokens, flops, dtype or 'float32', temporaries)

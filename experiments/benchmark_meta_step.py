@@ -14,7 +14,6 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from experiments.counting import product_flops
 from experiments.timing import Case, compiled_case
 from metakit import meta_gradient
 from metakit.learners.maml import maml
@@ -73,6 +72,4 @@ def _case(
   )
   step = make_train_step(learner, optimizer, tasks_at_once=at_once)
   keys = jax.random.split(jax.random.key(1), TASKS)
-  given = state, keys, episodes
-  made = compiled_case(name, step, given, baseline='' if name == OURS else OURS)
-  return made._replace(flops=product_flops(step, *given))
+  return compiled_case(name, step, (state, keys, episodes), baseline='' if name == OURS else OURS)

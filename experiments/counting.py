@@ -18,7 +18,8 @@ def product_flops(function: Callable[..., Any], *given: Any) -> int:
   """Returns the operations of its matrix products and convolutions: two for each multiply-add.
 
   A scan counts as often as it runs, a branch as if every branch ran; a loop whose length is not
-  known counts once. Products with padding count too.
+  known counts once. Products with padding count too; what a kernel of another language does
+  inside (the attention of cuDNN, say) does not.
 
   Args:
     function: any that JAX can trace.

@@ -20,8 +20,9 @@ from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable
 from metakit.data.tfds import tfds_table
-from metakit.episodes.combinators import Transform, augment_source, shift_image, warp_image
+from metakit.episodes.combinators import augment_source
 from metakit.episodes.few_shot import few_shot_plan
+from metakit.episodes.image_transforms import Transform, shift_image, warp_image
 from metakit.episodes.variable_shot import variable_shot_plan
 from metakit.episodes.within_group import within_group_plan
 from metakit.types import EpisodeSource, Sampler

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.counting import product_flops
+
 # Dense peak of one device, FLOP/s, by device kind and type, from the makers' data sheets.
 PEAKS = {
   ('NVIDIA H100 80GB HBM3', 'bfloat16'): 989e12,
@@ -90,15 +92,28 @@ def compiled_case(
   given: tuple[Any, ...],
   limit: float = math.inf,
   baseline: str = '',
+  tokens: int = 0,
+  dtype: str = 'float32',
 ) -> Case:
-  """Compiles a function of some arguments; it is run only if its temporaries fit into `limit`."""
+  """Compiles a function of some arguments, and counts its matrix products and convolutions.
+
+  Args:
+    name: of the case.
+    function: to compile.
+    given: its arguments.
+    limit: bytes; the function is run only if its temporaries fit.
+    baseline: see Case.
+    tokens: see Case.
+    dtype: see Case.
+  """
   start = time.perf_counter()
   compiled = jax.jit(function).lower(*given).compile()
   seconds = time.perf_counter() - start
   memory = compiled.memory_analysis()
   temporaries = 0 if memory is None else memory.temp_size_in_bytes
   call = (lambda: compiled(*given)) if temporaries <= limit else None
-  return Case(name, call, 0, None, 'float32', temporaries, baseline, seconds)
+  flops = product_flops(function, *given)
+  return Case(name, call, tokens, flops, dtype, temporaries, baseline, seconds)
 
 
 def _seconds(case: Case) -> float:

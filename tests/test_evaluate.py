@@ -178,3 +178,9 @@ def test_a_judge_that_cannot_be_hashed_is_compiled_each_time():
 
   run = partial(evaluate, learner, cross_entropy, params, tiny.source(), ROOT, 5, 4)
   np.testing.assert_array_equal(run(judge=Named())['loss'], run()['loss'])
+
+
+def test_an_estimate_of_what_is_not_finite_has_no_interval():
+  """And no warning, which every test takes for an error."""
+  mean, ci95, episodes = estimate([1.0, np.inf])
+  assert (mean, episodes) == (np.inf, 2) and np.isnan(ci95)

@@ -6,13 +6,11 @@ from metakit.episodes.combinators import (
   mixture,
   ramp,
   relabel,
-  rotate_quarter_turns,
-  shift_image,
   shorten,
   switch,
-  warp_image,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan, gather, sampler_of
+from metakit.episodes.image_transforms import rotate_quarter_turns, shift_image, warp_image
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan

@@ -44,9 +44,6 @@ def alfa(
   if initial_rate <= 0:
     raise ValueError(f'initial_rate={initial_rate} is not positive')
 
-  def generator(layers: int) -> Model:
-    return mlp(2 * layers, width=2 * layers, depth=2)  # three layers, section 4.1
-
   def init(key: Key, episode: Episode) -> Params:
     start_key, generator_key = jax.random.split(key)
     start = model.init(start_key, episode.support.x)
@@ -82,3 +79,8 @@ def alfa(
     init=init,
     split=lambda params, support: (params['start'], params),
   )
+
+
+def generator(layers: int) -> Model:
+  """Returns the network of three layers (section 4.1) that makes rates and decays."""
+  return mlp(2 * layers, width=2 * layers, depth=2)

@@ -61,17 +61,7 @@ def by_descent(
   """
   protocol = check_protocol(model, protocol)
   check_steps(inner_steps, test_steps)
-  if inner_batch < 0:
-    raise ValueError(f'inner_batch={inner_batch} is negative; use 0 for the whole support set')
-
-  def support_loss(fast: Any, slow: Any, data: tuple[Key, Examples], step: Any) -> jax.Array:
-    key, support = data
-    if inner_batch and step is not None:
-      support = minibatch(key, support, step, inner_batch)
-    params = merge(fast, slow, inner_steps if step is None else step)
-    return objective(model.apply(params, support.x, weight=support.weight), support)[0]
-
-  problem = inner(support_loss)
+  problem = inner(support_loss(model, objective, merge, inner_steps, inner_batch))
   solve = mode(problem)
 
   def adapted(key: Key, params: Params, support: Examples, steps: int) -> tuple[Params, Metrics]:
@@ -102,6 +92,27 @@ def by_descent(
 
   whole = init or initial(model)
   return MetaLearner(whole, adapt, ask, loss, protocol, diagnose=diagnosis)
+
+
+def support_loss(
+  model: Model, objective: Objective, merge: Merge, inner_steps: int, inner_batch: int
+) -> Callable[..., jax.Array]:
+  """Returns the loss of the inner loop: (fast, slow, (key, support), step) -> scalar.
+
+  Raises:
+    ValueError: if inner_batch is negative.
+  """
+  if inner_batch < 0:
+    raise ValueError(f'inner_batch={inner_batch} is negative; use 0 for the whole support set')
+
+  def loss(fast: Any, slow: Any, data: tuple[Key, Examples], step: Any) -> jax.Array:
+    key, support = data
+    if inner_batch and step is not None:
+      support = minibatch(key, support, step, inner_batch)
+    params = merge(fast, slow, inner_steps if step is None else step)
+    return objective(model.apply(params, support.x, weight=support.weight), support)[0]
+
+  return loss
 
 
 def distance(end: Any, start: Any) -> jax.Array:

@@ -54,7 +54,7 @@ def maml_plus_plus(
     test_steps: gradient steps of `adapt`; inner_steps by default. Steps beyond inner_steps use the
       rates and the normalisation of the last.
     mode: how to differentiate; unroll(True) by default, as what differs from step to step makes a
-      loop of steps take twice as long on a CPU.
+      loop of steps take twice as long on a CPU. Compilation grows with the steps.
     objective: loss of the inner steps and of the meta-objective.
     protocol: of a network with batch statistics: 'transductive' (the default there) normalises
       queries by their own, 'inductive' by those of training episodes after as many steps.

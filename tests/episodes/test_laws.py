@@ -12,10 +12,10 @@ from metakit.episodes.combinators import (
   augment,
   mixture,
   relabel,
-  shift_image,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan, sampler_of
 from metakit.episodes.functions import dense, functions, gaussian_process
+from metakit.episodes.image_transforms import shift_image
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan

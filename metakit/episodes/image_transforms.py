@@ -1,0 +1,101 @@
+"""Random transforms of images, to use with `augment` and `augment_source`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.ndimage import map_coordinates
+
+from metakit.types import Key
+
+# (key, x of one example) -> x
+Transform = Callable[[Key, Any], Any]
+
+
+def rotate_quarter_turns(key: Key, image: jax.Array) -> jax.Array:
+  """Rotates an image by 0, 90, 180 or 270 degrees, all equally likely.
+
+  Rotating single examples makes a classifier invariant; rotations as new classes are a matter of
+  the table, not of this.
+
+  Args:
+    key: a key.
+    image: [height, width, ...] with height = width.
+
+  Raises:
+    ValueError: if the image is not square.
+  """
+  if image.ndim < 2 or image.shape[0] != image.shape[1]:
+    raise ValueError(f'image of shape {image.shape} is not square; quarter turns need [n, n, ...]')
+  turns = jnp.stack([jnp.rot90(image, k) for k in range(4)])
+  return turns[jax.random.randint(key, (), 0, 4)]
+
+
+def shift_image(max_pixels: int, fill: float = 0) -> Transform:
+  """Makes a transform that shifts an image by up to `max_pixels` in both directions.
+
+  Args:
+    max_pixels: the shifts down and right are uniform integers from -max_pixels to max_pixels.
+    fill: value of the pixels that come into view; 0 is the background of Omniglot and MNIST.
+
+  Returns:
+    (key, image [height, width, ...]) -> image of the same shape and dtype.
+
+  Raises:
+    ValueError: if max_pixels is negative.
+  """
+  if max_pixels < 0:
+    raise ValueError(f'max_pixels={max_pixels} is negative; use max_pixels>=0')
+
+  def shift(key: Key, image: jax.Array) -> jax.Array:
+    border = [(max_pixels, max_pixels)] * 2 + [(0, 0)] * (image.ndim - 2)
+    padded = jnp.pad(image, border, constant_values=fill)
+    down, right = jax.random.randint(key, (2,), 0, 2 * max_pixels + 1)
+    rows = jax.lax.dynamic_slice_in_dim(padded, down, image.shape[0], axis=0)
+    return jax.lax.dynamic_slice_in_dim(rows, right, image.shape[1], axis=1)
+
+  return shift
+
+
+def warp_image(
+  max_pixels: float, max_degrees: float, max_stretch: float, fill: float = 0
+) -> Transform:
+  """Makes a transform that turns, stretches and shifts an image, with linear interpolation.
+
+  Args:
+    max_pixels: the shifts down and right are uniform from -max_pixels to max_pixels.
+    max_degrees: the rotation about the centre is uniform from -max_degrees to max_degrees.
+    max_stretch: height and width grow by factors of their own, whose logarithms are uniform from
+      -log(1 + max_stretch) to log(1 + max_stretch).
+    fill: value of the pixels that come into view.
+
+  Returns:
+    (key, image [height, width, ...]) -> image of the same shape and dtype; integers are rounded.
+
+  Raises:
+    ValueError: if a bound is negative.
+  """
+  if min(max_pixels, max_degrees, max_stretch) < 0:
+    raise ValueError(
+      f'max_pixels={max_pixels}, max_degrees={max_degrees} and max_stretch={max_stretch} are '
+      'bounds, so none may be negative'
+    )
+  bounds = np.array([max_pixels] * 2 + [np.deg2rad(max_degrees)] + [np.log1p(max_stretch)] * 2)
+
+  def warp(key: Key, image: jax.Array) -> jax.Array:
+    down, right, angle, *stretch = bounds * jax.random.uniform(key, (5,), minval=-1, maxval=1)
+    centre = [(size - 1) / 2 for size in image.shape[:2]]
+    y, x = jnp.meshgrid(*(jnp.arange(2 * c + 1) - c for c in centre), indexing='ij')
+    y, x = y - down, x - right
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    rows = (cos * y + sin * x) * jnp.exp(-stretch[0]) + centre[0]
+    columns = (cos * x - sin * y) * jnp.exp(-stretch[1]) + centre[1]
+    planes = image.reshape(*image.shape[:2], -1).astype(jnp.result_type(image, jnp.float32))
+    look = lambda plane: map_coordinates(plane, [rows, columns], order=1, cval=fill)
+    warped = jax.vmap(look, in_axes=-1, out_axes=-1)(planes).reshape(image.shape)
+    whole = jnp.issubdtype(image.dtype, jnp.integer)
+    return (jnp.round(warped) if whole else warped).astype(image.dtype)
+
+  return warp
