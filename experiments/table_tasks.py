@@ -4,7 +4,7 @@
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.task import Task
@@ -22,7 +22,7 @@ from metakit.data.table import ClassTable
 from metakit.data.tfds import tfds_table
 from metakit.episodes.combinators import augment_source
 from metakit.episodes.few_shot import few_shot_plan
-from metakit.episodes.image_transforms import Transform, shift_image, warp_image
+from metakit.episodes.image_transforms import Transform, mirror_image, shift_image, warp_image
 from metakit.episodes.variable_shot import variable_shot_plan
 from metakit.episodes.within_group import within_group_plan
 from metakit.types import EpisodeSource, Sampler
@@ -37,7 +37,7 @@ def classification(
   shots: int,
   queries: int,
   budget: float,
-  distort: Transform | None = None,
+  augmentations: Sequence[tuple[Transform, str]] = (),
 ) -> Task:
   """Classification episodes of a class table for each split.
 
@@ -48,7 +48,7 @@ def classification(
     shots: support examples of each.
     queries: query examples of each.
     budget: bytes of device memory for a table.
-    distort: what becomes of training images, each for itself.
+    augmentations: what becomes of training images, of each 'example' or each 'class', in turn.
   """
 
   @functools.cache  # the rows are placed once
@@ -61,7 +61,9 @@ def classification(
     rows, made = usual(split)
     if other_shots is not None:
       made = made._replace(plan=_plan(rows, sampler, ways, other_shots, queries))
-    return augment_source(made, distort) if distort and split == 'train' else made
+    for transform, each in augmentations if split == 'train' else ():
+      made = augment_source(made, transform, each)
+    return made
 
   fixed = sampler != 'variable_shot'
   given = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
@@ -122,6 +124,7 @@ def omniglot_task(
   shift: int = 0,
   degrees: float = 0.0,
   stretch: float = 0.0,
+  mirror: bool = False,
   trainval: bool = False,
 ) -> Task:
   """Omniglot from its official zip files.
@@ -129,21 +132,25 @@ def omniglot_task(
   With `trainval`, training episodes are of the training and validation classes, as published for
   results on test classes; validation then says nothing of unseen classes, so choose without it.
   Training images are shifted by up to `shift` pixels, turned by up to `degrees` and stretched by up
-  to the share `stretch` in each direction.
+  to the share `stretch` in each direction. With `mirror`, half of the classes of a training
+  episode are mirror images, as new characters.
   """
   check_choice('split', split, PROTOCOLS)
   name = lambda part: 'trainval' if trainval and part == 'train' else part
   load = functools.partial(load_omniglot, protocol=split, size=size, rotations=rotations)
   table = lambda part: load(data_dir, name(part))
-  distort = distortion(shift, degrees, stretch)
-  return classification(table, sampler, ways, shots, queries, budget, distort)
+  augmentations = augmentations_of(shift, degrees, stretch, mirror)
+  return classification(table, sampler, ways, shots, queries, budget, augmentations)
 
 
-def distortion(shift: int, degrees: float, stretch: float) -> Transform | None:
-  """Returns what becomes of training images; by whole pixels where they are shifted alone."""
+def augmentations_of(
+  shift: int, degrees: float, stretch: float, mirror: bool
+) -> list[tuple[Transform, str]]:
+  """Returns what becomes of training images; by whole pixels where they are only shifted."""
+  found = [(mirror_image, 'class')] if mirror else []
   if degrees or stretch:
-    return warp_image(shift, degrees, stretch)
-  return shift_image(shift) if shift else None
+    return [*found, (warp_image(shift, degrees, stretch), 'example')]
+  return [*found, (shift_image(shift), 'example')] if shift else found
 
 
 def mnist_task(

@@ -10,7 +10,12 @@ from metakit.episodes.combinators import (
   switch,
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan, gather, sampler_of
-from metakit.episodes.image_transforms import rotate_quarter_turns, shift_image, warp_image
+from metakit.episodes.image_transforms import (
+  mirror_image,
+  rotate_quarter_turns,
+  shift_image,
+  warp_image,
+)
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
@@ -22,6 +27,7 @@ __all__ = [
   'few_shot',
   'few_shot_plan',
   'gather',
+  'mirror_image',
   'mixture',
   'projected',
   'ramp',

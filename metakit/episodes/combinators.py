@@ -12,60 +12,79 @@ from metakit.episodes.image_transforms import Transform
 from metakit.types import Episode, EpisodeSource, Examples, Key, Sampler
 
 
-def augment(sampler: Sampler, transform: Transform) -> Sampler:
-  """Transforms every support and query example, each independently of the others.
+def augment(sampler: Sampler, transform: Transform, each: str = 'example') -> Sampler:
+  """Transforms the support and query examples at random.
+
+  Where each class is transformed as one, its examples stay alike, and so a transform that makes
+  another thing of them (a mirror image of a character) makes a new class: task augmentation (Liu,
+  Chao, Lin 2020, arXiv:2003.00804).
 
   Args:
     sampler: a sampler of whole episodes (not a plan: its x are row numbers).
     transform: a pure function (key, x of one example) -> x, such as `rotate_quarter_turns`.
+    each: 'example', independently of the others, or 'class', by one key for all of one label.
 
   Returns:
-    A sampler whose episodes are sampler(k1), with x transformed by keys split from k2, where
-    k1, k2 = split(key).
+    A sampler whose episodes are sampler(k1), with x transformed by keys split from k2 (of a class:
+    folded into k2), where k1, k2 = split(key).
 
   Raises:
-    ValueError: whatever `transform` raises for such examples; it is traced once here.
+    ValueError: for another `each`, or whatever `transform` raises for such examples; it is traced
+      once here.
 
   >>> from metakit.episodes.sinusoid import sinusoid
   >>> jitter = lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)
   >>> augment(sinusoid(), jitter)(jax.random.key(0)).support.x.shape
   (10, 1)
   """
+  _check_each(each)
 
   def augmented(key: Key) -> Episode:
     key, transform_key = jax.random.split(key)
-    return _transformed(sampler(key), transform, transform_key)
+    return _transformed(sampler(key), transform, transform_key, each)
 
   _shapes(augmented)
   return augmented
 
 
-def augment_source(source: EpisodeSource, transform: Transform) -> EpisodeSource:
+def augment_source(
+  source: EpisodeSource, transform: Transform, each: str = 'example'
+) -> EpisodeSource:
   """As `augment`, for a source whose rows are put in place later.
 
   Args:
-    source: any source.
+    source: any source, also one that is augmented already.
     transform: a pure function (key, x of one example) -> x.
+    each: 'example' or 'class', see augment.
 
   Returns:
-    A source that transforms x after source.finish, by keys split from info['augmentation'], [2]
-    uint32, which its plan adds: plan(key) is that of k1 and the bits of k2, where
-    k1, k2 = split(key).
+    A source that transforms x after source.finish, by keys split from (or folded into) the last of
+    info['augmentation'], [augmentations, 2] uint32, which its plan adds: plan(key) is that of k1
+    and the bits of k2, where k1, k2 = split(key).
+
+  Raises:
+    ValueError: for another `each`.
   """
+  _check_each(each)
 
   def planned(plan: Sampler) -> Sampler:
     def noted(key: Key) -> Episode:
       key, own = jax.random.split(key)
       episode = plan(key)
-      bits = jax.random.bits(own, (2,), jnp.uint32)
-      return episode._replace(info={**_entries(episode.info), 'augmentation': bits})
+      info = _entries(episode.info)
+      bits = jax.random.bits(own, (1, 2), jnp.uint32)
+      before = [info['augmentation']] if 'augmentation' in info else []
+      return episode._replace(info={**info, 'augmentation': jnp.concatenate([*before, bits])})
 
     return noted
 
   def finish(episode: Episode) -> Episode:
-    whole = episode if source.finish is None else source.finish(episode)
-    key = jax.random.wrap_key_data(episode.info['augmentation'], impl='threefry2x32')
-    return _transformed(whole, transform, key)
+    bits = episode.info['augmentation']
+    before = episode._replace(info={**episode.info, 'augmentation': bits[:-1]})
+    whole = episode if source.finish is None else source.finish(before)
+    key = jax.random.wrap_key_data(bits[-1], impl='threefry2x32')
+    whole = _transformed(whole, transform, key, each)
+    return whole._replace(info={**whole.info, 'augmentation': bits})
 
   schedule = source.schedule
   return EpisodeSource(
@@ -76,14 +95,21 @@ def augment_source(source: EpisodeSource, transform: Transform) -> EpisodeSource
   )
 
 
-def _transformed(episode: Episode, transform: Transform, key: Key) -> Episode:
-  """Transforms every example by a key of its own."""
+def _check_each(each: str) -> None:
+  if each not in ('example', 'class'):
+    raise ValueError(f"each={each!r} is unknown; use 'example' or 'class'")
 
+
+def _transformed(episode: Episode, transform: Transform, key: Key, each: str) -> Episode:
   def part(key: Key, examples: Examples) -> Examples:
-    keys = jax.random.split(key, len(examples.y))
+    if each == 'class':
+      keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, examples.y)
+    else:
+      keys = jax.random.split(key, len(examples.y))
     return examples._replace(x=jax.vmap(transform)(keys, examples.x))
 
-  support, query = map(part, jax.random.split(key), episode[:2])
+  keys = (key, key) if each == 'class' else jax.random.split(key)
+  support, query = map(part, keys, episode[:2])
   return Episode(support, query, episode.info)
 
 

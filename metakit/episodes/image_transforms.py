@@ -17,8 +17,8 @@ Transform = Callable[[Key, Any], Any]
 def rotate_quarter_turns(key: Key, image: jax.Array) -> jax.Array:
   """Rotates an image by 0, 90, 180 or 270 degrees, all equally likely.
 
-  Rotating single examples makes a classifier invariant; rotations as new classes are a matter of
-  the table, not of this.
+  Rotating single examples makes a classifier invariant; for rotations as new classes, transform
+  each class (`augment`), or make them rows of the table (metakit.data.omniglot).
 
   Args:
     key: a key.
@@ -31,6 +31,16 @@ def rotate_quarter_turns(key: Key, image: jax.Array) -> jax.Array:
     raise ValueError(f'image of shape {image.shape} is not square; quarter turns need [n, n, ...]')
   turns = jnp.stack([jnp.rot90(image, k) for k in range(4)])
   return turns[jax.random.randint(key, (), 0, 4)]
+
+
+def mirror_image(key: Key, image: jax.Array) -> jax.Array:
+  """Mirrors an image, left for right, or leaves it, both equally likely.
+
+  Args:
+    key: a key.
+    image: [height, width, ...].
+  """
+  return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def shift_image(max_pixels: int, fill: float = 0) -> Transform:

@@ -21,7 +21,7 @@ from metakit.episodes.functions import dense, functions
 from metakit.episodes.image_transforms import rotate_quarter_turns, shift_image
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot_plan
-from metakit.types import EpisodeSource
+from metakit.types import Episode, EpisodeSource
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 from tests.episodes.test_few_shot import COUNTS, LABELS, TABLE, many, orders
 
@@ -69,7 +69,7 @@ def test_an_augmented_schedule_is_that_of_its_plans():
   scheduled = augment_source(base, shift_image(1)).schedule(1)(jax.random.key(0))
   alone = plans[1](jax.random.split(jax.random.key(0))[0])
   assert scheduled.support.x.tolist() == alone.support.x.tolist()
-  assert scheduled.info['augmentation'].shape == (2,)
+  assert scheduled.info['augmentation'].shape == (1, 2)
 
 
 def test_augment_draws_independently_for_every_example():
@@ -78,6 +78,41 @@ def test_augment_draws_independently_for_every_example():
   episodes = many(coin, 10000)
   coins = np.concatenate([episodes.support.x, episodes.query.x], axis=1)[..., 0]  # [keys, 3]
   assert equally_likely(coins @ [4, 2, 1], 8) > SMALLEST_P
+
+
+def test_a_class_is_transformed_as_one():
+  """Alike in support and query, whatever becomes of the other classes."""
+  draw = lambda key, x: jnp.full(x.shape, jax.random.randint(key, (), 0, 2))
+  base = EpisodeSource(few_shot_plan(IMAGE_TABLE, 2, 1, 2), IMAGES)
+  whole = few_shot(IMAGE_TABLE, 2, 1, 2)
+  for sampler in (augment(whole, draw, 'class'), sampler_of(augment_source(base, draw, 'class'))):
+    support, query, _ = many(sampler, 2000)
+    drawn = np.concatenate([support.x, query.x], axis=1)[:, :, 0, 0, 0]
+    labels = np.concatenate([support.y, query.y], axis=1)
+    first = np.stack([drawn[np.arange(2000), (labels == y).argmax(1)] for y in (0, 1)], axis=1)
+    assert (drawn == np.take_along_axis(first, labels, axis=1)).all()
+    assert equally_likely(first @ [2, 1], 4) > SMALLEST_P
+
+
+def test_a_source_augmented_twice_draws_twice():
+  coin = lambda key, x: x * 2 + jax.random.randint(key, (), 0, 2)
+  base = EpisodeSource(few_shot_plan(IMAGE_TABLE, 2, 1, 1), IMAGES.astype(np.int32), zero_x)
+  for first, second in (('example', 'example'), ('class', 'example'), ('class', 'class')):
+    twice = sampler_of(augment_source(augment_source(base, coin, first), coin, second))
+    episodes = many(twice, 4000)
+    assert equally_likely(episodes.support.x[:, 0, 0, 0, 0], 4) > SMALLEST_P
+    assert episodes.info['augmentation'].shape == (4000, 2, 2)
+
+
+def zero_x(episode):
+  zero = lambda part: part._replace(x=part.x * 0)
+  return Episode(zero(episode.support), zero(episode.query), episode.info)
+
+
+def test_augmenting_what_is_neither_example_nor_class_is_an_error():
+  for make in (augment, augment_source):
+    with pytest.raises(ValueError, match="each='batch' is unknown"):
+      make(sinusoid(), lambda key, x: x, each='batch')
 
 
 def test_augment_twice_draws_twice():

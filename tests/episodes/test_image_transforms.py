@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from metakit.episodes.image_transforms import rotate_quarter_turns, shift_image, warp_image
+from metakit.episodes.image_transforms import (
+  mirror_image,
+  rotate_quarter_turns,
+  shift_image,
+  warp_image,
+)
 from tests.episodes.test_chance import SMALLEST_P, equally_likely
 from tests.episodes.test_few_shot import many
 
@@ -22,6 +27,14 @@ def test_quarter_turns_are_the_four_rotations_equally_likely():
   assert (matches.sum(axis=1) == 1).all()
   assert equally_likely(matches.argmax(axis=1), 4) > SMALLEST_P
   assert turned.dtype == np.uint8
+
+
+def test_half_of_the_images_are_mirrored():
+  mirrored = many(lambda key: mirror_image(key, jnp.asarray(IMAGE)), 4000)
+  matches = (mirrored[:, None] == np.stack([IMAGE, np.fliplr(IMAGE)])).all(axis=(2, 3, 4))
+  assert (matches.sum(axis=1) == 1).all()
+  assert equally_likely(matches.argmax(axis=1), 2) > SMALLEST_P
+  assert mirrored.dtype == np.uint8
 
 
 def test_shifts_are_all_shifts_equally_likely():

@@ -15,7 +15,7 @@ from metakit.episodes.combinators import (
 )
 from metakit.episodes.few_shot import few_shot, few_shot_plan, sampler_of
 from metakit.episodes.functions import dense, functions, gaussian_process
-from metakit.episodes.image_transforms import shift_image
+from metakit.episodes.image_transforms import mirror_image, shift_image
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
@@ -50,6 +50,7 @@ SAMPLERS = {
   'sinusoid': sinusoid,
   'sinusoid:noise': lambda: sinusoid(noise=0.1),
   'augment': lambda: augment(episodes_of_images(), shift_image(2)),
+  'augment:class': lambda: augment(episodes_of_images(), mirror_image, 'class'),
   'relabel': lambda: relabel(few_shot_plan(TABLE, **FIXED), ways=3),
   'functions': lambda: functions(dense(3), 4),
   'functions:noise': lambda: functions(gaussian_process(), 4, noise=0.1),

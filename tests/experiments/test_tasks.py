@@ -9,9 +9,9 @@ import pytest
 from experiments import testing
 from experiments.sequence_tasks import base_set
 from experiments.specs import build, parse
-from experiments.table_tasks import classification, distortion
+from experiments.table_tasks import augmentations_of, classification
 from experiments.tasks import TASKS
-from metakit.episodes import shift_image, warp_image
+from metakit.episodes import mirror_image, shift_image, warp_image
 from metakit.episodes.few_shot import sampler_of
 from tests import tiny
 from tests.data.test_mnist import idx
@@ -160,7 +160,7 @@ PIXEL = [(0, 0), (1, 1), (1, 1), (0, 0)]
 def test_training_images_alone_are_shifted():
   """By up to so many pixels: every one of them is some shift of the image that it was."""
   given = (lambda split: tiny.table(classes=4)), 'few_shot', 3, 1, 2, 2**20
-  plain, moved = classification(*given), classification(*given, shift_image(1))
+  plain, moved = classification(*given), classification(*given, [(shift_image(1), 'example')])
   assert moved.source('test').finish is None and moved.source('validation').finish is None
   assert moved.source('train', 2).plan(jax.random.key(0)).support.x.shape == (6,)
   key = jax.random.key(0)
@@ -176,14 +176,17 @@ def test_training_images_alone_are_shifted():
 
 def test_images_are_shifted_by_whole_pixels_or_warped_or_left_alone():
   key, image = jax.random.key(3), tiny.table(classes=4).x[0]
-  assert distortion(0, 0.0, 0.0) is None
-  np.testing.assert_array_equal(distortion(2, 0.0, 0.0)(key, image), shift_image(2)(key, image))
-  np.testing.assert_array_equal(
-    distortion(2, 9.0, 0.1)(key, image), warp_image(2, 9.0, 0.1)(key, image)
-  )
-  np.testing.assert_array_equal(
-    distortion(0, 0.0, 0.1)(key, image), warp_image(0, 0, 0.1)(key, image)
-  )
+  assert augmentations_of(0, 0.0, 0.0, mirror=False) == []
+  assert augmentations_of(0, 0.0, 0.0, mirror=True) == [(mirror_image, 'class')]
+  for given, expected in (
+    ((2, 0.0, 0.0), shift_image(2)),
+    ((2, 9.0, 0.1), warp_image(2, 9.0, 0.1)),
+    ((0, 0.0, 0.1), warp_image(0, 0, 0.1)),
+  ):
+    for mirror in (False, True):
+      *first, (transform, each) = augmentations_of(*given, mirror)
+      np.testing.assert_array_equal(transform(key, image), expected(key, image))
+      assert each == 'example' and first == [(mirror_image, 'class')] * mirror
 
 
 def test_validation_classes_may_be_trained_on_too(monkeypatch):
