@@ -236,6 +236,8 @@ def adaptation_curves(setup: Setup, tested: Tested, episodes: int) -> Curves:
     return prefix_curves(tested, min(episodes, few or episodes))
   if 'test_steps=' in setup.specs['learner']:
     learners = {n: setup.learner(tested.task, test_steps=n) for n in CURVE_STEPS}
+    if learner is not tested.learner:  # the source gives features
+      learners = {n: each.features.head for n, each in learners.items() if each.features}
     points = [point(n, (each, source)) for n, each in learners.items()]
     return Curves('inner steps', CURVE_EPISODES, points)
   plans = {n: s.plan for n, s in sources_by_shots(tested.task, CURVE_SHOTS).items()}
