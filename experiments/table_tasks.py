@@ -147,7 +147,7 @@ def augmentations_of(
   shift: int, degrees: float, stretch: float, mirror: bool
 ) -> list[tuple[Transform, str]]:
   """Returns what becomes of training images; by whole pixels where they are only shifted."""
-  found = [(mirror_image, 'class')] if mirror else []
+  found: list[tuple[Transform, str]] = [(mirror_image, 'class')] if mirror else []
   if degrees or stretch:
     return [*found, (warp_image(shift, degrees, stretch), 'example')]
   return [*found, (shift_image(shift), 'example')] if shift else found
