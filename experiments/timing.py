@@ -75,8 +75,8 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
       'tokens_per_second': round(case.tokens / median),
       'temporary_mib': round(case.temporaries / 2**20, 2),
       'compile_seconds': case.compile_seconds and round(case.compile_seconds, 2),
-      'gflop': case.flops and round(case.flops / 1e9, 3),
-      'gflops_per_second': rate and round(rate / 1e9, 1),
+      'gflop': case.flops and _four_digits(case.flops / 1e9),
+      'gflops_per_second': rate and _four_digits(rate / 1e9),
       'share_of_peak': rate and peak and round(rate / peak, 3),
     }
     if case.baseline and cases[place[case.baseline]].call is not None:
@@ -114,6 +114,10 @@ def compiled_case(
   call = (lambda: compiled(*given)) if temporaries <= limit else None
   flops = product_flops(function, *given)
   return Case(name, call, tokens, flops, dtype, temporaries, baseline, seconds)
+
+
+def _four_digits(value: float) -> float:
+  return float(f'{value:.4g}')  # a small case has as many as a large one
 
 
 def _seconds(case: Case) -> float:

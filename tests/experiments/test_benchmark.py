@@ -43,7 +43,7 @@ def test_every_in_context_case_is_timed(tmp_path):
   assert len(rows) == len(out.splitlines()) == 12
   assert rows['one more example, extend']['ratio'][0] > 0
   assert rows['train, pairs, lstm']['gflops_per_second'] > 0
-  assert rows['train, pairs']['gflop'] == rows['train, pairs, fused']['gflop'] > 0
+  assert rows['train, pairs, fused']['gflop'] >= rows['train, pairs']['gflop'] > 0  # it pads
   shares = {name: rows[name]['tokens_per_second'] * rows[name]['milliseconds'][0] for name in rows}
   pairs, shifted = shares['train, pairs'], shares['train, shifted']
   assert rows['train, pairs']['temporary_mib'] > 0
