@@ -1,0 +1,88 @@
+"""Baseline and Baseline++: a new linear or cosine layer trained on each support set.
+
+Wei-Yu Chen, Yen-Cheng Liu, Zsolt Kira, Yu-Chiang Frank Wang, Jia-Bin Huang, A Closer Look at
+Few-shot Classification, ICLR 2019, arXiv:1904.04232: the test stage (section 3.2), with SGD as in the
+appendix (100 steps, minibatches of 4, rate 0.01, momentum and dampening 0.9, decay 0.001). The
+training stage is metakit.losses.classification.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metakit.heads.common import (
+  ABSENT,
+  check_positive,
+  check_ways,
+  cosine_similarity,
+  inductive_head,
+  members,
+)
+from metakit.learners.descent import minibatch
+from metakit.learners.head import init_head, linear
+from metakit.objectives import cross_entropy
+from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
+
+MOMENTUM, DECAY = 0.9, 1e-3
+
+
+def baseline(
+  ways: int,
+  cosine: bool = False,
+  steps: int = 100,
+  batch: int = 4,
+  learning_rate: float = 0.01,
+  scale: float = 2.0,
+  objective: Objective = cross_entropy,
+) -> MetaLearner:
+  """Trains a last layer on the support: Baseline, or Baseline++ with `cosine`.
+
+  Args:
+    ways: classes of an episode.
+    cosine: whether outputs are cosines to weight vectors, times `scale`.
+    steps: of SGD.
+    batch: support examples of a step; 0 for all.
+    learning_rate: of SGD.
+    scale: of the cosines.
+    objective: the loss if it is meta-trained.
+
+  Raises:
+    ValueError: for numbers that make no sense.
+  """
+  check_ways(ways)
+  check_positive(steps=steps, learning_rate=learning_rate, scale=scale)
+  if batch < 0:
+    raise ValueError(f'batch={batch} is negative; use 0 for the whole support set')
+
+  def outputs(head: Params, z: jax.Array) -> jax.Array:
+    return scale * cosine_similarity(z, head['kernel'].T) if cosine else linear(head, z)
+
+  def fit(key: Key, params: Params, support: Examples) -> Fitted:
+    del params
+    init_key, key = jax.random.split(key)
+    present = members(support, ways).sum(0) > 0
+    head = init_head(init_key, support.x.shape[1], ways)
+    head = jax.tree.map(lambda leaf: leaf.astype(support.x.dtype), head)
+    optimizer = optax.chain(
+      optax.add_decayed_weights(DECAY),
+      optax.ema(MOMENTUM, debias=False),  # momentum with as much dampening
+      optax.scale(-learning_rate),
+    )
+
+    def loss(head: Params, step: jax.Array) -> jax.Array:
+      rows = minibatch(key, support, step, batch) if batch else support
+      return cross_entropy(jnp.where(present, outputs(head, rows.x), ABSENT), rows)[0]
+
+    def advance(carry, step):
+      head, state = carry
+      updates, state = optimizer.update(jax.grad(loss)(head, step), state, head)
+      return (optax.apply_updates(head, updates), state), None
+
+    (head, _), _ = jax.lax.scan(advance, (head, optimizer.init(head)), jnp.arange(steps))
+    return head, present
+
+  def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
+    head, present = fitted
+    return jnp.where(present, outputs(head, z), ABSENT)
+
+  return inductive_head(fit, classify, objective=objective)

@@ -1,0 +1,156 @@
+"""What heads share. A head is a learner of features: a MetaLearner whose x are embeddings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metakit.objectives import cross_entropy
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Key,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+  presence,
+)
+
+ABSENT = -1e9  # logit of a class without support; finite, so that gradients stay finite
+
+# (params, support, query without labels) -> logits [queries, ways]
+Infer = Callable[[Params, Examples, Examples], jax.Array]
+
+
+def no_parameters(key: Key, episode: Episode) -> Params:
+  """The init of a head that meta-learns nothing."""
+  del key, episode
+  return {}
+
+
+def inductive_head(
+  fit: Callable[[Key, Params, Examples], Fitted],
+  classify: Callable[[Fitted, jax.Array], jax.Array],
+  init: Callable[[Key, Episode], Params] = no_parameters,
+  objective: Objective = cross_entropy,
+) -> MetaLearner:
+  """Makes a head whose predictions are each of one query alone.
+
+  Args:
+    fit: (key, params, support) -> fitted.
+    classify: (fitted, z [queries, features]) -> logits [queries, ways].
+    init: (key, episode of features) -> params.
+    objective: the training loss.
+  """
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    outputs = classify(fit(key, params, episode.support), episode.query.x)
+    return objective(outputs, episode.query)
+
+  return MetaLearner(init, fit, classify, loss, 'inductive')
+
+
+def transductive_head(
+  infer: Infer,
+  init: Callable[[Key, Episode], Params] = no_parameters,
+  objective: Objective = cross_entropy,
+) -> MetaLearner:
+  """Makes a head that classifies all queries of an episode together.
+
+  Args:
+    infer: (params, support, query without labels) -> logits [queries, ways]; a query of weight 0
+      is as none.
+    init: (key, episode of features) -> params.
+    objective: the training loss.
+  """
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    del key  # nothing is drawn
+    return params, support  # what there is to learn awaits the queries
+
+  def predict(fitted: Fitted, z: jax.Array) -> jax.Array:
+    return infer(*fitted, Examples(z, None))
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    del key
+    outputs = infer(params, episode.support, episode.query._replace(y=None))
+    return objective(outputs, episode.query)
+
+  return MetaLearner(init, adapt, predict, loss, 'transductive')
+
+
+def check_ways(ways: int) -> None:
+  """Raises ValueError for fewer than two classes."""
+  if ways < 2:
+    raise ValueError(f'ways={ways} leaves nothing to classify; use ways>=2')
+
+
+def check_positive(**values: float) -> None:
+  """Raises ValueError unless every value is positive."""
+  for name, value in values.items():
+    if value <= 0:
+      raise ValueError(f'{name}={value} is not positive')
+
+
+def weight_of(examples: Examples, dtype: Any = jnp.float32) -> jax.Array:
+  """Returns [examples] weights, those left out filled in."""
+  if examples.weight is None:
+    return presence(examples).astype(dtype)
+  return jnp.asarray(examples.weight, dtype)
+
+
+def members(support: Examples, ways: int) -> jax.Array:
+  """Returns [examples, ways]: the weight of each example in its class.
+
+  Labels outside 0 to ways - 1 (-1 for examples without one) belong to no class.
+  """
+  member = jax.nn.one_hot(support.y, ways, dtype=support.x.dtype)
+  return member if support.weight is None else member * support.weight[:, None]
+
+
+def means(member: jax.Array, x: jax.Array) -> jax.Array:
+  """Returns the weighted means [ways, features] of x [examples, features], 0 for an empty class.
+
+  Args:
+    member: [examples, ways] weights.
+    x: [examples, features].
+  """
+  total = member.sum(0)
+  return product(member.T, x) / jnp.maximum(total, jnp.finfo(total.dtype).tiny)[:, None]
+
+
+def class_means(support: Examples, ways: int) -> tuple[jax.Array, jax.Array]:
+  """Returns the weighted mean of each class, [ways, features], and whether it has any example."""
+  member = members(support, ways)
+  return means(member, support.x), member.sum(0) > 0
+
+
+def centred(support: Examples, query: Examples) -> Examples:
+  """Returns the queries moved to where their mean is that of the support."""
+  mean = lambda part: means(weight_of(part, part.x.dtype)[:, None], part.x)
+  return query._replace(x=query.x + mean(support) - mean(query))
+
+
+def squared_distances(z: jax.Array, points: jax.Array) -> jax.Array:
+  """|z - c|^2 for z [n, features] and points [m, features]; [n, m]."""
+  squares = lambda v: jnp.square(v).sum(-1)
+  return squares(z)[:, None] + squares(points) - 2 * product(z, points.T)
+
+
+def unit(z: jax.Array) -> jax.Array:
+  """Divides vectors by their lengths; a vector of zeros stays."""
+  return z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(-1, keepdims=True), 1e-12))
+
+
+def cosine_similarity(z: jax.Array, points: jax.Array) -> jax.Array:
+  """The cosine of the angle between z [n, features] and points [m, features]; [n, m]."""
+  return product(unit(z), unit(points).T)
+
+
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+  """A matrix product in full precision: accelerators round the factors, which differences of
+  squares do not survive."""
+  return jnp.matmul(a, b, precision='highest')

@@ -1,0 +1,85 @@
+"""FEAT: prototypes adapted to one another by self-attention.
+
+Han-Jia Ye, Hexiang Hu, De-Chuan Zhan, Fei Sha, Few-Shot Learning via Embedding Adaptation with
+Set-to-Set Functions, CVPR 2020, arXiv:1812.03664. Implemented: the transformer over the prototypes
+(eqs. 4 to 6: one layer of attention, a residual connection, layer normalisation), the softmax over
+squared distances with a temperature, and the contrastive term over support and queries together
+(eq. 7). Deviation: no dropout.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metakit.heads.common import (
+  ABSENT,
+  check_positive,
+  check_ways,
+  class_means,
+  product,
+  squared_distances,
+)
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Params, join
+
+NAMES = 'query', 'key', 'value', 'out'
+
+
+def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLearner:
+  """Classifies by distance to prototypes that attention has adapted to the other classes.
+
+  Args:
+    ways: classes of an episode.
+    temperature: what squared distances are divided by.
+    contrast: weight of the contrastive term, in which the class means of all examples, adapted,
+      must be nearest to their own examples; 0 for none.
+
+  Raises:
+    ValueError: for numbers that make no sense.
+  """
+  check_ways(ways)
+  check_positive(temperature=temperature)
+  if contrast < 0:
+    raise ValueError(f'contrast={contrast} is negative; use 0 for none')
+
+  def init(key: Key, episode: Episode) -> Params:
+    size = episode.support.x.shape[1]
+    draw = jax.nn.initializers.normal((2 / (2 * size)) ** 0.5)
+    kernels = {
+      n: draw(k, (size, size)) for n, k in zip(NAMES, jax.random.split(key, 4), strict=True)
+    }
+    return {**kernels, 'scale': jnp.ones(size), 'bias': jnp.zeros(size)}
+
+  def adapted(params: Params, points: jax.Array, present: jax.Array) -> jax.Array:
+    query, key, value = (product(points, params[name]) for name in NAMES[:3])
+    scores = product(query, key.T) / jnp.sqrt(jnp.asarray(points.shape[1], points.dtype))
+    share = jax.nn.softmax(jnp.where(present, scores, ABSENT))
+    mixed = points + product(product(share, value), params['out'])
+    return layer_norm(mixed) * params['scale'] + params['bias']
+
+  def fit(key: Key, params: Params, support: Examples) -> Fitted:
+    del key
+    points, present = class_means(support, ways)
+    return adapted(params, points, present), present
+
+  def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
+    points, present = fitted
+    return jnp.where(present, -squared_distances(z, points) / temperature, ABSENT)
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    value, metrics = cross_entropy(
+      classify(fit(key, params, episode.support), episode.query.x), episode.query
+    )
+    if contrast:
+      both = join(episode.support, episode.query)
+      value += contrast * cross_entropy(classify(fit(key, params, both), both.x), both)[0]
+    return value, metrics
+
+  return MetaLearner(init, fit, classify, loss, 'inductive')
+
+
+def layer_norm(x: Any) -> jax.Array:
+  """Brings the last axis to mean 0 and variance 1."""
+  x = x - x.mean(-1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)

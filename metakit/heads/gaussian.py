@@ -1,0 +1,169 @@
+"""Generative heads: Gaussian classes with diagonal or full, pooled or own covariances.
+
+Chenyu Zheng, Guoqiang Wu, Fan Bao, Yue Cao, Chongxuan Li, Jun Zhu, Revisiting Discriminative vs.
+Generative Classifiers: Theory and Implications, ICML 2023, arXiv:2302.02334 (naive Bayes on frozen
+features); Peyman Bateni, Raghav Goyal, Vaden Masrani, Frank Wood, Leonid Sigal, Improved Few-Shot
+Visual Classification, CVPR 2020, arXiv:1912.03432 (Simple CNAPS: eqs. 2 and 3).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metakit.heads.common import (
+  ABSENT,
+  check_positive,
+  check_ways,
+  inductive_head,
+  means,
+  members,
+  product,
+  weight_of,
+)
+from metakit.objectives import cross_entropy
+from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
+
+
+def naive_bayes(
+  ways: int,
+  pooled: bool = True,
+  smoothing: float = 1e-2,
+  objective: Objective = cross_entropy,
+) -> MetaLearner:
+  """Gaussian naive Bayes, with priors by the sizes of the classes.
+
+  Args:
+    ways: classes of an episode.
+    pooled: whether classes share their variances, which makes the classifier linear.
+    smoothing: what is added to every variance, as a share of the largest variance of a feature.
+    objective: the training loss.
+
+  Raises:
+    ValueError: if smoothing is not positive (a feature without variance), or ways below 2.
+  """
+  check_ways(ways)
+  check_positive(smoothing=smoothing)
+
+  def fit(key: Key, params: Params, support: Examples) -> Fitted:
+    del key, params
+    x, member = support.x, members(support, ways)
+    centre, total = means(member, x), member.sum(0)
+    away = jnp.square(x[:, None] - centre)  # [examples, ways, features]
+    within = (member[..., None] * away).sum(0)
+    count = jnp.maximum(total, 1e-12)[:, None]
+    variance = within.sum(0) / jnp.maximum(total.sum(), 1e-12) if pooled else within / count
+    everything = weight_of(support, x.dtype)[:, None]
+    spread = means(everything, jnp.square(x - means(everything, x)))[0].max()
+    variance = jnp.broadcast_to(variance, centre.shape) + smoothing * spread + 1e-12
+    return centre, variance, log_prior(total)
+
+  def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
+    centre, variance, prior = fitted
+    away = jnp.square(z[:, None] - centre) / variance + jnp.log(variance)
+    return prior - 0.5 * away.sum(-1)
+
+  return inductive_head(fit, classify, objective=objective)
+
+
+def discriminant(
+  ways: int,
+  pooled: bool = True,
+  shrinkage: float = 0.5,
+  objective: Objective = cross_entropy,
+) -> MetaLearner:
+  """Gaussian discriminant analysis, linear or quadratic, with priors by the sizes of the classes.
+
+  Args:
+    ways: classes of an episode.
+    pooled: whether classes share their covariance (linear).
+    shrinkage: share of the mean variance, times the identity, in each covariance.
+    objective: the training loss.
+
+  Raises:
+    ValueError: unless 0 < shrinkage <= 1 (a covariance of few examples is singular), or ways < 2.
+  """
+  check_ways(ways)
+  if not 0 < shrinkage <= 1:
+    raise ValueError(f'shrinkage={shrinkage} is not in (0, 1]')
+
+  def fit(key: Key, params: Params, support: Examples) -> Fitted:
+    del key, params
+    member = members(support, ways)
+    centre, total = means(member, support.x), member.sum(0)
+    scatter = scatters(support.x, member, centre)
+    if pooled:
+      share = (scatter * total[:, None, None]).sum(0) / jnp.maximum(total.sum(), 1e-12)
+      scatter = jnp.broadcast_to(share, scatter.shape)
+    size = jnp.trace(scatter, axis1=1, axis2=2) / scatter.shape[-1]
+    eye = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
+    covariance = (1 - shrinkage) * scatter + (shrinkage * size + 1e-6)[:, None, None] * eye
+    return centre, *inverse_root(covariance), log_prior(total)
+
+  def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
+    centre, root, log_determinant, prior = fitted
+    return prior - 0.5 * (mahalanobis_distances(z, centre, root) + log_determinant)
+
+  return inductive_head(fit, classify, objective=objective)
+
+
+def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entropy) -> MetaLearner:
+  """Simple CNAPS: the nearest class mean, measured by the covariance of its class.
+
+  The covariance of class k is lambda S_k + (1 - lambda) S + ridge I, of its own and of all examples,
+  with lambda = n_k / (n_k + 1).
+
+  Args:
+    ways: classes of an episode.
+    ridge: beta.
+    objective: the training loss.
+
+  Raises:
+    ValueError: if the ridge is not positive, or ways below 2.
+  """
+  check_ways(ways)
+  check_positive(ridge=ridge)
+
+  def fit(key: Key, params: Params, support: Examples) -> Fitted:
+    del key, params
+    x, member = support.x, members(support, ways)
+    centre, total = means(member, x), member.sum(0)
+    everything = weight_of(support, x.dtype)[:, None]
+    task = scatters(x, everything, means(everything, x))
+    own = (total / (total + 1))[:, None, None]
+    eye = jnp.eye(x.shape[1], dtype=x.dtype)
+    root, _ = inverse_root(own * scatters(x, member, centre) + (1 - own) * task + ridge * eye)
+    return centre, root, total > 0
+
+  def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
+    centre, root, present = fitted
+    return jnp.where(present, -0.5 * mahalanobis_distances(z, centre, root), ABSENT)
+
+  return inductive_head(fit, classify, objective=objective)
+
+
+def log_prior(total: jax.Array) -> jax.Array:
+  """Returns the logarithm of class sizes [ways], ABSENT for a class without examples."""
+  return jnp.where(total > 0, jnp.log(jnp.maximum(total, 1e-12)), ABSENT)
+
+
+def scatters(x: jax.Array, member: jax.Array, centre: jax.Array) -> jax.Array:
+  """Returns the covariance [ways, features, features] of each class, of its examples alone."""
+
+  def one(weight: jax.Array, middle: jax.Array) -> jax.Array:
+    away = x - middle
+    return product((weight[:, None] * away).T, away) / jnp.maximum(weight.sum(), 1e-12)
+
+  return jax.vmap(one)(member.T, centre)
+
+
+def inverse_root(covariance: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns lower triangular L^-1 [ways, features, features] of LL' and log|LL'| [ways]."""
+  factor = jnp.linalg.cholesky(covariance)
+  eye = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
+  root = jax.lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
+  return root, 2 * jnp.log(jnp.diagonal(factor, axis1=1, axis2=2)).sum(-1)
+
+
+def mahalanobis_distances(z: jax.Array, centre: jax.Array, root: jax.Array) -> jax.Array:
+  """Returns the squared distances [n, ways] of z [n, features], given inverse_root."""
+  measure = lambda middle, root: jnp.square(product(z - middle, root.T)).sum(-1)
+  return jax.vmap(measure, out_axes=1)(centre, root)

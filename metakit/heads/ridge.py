@@ -1,0 +1,98 @@
+"""R2-D2: a ridge regression head, differentiated through its closed form.
+
+Luca Bertinetto, João F. Henriques, Philip H. S. Torr, Andrea Vedaldi, Meta-Learning with
+Differentiable Closed-Form Solvers, ICLR 2019, arXiv:1805.08136. Implemented: ridge regression on
+one-hot labels by Woodbury's identity (eqs. 4 and 6), with a learned strength of the penalty and a
+learned scale and bias of the outputs (eq. 7).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metakit.heads.common import (
+  ABSENT,
+  check_positive,
+  check_ways,
+  inductive_head,
+  product,
+  weight_of,
+)
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
+
+
+def ridge(
+  ways: int,
+  penalty: float = 1.0,
+  learned: bool = True,
+  objective: Objective = cross_entropy,
+) -> MetaLearner:
+  """Regresses one-hot labels on features.
+
+  Args:
+    ways: classes of an episode.
+    penalty: lambda, of the squared weights; where it starts if it is learned.
+    learned: whether the penalty, scale and bias are meta-learned.
+    objective: the training loss.
+
+  Returns:
+    A head; fitted = (weights [features, ways], scale, bias, present [ways]).
+
+  Raises:
+    ValueError: if the penalty is not positive (the system may be singular), or ways below 2.
+  """
+  check_ways(ways)
+  check_positive(penalty=penalty)
+
+  def init(key: Key, episode: Episode) -> Params:
+    del key, episode
+    start = {
+      'log_penalty': jnp.log(jnp.float32(penalty)),
+      'scale': jnp.ones(()),
+      'bias': jnp.zeros(()),
+    }
+    return start if learned else {}
+
+  def fit(key: Key, params: Params, support: Examples) -> Fitted:
+    del key  # nothing is drawn
+    dtype = support.x.dtype
+    strength = (
+      jnp.exp(params['log_penalty']).astype(dtype) if learned else jnp.asarray(penalty, dtype)
+    )
+    targets = jax.nn.one_hot(support.y, ways, dtype=dtype)
+    weights = ridge_weights(support.x, targets, weight_of(support, dtype), strength)
+    scale, bias = (params['scale'], params['bias']) if learned else (1.0, 0.0)
+    present = (targets * weight_of(support, dtype)[:, None]).sum(0) > 0
+    return weights, scale, bias, present
+
+  def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
+    weights, scale, bias, present = fitted
+    return jnp.where(present, scale * product(z, weights) + bias, ABSENT)
+
+  return inductive_head(fit, classify, init, objective)
+
+
+def ridge_weights(
+  x: jax.Array, targets: jax.Array, weight: jax.Array, penalty: jax.Array | float
+) -> jax.Array:
+  """Returns argmin_W sum_i weight_i |x_i W - t_i|^2 + penalty |W|^2, [features, outputs].
+
+  The smaller of the two systems is solved: of as many unknowns as examples, or as features.
+
+  Args:
+    x: [examples, features].
+    targets: [examples, outputs].
+    weight: [examples].
+    penalty: positive.
+  """
+  root = jnp.sqrt(weight)[:, None]
+  x, targets = root * x, root * targets
+  examples, features = x.shape
+  if examples <= features:
+    return product(x.T, _solve(product(x, x.T), penalty, targets))
+  return _solve(product(x.T, x), penalty, product(x.T, targets))
+
+
+def _solve(gram: jax.Array, penalty: jax.Array | float, right: jax.Array) -> jax.Array:
+  matrix = gram + penalty * jnp.eye(len(gram), dtype=gram.dtype)
+  return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix, lower=True), right)

@@ -1,0 +1,89 @@
+"""Prototypes refined by examples without labels.
+
+Mengye Ren, Eleni Triantafillou, Sachin Ravi, Jake Snell, Kevin Swersky, Joshua B. Tenenbaum, Hugo
+Larochelle, Richard Zemel, Meta-Learning for Semi-Supervised Few-Shot Classification, ICLR 2018,
+arXiv:1803.00676. Implemented: soft k-means (eq. 3) and soft k-means with a distractor cluster at the
+origin, whose length scale is learned (eqs. 4 and 5). Support examples labelled -1 are those without
+a label. Deviation: queries may be refined by too (protocol 'transductive'), the transductive
+prototypes of later papers.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metakit.heads.common import (
+  ABSENT,
+  check_positive,
+  check_ways,
+  inductive_head,
+  means,
+  members,
+  squared_distances,
+  transductive_head,
+  weight_of,
+)
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
+
+PROTOCOLS = ('inductive', 'transductive')
+
+
+def soft_kmeans(
+  ways: int,
+  steps: int = 1,
+  distractors: bool = False,
+  protocol: str = 'transductive',
+  objective: Objective = cross_entropy,
+) -> MetaLearner:
+  """Class means that examples without labels refine, each by its probability of the class.
+
+  Args:
+    ways: classes of an episode.
+    steps: refinements.
+    distractors: whether examples without a label may be of no class: a further cluster at the
+      origin, with a learned length scale.
+    protocol: 'inductive' refines by support examples labelled -1, 'transductive' by the queries as
+      well.
+    objective: the loss if it is meta-trained.
+
+  Raises:
+    ValueError: for an unknown protocol, ways below 2 or no steps.
+  """
+  if protocol not in PROTOCOLS:
+    raise ValueError(f'protocol={protocol!r} is unknown; use one of {", ".join(PROTOCOLS)}')
+  check_ways(ways)
+  check_positive(steps=steps)
+
+  def init(key: Key, episode: Episode) -> Params:
+    del key, episode
+    return {'log_scale': jnp.zeros(())} if distractors else {}
+
+  def refine(params: Params, support: Examples, others: Examples) -> tuple[jax.Array, jax.Array]:
+    """Returns prototypes [ways, features] and which classes there are."""
+    x = jnp.concatenate([support.x, others.x])
+    unlabelled = weight_of(support, x.dtype) * (support.y < 0)
+    weight = jnp.concatenate([unlabelled, weight_of(others, x.dtype)])[:, None]
+    member = members(support, ways)
+    labelled = jnp.concatenate([member, jnp.zeros((len(others.x), ways), x.dtype)])
+    present, points = member.sum(0) > 0, means(labelled, x)
+    for _ in range(steps):
+      away = jnp.where(present, -squared_distances(x, points), ABSENT)
+      if distractors:
+        nothing = -jnp.square(x).sum(-1) * jnp.exp(-2 * params['log_scale']) - params['log_scale']
+        away = jnp.concatenate([away, nothing[:, None]], axis=1)
+      points = means(labelled + weight * jax.nn.softmax(away)[:, :ways], x)
+    return points, present
+
+  def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
+    points, present = fitted
+    return jnp.where(present, -squared_distances(z, points), ABSENT)
+
+  if protocol == 'inductive':
+    nobody = lambda support: support._replace(x=support.x[:0], y=None, weight=None)
+    fit = lambda key, params, support: refine(params, support, nobody(support))
+    return inductive_head(fit, classify, init, objective)
+
+  def infer(params: Params, support: Examples, query: Examples) -> jax.Array:
+    return classify(refine(params, support, query), query.x)
+
+  return transductive_head(infer, init, objective)

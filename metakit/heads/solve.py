@@ -1,0 +1,48 @@
+"""The minimum of a smooth convex function of one task, differentiable by its optimality."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def minimise(
+  loss: Callable[[jax.Array], jax.Array], start: jax.Array, steps: int, tolerance: float
+) -> jax.Array:
+  """Returns the minimum, found by L-BFGS (optax).
+
+  Its derivative with respect to whatever `loss` holds is that of the solution of grad loss = 0,
+  found by conjugate gradients, whatever steps led there.
+
+  Args:
+    loss: x [...] -> scalar, convex.
+    start: where to start.
+    steps: at most so many.
+    tolerance: of the length of the gradient, at which to stop.
+  """
+  loss, held = jax.closure_convert(loss, start)
+  found = _descend(lambda x: loss(x, *jax.lax.stop_gradient(held)), start, steps, tolerance)
+  slope = lambda x: jax.grad(loss)(x, *held)
+  curvature = lambda v: jax.jvp(slope, (found,), (v,))[1]
+  newton, _ = jax.scipy.sparse.linalg.cg(curvature, slope(found), tol=0.0, atol=1e-12, maxiter=start.size)
+  return found - newton  # next to nothing, but for its derivative
+
+
+def _descend(
+  loss: Callable[[jax.Array], jax.Array], start: jax.Array, steps: int, tolerance: float
+) -> jax.Array:
+  solver = optax.lbfgs()
+
+  def on(carry):
+    _, state, step = carry
+    slope = optax.tree.get(state, 'grad')
+    return (step == 0) | ((step < steps) & (jnp.linalg.norm(slope.ravel()) > tolerance))
+
+  def advance(carry):
+    x, state, step = carry
+    value, slope = optax.value_and_grad_from_state(loss)(x, state=state)
+    updates, state = solver.update(slope, state, x, value=value, grad=slope, value_fn=loss)
+    return optax.apply_updates(x, updates), state, step + 1
+
+  return jax.lax.while_loop(on, advance, (start, solver.init(start), 0))[0]
