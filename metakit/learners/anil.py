@@ -10,11 +10,11 @@ with the statistics of training episodes, 'transductive' with the episode's own.
 
 import optax
 
-from metakit.learners.descent import Split, by_descent
+from metakit.learners.descent import by_descent
 from metakit.learners.embedded import embedded
-from metakit.learners.head import head_alone, with_head
+from metakit.learners.head import head_alone, init_head
 from metakit.meta_gradient import Mode, by_optax, unroll
-from metakit.models import Model, StoredStatistics
+from metakit.models import Model
 from metakit.objectives import cross_entropy
 from metakit.types import MetaLearner, Objective
 
@@ -48,20 +48,8 @@ def anil(
   """
   inner = lambda loss: by_optax(loss, inner_optimizer)
   steps = inner_steps, test_steps
-  split: Split = lambda params, support: (params['head'], {})
+  init = lambda key, episode: init_head(key, episode.support.x.shape[1], num_outputs)
   head = by_descent(
-    head_alone, inner, mode or unroll(), *steps, objective, None, inner_batch, split=split
+    head_alone, inner, mode or unroll(), *steps, objective, None, inner_batch, init
   )
-  return embedded(
-    features_of(with_head(embedding, num_outputs), embedding), head, objective, protocol
-  )
-
-
-def features_of(whole: Model, embedding: Model) -> Model:
-  """Returns the embedding as a network with the parameters of the whole one."""
-  apply = lambda params, x, weight=None: embedding.apply(params['body'], x, weight=weight)
-  if embedding.stored is None or whole.stored is None:
-    return Model(whole.init, apply)
-  stored = embedding.stored
-  apply_stored = lambda params, x, weight=None: stored.apply(params['body'], x)
-  return Model(whole.init, apply, StoredStatistics(apply_stored, whole.stored.calibrate))
+  return embedded(embedding, head, protocol)

@@ -1,6 +1,7 @@
 """Learners made of an embedding network and a head that learns from the embeddings."""
 
 import jax
+import jax.numpy as jnp
 
 from metakit.models import Model, embed_rows
 from metakit.types import (
@@ -11,7 +12,6 @@ from metakit.types import (
   Key,
   MetaLearner,
   Metrics,
-  Objective,
   Params,
   join,
 )
@@ -19,24 +19,103 @@ from metakit.types import (
 PROTOCOLS = ('inductive', 'transductive')
 
 
-def embedded(model: Model, head: MetaLearner, objective: Objective, protocol: str) -> MetaLearner:
-  """Composes an embedding network with a head, a learner on features without a network.
+def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> MetaLearner:
+  """Composes an embedding network with a head, a learner of features (metakit.heads).
 
   In training, support and query are embedded in one batch, so that a network with batch statistics
-  (model.stored) sees them together. At test time an inductive learner embeds each example by
-  itself, with the statistics of training episodes (`calibrate`); a transductive one embeds the
-  support together with the queries, as in training.
+  (model.stored) sees them together. At test time the protocol 'inductive' embeds each example by
+  itself, with the statistics of training episodes (`calibrate`); 'transductive' embeds the support
+  together with the queries, as in training.
 
   Args:
     model: x [examples, ...] -> features [examples, features].
-    head: a learner of features; its params are ignored by nearest-prototype heads.
-    objective: what `predict`'s outputs are trained by.
-    protocol: 'inductive' or 'transductive'.
+    head: a learner of features.
+    protocol: of the network, 'inductive' or 'transductive'.
+
+  Returns:
+    A learner whose params are {'body': the network's, 'head': the head's}; it is transductive where
+    the network or the head is.
 
   Raises:
     ValueError: for another protocol, or 'transductive' with a network that never mixes examples
-      (it would be inductive under another name).
+      (it would be inductive under another name); at init, if the network does not give vectors.
   """
+  check_protocol(model, protocol)
+  rows = embed_rows(model)
+  embed = lambda params, x: rows(params['body'], x)
+
+  def init(key: Key, episode: Episode) -> Params:
+    body = model.init(key, episode.support.x)
+    found = jax.eval_shape(rows, body, episode.support.x)
+    if len(found.shape) != 2:
+      raise ValueError(f'the embedding gives {found.shape}; it must be [examples, features]')
+    blank = lambda part: part._replace(x=jnp.zeros((len(part.x), found.shape[1]), found.dtype))
+    features = Episode(blank(episode.support), blank(episode.query), episode.info)
+    return {'body': body, 'head': head.init(jax.random.fold_in(key, 1), features)}
+
+  def together(params: Params, support: Examples, query: Examples) -> tuple[Examples, Examples]:
+    both = join(support, query)
+    z = model.apply(params['body'], both.x, weight=both.weight)
+    return support._replace(x=z[: len(support.x)]), query._replace(x=z[len(support.x) :])
+
+  def apart(params: Params, episode: Episode) -> Episode:
+    support, query = (part._replace(x=embed(params, part.x)) for part in episode[:2])
+    return Episode(support, query, episode.info)
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    features = Episode(*together(params, episode.support, episode.query), episode.info)
+    return head.loss(key, params['head'], features)
+
+  def calibrate(params: Params, episodes: Episode) -> Params:
+    if model.stored is not None:
+      both = jax.vmap(join)(episodes.support, episodes.query)
+      body = model.stored.calibrate(params['body'], both.x, both.weight)
+      params = {**params, 'body': body}
+    features = jax.lax.map(lambda episode: apart(params, episode), episodes)  # one by one: memory
+    return {**params, 'head': head.calibrate(params['head'], features)}
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    features = support._replace(x=embed(params, support.x))
+    return params, head.adapt(key, params['head'], features)
+
+  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
+    params, adapted = fitted
+    return head.predict(adapted, embed(params, x))
+
+  def extend(fitted: Fitted, more: Examples) -> Fitted:
+    params, adapted = fitted
+    return params, head.extend(adapted, more._replace(x=embed(params, more.x)))
+
+  if protocol == 'inductive':
+    parts = Features(embed, of_whole(head))
+    learner = MetaLearner(init, adapt, predict, loss, head.protocol, calibrate, parts)
+    return learner._replace(extend=extend) if head.extend else learner
+
+  def keep(key: Key, params: Params, support: Examples) -> Fitted:
+    return key, params, support  # the statistics, hence the features, await the queries
+
+  def predict_jointly(fitted: Fitted, x: jax.Array) -> jax.Array:
+    key, params, support = fitted
+    support, query = together(params, support, Examples(x, None))
+    return head.predict(head.adapt(key, params['head'], support), query.x)
+
+  return MetaLearner(init, keep, predict_jointly, loss, protocol, calibrate)
+
+
+def of_whole(head: MetaLearner) -> MetaLearner:
+  """Returns a head that finds its params in those of an embedded learner."""
+  return head._replace(
+    adapt=lambda key, params, support: head.adapt(key, params['head'], support),
+    loss=lambda key, params, episode: head.loss(key, params['head'], episode),
+    calibrate=lambda params, episodes: {
+      **params,
+      'head': head.calibrate(params['head'], episodes),
+    },
+  )
+
+
+def check_protocol(model: Model, protocol: str) -> None:
+  """Raises ValueError for a protocol that the network cannot have."""
   if protocol not in PROTOCOLS:
     raise ValueError(f'protocol={protocol!r} is unknown; use one of {", ".join(PROTOCOLS)}')
   if protocol == 'transductive' and model.stored is None:
@@ -44,46 +123,3 @@ def embedded(model: Model, head: MetaLearner, objective: Objective, protocol: st
       "protocol='transductive' needs a network with batch statistics (norm=batch); this network "
       "embeds each example by itself: use protocol='inductive'"
     )
-  embed = embed_rows(model)
-
-  def init(key: Key, episode: Episode) -> Params:
-    return model.init(key, episode.support.x)
-
-  def features_of(params: Params, support: Examples, query: Examples) -> tuple[Examples, jax.Array]:
-    both = join(support, query)
-    z = model.apply(params, both.x, weight=both.weight)
-    return support._replace(x=z[: len(support.x)]), z[len(support.x) :]
-
-  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    support, z = features_of(params, episode.support, episode.query)
-    outputs = head.predict(head.adapt(key, params, support), z)
-    return objective(outputs, episode.query)
-
-  def calibrate(params: Params, episodes: Episode) -> Params:
-    if model.stored is None:
-      return params
-    both = jax.vmap(join)(episodes.support, episodes.query)
-    return model.stored.calibrate(params, both.x, both.weight)
-
-  if protocol == 'inductive':
-
-    def adapt(key: Key, params: Params, support: Examples) -> Fitted:
-      features = support._replace(x=embed(params, support.x))
-      return params, head.adapt(key, params, features)
-
-    def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
-      params, adapted = fitted
-      return head.predict(adapted, embed(params, x))
-
-    parts = Features(embed, head)
-    return MetaLearner(init, adapt, predict, loss, protocol, calibrate, parts)
-
-  def keep(key: Key, params: Params, support: Examples) -> Fitted:
-    return key, params, support  # the statistics, hence the features, await the queries
-
-  def predict_jointly(fitted: Fitted, x: jax.Array) -> jax.Array:
-    key, params, support = fitted
-    features, z = features_of(params, support, Examples(x, None))
-    return head.predict(head.adapt(key, params, features), z)
-
-  return MetaLearner(init, keep, predict_jointly, loss, protocol, calibrate)

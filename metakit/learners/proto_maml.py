@@ -13,7 +13,7 @@ import optax
 
 from metakit.learners.descent import by_descent
 from metakit.learners.head import with_head
-from metakit.learners.prototypical import ABSENT, class_means
+from metakit.heads.common import ABSENT, class_means
 from metakit.meta_gradient import Mode, by_optax, unroll
 from metakit.models import Model
 from metakit.objectives import cross_entropy
