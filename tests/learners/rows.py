@@ -8,11 +8,32 @@ import optax
 import pytest
 from flax import linen as nn
 
+from metakit.heads.alpha_tim import alpha_tim
+from metakit.heads.baseline import baseline
+from metakit.heads.bd_cspn import bd_cspn
+from metakit.heads.feat import feat
+from metakit.heads.gaussian import discriminant, mahalanobis, naive_bayes
+from metakit.heads.laplacian_shot import laplacian_shot
+from metakit.heads.logistic import logistic
+from metakit.heads.matching import matching
+from metakit.heads.normalised import normalised, simpleshot
+from metakit.heads.paddle import paddle
+from metakit.heads.prototypes import prototypes
+from metakit.heads.pt_map import pt_map
+from metakit.heads.relation import relation
+from metakit.heads.ridge import ridge
+from metakit.heads.slk import slk
+from metakit.heads.soft_kmeans import soft_kmeans
+from metakit.heads.streaming import class_mean_stream, recursive_ridge
+from metakit.heads.svm import svm
+from metakit.heads.tim import tim
+from metakit.heads.transductive_tuning import transductive_tuning
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
 from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
+from metakit.learners.embedded import embedded
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
@@ -146,6 +167,47 @@ LEARNERS = {
     lambda: in_context(attention(1), 1, objective=squared_error), 'curves', ordered=True
   ),
 }
+
+def on_features(head, **row):
+  """The row of a head, on the features of a perceptron."""
+  return Row(lambda: embedded(perceptron(None), head()), **row)
+
+
+HEADS = {
+  'prototypes:temperature': on_features(lambda: prototypes(WAYS, 'cosine', 5.0), symmetric=True),
+  'simpleshot': on_features(lambda: simpleshot(WAYS), symmetric=True),
+  'matching': on_features(lambda: matching(WAYS, 3.0), symmetric=True),
+  'relation': on_features(lambda: relation(WAYS, 8, 1), symmetric=True),
+  'feat': on_features(lambda: feat(WAYS, 4.0), symmetric=True),
+  'ridge': on_features(lambda: ridge(WAYS), symmetric=True),
+  'logistic': on_features(lambda: logistic(WAYS, 1.0, 500, 1e-9), symmetric=True),
+  'svm': on_features(lambda: svm(WAYS), symmetric=True, exact=False),
+  'baseline': on_features(lambda: baseline(WAYS, steps=3, batch=0)),
+  'baseline:cosine': on_features(lambda: baseline(WAYS, True, 3), padded=False),
+  'naive_bayes': on_features(lambda: naive_bayes(WAYS), symmetric=True),
+  'naive_bayes:own': on_features(lambda: naive_bayes(WAYS, False, 0.1), symmetric=True),
+  'discriminant': on_features(lambda: discriminant(WAYS), symmetric=True),
+  'discriminant:own': on_features(lambda: discriminant(WAYS, False), symmetric=True),
+  'mahalanobis': on_features(lambda: mahalanobis(WAYS), symmetric=True),
+  'recursive_ridge': on_features(lambda: recursive_ridge(WAYS, 0.5, 6), symmetric=True),
+  'class_mean_stream': on_features(lambda: class_mean_stream(WAYS), symmetric=True),
+  'soft_kmeans': on_features(lambda: soft_kmeans(WAYS, 2), symmetric=True),
+  'soft_kmeans:distractors': on_features(
+    lambda: soft_kmeans(WAYS, 1, True, 'inductive'), symmetric=True
+  ),
+  'slk': on_features(lambda: slk(WAYS, 0.5, 2, 'means', 2, 2), symmetric=True),
+  'slk:modes': on_features(lambda: slk(WAYS, 0.5, 2, 'modes', 2, 2), symmetric=True),
+  'laplacian_shot': on_features(lambda: laplacian_shot(WAYS, 0.5, 2, steps=3), symmetric=True),
+  'bd_cspn': on_features(lambda: bd_cspn(WAYS), symmetric=True),
+  'tim': on_features(lambda: tim(WAYS, steps=3), symmetric=True),
+  'tim:gd': on_features(lambda: tim(WAYS, 'gd', 3, learning_rate=0.1), symmetric=True),
+  'alpha_tim': on_features(lambda: alpha_tim(WAYS, 3.0, 3, learning_rate=0.1), symmetric=True),
+  'pt_map': on_features(lambda: pt_map(WAYS, 2, sinkhorn_steps=5), symmetric=True),
+  'paddle': on_features(lambda: paddle(WAYS, 2.0, 3), symmetric=True),
+  'transductive_tuning': on_features(lambda: transductive_tuning(WAYS, 3), symmetric=True),
+  'normalised:tim': on_features(lambda: normalised(tim(WAYS, steps=2), 'power'), symmetric=True),
+}
+LEARNERS |= HEADS
 
 SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,)}
 KEY = jax.random.key(0, impl='threefry2x32')

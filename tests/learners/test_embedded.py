@@ -53,7 +53,7 @@ def test_calibration_pools_the_moments_of_all_episodes():
   """Of the first layer's outputs, which no earlier statistics change."""
   params = jax.jit(LEARNER.calibrate)(PARAMS, stacked(*ROWS))
   images = np.concatenate([TABLE[rows[:12]] for rows in ROWS])
-  kernel = PARAMS['params']['Convolution_0']['kernel']
+  kernel = PARAMS['body']['params']['Convolution_0']['kernel']
   convolved = jax.lax.conv_general_dilated(
     images.astype(np.float32) / 255,
     kernel,
@@ -61,7 +61,7 @@ def test_calibration_pools_the_moments_of_all_episodes():
     'SAME',
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
-  measured = params['statistics']['Norm_0']['BatchNorm_0']
+  measured = params['body']['statistics']['Norm_0']['BatchNorm_0']
   np.testing.assert_allclose(measured['mean'], convolved.mean((0, 1, 2)), rtol=1e-4)
   np.testing.assert_allclose(measured['var'], convolved.var((0, 1, 2)), rtol=1e-4)
 

@@ -5,12 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit.learners.prototypical import (
-  class_means,
-  negative_squared_distance,
-  prototypical,
-  prototypical_head,
-)
+from metakit.heads.common import class_means, squared_distances
+from metakit.heads.prototypes import prototypes as prototypical_head
+from metakit.learners.prototypical import prototypical
 from metakit.models import identity
 from metakit.types import Episode, Examples
 
@@ -91,7 +88,7 @@ def test_weights_weigh_the_mean():
 def test_the_loss_is_the_negative_log_likelihood_of_the_softmax():
   labels = np.array([0, 1, 3, 3, 0, 1], np.int32)
   learner = prototypical(identity, WAYS)
-  loss, metrics = learner.loss(KEY, {}, Episode(SUPPORT, Examples(QUERIES, labels)))
+  loss, metrics = learner.loss(KEY, {'body': {}, 'head': {}}, Episode(SUPPORT, Examples(QUERIES, labels)))
   logits = outputs('euclidean')[:, SEEN].astype(np.float64)
   likelihood = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
   expected = -np.log(likelihood[range(6), np.searchsorted(SEEN, labels)]).mean()
@@ -104,7 +101,7 @@ def test_the_nearest_class_wins_far_from_the_origin():
   """|z|^2 is 1e4 times the differences that decide."""
   c = np.array([[100.0, 0], [101, 0]], np.float32)
   z = np.array([[100.4, 0], [100.6, 0]], np.float32)
-  assert negative_squared_distance(jnp.asarray(z), jnp.asarray(c)).argmax(1).tolist() == [0, 1]
+  assert squared_distances(jnp.asarray(z), jnp.asarray(c)).argmin(1).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
