@@ -102,6 +102,11 @@ def weight_of(examples: Examples, dtype: Any = jnp.float32) -> jax.Array:
   return jnp.asarray(examples.weight, dtype)
 
 
+def precise(x: jax.Array) -> jax.Array:
+  """Returns x in float32 at least: solutions of systems need it."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def members(support: Examples, ways: int) -> jax.Array:
   """Returns [examples, ways]: the weight of each example in its class.
 

@@ -14,6 +14,7 @@ from metakit.heads.common import (
   check_ways,
   inductive_head,
   members,
+  precise,
   product,
 )
 from metakit.heads.solve import minimise
@@ -48,6 +49,7 @@ def logistic(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params  # nothing is drawn or learned
+    support = support._replace(x=precise(support.x))
     member = members(support, ways)
     present = member.sum(0) > 0
 

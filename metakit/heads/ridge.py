@@ -14,6 +14,7 @@ from metakit.heads.common import (
   check_positive,
   check_ways,
   inductive_head,
+  precise,
   product,
   weight_of,
 )
@@ -55,6 +56,7 @@ def ridge(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key  # nothing is drawn
+    support = support._replace(x=precise(support.x))
     dtype = support.x.dtype
     strength = (
       jnp.exp(params['log_penalty']).astype(dtype) if learned else jnp.asarray(penalty, dtype)

@@ -16,6 +16,7 @@ from metakit.heads.common import (
   check_ways,
   inductive_head,
   members,
+  precise,
   product,
 )
 from metakit.objectives import cross_entropy
@@ -54,8 +55,8 @@ def recursive_ridge(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key
+    support = support._replace(x=precise(support.x))
     size, dtype = expansion or support.x.shape[1], support.x.dtype
-    params = jax.lax.stop_gradient(params)  # random, not learned
     inverse = jnp.eye(size, dtype=dtype) / penalty
     nothing = jnp.zeros((size, ways), dtype), inverse, jnp.zeros(ways, dtype), params
     return extend(nothing, support)

@@ -17,6 +17,7 @@ from metakit.heads.common import (
   check_ways,
   inductive_head,
   members,
+  precise,
   product,
 )
 from metakit.objectives import cross_entropy
@@ -51,6 +52,7 @@ def svm(ways: int, strength: float = 0.1, objective: Objective = cross_entropy) 
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key
+    support = support._replace(x=precise(support.x))
     member = members(support, ways)
     present = member.sum(0) > 0
     dual = dual_solution(solve, support.x, jnp.sign(member), strength * member)
