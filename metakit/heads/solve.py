@@ -1,6 +1,6 @@
 """The minimum of a smooth convex function of one task, differentiable by its optimality."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,18 @@ def minimise(
     tolerance: of the length of the gradient, at which to stop.
   """
   loss, held = jax.closure_convert(loss, start)
-  found = _descend(lambda x: loss(x, *jax.lax.stop_gradient(held)), start, steps, tolerance)
+  still = jax.lax.stop_gradient(held)
+  found = _descend(lambda x: loss(x, *still), start, steps, tolerance)
+  found = found - _newton(loss, found, still)  # squares what error is left
+  return found - _newton(loss, jax.lax.stop_gradient(found), held)  # 0, but for its derivative
+
+
+def _newton(loss: Callable[..., jax.Array], x: jax.Array, held: Sequence[jax.Array]) -> jax.Array:
+  """Returns the curvature's inverse times the slope at x."""
   slope = lambda x: jax.grad(loss)(x, *held)
-  curvature = lambda v: jax.jvp(slope, (found,), (v,))[1]
-  newton, _ = jax.scipy.sparse.linalg.cg(curvature, slope(found), tol=0.0, atol=1e-12, maxiter=start.size)
-  return found - newton  # next to nothing, but for its derivative
+  curvature = lambda v: jax.jvp(slope, (x,), (v,))[1]
+  tolerance = 10 * jnp.finfo(x.dtype).eps
+  return jax.scipy.sparse.linalg.cg(curvature, slope(x), tol=tolerance, maxiter=x.size)[0]
 
 
 def _descend(
