@@ -19,6 +19,7 @@ from metakit.heads.common import (
   precise,
   product,
 )
+from metakit.heads.prototypes import prototypes
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -90,8 +91,6 @@ def class_mean_stream(
 
   Args and raises as metakit.heads.prototypes; fitted = (sums [ways, features], totals [ways]).
   """
-  from metakit.heads.prototypes import prototypes
-
   nearest = prototypes(ways, distance)
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:

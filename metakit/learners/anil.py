@@ -49,7 +49,5 @@ def anil(
   inner = lambda loss: by_optax(loss, inner_optimizer)
   steps = inner_steps, test_steps
   init = lambda key, episode: init_head(key, episode.support.x.shape[1], num_outputs)
-  head = by_descent(
-    head_alone, inner, mode or unroll(), *steps, objective, None, inner_batch, init
-  )
+  head = by_descent(head_alone, inner, mode or unroll(), *steps, objective, None, inner_batch, init)
   return embedded(embedding, head, protocol)

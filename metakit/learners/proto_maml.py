@@ -11,9 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from metakit.heads.common import ABSENT, class_means
 from metakit.learners.descent import by_descent
 from metakit.learners.head import with_head
-from metakit.heads.common import ABSENT, class_means
 from metakit.meta_gradient import Mode, by_optax, unroll
 from metakit.models import Model
 from metakit.objectives import cross_entropy

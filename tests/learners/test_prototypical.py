@@ -88,7 +88,9 @@ def test_weights_weigh_the_mean():
 def test_the_loss_is_the_negative_log_likelihood_of_the_softmax():
   labels = np.array([0, 1, 3, 3, 0, 1], np.int32)
   learner = prototypical(identity, WAYS)
-  loss, metrics = learner.loss(KEY, {'body': {}, 'head': {}}, Episode(SUPPORT, Examples(QUERIES, labels)))
+  loss, metrics = learner.loss(
+    KEY, {'body': {}, 'head': {}}, Episode(SUPPORT, Examples(QUERIES, labels))
+  )
   logits = outputs('euclidean')[:, SEEN].astype(np.float64)
   likelihood = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
   expected = -np.log(likelihood[range(6), np.searchsorted(SEEN, labels)]).mean()
