@@ -111,8 +111,8 @@ def discriminant(
 def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entropy) -> MetaLearner:
   """Simple CNAPS: the nearest class mean, measured by the covariance of its class.
 
-  The covariance of class k is lambda S_k + (1 - lambda) S + ridge I, of its own and of all examples,
-  with lambda = n_k / (n_k + 1).
+  The covariance of class k is lambda S_k + (1 - lambda) S + ridge I, of its own examples and of all
+  of them, with lambda = n_k / (n_k + 1).
 
   Args:
     ways: classes of an episode.

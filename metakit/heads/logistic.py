@@ -1,8 +1,8 @@
 """A logistic regression head: the classifier that most published few-shot results end with.
 
 Yonglong Tian, Yue Wang, Dilip Krishnan, Joshua B. Tenenbaum, Phillip Isola, Rethinking Few-Shot
-Image Classification, ECCV 2020, arXiv:2003.11539; differentiable as LR-D2 of Bertinetto et al. 2019,
-arXiv:1805.08136, by the optimality of its solution rather than through the solver's steps.
+Image Classification, ECCV 2020, arXiv:2003.11539; differentiable as LR-D2 of Bertinetto et al.
+2019, arXiv:1805.08136, by the optimality of its solution rather than through the solver's steps.
 """
 
 import jax

@@ -91,8 +91,8 @@ def prepared(examples: Examples, power: float) -> Examples:
 def sinkhorn(cost: jax.Array, rows: jax.Array, columns: jax.Array, steps: int) -> jax.Array:
   """Returns the plan [n, m] of entropic optimal transport.
 
-  It is diag(u) exp(-cost) diag(v), with the sums `columns` exactly after the last step and `rows`
-  up to its convergence (Cuturi 2013, arXiv:1306.0895).
+  It is diag(u) exp(-cost) diag(v), with the sums `rows` exactly, and `columns` up to convergence
+  (Cuturi 2013, arXiv:1306.0895).
 
   Args:
     cost: [n, m], divided by the strength of the entropy already.

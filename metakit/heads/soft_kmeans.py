@@ -2,9 +2,9 @@
 
 Mengye Ren, Eleni Triantafillou, Sachin Ravi, Jake Snell, Kevin Swersky, Joshua B. Tenenbaum, Hugo
 Larochelle, Richard Zemel, Meta-Learning for Semi-Supervised Few-Shot Classification, ICLR 2018,
-arXiv:1803.00676. Implemented: soft k-means (eq. 3) and soft k-means with a distractor cluster at the
-origin, whose length scale is learned (eqs. 4 and 5). Support examples labelled -1 are those without
-a label. Deviation: queries may be refined by too (protocol 'transductive'), the transductive
+arXiv:1803.00676. Implemented: soft k-means (eq. 3) and soft k-means with a distractor cluster at
+the origin, whose length scale is learned (eqs. 4 and 5). Support examples labelled -1 are those
+without a label. Deviation: queries may refine too (protocol 'transductive'), the transductive
 prototypes of later papers.
 """
 

@@ -1,8 +1,9 @@
 """Transductive fine-tuning.
 
 Guneet S. Dhillon, Pratik Chaudhari, Avinash Ravichandran, Stefano Soatto, A Baseline for Few-Shot
-Image Classification, ICLR 2020, arXiv:1909.02729. Implemented: support-based initialisation (section
-3.1) and the objective, cross-entropy of the support plus Shannon entropy of the queries (eq. 8).
+Image Classification, ICLR 2020, arXiv:1909.02729. Implemented: support-based initialisation
+(section 3.1) and the objective, cross-entropy of the support plus Shannon entropy of the queries
+(eq. 8).
 Deviation: features are given, so that the last layer alone is tuned.
 """
 

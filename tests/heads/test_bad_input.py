@@ -1,0 +1,102 @@
+"""Arguments that make no sense: one line each, naming the thing and the remedy."""
+
+import builtins
+
+import jax
+import numpy as np
+import pytest
+
+from metakit import heads
+from metakit.learners.embedded import embedded
+from metakit.models import Model, identity
+from metakit.types import Episode, Examples
+from tests.heads.made import KEY, blobs
+
+CLASSIFIERS = [
+  name for name in heads.__all__ if name != 'normalised'
+]  # all take the number of classes
+
+
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_one_class_leaves_nothing_to_classify(name):
+  with pytest.raises(ValueError, match='ways=1 leaves nothing to classify; use ways>=2'):
+    getattr(heads, name)(1)
+
+
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (lambda: heads.prototypes(5, 'manhattan'), "distance='manhattan' is unknown; use one of eucl"),
+    (lambda: heads.prototypes(5, temperature=-1.0), 'temperature=-1.0 is not positive'),
+    (lambda: heads.ridge(5, 0.0), 'penalty=0.0 is not positive'),
+    (lambda: heads.logistic(5, strength=-1.0), 'strength=-1.0 is not positive'),
+    (lambda: heads.svm(5, 0.0), 'strength=0.0 is not positive'),
+    (lambda: heads.simpleshot(5, 'l1'), "how='l1' is unknown; use one of un, l2n, cl2n, power"),
+    (lambda: heads.slk(5, kind='medians'), "kind='medians' is unknown; use one of means, modes"),
+    (lambda: heads.slk(5, neighbours=0), 'neighbours=0 is not positive'),
+    (lambda: heads.slk(5, -1.0), 'strength=-1.0 is negative; use 0 for no graph'),
+    (lambda: heads.laplacian_shot(5, -1.0), 'strength=-1.0 is negative; use 0 for no graph'),
+    (lambda: heads.tim(5, 'newton'), "solver='newton' is unknown; use one of adm, gd"),
+    (lambda: heads.alpha_tim(5, 1.0), 'alpha=1.0 is not above 1; use tim for Shannon entropies'),
+    (lambda: heads.paddle(5, -2.0), 'complexity=-2.0 is negative; use 0 for soft k-means'),
+    (lambda: heads.pt_map(5, power=0.0), 'power=0.0 is not positive'),
+    (lambda: heads.soft_kmeans(5, 0), 'steps=0 is not positive'),
+    (lambda: heads.soft_kmeans(5, protocol='both'), "protocol='both' is unknown"),
+    (lambda: heads.discriminant(5, shrinkage=0.0), r'shrinkage=0.0 is not in \(0, 1\]'),
+    (lambda: heads.naive_bayes(5, smoothing=0.0), 'smoothing=0.0 is not positive'),
+    (lambda: heads.mahalanobis(5, 0.0), 'ridge=0.0 is not positive'),
+    (lambda: heads.baseline(5, batch=-1), 'batch=-1 is negative; use 0 for the whole support set'),
+    (lambda: heads.feat(5, contrast=-1.0), 'contrast=-1.0 is negative; use 0 for none'),
+    (lambda: heads.relation(5, depth=0), 'depth=0 is not positive'),
+    (lambda: heads.recursive_ridge(5, expansion=-1), 'expansion=-1 is negative; use 0 for none'),
+    (lambda: heads.bd_cspn(5, 0.0), 'scale=0.0 is not positive'),
+    (lambda: heads.matching(5, 0.0), 'scale=0.0 is not positive'),
+    (lambda: heads.transductive_tuning(5, steps=0), 'steps=0 is not positive'),
+  ],
+)
+def test_numbers_that_make_no_sense(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+def test_the_svm_head_says_what_to_install(monkeypatch):
+  usual = builtins.__import__
+
+  def without(name, *args, **kwargs):
+    if name == 'qpax':
+      raise ImportError(name)
+    return usual(name, *args, **kwargs)
+
+  monkeypatch.setattr(builtins, '__import__', without)
+  with pytest.raises(ValueError, match=r"needs qpax; pip install 'metakit\[svm\]'"):
+    heads.svm(5)
+
+
+def test_an_embedding_must_give_vectors():
+  images = Examples(np.zeros((4, 8, 8, 1), np.float32), np.zeros(4, np.int32))
+  with pytest.raises(ValueError, match=r'the embedding gives \(4, 8, 8, 1\)'):
+    embedded(identity, heads.prototypes(2)).init(KEY, Episode(images, images))
+
+
+# These decide by the last bit of a sum, or by the random weights that they start from.
+TOSSES_A_COIN = {'baseline', 'transductive_tuning'}
+
+
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_identical_examples_give_numbers(name):
+  """Singular systems, no variance, distances of zero: the answer is finite, and undecided."""
+  support, query, _ = blobs()
+  same = lambda part: Examples(np.ones_like(part.x, np.float32), part.y)
+  head = getattr(heads, name)(3)
+  episode = Episode(same(support), same(query))
+  params = jax.tree.map(np.asarray, head.init(KEY, episode))
+  outputs = np.asarray(head.predict(head.adapt(KEY, params, episode.support), episode.query.x))
+  assert np.isfinite(outputs).all()
+  if name not in TOSSES_A_COIN:
+    tolerance = 1e-6 + 1e-2 * np.abs(outputs).max()
+    np.testing.assert_allclose(outputs, outputs[:, :1] * np.ones(3), atol=tolerance)
+
+
+def test_the_body_of_a_model_may_have_no_parameters():
+  learner = embedded(Model(identity.init, identity.apply), heads.prototypes(3))
+  assert learner.init(KEY, blobs()) == {'body': {}, 'head': {}}

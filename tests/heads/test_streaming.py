@@ -1,0 +1,82 @@
+"""Heads that go on learning: equal to the joint solution, whatever the order and the batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metakit.heads import class_mean_stream, prototypes, recursive_ridge, ridge
+from metakit.heads.ridge import ridge_weights
+from metakit.learners.embedded import embedded
+from metakit.networks.mlp import mlp
+from metakit.types import Episode, Examples
+from tests.heads.made import KEY, blobs, in_float64
+
+SUPPORT, QUERY, _ = blobs(shots=20, features=6)
+BATCHES = {'one by one': [1] * 60, 'uneven': [1, 7, 30, 2, 20], 'halves': [30, 30]}
+
+
+def learned(head, params, order, sizes):
+  """What a head has learned after batches of such sizes, in such an order."""
+  fitted, start = None, 0
+  for size in sizes:
+    rows = order[start : start + size]
+    part = Examples(SUPPORT.x[rows], SUPPORT.y[rows])
+    fitted = head.adapt(KEY, params, part) if fitted is None else head.extend(fitted, part)
+    start += size
+  return fitted
+
+
+@pytest.mark.parametrize('name', BATCHES)
+@pytest.mark.parametrize('expansion', [0, 40])
+@in_float64
+def test_recursive_ridge_is_the_joint_solution(name, expansion):
+  head = recursive_ridge(3, 0.1, expansion)
+  params = jax.tree.map(jnp.asarray, head.init(KEY, Episode(SUPPORT, QUERY)))
+  order = np.random.default_rng(len(name)).permutation(60)
+  z = np.maximum(SUPPORT.x @ params['expansion'], 0) if expansion else SUPPORT.x
+  joint = ridge_weights(z, np.eye(3)[SUPPORT.y], np.ones(60), 0.1)
+  weights = learned(head, params, order, BATCHES[name])[0]
+  np.testing.assert_allclose(weights, joint, atol=1e-8 * np.abs(joint).max())
+
+
+@in_float64
+def test_recursive_ridge_of_one_batch_is_the_ridge_head():
+  found, expected = (
+    head.predict(head.adapt(KEY, {}, SUPPORT), QUERY.x)
+    for head in (recursive_ridge(3, 0.5), ridge(3, 0.5, learned=False))
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize('name', BATCHES)
+@in_float64
+def test_streamed_class_means_are_those_of_all_examples(name):
+  head, order = class_mean_stream(3), np.random.default_rng(0).permutation(60)
+  fitted = learned(head, {}, order, BATCHES[name])
+  whole = prototypes(3)
+  expected = whole.predict(whole.adapt(KEY, {}, SUPPORT), QUERY.x)
+  np.testing.assert_allclose(head.predict(fitted, QUERY.x), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize('head', [recursive_ridge(3), class_mean_stream(3)])
+def test_a_new_class_may_come_later_and_padding_is_nothing(head):
+  first = SUPPORT.y < 2
+  whole = head.adapt(KEY, {}, Examples(SUPPORT.x.astype(np.float32), SUPPORT.y))
+  fitted = head.adapt(KEY, {}, Examples(SUPPORT.x.astype(np.float32)[first], SUPPORT.y[first]))
+  assert (head.predict(fitted, QUERY.x.astype(np.float32)).argmax(-1) < 2).all()
+  weight = (~first).astype(np.float32)
+  fitted = head.extend(fitted, Examples(SUPPORT.x.astype(np.float32), SUPPORT.y, weight))
+  found, expected = (head.predict(f, QUERY.x.astype(np.float32)) for f in (fitted, whole))
+  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@in_float64
+def test_a_network_with_a_streaming_head_goes_on_learning():
+  learner = embedded(mlp(None, width=8, depth=1), recursive_ridge(3))
+  params = learner.init(KEY, Episode(SUPPORT, QUERY))
+  parts = [Examples(SUPPORT.x[rows], SUPPORT.y[rows]) for rows in (slice(25), slice(25, 60))]
+  fitted = learner.extend(learner.adapt(KEY, params, parts[0]), parts[1])
+  expected = learner.predict(learner.adapt(KEY, params, SUPPORT), QUERY.x)
+  np.testing.assert_allclose(learner.predict(fitted, QUERY.x), expected, rtol=1e-6)
+  assert embedded(mlp(None), prototypes(3)).extend is None

@@ -1,0 +1,339 @@
+"""Transductive heads against their energies, their published updates in NumPy, and brute force."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+
+from metakit.heads import (
+  alpha_tim,
+  bd_cspn,
+  laplacian_shot,
+  paddle,
+  prototypes,
+  pt_map,
+  slk,
+  soft_kmeans,
+  tim,
+  transductive_tuning,
+)
+from metakit.heads.alpha_tim import alpha_entropy
+from metakit.heads.common import weight_of
+from metakit.heads.graph import assign, energy, neighbour_graph
+from metakit.heads.pt_map import sinkhorn
+from metakit.heads.slk import cluster
+from metakit.heads.tim import information_loss, shannon
+from metakit.types import Examples
+from tests.heads.made import KEY, blobs, class_means, in_float64, outputs, softmax, squared, unit
+
+EPISODE = blobs()
+SUPPORT, QUERY, _ = EPISODE
+ONE_HOT = np.eye(3)[SUPPORT.y]
+
+
+@in_float64
+def test_the_graph_joins_nearest_neighbours():
+  """By brute force; a point of weight 0 is not there."""
+  x, weight = QUERY.x, np.array([1.0, 1, 0, 1, 1, 1, 1, 1, 1])
+  found = np.asarray(neighbour_graph(x, weight, 2))
+  expected = np.zeros((9, 9))
+  for p in np.flatnonzero(weight):
+    others = [q for q in np.flatnonzero(weight) if q != p]
+    for q in sorted(others, key=lambda q: np.square(x[p] - x[q]).sum())[:2]:
+      expected[p, q] += 0.5
+      expected[q, p] += 0.5
+  np.testing.assert_array_equal(found, expected)
+
+
+@in_float64
+def test_more_neighbours_than_points_are_all_of_them():
+  found = neighbour_graph(QUERY.x, np.ones(9), 50)
+  np.testing.assert_array_equal(found, 1 - np.eye(9))
+
+
+@in_float64
+def test_assignments_end_where_no_small_change_lowers_the_energy():
+  """The gradient of E with respect to logits is zero there, for a graph that is not definite."""
+  rng = np.random.default_rng(0)
+  cost, graph = rng.normal(size=(9, 3)), neighbour_graph(QUERY.x, np.ones(9), 2)
+  assert np.linalg.eigvalsh(graph)[0] < -0.5
+  log_z = assign(cost, graph, 2.0, jax.nn.log_softmax(-cost), 3000)
+  total = lambda logits: energy(jax.nn.log_softmax(logits), cost, graph, 2.0)
+  assert np.abs(jax.grad(total)(log_z)).max() < 1e-6
+
+
+@pytest.mark.parametrize('kind', ['means', 'modes'])
+@in_float64
+def test_the_energy_never_rises(kind):
+  """1,000 random episodes, each update of assignments and of prototypes."""
+  episodes = [blobs(seed, spread=2.0) for seed in range(1000)]
+  support, query = (
+    Examples(np.stack([e[i].x for e in episodes]), np.stack([e[i].y for e in episodes]))
+    for i in (0, 1)
+  )
+  run = jax.jit(jax.vmap(lambda s, q: cluster(s, q, 3, 1.5, 3, kind, 10, 3)[1]))
+  energies = np.asarray(run(support, query))
+  assert energies.shape == (1000, 20)
+  rise = np.diff(energies, axis=1) / np.abs(energies[:, :1])
+  assert rise.max() < 1e-12
+  assert rise[:, :3].min() < -1e-3  # it moves
+
+
+@in_float64
+def test_the_energy_is_that_of_the_paper():
+  """Recomputed term by term from the assignments."""
+  log_z, energies = cluster(SUPPORT, QUERY, 3, 0.7, 3, 'means', 1, 4)
+  z = np.concatenate([ONE_HOT, np.exp(log_z)])
+  x = np.concatenate([SUPPORT.x, QUERY.x])
+  graph = np.asarray(neighbour_graph(x, np.ones(len(x)), 3))
+  points = (z.T @ x) / z.sum(0)[:, None]
+
+  def total(points):
+    entropy = (z * np.log(np.where(z > 0, z, 1))).sum()
+    affinity = np.einsum('pq,pk,qk->', graph, z, z)
+    inside = np.einsum('pq,pk,qk->', graph[:6, :6], z[:6], z[:6])  # of the support: a constant
+    return (z * squared(x, points)).sum() + entropy - 0.35 * (affinity - inside)
+
+  expected = [total(class_means(SUPPORT)), total(points)]
+  np.testing.assert_allclose(energies, expected, rtol=1e-9)
+
+
+def test_without_a_graph_slk_is_soft_k_means():
+  """Assignments and means in turn, support rows at their labels."""
+  points = class_means(SUPPORT)
+  for _ in range(5):
+    z = softmax(-squared(QUERY.x, points))
+    member = np.concatenate([ONE_HOT, z])
+    x = np.concatenate([SUPPORT.x, QUERY.x])
+    points = member.T @ x / member.sum(0)[:, None]
+  found = outputs(slk(3, 0.0, steps=5, bound_steps=1, centre=False), EPISODE)
+  np.testing.assert_allclose(np.exp(found), z, rtol=1e-9)
+
+
+def test_soft_kmeans_is_equation_3():
+  points = class_means(SUPPORT)
+  for _ in range(2):
+    z = softmax(-squared(QUERY.x, points))
+    x, member = np.concatenate([SUPPORT.x, QUERY.x]), np.concatenate([ONE_HOT, z])
+    points = member.T @ x / member.sum(0)[:, None]
+  found = outputs(soft_kmeans(3, 2), EPISODE)
+  np.testing.assert_allclose(found, -squared(QUERY.x, points), rtol=1e-9)
+
+
+def test_distractors_are_left_to_a_cluster_at_the_origin():
+  """Support examples labelled -1; equations 4 and 5 with a length scale r of 2."""
+  labels = np.where(np.arange(6) % 2, SUPPORT.y, -1).astype(np.int32)
+  support = SUPPORT._replace(y=np.concatenate([labels, np.arange(3, dtype=np.int32)]))
+  support = support._replace(x=np.concatenate([SUPPORT.x, class_means(SUPPORT)]))
+  known = support.y >= 0
+  one_hot = np.eye(3)[np.maximum(support.y, 0)] * known[:, None]
+  points = one_hot.T @ support.x / one_hot.sum(0)[:, None]
+  nothing = -np.square(support.x).sum(1, keepdims=True) / 4 - np.log(2)
+  z = softmax(np.concatenate([-squared(support.x, points), nothing], axis=1))[:, :3]
+  member = one_hot + z * ~known[:, None]
+  points = member.T @ support.x / member.sum(0)[:, None]
+  head = soft_kmeans(3, 1, distractors=True, protocol='inductive')
+  found = outputs(head, EPISODE._replace(support=support), {'log_scale': np.log(2.0)})
+  np.testing.assert_allclose(found, -squared(QUERY.x, points), rtol=1e-9)
+
+
+def rectified():
+  """BD-CSPN's shifted queries and prototypes, by loops."""
+  z = QUERY.x + SUPPORT.x.mean(0) - QUERY.x.mean(0)
+  first = class_means(SUPPORT)
+  label = (unit(z) @ unit(first).T).argmax(1)
+  points = []
+  for k in range(3):
+    rows = np.concatenate([SUPPORT.x[SUPPORT.y == k], z[label == k]])
+    share = softmax(10 * unit(rows) @ unit(first[k]))
+    points.append(share @ rows)
+  return z, np.stack(points)
+
+
+def test_bd_cspn_rectifies_prototypes():
+  z, points = rectified()
+  np.testing.assert_allclose(outputs(bd_cspn(3), EPISODE), 10 * unit(z) @ unit(points).T, rtol=1e-9)
+
+
+def test_laplacian_shot_starts_from_rectified_prototypes_and_follows_the_graph():
+  """With damping taken to zero by a single step from the unary solution."""
+  z, points = rectified()
+  graph = np.asarray(neighbour_graph(jnp.asarray(z, jnp.float32), np.ones(9), 2))
+  cost, inertia = squared(z, points), 0.5 * graph.sum(1, keepdims=True)
+  log_z = np.log(softmax(-cost))
+  step = (0.5 * graph @ np.exp(log_z) - cost + inertia * log_z) / (1 + inertia)
+  found = outputs(laplacian_shot(3, 0.5, 2, steps=1), EPISODE)
+  np.testing.assert_allclose(np.exp(found), softmax(step), rtol=1e-6)
+
+
+def information(points, temperature=15.0, support_weight=0.1, conditional_weight=0.1):
+  """The loss of TIM, equation 3, in NumPy."""
+  logits = lambda x: -temperature / 2 * squared(unit(x), points)
+  fit = -np.log(softmax(logits(SUPPORT.x))[range(6), SUPPORT.y]).mean()
+  p = softmax(logits(QUERY.x))
+  single = -(p * np.log(p)).sum(1).mean()
+  marginal = -(p.mean(0) * np.log(p.mean(0))).sum()
+  return support_weight * fit - marginal + conditional_weight * single
+
+
+@in_float64
+def test_the_loss_of_tim_is_equation_3():
+  support, query = (part._replace(x=unit(part.x)) for part in (SUPPORT, QUERY))
+  loss = information_loss(support, query, jnp.ones(3, bool), 15.0, 0.1, 1.0, 0.1)
+  points = class_means(support)
+  np.testing.assert_allclose(loss(points), information(points), rtol=1e-9)
+
+
+@pytest.mark.parametrize('solver', ['adm', 'gd'])
+def test_tim_lowers_its_loss(solver):
+  """Both solvers, from the class means: the mutual information comes close to its bound."""
+  p0 = softmax(outputs(tim(3, solver, 1, learning_rate=1e-9), EPISODE))
+  p = softmax(outputs(tim(3, solver, 300, learning_rate=1e-2), EPISODE))
+  mutual = lambda p: -(p.mean(0) * np.log(p.mean(0))).sum() + 0.1 * (p * np.log(p)).sum(1).mean()
+  assert mutual(p) > mutual(p0) + 0.01
+  assert mutual(p) > 0.95 * np.log(3)
+
+
+def test_alternating_directions_are_proposition_1():
+  """One round, by loops over classes."""
+  s, z = unit(SUPPORT.x), unit(QUERY.x)
+  w = class_means(SUPPORT._replace(x=s))
+  p_s, p = softmax(-7.5 * squared(s, w)), softmax(-7.5 * squared(z, w))
+  q = p**1.1 / np.sqrt((p**1.1).sum(0))
+  q /= q.sum(1, keepdims=True)
+  share, balance = 0.1 / 1.1, 6 / 9
+  points = []
+  for k in range(3):
+    top = share * (ONE_HOT[:, k, None] * s + p_s[:, k, None] * (w[k] - s)).sum(0)
+    top += balance * (q[:, k, None] * z + p[:, k, None] * (w[k] - z)).sum(0)
+    points.append(top / (share * ONE_HOT[:, k].sum() + balance * q[:, k].sum()))
+  found = outputs(tim(3, 'adm', 1), EPISODE)
+  np.testing.assert_allclose(found, -7.5 * squared(z, np.stack(points)), rtol=1e-9)
+
+
+@in_float64
+def test_alpha_entropies_come_to_shannons():
+  p = np.random.default_rng(0).dirichlet([1.0, 2, 3], 5)
+  np.testing.assert_allclose(alpha_entropy(p, 1 + 1e-6), shannon(p), rtol=1e-5)
+  np.testing.assert_allclose(alpha_entropy(p, 2.0), 1 - np.square(p).sum(-1), rtol=1e-12)
+
+
+def test_alpha_tim_close_to_1_is_tim():
+  weights = dict(support_weight=0.1, conditional_weight=0.1)
+  found = outputs(alpha_tim(3, 1 + 1e-7, 50, learning_rate=0.01, **weights), EPISODE)
+  expected = outputs(tim(3, 'gd', 50, learning_rate=0.01), EPISODE)
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@in_float64
+def test_sinkhorn_is_the_optimal_transport():
+  """The sums are right, and with little entropy the cost is the linear program's."""
+  rng = np.random.default_rng(0)
+  cost, rows, columns = rng.uniform(size=(6, 3)), np.ones(6), np.array([1.0, 2, 3])
+  plan = np.asarray(sinkhorn(jnp.asarray(50 * cost), rows, columns, 2000))
+  np.testing.assert_allclose(plan.sum(1), rows, rtol=1e-6)
+  np.testing.assert_allclose(plan.sum(0), columns, rtol=1e-6)
+  equal = np.concatenate([np.kron(np.eye(6), np.ones((1, 3))), np.tile(np.eye(3), (1, 6))])
+  best = linprog(cost.ravel(), A_eq=equal, b_eq=np.concatenate([rows, columns])).fun
+  assert best - 1e-9 < (plan * cost).sum() < best + 0.05
+
+
+def test_pt_map_is_algorithm_1():
+  def prepared(x):
+    z = unit(np.sign(x) * np.sqrt(np.abs(x) + 1e-6))
+    return unit(z - z.mean(0))
+
+  s, z = prepared(SUPPORT.x), prepared(QUERY.x)
+
+  def transport(points):
+    plan = np.exp(-10 * squared(z, points))
+    for _ in range(30):
+      plan = plan / plan.sum(1, keepdims=True)
+      plan = plan * 3 / plan.sum(0)
+    return plan / plan.sum(1, keepdims=True)
+
+  points = class_means(SUPPORT._replace(x=s))
+  for _ in range(4):
+    member = np.concatenate([ONE_HOT, transport(points)])
+    centre = member.T @ np.concatenate([s, z]) / member.sum(0)[:, None]
+    points = points + 0.2 * (centre - points)
+  found = np.exp(outputs(pt_map(3, 4), EPISODE))
+  np.testing.assert_allclose(found, transport(points), rtol=1e-6)
+
+
+def test_paddle_is_algorithm_1():
+  low, high = QUERY.x.min(0), QUERY.x.max(0)
+  s, z = ((x - low) / (high - low) for x in (SUPPORT.x, QUERY.x))
+  points, size = class_means(SUPPORT._replace(x=s)), np.zeros(3)
+  for _ in range(6):
+    u = softmax(size - squared(z, points) / 2)
+    size = np.log(u.mean(0) + 1e-6)
+    member = np.concatenate([ONE_HOT, u])
+    points = member.T @ np.concatenate([s, z]) / member.sum(0)[:, None]
+  expected = softmax(size - squared(z, points) / 2)
+  np.testing.assert_allclose(np.exp(outputs(paddle(3, steps=6), EPISODE)), expected, rtol=1e-6)
+
+
+def test_transductive_tuning_descends_its_objective():
+  """A first step of Adam changes each weight by the rate, against the sign of the slope."""
+  s, z = unit(SUPPORT.x), unit(QUERY.x)
+  kernel = 10 * unit(class_means(SUPPORT._replace(x=s)))
+
+  def objective(kernel):
+    p = softmax(z @ kernel.T)
+    fit = -np.log(softmax(s @ kernel.T)[range(6), SUPPORT.y]).mean()
+    return fit - (p * np.log(p)).sum(1).mean()
+
+  slope = np.zeros_like(kernel)
+  for place in np.ndindex(*kernel.shape):
+    move = np.zeros_like(kernel)
+    move[place] = 1e-6
+    slope[place] = (objective(kernel + move) - objective(kernel - move)) / 2e-6
+  found = outputs(transductive_tuning(3, 1, 0.01), EPISODE)
+  np.testing.assert_allclose(found, z @ (kernel - 0.01 * np.sign(slope)).T, rtol=1e-4)
+
+
+HEADS = {
+  'slk': slk,
+  'modes': lambda ways: slk(ways, kind='modes'),
+  'laplacian_shot': laplacian_shot,
+  'bd_cspn': bd_cspn,
+  'tim': tim,
+  'alpha_tim': lambda ways: alpha_tim(ways, steps=100, learning_rate=1e-2),
+  'pt_map': pt_map,
+  'paddle': lambda ways: paddle(ways, complexity=5.0, scale=False),
+  'soft_kmeans': soft_kmeans,
+}
+
+
+def accuracy(head, queries, shots, count=300):
+  """The mean over episodes of overlapping Gaussian classes, 5 ways."""
+  made = [blobs(seed, 5, shots, queries, 8, 1.1) for seed in range(count)]
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves).astype(leaves[0].dtype), *made)
+  params = head.init(KEY, made[0])
+  run = jax.jit(
+    jax.vmap(lambda e: head.predict(head.adapt(KEY, params, e.support), e.query.x).argmax(-1))
+  )
+  return np.mean(np.asarray(run(stacked)) == stacked.query.y)
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_queries_help_most_where_examples_are_fewest(name):
+  head, balanced = HEADS[name](5), [15] * 5
+  gain = {
+    shots: accuracy(head, balanced, shots) - accuracy(prototypes(5), balanced, shots)
+    for shots in (1, 5)
+  }
+  assert gain[1] > gain[5] and gain[1] > 0.02, gain
+
+
+@pytest.mark.parametrize('name', ['pt_map', 'tim'])
+def test_what_assumes_balanced_queries_falls_without_them(name):
+  head = HEADS[name](5)
+  fall = lambda head: accuracy(head, [15] * 5, 1) - accuracy(head, [55, 5, 5, 5, 5], 1)
+  assert fall(head) > fall(prototypes(5)) + 0.05
+
+
+def test_weights_default_to_one():
+  np.testing.assert_array_equal(weight_of(Examples(np.zeros((2, 1)), None)), np.ones(2))
