@@ -23,6 +23,7 @@ from metakit.data.tfds import tfds_table
 from metakit.episodes.combinators import augment_source
 from metakit.episodes.few_shot import few_shot_plan
 from metakit.episodes.image_transforms import Transform, mirror_image, shift_image, warp_image
+from metakit.episodes.imbalanced import imbalanced_plan
 from metakit.episodes.variable_shot import variable_shot_plan
 from metakit.episodes.within_group import within_group_plan
 from metakit.types import EpisodeSource, Sampler
@@ -78,7 +79,10 @@ def _plan(table: ClassTable, sampler: str, ways: int, shots: int, queries: int) 
   if sampler == 'variable_shot':  # at most `ways` and `queries`; the rule draws the shots
     fewest = min(ways, FEWEST_WAYS)
     return variable_shot_plan(table, ways, fewest, max_queries_per_class=queries)
-  raise ValueError(f'sampler={sampler!r} is unknown; use few_shot, within_group or variable_shot')
+  if sampler == 'imbalanced':
+    return imbalanced_plan(table, ways, shots, queries)
+  known = 'few_shot, within_group, imbalanced or variable_shot'
+  raise ValueError(f'sampler={sampler!r} is unknown; use {known}')
 
 
 def _classes(load: Callable[[], ClassTable]) -> Callable[[str], ClassTable]:

@@ -16,6 +16,7 @@ from metakit.episodes.image_transforms import (
   shift_image,
   warp_image,
 )
+from metakit.episodes.imbalanced import imbalanced, imbalanced_plan
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
@@ -27,6 +28,8 @@ __all__ = [
   'few_shot',
   'few_shot_plan',
   'gather',
+  'imbalanced',
+  'imbalanced_plan',
   'mirror_image',
   'mixture',
   'projected',

@@ -16,6 +16,7 @@ from metakit.episodes.combinators import (
 from metakit.episodes.few_shot import few_shot, few_shot_plan, sampler_of
 from metakit.episodes.functions import dense, functions, gaussian_process
 from metakit.episodes.image_transforms import mirror_image, shift_image
+from metakit.episodes.imbalanced import imbalanced, imbalanced_plan
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
@@ -45,6 +46,8 @@ SAMPLERS = {
   'few_shot_plan': lambda: few_shot_plan(TABLE, **FIXED),
   'within_group': lambda: within_group(TABLE, **FIXED),
   'within_group_plan': lambda: within_group_plan(TABLE, **FIXED),
+  'imbalanced': lambda: imbalanced(TABLE, **FIXED),
+  'imbalanced_plan': lambda: imbalanced_plan(TABLE, **FIXED),
   'variable_shot': lambda: variable_shot(TABLE, **VARIABLE),
   'variable_shot_plan': lambda: variable_shot_plan(TABLE, **VARIABLE),
   'sinusoid': sinusoid,
@@ -65,11 +68,12 @@ variable = partial(variable_shot, TABLE, **VARIABLE)
 
 # (factory, argument, value that must be refused by name)
 INVALID = [
-  *((fixed(make), name, 0) for make in (few_shot, within_group) for name in FIXED),
-  *((fixed(make), 'ways', 9) for make in (few_shot, within_group)),
+  *((fixed(make), name, 0) for make in (few_shot, within_group, imbalanced) for name in FIXED),
+  *((fixed(make), 'ways', 9) for make in (few_shot, within_group, imbalanced)),
   *((fixed(make), 'shots', 6) for make in (few_shot_plan, within_group_plan)),
   *((fixed(make), 'queries', 6) for make in (few_shot_plan, within_group_plan)),
   (fixed(within_group), 'ways', 5),
+  (fixed(imbalanced), 'concentration', 0),
   *((variable, name, 0) for name in [*VARIABLE, 'max_support_per_class']),
   (variable, 'min_ways', 6),
   (variable, 'max_support', 4),

@@ -3,6 +3,7 @@
 import builtins
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -86,7 +87,7 @@ TOSSES_A_COIN = {'baseline', 'transductive_tuning'}
 def test_identical_examples_give_numbers(name):
   """Singular systems, no variance, distances of zero: the answer is finite, and undecided."""
   support, query, _ = blobs()
-  same = lambda part: Examples(np.ones_like(part.x, np.float32), part.y)
+  same = lambda part: Examples(jnp.ones(part.x.shape), jnp.asarray(part.y))
   head = getattr(heads, name)(3)
   episode = Episode(same(support), same(query))
   params = jax.tree.map(np.asarray, head.init(KEY, episode))
