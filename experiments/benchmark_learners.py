@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from experiments.components import LEARNER_SUPPLIED, LEARNERS
+from experiments.descent_learners import BY_DESCENT
 from experiments.specs import build, parse
 from experiments.timing import Case, compiled_case
 from metakit.networks.conv4 import conv4
@@ -16,7 +17,7 @@ from metakit.train import init_state, make_train_step
 from metakit.types import Episode, Examples, MetaLearner
 
 WAYS, SHOTS, QUERIES, TASKS, CLASSES, WIDTH = 5, 1, 5, 4, 4112, 64
-IMAGE_LEARNERS = tuple(sorted(set(LEARNERS) - {'in_context'}))
+IMAGE_LEARNERS = tuple(sorted({*BY_DESCENT, 'prototypical'}))
 
 
 def make(name: str) -> MetaLearner:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import optax
 
-from experiments.descent_learners import BY_DESCENT, check_classifies
+from experiments.descent_learners import BY_DESCENT
+from experiments.head_learners import BY_HEAD
 from experiments.specs import Factories
 from metakit.learners.in_context import in_context as make_in_context
-from metakit.learners.prototypical import prototypical
-from metakit.models import Model, SequenceModel
+from metakit.models import Model, SequenceModel, identity
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.networks.recurrent import recurrent
@@ -20,7 +20,19 @@ from metakit.networks.resnet12 import resnet12
 from metakit.networks.transformer import transformer
 from metakit.types import MetaLearner, Objective
 
+
+def identity_network(num_outputs: int | None) -> Model:
+  """The examples as they are: for heads on features that were extracted before."""
+  if num_outputs is not None:
+    raise ValueError(
+      'network identity has no outputs of its own; use a learner that is a head (prototypical, '
+      'ridge, ...), or --network=mlp'
+    )
+  return identity
+
+
 NETWORKS: Factories = {
+  'identity': identity_network,
   'conv4': conv4,
   'mlp': mlp,
   'recurrent': recurrent,
@@ -36,18 +48,6 @@ NETWORK_SUPPLIED = ('num_outputs',)
 # `num_classes` (() -> the number of training classes; None in a regression).
 
 
-def prototypical_learner(
-  network: Callable[[int | None], Model],
-  num_outputs: int,
-  objective: Objective,
-  distance: str = 'euclidean',
-  protocol: str = 'inductive',
-) -> MetaLearner:
-  """Prototypical networks (Snell et al. 2017)."""
-  check_classifies('prototypical', objective)
-  return prototypical(network(None), num_outputs, distance, protocol, objective)
-
-
 def in_context_learner(
   network: Callable[[int | None], SequenceModel],
   num_outputs: int,
@@ -59,14 +59,9 @@ def in_context_learner(
   return make_in_context(network(num_outputs), num_outputs, layout, objective, label_scale)
 
 
-LEARNERS: Factories = {
-  'prototypical': prototypical_learner,
-  'in_context': in_context_learner,
-  **BY_DESCENT,
-}
+LEARNERS: Factories = {'in_context': in_context_learner, **BY_HEAD, **BY_DESCENT}
 LEARNER_SUPPLIED = ('network', 'num_outputs', 'objective', 'num_classes')
-DEFAULT_NETWORK = {'prototypical': 'conv4', 'in_context': 'transformer'}
-DEFAULT_NETWORK |= dict.fromkeys(BY_DESCENT, 'conv4')
+DEFAULT_NETWORK = dict.fromkeys(LEARNERS, 'conv4') | {'in_context': 'transformer'}
 # Prototypical networks are trained with more ways than they are tested with (Snell et al. 2017,
 # section 3.1); other learners have an output for each way.
 DEFAULT_TRAINING_TASK = {'prototypical': 'glyphs:ways=20,shots=1,queries=3'}

@@ -191,8 +191,13 @@ def arrays_task(
   queries: int = 15,
   sampler: str = 'few_shot',
 ) -> Task:
-  """An .npz file with x and y, its classes split 60:20:20."""
-  table = _classes(lambda: load_arrays(_given('arrays', path)))
+  """An .npz file with x and y (images, or features that any network extracted), split 60:20:20.
+
+  Or a folder of train.npz, validation.npz and test.npz.
+  """
+  given = Path(_given('arrays', path)).expanduser()
+  parts = lambda split: load_arrays(given / f'{split}.npz')
+  table = parts if given.is_dir() else _classes(lambda: load_arrays(given))
   return classification(table, sampler, ways, shots, queries, budget)
 
 

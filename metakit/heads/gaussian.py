@@ -2,8 +2,7 @@
 
 Chenyu Zheng, Guoqiang Wu, Fan Bao, Yue Cao, Chongxuan Li, Jun Zhu, Revisiting Discriminative vs.
 Generative Classifiers: Theory and Implications, ICML 2023, arXiv:2302.02334 (naive Bayes on frozen
-features); Peyman Bateni, Raghav Goyal, Vaden Masrani, Frank Wood, Leonid Sigal, Improved Few-Shot
-Visual Classification, CVPR 2020, arXiv:1912.03432 (Simple CNAPS: eqs. 2 and 3).
+features). Simple CNAPS is in a docstring of its own.
 """
 
 import jax
@@ -112,7 +111,8 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
   """Simple CNAPS: the nearest class mean, measured by the covariance of its class.
 
   The covariance of class k is lambda S_k + (1 - lambda) S + ridge I, of its own examples and of all
-  of them, with lambda = n_k / (n_k + 1).
+  of them, with lambda = n_k / (n_k + 1). Peyman Bateni, Raghav Goyal, Vaden Masrani, Frank Wood,
+  Leonid Sigal, Improved Few-Shot Visual Classification, CVPR 2020, arXiv:1912.03432, eqs. 2 and 3.
 
   Args:
     ways: classes of an episode.

@@ -32,7 +32,7 @@ def simpleshot(ways: int, how: str = 'cl2n') -> MetaLearner:
 
 
 def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
-  """Makes a head of normalised features of a head.
+  """Normalises the features that a head sees.
 
   Args:
     head: any head.

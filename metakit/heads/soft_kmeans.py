@@ -4,8 +4,7 @@ Mengye Ren, Eleni Triantafillou, Sachin Ravi, Jake Snell, Kevin Swersky, Joshua 
 Larochelle, Richard Zemel, Meta-Learning for Semi-Supervised Few-Shot Classification, ICLR 2018,
 arXiv:1803.00676. Implemented: soft k-means (eq. 3) and soft k-means with a distractor cluster at
 the origin, whose length scale is learned (eqs. 4 and 5). Support examples labelled -1 are those
-without a label. Deviation: queries may refine too (protocol 'transductive'), the transductive
-prototypes of later papers.
+without a label. Deviation: queries may refine too, the transductive prototypes of later papers.
 """
 
 import jax
@@ -25,14 +24,12 @@ from metakit.heads.common import (
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
-PROTOCOLS = ('inductive', 'transductive')
-
 
 def soft_kmeans(
   ways: int,
   steps: int = 1,
   distractors: bool = False,
-  protocol: str = 'transductive',
+  queries: bool = True,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """Class means that examples without labels refine, each by its probability of the class.
@@ -42,15 +39,12 @@ def soft_kmeans(
     steps: refinements.
     distractors: whether examples without a label may be of no class: a further cluster at the
       origin, with a learned length scale.
-    protocol: 'inductive' refines by support examples labelled -1, 'transductive' by the queries as
-      well.
+    queries: whether queries refine too (transductive), beside support examples labelled -1.
     objective: the loss if it is meta-trained.
 
   Raises:
-    ValueError: for an unknown protocol, ways below 2 or no steps.
+    ValueError: for ways below 2 or no steps.
   """
-  if protocol not in PROTOCOLS:
-    raise ValueError(f'protocol={protocol!r} is unknown; use one of {", ".join(PROTOCOLS)}')
   check_ways(ways)
   check_positive(steps=steps)
 
@@ -78,7 +72,7 @@ def soft_kmeans(
     points, present = fitted
     return jnp.where(present, -squared_distances(z, points), ABSENT)
 
-  if protocol == 'inductive':
+  if not queries:
     nobody = lambda support: support._replace(x=support.x[:0], y=None, weight=None)
     fit = lambda key, params, support: refine(params, support, nobody(support))
     return inductive_head(fit, classify, init, objective)

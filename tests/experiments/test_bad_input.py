@@ -80,6 +80,15 @@ UNKNOWN = {
   ),
   'regression for a classifier': (['--task=sinusoid'], 'classifies'),
   'no images for a convolution': (['--task=sinusoid', '--learner=maml'], 'use mlp for other data'),
+  'a network without outputs': (
+    ['--task=sinusoid', '--learner=maml', '--network=identity'],
+    'network identity has no outputs of its own',
+  ),
+  'an unknown normalisation': (
+    ['--learner=ridge:how=l1'],
+    "how='l1' is unknown; use one of un, l2n, cl2n, power",
+  ),
+  'a head without classes': (['--task=sinusoid', '--learner=ridge'], 'learner ridge classifies'),
   'no place of the data': (['--task=folder'], 'folder:path='),
   'an optimizer without schedules': (
     ['--optimizer=rprop'],
@@ -219,7 +228,7 @@ def test_help_lists_every_component_with_its_defaults(binary):
       assert f'\n  {name}:' in out or f'\n  {name}\n' in out
   for line in (
     'omniglot:ways=5,shots=1,queries=15',
-    'prototypical:distance=euclidean,protocol=inductive',
+    'prototypical:protocol=inductive,how=un,distance=euclidean',
     'conv4:width=64,depth=4,downsample=pool,norm=batch',
     'adam:learning_rate=0.001,b1=0.9',
     'cosine:warmup=0,final=0.0',

@@ -199,3 +199,15 @@ def test_validation_classes_may_be_trained_on_too(monkeypatch):
     for part in ('train', 'validation', 'test'):
       task.source(part)
   assert loaded == ['train', 'validation', 'test', 'trainval', 'validation', 'test']
+
+
+def test_arrays_are_a_file_or_one_for_each_split(tmp_path):
+  """A file's classes are split; a folder's files are as they are."""
+  for part, first in (('train', 0), ('validation', 10), ('test', 20)):
+    x = np.arange(first, first + 10, dtype=np.float32)
+    np.savez(tmp_path / f'{part}.npz', x=np.repeat(x, 2)[:, None], y=np.repeat(np.arange(5), 4))
+  source = made(f'arrays:path={tmp_path},ways=2,shots=1,queries=1').source
+  for part, first in (('train', 0), ('validation', 10), ('test', 20)):
+    assert set(np.ravel(source(part).data).tolist()) == set(range(first, first + 10))
+  source = made(f'arrays:path={tmp_path / "train.npz"},ways=1,shots=1,queries=1').source
+  assert [len(source(part).data) for part in ('train', 'validation', 'test')] == [12, 4, 4]

@@ -42,7 +42,6 @@ def test_one_class_leaves_nothing_to_classify(name):
     (lambda: heads.paddle(5, -2.0), 'complexity=-2.0 is negative; use 0 for soft k-means'),
     (lambda: heads.pt_map(5, power=0.0), 'power=0.0 is not positive'),
     (lambda: heads.soft_kmeans(5, 0), 'steps=0 is not positive'),
-    (lambda: heads.soft_kmeans(5, protocol='both'), "protocol='both' is unknown"),
     (lambda: heads.discriminant(5, shrinkage=0.0), r'shrinkage=0.0 is not in \(0, 1\]'),
     (lambda: heads.naive_bayes(5, smoothing=0.0), 'smoothing=0.0 is not positive'),
     (lambda: heads.mahalanobis(5, 0.0), 'ridge=0.0 is not positive'),

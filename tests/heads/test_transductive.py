@@ -133,7 +133,7 @@ def test_distractors_are_left_to_a_cluster_at_the_origin():
   z = softmax(np.concatenate([-squared(support.x, points), nothing], axis=1))[:, :3]
   member = one_hot + z * ~known[:, None]
   points = member.T @ support.x / member.sum(0)[:, None]
-  head = soft_kmeans(3, 1, distractors=True, protocol='inductive')
+  head = soft_kmeans(3, 1, distractors=True, queries=False)
   found = outputs(head, EPISODE._replace(support=support), {'log_scale': np.log(2.0)})
   np.testing.assert_allclose(found, -squared(QUERY.x, points), rtol=1e-9)
 

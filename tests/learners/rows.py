@@ -199,9 +199,7 @@ HEADS = {
   'recursive_ridge': on_features(lambda: recursive_ridge(WAYS, 0.5, 6), symmetric=True),
   'class_mean_stream': on_features(lambda: class_mean_stream(WAYS), symmetric=True),
   'soft_kmeans': on_features(lambda: soft_kmeans(WAYS, 2), symmetric=True),
-  'soft_kmeans:distractors': on_features(
-    lambda: soft_kmeans(WAYS, 1, True, 'inductive'), symmetric=True
-  ),
+  'soft_kmeans:distractors': on_features(lambda: soft_kmeans(WAYS, 1, True, False), symmetric=True),
   'slk': on_features(lambda: slk(WAYS, 0.5, 2, 'means', 2, 2), symmetric=True),
   'slk:modes': on_features(lambda: slk(WAYS, 0.5, 2, 'modes', 2, 2), symmetric=True),
   'laplacian_shot': on_features(lambda: laplacian_shot(WAYS, 0.5, 2, steps=3), symmetric=True),

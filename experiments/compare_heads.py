@@ -1,0 +1,230 @@
+r"""Compares heads on the same features and the same test episodes.
+
+  python -m experiments.compare_heads --workdir=runs/omniglot_prototypical \
+      --head=prototypical --head=simpleshot --head=tim --test_task=omniglot:ways=20
+  python -m experiments.compare_heads --task=arrays:path=features.npz --workdir=runs/features \
+      --head=prototypical --head=ridge
+
+The features are those of a trained run, embedded once, or (--task) the examples themselves. A head
+with parameters is meta-trained on features of training classes. The difference is to the first
+head, paired by episode. Written are heads.json, and the accuracies of each episode, heads.npz.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from absl import flags
+
+from experiments import tasks
+from experiments.components import LEARNER_SUPPLIED
+from experiments.evaluate import restore
+from experiments.flags import define_common
+from experiments.head_learners import BY_HEAD
+from experiments.results import describe_device, format_estimate, versions, write_text
+from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.setup import make_setup, read_specs
+from experiments.specs import Component, build, parse, write_spec
+from experiments.task import Task
+from experiments.wrap_up import command_line, write_episodes
+from metakit.data.host import on_host, sample_episode
+from metakit.evaluate import calibrate, compare, embed_source, estimate, evaluate
+from metakit.keys import roots
+from metakit.models import identity
+from metakit.train import init_state, make_dispatch, train_until
+from metakit.types import EpisodeSource, MetaLearner, Params
+
+FLAGS = flags.FLAGS
+OF_EPISODES = ('ways', 'shots', 'queries', 'sampler')  # arguments of a task that leave its table
+WARM = 64  # episodes that compile a program
+
+
+class Features(NamedTuple):
+  """Where episodes of features come from.
+
+  Attributes:
+    train: spec of the task whose training classes calibrate and train the heads.
+    tests: specs of the tasks to test on.
+    embed: source of examples -> source of features.
+    description: what a record says of them.
+  """
+
+  train: Component
+  tests: list[Component]
+  embed: Callable[[EpisodeSource], EpisodeSource]
+  description: dict[str, Any]
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    if not FLAGS.workdir:
+      raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
+    heads = [parse('head', BY_HEAD, spec, LEARNER_SUPPLIED) for spec in FLAGS.head]
+    features = given_features() if FLAGS.task else trained_features(Path(FLAGS.workdir))
+    sources = embedded_once(features.embed)
+    train = sources(features.train, 'train')
+    cells, values = [], {}
+    for component in features.tests:
+      given = make_task(features.train), make_task(component), train
+      test = sources(component, FLAGS.split)
+      found = {head.brief(): judge(head, *given, test) for head in heads}
+      name = component.brief()
+      cells += [cell(name, found, head) for head in found]
+      values |= {f'{name}/{head}': each.accuracies for head, each in found.items()}
+    record = {'cells': cells, 'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
+    record |= {'command': command_line(), 'device': describe_device(), 'versions': versions()}
+    write_text(Path(FLAGS.workdir) / 'heads.json', json.dumps(record, indent=2) + '\n')
+    write_episodes(Path(FLAGS.workdir) / 'heads.npz', values)
+
+
+def given_features() -> Features:
+  """Returns the examples of --task themselves."""
+  train = task_component(FLAGS.task)
+
+  def check(source: EpisodeSource) -> EpisodeSource:
+    if source.data is None or source.data.ndim != 2:
+      raise ValueError(f'{train.name} has no table of features [rows, features]; train a network')
+    return source
+
+  tests = [task_component(spec) for spec in FLAGS.test_task or [FLAGS.task]]
+  return Features(train, tests, check, {'training_task': str(train)})
+
+
+def trained_features(workdir: Path) -> Features:
+  """Returns the features of a run's network.
+
+  Raises:
+    ValueError: if there is no such run, or its learner does not embed examples one by one.
+  """
+  specs = read_specs(workdir)
+  setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib)
+  step, state = restore(setup, specs, workdir)
+  learner = setup.learner(setup.task)
+  if learner.features is None:
+    raise ValueError(f'{specs["learner"]} does not embed examples one by one; use inductive ones')
+  source = setup.task.source('train')
+  params = calibrate(learner, state.params, source, roots(specs['seed']).calibration)
+  embed = lambda source: embed_source(learner, params, source)[1]
+  tests = [task_component(spec) for spec in FLAGS.test_task or [specs['test_task']]]
+  names = 'learner', 'network', 'optimizer', 'schedule', 'tasks_per_step'
+  said = {name: setup.specs[name] for name in names} | {'steps': step}
+  said |= {'training_task': setup.specs['task'], 'training_seed': specs['seed']}
+  return Features(task_component(specs['task']), tests, embed, said)
+
+
+def task_component(spec: str) -> Component:
+  """Reads the spec of a task."""
+  return parse('task', tasks.tasks_for(spec), spec, tasks.TASK_SUPPLIED)
+
+
+def make_task(component: Component) -> Task:
+  """Makes a task as the binaries do."""
+  budget = FLAGS.table_budget_gib * 2**30
+  return build(component, data_dir=FLAGS.data_dir, budget=budget)
+
+
+def embedded_once(
+  embed: Callable[[EpisodeSource], EpisodeSource],
+) -> Callable[[Component, str], EpisodeSource]:
+  """Returns (task, split) -> source of features; tasks of one table share its embedding."""
+  tables: dict[tuple[str, str], Any] = {}
+
+  def source(component: Component, split: str) -> EpisodeSource:
+    examples = make_task(component).source(split)._replace(finish=None, schedule=None)
+    if examples.data is None or on_host(examples):
+      raise ValueError(f'{component.name} has no table of examples in memory, to be embedded once')
+    rest = {k: v for k, v in component.arguments.items() if k not in OF_EPISODES}
+    name = write_spec(component.name, rest), split
+    if name not in tables:
+      tables[name] = embed(examples).data
+    return examples._replace(data=tables[name])
+
+  return source
+
+
+class Judged(NamedTuple):
+  """What was measured of a head.
+
+  Attributes:
+    accuracies: [episodes].
+    protocol: of the head.
+    seconds: of a thousand episodes, compiled before.
+  """
+
+  accuracies: np.ndarray
+  protocol: str
+  seconds: float
+
+
+def judge(
+  head: Component, trained: Task, tested: Task, train: EpisodeSource, test: EpisodeSource
+) -> Judged:
+  """Trains, calibrates and tests a head."""
+  make = lambda task: build(
+    head, network=lambda _: identity, num_outputs=task.num_outputs, objective=task.objective
+  )
+  learner = make(trained)
+  params = meta_trained(learner, train, FLAGS.head_steps)
+  params = calibrate(learner, params, train, roots(FLAGS.seed).calibration)
+  given = make(tested), tested.objective, params, test, getattr(roots(FLAGS.seed), FLAGS.split)
+  evaluate(*given, min(WARM, FLAGS.episodes), parallel=FLAGS.parallel)
+  start = time.perf_counter()
+  values = evaluate(*given, FLAGS.episodes, parallel=FLAGS.parallel)['accuracy']
+  seconds = (time.perf_counter() - start) / FLAGS.episodes * 1000
+  return Judged(values, given[0].protocol, round(seconds, 3))
+
+
+def meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
+  """Returns a head's parameters after steps of Adam on tasks of features; at once if it has none.
+
+  The mean of features is no such parameter: it is measured (metakit.heads.normalised).
+  """
+  keys, episode = roots(FLAGS.seed), sample_episode(source, roots(FLAGS.seed).init)
+  optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
+  state = init_state(learner, optimizer, keys.init, lambda _: episode)
+  paths = jax.tree_util.tree_leaves_with_path(state.params)
+  if all('mean' in str(path[-1]) for path, _ in paths):
+    return state.params
+  dispatch = make_dispatch(learner, optimizer, source, keys, FLAGS.head_tasks_per_step)
+  return train_until(dispatch, state, source, 0, steps, min(steps, 100), lambda *_: None).params
+
+
+def cell(task: str, found: dict[str, Judged], head: str) -> dict[str, Any]:
+  """Returns the record of a head on a task, and prints it."""
+  first, own = next(iter(found.values())), found[head]
+  mean, ci95, episodes = estimate(own.accuracies)
+  difference = compare(own.accuracies, first.accuracies)
+  score = format_estimate('accuracy', mean, ci95)
+  apart = f'{100 * difference.mean:+.2f} ± {100 * difference.ci95:.2f}'
+  took = f'{own.seconds:.2f} s per 1,000 episodes'
+  print(f'{task}: {head} {score} ({own.protocol}), {apart}, {took}')
+  return {
+    'task': task,
+    'head': head,
+    'protocol': own.protocol,
+    'mean': mean,
+    'ci95': ci95,
+    'episodes': episodes,
+    'difference': [difference.mean, difference.ci95],
+    'seconds_per_1000': own.seconds,
+  }
+
+
+def define_heads() -> None:
+  """Defines the flags of this binary beside the common ones."""
+  flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
+  flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
+  flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
+  flags.DEFINE_integer('head_steps', 2000, 'meta-training steps of a head', lower_bound=1)
+  flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each', lower_bound=1)
+
+
+if __name__ == '__main__':
+  define_common()
+  define_heads()
+  run(main, __doc__)

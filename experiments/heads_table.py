@@ -1,0 +1,133 @@
+r"""Writes metakit/heads/README.md: each head, and what all reach on the same features and episodes.
+
+  python -m experiments.heads_table           # writes it
+  python -m experiments.heads_table --check   # fails if it is not what the sources say
+
+Papers are those of the files' own docstrings; numbers are those of experiments/results/heads, which
+`experiments.compare_heads` wrote.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments.learners_table import paper
+from experiments.results import format_estimate, write_text
+from experiments.runtime import BAD_INPUT, one_line_errors
+from experiments.runtime import run as run_binary
+from metakit import heads
+from metakit.types import MetaLearner
+
+ROOT = Path(__file__).parents[1]
+PAGE = Path('metakit') / 'heads' / 'README.md'
+RESULTS = Path('experiments') / 'results' / 'heads'
+HEAD = """# Heads
+
+Written by `python -m experiments.heads_table`. A head is a learner of features: one file each (some
+share one), whose docstring says what of the paper is implemented, by equation, and what is not.
+`metakit.learners.embedded` puts a head on a network; `--learner=NAME` trains it so, and
+`experiments.compare_heads --head=NAME` compares heads on one trained network. *Transductive* heads
+classify all queries of an episode together.
+
+"""
+NONE = '-'
+
+
+def listing() -> str:
+  """Returns the table of all heads."""
+  lines = [['head', 'protocol', 'paper', 'what'], ['---'] * 4]
+  for name in heads.__all__:
+    make = getattr(heads, name)
+    lines.append([f'[{name}]({file_of(make)})', protocol_of(name), paper_of(make), what(make)])
+  return table(lines)
+
+
+def table(lines: list[list[str]]) -> str:
+  """Returns rows of cells as Markdown."""
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
+
+
+def file_of(make: Callable[..., MetaLearner]) -> str:
+  """Returns the name of the file of a head."""
+  return Path(inspect.getsourcefile(make) or '').name
+
+
+def paper_of(make: Callable[..., MetaLearner]) -> str:
+  """Returns the first reference of a head, of its own docstring or else its file's."""
+  own = paper(make.__doc__ or '')
+  return paper(inspect.getmodule(make).__doc__ or '') if own == NONE else own
+
+
+def what(make: Callable[..., MetaLearner]) -> str:
+  """Returns the first sentence of a head's docstring."""
+  return (make.__doc__ or '').partition('\n')[0].partition('. ')[0].rstrip('.')
+
+
+def protocol_of(name: str) -> str:
+  """Returns the protocol of a head with default arguments."""
+  return "the head's" if name == 'normalised' else getattr(heads, name)(5).protocol
+
+
+def results(record: Mapping[str, Any]) -> str:
+  """Returns a record of experiments.compare_heads as Markdown: a row a head, a column a task."""
+  cells = {(each['head'], each['task']): each for each in record['cells']}
+  names, tasks = ([*dict.fromkeys(key[i] for key in cells)] for i in (0, 1))
+  lines = [['head', *(f'`{task}`' for task in tasks), 's per 1,000'], ['---'] * (2 + len(tasks))]
+  for name in names:
+    found = [cells[name, task] for task in tasks]
+    slowest = max(each['seconds_per_1000'] for each in found)
+    scores = [_score(each, first=name == names[0]) for each in found]
+    lines.append([f'`{name}`', *scores, f'{slowest:.2f}'])
+  episodes = record['cells'][0]['episodes']
+  text = (
+    f'## {record["row"]}\n\n{episodes:,} {record["split"]} episodes each, on {record["device"]}; '
+    f'the difference to `{names[0]}` is paired by episode; seconds are those of the slowest '
+    f'column.\n`{record["command"]}`\n\n'
+  )
+  return text + table(lines)
+
+
+def _score(cell: Mapping[str, Any], first: bool) -> str:
+  score = format_estimate('accuracy', cell['mean'], cell['ci95'])
+  mean, ci95 = (100 * value for value in cell['difference'])
+  return score if first else f'{score}<br>{mean:+.2f} ± {ci95:.2f}'
+
+
+def page(root: Path) -> str:
+  """Returns the text of the page.
+
+  Raises:
+    OSError: if a file cannot be read.
+    ValueError: if a record is none.
+  """
+  records = [json.loads(p.read_text('utf-8')) for p in sorted((root / RESULTS).glob('*.json'))]
+  return '\n'.join([HEAD + listing(), *map(results, records)])
+
+
+def run(root: Path, check: bool) -> str:
+  """Writes the page of the repository at `root`, or only checks it; returns what it did.
+
+  Raises:
+    OSError: if a file cannot be read or written.
+    ValueError: if the page is stale and `check`, or a record is none.
+  """
+  text, path = page(root), root / PAGE
+  if check and (not path.exists() or path.read_text(encoding='utf-8') != text):
+    raise ValueError(f'{PAGE} is stale; run python -m experiments.heads_table')
+  if not check:
+    write_text(path, text)
+  return f'{PAGE} has a row for each of {len(heads.__all__)} heads'
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    print(run(ROOT, flags.FLAGS.check))
+
+
+if __name__ == '__main__':
+  flags.DEFINE_bool('check', False, 'Fail if the page is stale; write nothing.')
+  run_binary(main, __doc__)

@@ -1,0 +1,140 @@
+"""Heads compared on the same features and episodes, and the page of heads."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import heads_table
+from experiments.components import LEARNER_SUPPLIED
+from experiments.head_learners import BY_HEAD
+from experiments.heads_table import paper_of, results
+from experiments.specs import build, parse
+from metakit import cross_entropy, evaluate, heads, roots
+from metakit.data.arrays import arrays
+from metakit.data.splits import split_classes
+from metakit.episodes import few_shot_plan
+from metakit.evaluate import compare, estimate
+from metakit.models import identity
+from metakit.types import EpisodeSource
+from tests.experiments.commands import TINY, images_file, run, task
+
+
+def features_file(folder):
+  random = np.random.default_rng(0)
+  labels = np.repeat(np.arange(30), 12)
+  x = 0.4 * random.normal(size=(30, 8))[labels] + random.normal(size=(360, 8)) + 2
+  path = folder / 'features.npz'
+  np.savez(path, x=x.astype(np.float32), y=labels)
+  return path
+
+
+def compared(*flags):
+  """Runs the binary; returns its record and the accuracies by task and head."""
+  workdir = next(f for f in flags if f.startswith('--workdir=')).partition('=')[2]
+  status, _, error = run('compare_heads', '--episodes=30', '--head_steps=20', *flags)
+  assert status == 0, error
+  with open(f'{workdir}/heads.json') as file, np.load(f'{workdir}/heads.npz') as values:
+    return json.load(file), dict(values)
+
+
+def test_heads_of_given_features_are_judged_on_the_same_episodes(tmp_path):
+  """A head without parameters, and what it says of the test episodes, is done here once more."""
+  path = features_file(tmp_path)
+  spec = f'arrays:path={path},ways=4,shots=2,queries=3'
+  names = ['prototypical:distance=cosine', 'simpleshot', 'relation:width=4']
+  chosen = [f'--head={name}' for name in names]
+  record, values = compared(
+    f'--task={spec}',
+    *chosen,
+    f'--test_task={spec},sampler=imbalanced',
+    f'--test_task={spec}',
+    f'--workdir={tmp_path / "out"}',
+  )
+  assert [cell['head'] for cell in record['cells']] == names * 2
+  imbalanced, balanced = record['cells'][:3], record['cells'][3:]
+  assert 'sampler=imbalanced' in imbalanced[0]['task'] != balanced[0]['task']
+
+  table = split_classes(arrays(str(path)), 'test')
+  source = EpisodeSource(few_shot_plan(table, 4, 2, 3), table.x)
+  expected = evaluate(heads.prototypes(4, 'cosine'), cross_entropy, {}, source, roots(0).test, 30)[
+    'accuracy'
+  ]
+  accuracies = [values[f'{cell["task"]}/{cell["head"]}'] for cell in balanced]
+  np.testing.assert_allclose(accuracies[0], expected, atol=1e-6)
+  for cell, own in zip(balanced, accuracies, strict=True):
+    assert (cell['mean'], cell['ci95'], cell['episodes']) == estimate(own)
+    assert tuple(cell['difference']) == compare(own, accuracies[0])[:2]
+    assert cell['seconds_per_1000'] > 0
+  assert record['split'] == 'test' and record['command'].startswith('python -m experiments.compare')
+
+
+@pytest.mark.slow
+def test_heads_of_a_trained_network_see_its_features(tmp_path):
+  """The head of the run itself has the accuracy that the run had in its test."""
+  path, workdir = images_file(tmp_path), tmp_path / 'run'
+  flags = [task(path), '--learner=prototypical', *TINY, '--steps=4', f'--workdir={workdir}']
+  status, _, error = run('train', *flags, '--episodes=30')
+  assert status == 0, error
+  record, values = compared(f'--workdir={workdir}', '--head=prototypical', '--head=ridge')
+  own = np.load(workdir / 'episodes.npz')['accuracy']
+  first = record['cells'][0]
+  np.testing.assert_allclose(values[f'{first["task"]}/prototypical'], own, atol=1e-6)
+  assert record['network'].startswith('conv4:width=4') and record['steps'] == 4
+  transductive = [*flags[:1], '--learner=prototypical:protocol=transductive', *flags[2:-1]]
+  other = f'--workdir={tmp_path / "other"}'
+  assert run('train', *transductive, other)[0] == 0
+  status, _, error = run('compare_heads', other, '--head=tim')
+  assert status == 1 and 'does not embed examples one by one' in error
+
+
+def test_images_are_no_features(tmp_path):
+  flags = [task(images_file(tmp_path)), f'--workdir={tmp_path / "out"}', '--head=prototypical']
+  status, out, error = run('compare_heads', *flags)
+  assert (status, out, len(error.strip().splitlines())) == (1, '', 1)
+  assert 'arrays has no table of features' in error
+  assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('name', BY_HEAD)
+def test_every_head_is_a_learner_of_its_name(name):
+  """With the arguments of its factory and how features are normalised."""
+  component = parse('learner', BY_HEAD, f'{name}:protocol=inductive', LEARNER_SUPPLIED)
+  supplied = {'network': lambda _: identity, 'num_outputs': 5, 'objective': cross_entropy}
+  assert 'how' in component.arguments
+  learner = build(component, **supplied)
+  assert learner.protocol == heads_table.protocol_of(name.replace('typical', 'types'))
+
+
+def test_the_page_has_a_row_for_each_head_and_its_paper():
+  text = heads_table.listing()
+  assert [line.split(']')[0][3:] for line in text.splitlines()[2:]] == heads.__all__
+  assert '1912.03432' in paper_of(heads.mahalanobis)
+  assert '2302.02334' in paper_of(heads.naive_bayes)
+
+
+def test_a_record_becomes_a_table_and_a_stale_page_is_told(tmp_path):
+  common = {'protocol': 'inductive', 'episodes': 50, 'ci95': 0.001}
+  cells = [
+    {**common, 'task': t, 'head': h, 'mean': m, 'difference': [d, 0.0005], 'seconds_per_1000': s}
+    for t, h, m, d, s in [
+      ('omniglot', 'ridge', 0.9, 0.0, 0.5),
+      ('omniglot', 'svm', 0.91, 0.01, 7.0),
+      ('glyphs', 'ridge', 0.8, 0.0, 0.6),
+      ('glyphs', 'svm', 0.79, -0.01, 6.0),
+    ]
+  ]
+  record = {'row': 'Heads', 'cells': cells, 'split': 'test', 'device': 'cpu', 'command': 'python'}
+  lines = results(record).splitlines()
+  assert lines[-2] == '| `ridge` | 90.00 ± 0.10% | 80.00 ± 0.10% | 0.60 |'
+  assert lines[-1] == (
+    '| `svm` | 91.00 ± 0.10%<br>+1.00 ± 0.05 | 79.00 ± 0.10%<br>-1.00 ± 0.05 | 7.00 |'
+  )
+  folder = tmp_path / heads_table.RESULTS
+  folder.mkdir(parents=True)
+  (folder / 'omniglot.json').write_text(json.dumps(record))
+  heads_table.run(tmp_path, check=False)
+  heads_table.run(tmp_path, check=True)
+  (folder / 'omniglot.json').write_text(json.dumps(record | {'split': 'validation'}))
+  with pytest.raises(ValueError, match='is stale; run python'):
+    heads_table.run(tmp_path, check=True)
