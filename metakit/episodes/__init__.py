@@ -1,5 +1,6 @@
 """Samplers: pure functions of a key that make episodes, and combinators of them."""
 
+from metakit.episodes.class_incremental import Sessions, class_incremental_plan
 from metakit.episodes.combinators import (
   augment,
   augment_source,
@@ -23,8 +24,10 @@ from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
 from metakit.episodes.within_group import within_group, within_group_plan
 
 __all__ = [
+  'Sessions',
   'augment',
   'augment_source',
+  'class_incremental_plan',
   'few_shot',
   'few_shot_plan',
   'gather',

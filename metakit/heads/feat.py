@@ -45,11 +45,10 @@ def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLea
 
   def init(key: Key, episode: Episode) -> Params:
     size = episode.support.x.shape[1]
-    draw = jax.nn.initializers.normal((2 / (2 * size)) ** 0.5)
-    kernels = {
-      n: draw(k, (size, size)) for n, k in zip(NAMES, jax.random.split(key, 4), strict=True)
-    }
-    return {**kernels, 'scale': jnp.ones(size), 'bias': jnp.zeros(size)}
+    draw, keys = jax.nn.initializers.normal(size**-0.5), jax.random.split(key, len(NAMES))
+    kernels = [draw(each, (size, size), jnp.float32) for each in keys]
+    flat = {'scale': jnp.ones(size, jnp.float32), 'bias': jnp.zeros(size, jnp.float32)}
+    return dict(zip(NAMES, kernels, strict=True)) | flat
 
   def adapted(params: Params, points: jax.Array, present: jax.Array) -> jax.Array:
     query, key, value = (product(points, params[name]) for name in NAMES[:3])

@@ -57,7 +57,7 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
     return Episode(of(params, episode.support), of(params, episode.query), episode.info)
 
   def init(key: Key, episode: Episode) -> Params:
-    params = {'mean': jnp.zeros(episode.support.x.shape[1:], episode.support.x.dtype)}
+    params = {'mean': jnp.zeros(episode.support.x.shape[1:], jnp.float32)}
     return {**params, 'head': head.init(key, whole(params, episode))}
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
@@ -71,7 +71,7 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
     return head.loss(key, params['head'], whole(params, episode))
 
   def calibrate(params: Params, episodes: Episode) -> Params:
-    params = {**params, 'mean': mean_of(episodes)}
+    params = {**params, 'mean': mean_of(episodes).astype(params['mean'].dtype)}
     return {
       **params,
       'head': head.calibrate(params['head'], jax.vmap(whole, (None, 0))(params, episodes)),

@@ -49,8 +49,8 @@ def ridge(
     del key, episode
     start = {
       'log_penalty': jnp.log(jnp.float32(penalty)),
-      'scale': jnp.ones(()),
-      'bias': jnp.zeros(()),
+      'scale': jnp.float32(1),
+      'bias': jnp.float32(0),
     }
     return start if learned else {}
 

@@ -50,7 +50,7 @@ def soft_kmeans(
 
   def init(key: Key, episode: Episode) -> Params:
     del key, episode
-    return {'log_scale': jnp.zeros(())} if distractors else {}
+    return {'log_scale': jnp.float32(0)} if distractors else {}
 
   def refine(params: Params, support: Examples, others: Examples) -> tuple[jax.Array, jax.Array]:
     """Returns prototypes [ways, features] and which classes there are."""

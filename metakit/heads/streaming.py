@@ -48,7 +48,7 @@ def recursive_ridge(
 
   def init(key: Key, episode: Episode) -> Params:
     size = episode.support.x.shape[1]
-    kernel = jax.random.normal(key, (size, expansion)) / jnp.sqrt(1.0 * size)
+    kernel = jax.random.normal(key, (size, expansion), jnp.float32) * jnp.float32(size) ** -0.5
     return {'expansion': kernel} if expansion else {}
 
   def expanded(params: Params, z: jax.Array) -> jax.Array:

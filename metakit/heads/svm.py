@@ -48,7 +48,7 @@ def svm(ways: int, strength: float = 0.1, objective: Objective = cross_entropy) 
 
   def init(key: Key, episode: Episode) -> Params:
     del key, episode
-    return {'scale': jnp.ones(())}
+    return {'scale': jnp.float32(1)}
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key

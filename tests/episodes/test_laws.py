@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table
+from metakit.episodes.class_incremental import Sessions, class_incremental_plan
 from metakit.episodes.combinators import (
   augment,
   mixture,
@@ -29,6 +30,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (len(LABELS), 6, 6, 1), np.ui
 TABLE = class_table(IMAGES, LABELS, groups=np.arange(8) % 2, group_names=['Latin', 'Korean'])
 
 FIXED = {'ways': 3, 'shots': 2, 'queries': 3}
+SESSIONS = Sessions(base_ways=3, base_shots=4, ways=2, shots=1, number=2, queries=2)
 VARIABLE = {'max_ways': 5, 'min_ways': 2, 'max_support': 20, 'max_queries_per_class': 3}
 
 
@@ -46,6 +48,7 @@ SAMPLERS = {
   'few_shot_plan': lambda: few_shot_plan(TABLE, **FIXED),
   'within_group': lambda: within_group(TABLE, **FIXED),
   'within_group_plan': lambda: within_group_plan(TABLE, **FIXED),
+  'class_incremental': lambda: class_incremental_plan(TABLE, SESSIONS),
   'imbalanced': lambda: imbalanced(TABLE, **FIXED),
   'imbalanced_plan': lambda: imbalanced_plan(TABLE, **FIXED),
   'variable_shot': lambda: variable_shot(TABLE, **VARIABLE),
@@ -64,6 +67,7 @@ SAMPLERS = {
 FLOATS = ('sinusoid', 'sinusoid:noise', 'mixture', 'functions', 'functions:noise', 'projected')
 
 fixed = lambda make: partial(make, TABLE, **FIXED)
+streams = lambda **sizes: class_incremental_plan(TABLE, SESSIONS._replace(**sizes))
 variable = partial(variable_shot, TABLE, **VARIABLE)
 
 # (factory, argument, value that must be refused by name)
@@ -75,6 +79,7 @@ INVALID = [
   (fixed(within_group), 'ways', 5),
   (fixed(imbalanced), 'concentration', 0),
   *((variable, name, 0) for name in [*VARIABLE, 'max_support_per_class']),
+  *((streams, name, 0) for name in SESSIONS._fields),
   (variable, 'min_ways', 6),
   (variable, 'max_support', 4),
   (partial(functions, dense()), 'shots', 0),

@@ -1,0 +1,77 @@
+"""What a learner knows after each session of a stream of classes."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+from metakit.episodes.class_incremental import Sessions
+from metakit.evaluate import Judge
+from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
+
+
+def judge_sessions(sessions: Sessions) -> Judge:
+  """Returns a judge of streams of sessions (metakit.episodes.class_incremental_plan).
+
+  A learner with `extend` sees each session's support once; one without sees it again with all
+  earlier ones, which is the joint solution. After a session, queries of all classes so far are
+  asked, and the learner must never name a class that it has not seen (heads do not).
+
+  Args:
+    sessions: the sizes.
+
+  Returns:
+    A Judge of the following metrics, [number + 1] each, one a session, unless said otherwise:
+    'accuracy' of all classes so far; 'base', of the base classes; 'novel', of the later ones (nan
+    after session 0); 'harmonic', the harmonic mean of these two (base after session 0); and
+    'forgetting' [], how much less is known at the end of a session's classes than was at best,
+    averaged over all sessions but the last (Chaudhry et al. 2018, arXiv:1801.10112, eq. 3).
+  """
+  starts, of_class = sessions.starts, sessions.session_of
+
+  def judge(
+    learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+  ) -> Metrics:
+    del objective  # accuracies alone
+    right = []
+    for fitted in _after_each(learner, jax.random.fold_in(key, 1), params, episode.support, starts):
+      answers = learner.predict(fitted, episode.query.x).argmax(-1)
+      right.append(answers == episode.query.y)
+    per_class = jnp.stack(right).reshape(len(right), sessions.total_ways, -1).mean(-1)
+    return _metrics(per_class, jnp.asarray(of_class))
+
+  return judge
+
+
+def _after_each(
+  learner: MetaLearner, key: Key, params: Params, support: Examples, starts: list[int]
+) -> list[Fitted]:
+  """Returns what is known after each session."""
+  cut = lambda start, stop: jax.tree.map(lambda leaf: leaf[start:stop], support)
+  if learner.extend is None:
+    return [learner.adapt(key, params, cut(0, stop)) for stop in starts[1:]]
+  known = [learner.adapt(key, params, cut(*starts[:2]))]
+  for pair in itertools.pairwise(starts[1:]):
+    known.append(learner.extend(known[-1], cut(*pair)))
+  return known
+
+
+def _metrics(per_class: jax.Array, of_class: jax.Array) -> Metrics:
+  """From the accuracy of each class after each session, [sessions, classes]."""
+  after = jnp.arange(len(per_class))
+  mean = lambda chosen: (per_class * chosen).sum(-1) / chosen.sum(-1)
+  so_far = of_class <= after[:, None]
+  base, novel = mean(so_far & (of_class == 0)), mean(so_far & (of_class > 0))
+  harmonic = jnp.where(after > 0, 2 * base * novel / jnp.maximum(base + novel, 1e-12), base)
+  of_session = jnp.stack([mean(jnp.broadcast_to(of_class == s, so_far.shape)) for s in after], 1)
+  known = jnp.where(after <= after[:, None], of_session, 0)  # [after, session]
+  lost = known[:-1].max(0, initial=0) - known[-1]
+  forgetting = lost[:-1].mean()
+  accuracy = mean(so_far)
+  return {
+    'accuracy': accuracy,
+    'base': base,
+    'novel': novel,
+    'harmonic': harmonic,
+    'forgetting': forgetting,
+  }
