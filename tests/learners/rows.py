@@ -188,7 +188,7 @@ HEADS = {
   'feat': on_features(lambda: feat(WAYS, 4.0), symmetric=True),
   'ridge': on_features(lambda: ridge(WAYS), symmetric=True),
   'logistic': on_features(lambda: logistic(WAYS, 1.0, 40, 1e-4), symmetric=True),
-  'svm': on_features(lambda: svm(WAYS), symmetric=True, exact=False),
+  'svm': on_features(lambda: svm(WAYS), symmetric=True),
   'baseline': on_features(lambda: baseline(WAYS, steps=3, batch=0)),
   'baseline:cosine': on_features(lambda: baseline(WAYS, True, 3), padded=False),
   'naive_bayes': on_features(lambda: naive_bayes(WAYS), symmetric=True),
