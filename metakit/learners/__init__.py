@@ -6,6 +6,7 @@ from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
+from metakit.learners.embedded import embedded
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
@@ -13,6 +14,7 @@ from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.minimum_linf import minimum_linf
+from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
@@ -24,6 +26,7 @@ __all__ = [
   'bayes_categorical',
   'boil',
   'cavia',
+  'embedded',
   'fine_tuning',
   'from_scratch',
   'imaml',
@@ -33,6 +36,7 @@ __all__ = [
   'meta_curvature',
   'meta_sgd',
   'minimum_linf',
+  'pretrained',
   'proto_maml',
   'prototypical',
   'reptile',

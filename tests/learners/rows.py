@@ -46,9 +46,11 @@ from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
+from metakit.losses import icnn, proto_triplet, with_losses
 from metakit.meta_gradient import first_order, mixed, remat, unroll
 from metakit.models import from_linen
 from metakit.networks.conv4 import conv4
@@ -180,6 +182,7 @@ def on_features(head, **row):
   return Row(lambda: embedded(perceptron(None), head()), **row)
 
 
+VIEWS = [lambda x: x, lambda x: x[..., ::-1]]
 HEADS = {
   'prototypes:temperature': on_features(lambda: prototypes(WAYS, 'cosine', 5.0), symmetric=True),
   'simpleshot': on_features(lambda: simpleshot(WAYS), symmetric=True),
@@ -210,9 +213,19 @@ HEADS = {
   'pt_map': on_features(lambda: pt_map(WAYS, 2, sinkhorn_steps=5), symmetric=True),
   'paddle': on_features(lambda: paddle(WAYS, 2.0, 3), symmetric=True),
   'transductive_tuning': on_features(lambda: transductive_tuning(WAYS, 3), symmetric=True),
+  'with_losses': on_features(
+    lambda: with_losses(prototypes(WAYS), [proto_triplet(WAYS), icnn(2)]), symmetric=True
+  ),
   'normalised:tim': on_features(lambda: normalised(tim(WAYS, steps=2), 'power'), symmetric=True),
 }
 LEARNERS |= HEADS
+LEARNERS |= {
+  'pretrained': Row(lambda: pretrained(small('batch', None), prototypes(WAYS), 5), symmetric=True),
+  'pretrained:transforms': Row(
+    lambda: pretrained(small('batch', None), ridge(WAYS), 5, None, False, transforms=VIEWS),
+    symmetric=True,
+  ),
+}
 
 SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,)}
 KEY = jax.random.key(0, impl='threefry2x32')

@@ -1,0 +1,121 @@
+"""Ordinary training on all training classes, then episodic tuning: any head on such an embedding.
+
+Wei-Yu Chen et al., A Closer Look at Few-shot Classification, ICLR 2019, arXiv:1904.04232 (a linear
+or a cosine last layer); Yinbo Chen, Zhuang Liu, Huijuan Xu, Trevor Darrell, Xiaolong Wang,
+Meta-Baseline, ICCV 2021, arXiv:2003.04390 (then tuning on episodes). The cosine layer is the
+normalised softmax of hyperspherical embeddings: Feng Wang, Xiang Xiang, Jian Cheng, Alan L. Yuille,
+NormFace, 2017, arXiv:1704.06369, eq. 4, without margins or mining. `transforms` are those of
+self-supervised label augmentation: Hankook Lee, Sung Ju Hwang, Jinwoo Shin, ICML 2020,
+arXiv:1910.05872, eq. 3 (joint labels) and eq. 4 (the prediction aggregated over transforms, here by
+the features of all side by side: squared distances add up, as logits do there).
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from metakit.heads.common import check_positive, cosine_similarity
+from metakit.learners.embedded import embedded
+from metakit.learners.head import init_head, linear
+from metakit.models import Model, StoredStatistics
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Params, join
+
+Transform = Callable[[jax.Array], jax.Array]  # [examples, ...] -> the same shape
+
+
+def pretrained(
+  model: Model,
+  head: MetaLearner,
+  num_classes: int,
+  until: int | None = None,
+  cosine: bool = True,
+  scale: float = 16.0,
+  transforms: Sequence[Transform] = (),
+  protocol: str = 'inductive',
+) -> MetaLearner:
+  """A head on an embedding that was trained to tell all training classes apart.
+
+  Args:
+    model: the embedding network.
+    head: of test episodes, and of training from step `until` on.
+    num_classes: training classes; episode.info['classes'] [ways] says which those of an episode
+      are.
+    until: steps of ordinary training; None for all of them.
+    cosine: whether the last layer compares directions alone (normalised softmax).
+    scale: of the cosines.
+    transforms: each makes further classes of the training classes, and further features; the
+      identity is one of them only if it is given.
+    protocol: of the network, see metakit.learners.embedded.
+
+  Raises:
+    ValueError: for numbers that make no sense or a protocol that the network cannot have.
+  """
+  if num_classes < 2:
+    raise ValueError(f'num_classes={num_classes} leaves nothing to tell apart; use 2 or more')
+  if until is not None and until < 1:
+    raise ValueError(f'until={until} is not positive; use none for all steps, or the head alone')
+  check_positive(scale=scale)
+  transforms = tuple(transforms)
+  base = embedded(side_by_side(model, transforms) if transforms else model, head, protocol)
+  copies = max(1, len(transforms))
+
+  def init(key: Key, episode: Episode) -> Params:
+    params = base.init(key, episode)
+    width = jax.eval_shape(model.apply, params['body'], episode.support.x).shape[1]
+    return {**params, 'layer': init_head(jax.random.fold_in(key, 2), width, num_classes * copies)}
+
+  def classify(params: Params, z: jax.Array) -> jax.Array:
+    layer = params['layer']
+    return scale * cosine_similarity(z, layer['kernel'].T) if cosine else linear(layer, z)
+
+  def ordinary(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    del key  # nothing is drawn
+    both = join(episode.support, episode.query)
+    both = both._replace(y=episode.info['classes'][both.y])
+    both = jointly_labelled(both, transforms) if transforms else both
+    z = model.apply(params['body'], both.x, weight=both.weight)
+    return cross_entropy(classify(params, z), both)
+
+  def loss_at(
+    step: jax.Array, key: Key, params: Params, episode: Episode
+  ) -> tuple[jax.Array, Metrics]:
+    return jax.lax.cond(step < until, ordinary, base.loss, key, params, episode)
+
+  return base._replace(init=init, loss=ordinary, loss_at=None if until is None else loss_at)
+
+
+def jointly_labelled(examples: Examples, transforms: Sequence[Transform]) -> Examples:
+  """Returns all transformed examples, one transform after the other: class c becomes M c + j."""
+  many = len(transforms)
+  x = jnp.concatenate([transform(examples.x) for transform in transforms])
+  y = jnp.concatenate([many * examples.y + j for j in range(many)])
+  weight = None if examples.weight is None else jnp.tile(examples.weight, many)
+  return Examples(x, y, weight)
+
+
+def side_by_side(model: Model, transforms: Sequence[Transform]) -> Model:
+  """Returns the network whose features are those of all transformed inputs, one after the other."""
+  many = len(transforms)
+
+  def views(x: jax.Array) -> jax.Array:
+    return jnp.concatenate([transform(x) for transform in transforms])
+
+  def beside(z: jax.Array) -> jax.Array:
+    return jnp.concatenate(jnp.split(z, many), axis=-1)
+
+  def apply(params, x, weight=None):
+    weight = None if weight is None else jnp.tile(weight, many)
+    return beside(model.apply(params, views(x), weight=weight))
+
+  if model.stored is None:
+    return Model(model.init, apply)
+  stored = model.stored
+
+  def calibrate(params, x, weight=None):
+    weight = None if weight is None else jnp.tile(weight, (1, many))
+    return stored.calibrate(params, jax.vmap(views)(x), weight)
+
+  apply_stored = lambda params, x, weight=None: beside(stored.apply(params, views(x)))
+  return Model(model.init, apply, StoredStatistics(apply_stored, calibrate))

@@ -1,0 +1,15 @@
+"""Losses of features beside or in place of a head's own."""
+
+from metakit.losses.icnn import icnn
+from metakit.losses.proto_triplet import proto_triplet
+from metakit.losses.relational import angle_distillation, distance_distillation
+from metakit.losses.together import FeatureLoss, with_losses
+
+__all__ = [
+  'FeatureLoss',
+  'angle_distillation',
+  'distance_distillation',
+  'icnn',
+  'proto_triplet',
+  'with_losses',
+]

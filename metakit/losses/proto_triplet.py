@@ -1,0 +1,43 @@
+"""Proto-triplet loss: each query closer to its class mean than to any other, by a margin.
+
+Mauricio Mendez-Ruiz, Jorge Gonzalez-Zapata, Ivan Reyes-Amezcua, Daniel Flores-Araiza, Francisco
+Lopez-Tiro, Andres Mendez-Vazquez, Gilberto Ochoa-Ruiz, SuSana Distancia Is All You Need: Enforcing
+Class Separability in Metric Learning via Two Novel Distance-Based Loss Functions for Few-Shot Image
+Classification, 2023, arXiv:2305.09062.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metakit.heads.common import check_positive, check_ways, class_means, squared_distances
+from metakit.losses.together import FeatureLoss
+from metakit.objectives import weighted_mean
+from metakit.types import Episode
+
+EPS = 1e-6  # added to squared distances, so that a distance of zero has a derivative
+
+
+def proto_triplet(ways: int, margin: float = 0.5) -> FeatureLoss:
+  """Returns the mean over queries of max(0, d(q, own mean) - d(q, nearest other mean) + margin).
+
+  Args:
+    ways: classes of an episode.
+    margin: in units of the distance.
+
+  Raises:
+    ValueError: if the margin is not positive, or ways below 2.
+  """
+  check_ways(ways)
+  check_positive(margin=margin)
+
+  def loss(episode: Episode) -> jax.Array:
+    points, present = class_means(episode.support, ways)
+    query = episode.query
+    squares = squared_distances(query.x, points)
+    away = jnp.sqrt(jnp.maximum(squares, 0) + EPS)
+    own = jax.nn.one_hot(query.y, ways, dtype=bool)
+    right = jnp.where(own, away, 0).sum(-1)
+    wrong = jnp.where(own | ~present, jnp.inf, away).min(-1)
+    return weighted_mean(jnp.maximum(right - wrong + margin, 0), query.weight)
+
+  return loss

@@ -1,0 +1,30 @@
+"""A head trained by its own loss and others of the same features."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+
+from metakit.types import Episode, Key, MetaLearner, Metrics, Params
+
+FeatureLoss = Callable[[Episode], jax.Array]  # an episode of features -> scalar
+
+
+def with_losses(head: MetaLearner, losses: Sequence[FeatureLoss]) -> MetaLearner:
+  """Makes a head whose training loss is the mean of its own and of other losses.
+
+  Args:
+    head: any head.
+    losses: of the features of an episode, metakit.losses.icnn() for instance.
+
+  Raises:
+    ValueError: if there are none.
+  """
+  if not losses:
+    raise ValueError('losses are none; give some, or use the head as it is')
+
+  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+    own, metrics = head.loss(key, params, episode)
+    value = (own + sum(each(episode) for each in losses)) / (1 + len(losses))
+    return value, {**metrics, 'loss': value}
+
+  return head._replace(loss=loss)
