@@ -22,10 +22,9 @@ import optax
 from absl import flags
 
 from experiments import tasks
-from experiments.components import LEARNER_SUPPLIED
 from experiments.evaluate import restore
 from experiments.flags import define_common
-from experiments.head_learners import BY_HEAD
+from experiments.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.results import describe_device, format_estimate, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import make_setup, read_specs
@@ -35,7 +34,6 @@ from experiments.wrap_up import command_line, write_episodes
 from metakit.data.host import on_host, sample_episode
 from metakit.evaluate import calibrate, compare, embed_source, estimate, evaluate
 from metakit.keys import roots
-from metakit.models import identity
 from metakit.train import init_state, make_dispatch, train_until
 from metakit.types import EpisodeSource, MetaLearner, Params
 
@@ -64,11 +62,12 @@ def main() -> None:
   with one_line_errors(*BAD_INPUT):
     if not FLAGS.workdir:
       raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
-    heads = [parse('head', BY_HEAD, spec, LEARNER_SUPPLIED) for spec in FLAGS.head]
+    heads = [parse('head', HEADS, spec, HEAD_SUPPLIED) for spec in FLAGS.head]
     features = given_features() if FLAGS.task else trained_features(Path(FLAGS.workdir))
     sources = embedded_once(features.embed)
     train = sources(features.train, 'train')
-    cells, values = [], {}
+    cells: list[dict[str, Any]] = []
+    values: dict[str, np.ndarray] = {}
     for component in features.tests:
       given = make_task(features.train), make_task(component), train
       test = sources(component, FLAGS.split)
@@ -165,9 +164,7 @@ def judge(
   head: Component, trained: Task, tested: Task, train: EpisodeSource, test: EpisodeSource
 ) -> Judged:
   """Trains, calibrates and tests a head."""
-  make = lambda task: build(
-    head, network=lambda _: identity, num_outputs=task.num_outputs, objective=task.objective
-  )
+  make = lambda task: build(head, num_outputs=task.num_outputs, objective=task.objective)
   learner = make(trained)
   params = meta_trained(learner, train, FLAGS.head_steps)
   params = calibrate(learner, params, train, roots(FLAGS.seed).calibration)

@@ -1,26 +1,62 @@
-"""Heads as components: each is a learner whose network embeds and whose head classifies."""
+"""Heads as components, and as learners: a network that embeds, and a head that classifies."""
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
+
 from experiments.descent_learners import check_classifies
-from experiments.specs import Factories
+from experiments.specs import Factories, build, parse
 from metakit import heads
 from metakit.learners.embedded import embedded
+from metakit.learners.pretrained import pretrained
+from metakit.losses import icnn, proto_triplet, with_losses
 from metakit.models import Model
 from metakit.types import MetaLearner, Objective
 
-SUPPLIED = ('ways', 'objective')
+HEAD_SUPPLIED = ('num_outputs', 'objective')
+LOSSES: dict[str, Callable[[int], Any]] = {
+  'icnn': lambda ways: icnn(),
+  'proto_triplet': proto_triplet,
+}
+QUARTER_TURNS = [partial(jnp.rot90, k=turns, axes=(1, 2)) for turns in range(4)]  # of images
+
+
+def head_component(make: Callable[..., MetaLearner]) -> Callable[..., MetaLearner]:
+  """Returns the factory of a head, whose arguments a spec may set.
+
+  Beside its own there are `how` features are normalised (metakit.heads.normalised), unless it has
+  an argument of this name, and `losses` that training adds, joined by +.
+  """
+  takes = inspect.signature(make).parameters
+
+  def head(
+    num_outputs: int, objective: Objective, how: str = 'un', losses: str = '', **given: Any
+  ) -> MetaLearner:
+    check_classifies(make.__name__, objective)
+    extra = {'objective': objective, 'how': how}
+    made = make(num_outputs, **given, **{k: v for k, v in extra.items() if k in takes})
+    made = made if how == 'un' or 'how' in takes else heads.normalised(made, how)
+    chosen = [named_loss(name, num_outputs) for name in losses.split('+') if name]
+    return with_losses(made, chosen) if chosen else made
+
+  usual = {k: p for k, p in inspect.signature(head).parameters.items() if p.kind != p.VAR_KEYWORD}
+  own = {name: p for name, p in takes.items() if name not in ('ways', 'objective')}
+  _keep_signature(head, usual | own)
+  return head
+
+
+def named_loss(name: str, ways: int) -> Any:
+  """Returns a loss of features by name."""
+  if name not in LOSSES:
+    raise ValueError(f'losses={name!r} is unknown; use {" or ".join(LOSSES)}, joined by +')
+  return LOSSES[name](ways)
 
 
 def on_network(head: Callable[..., MetaLearner]) -> Callable[..., MetaLearner]:
-  """Returns the factory of a learner with such a head, whose arguments a spec may set.
-
-  Beside the head's own there are `protocol`, of the network (metakit.learners.embedded), and `how`
-  features are normalised (metakit.heads.normalised) unless the head has an argument of this name.
-  """
-  takes = inspect.signature(head).parameters
+  """Returns the factory of a learner with such a head; `protocol` is that of the network."""
 
   def learner(
     network: Callable[[int | None], Model],
@@ -29,26 +65,54 @@ def on_network(head: Callable[..., MetaLearner]) -> Callable[..., MetaLearner]:
     protocol: str = 'inductive',
     **given: Any,
   ) -> MetaLearner:
-    check_classifies(head.__name__, objective)
-    how = 'un' if 'how' in takes else given.pop('how')
-    given |= {'objective': objective} if 'objective' in takes else {}
-    made = head(num_outputs, **given)
-    return embedded(network(None), made if how == 'un' else heads.normalised(made, how), protocol)
+    return embedded(network(None), head(num_outputs, objective, **given), protocol)
 
-  own = [p for p in inspect.signature(learner).parameters.values() if p.kind != p.VAR_KEYWORD]
-  if 'how' not in takes:
-    how = inspect.Parameter('how', inspect.Parameter.KEYWORD_ONLY, default='un', annotation=str)
-    own.append(how)
-  settable = [p for name, p in takes.items() if name not in SUPPLIED]
-  learner.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *settable)]
-  )
+  usual = inspect.signature(learner).parameters
+  kept = {name: p for name, p in usual.items() if p.kind != p.VAR_KEYWORD}
+  _keep_signature(learner, kept | dict(inspect.signature(head).parameters))
   return learner
 
 
-# `prototypical` is the learner of the head `prototypes`; `normalised` is the argument `how`.
-BY_HEAD: Factories = {
-  name: on_network(getattr(heads, name))
+def _keep_signature(function: Any, parameters: dict[str, inspect.Parameter]) -> None:
+  named = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters.values()]
+  function.__signature__ = inspect.Signature(named)
+
+
+# `normalised` is the argument `how`; the learner of the head `prototypes` has its paper's name.
+HEADS: Factories = {
+  'prototypical' if name == 'prototypes' else name: head_component(getattr(heads, name))
   for name in heads.__all__
-  if name not in ('prototypes', 'normalised')
-} | {'prototypical': on_network(heads.prototypes)}
+  if name != 'normalised'
+}
+
+
+def pretrained_learner(
+  network: Callable[[int | None], Model],
+  num_outputs: int,
+  objective: Objective,
+  num_classes: Callable[[], int],
+  head: str = 'prototypical',
+  how: str = 'un',
+  until: int | None = None,
+  cosine: bool = True,
+  scale: float = 16.0,
+  rotations: bool = False,
+  protocol: str = 'inductive',
+) -> MetaLearner:
+  """Ordinary training on all training classes, until episodes follow; then any head.
+
+  With `rotations`, training images are turned by quarters, as classes of their own (self-supervised
+  label augmentation, Lee et al. 2020).
+  """
+  made = build(
+    parse('head', HEADS, f'{head}:how={how}', HEAD_SUPPLIED),
+    num_outputs=num_outputs,
+    objective=objective,
+  )
+  transforms = QUARTER_TURNS if rotations else ()
+  options = until, cosine, scale, transforms, protocol
+  return pretrained(network(None), made, num_classes(), *options)
+
+
+BY_HEAD: Factories = {name: on_network(head) for name, head in HEADS.items()}
+BY_HEAD = {**BY_HEAD, 'pretrained': pretrained_learner}

@@ -72,7 +72,8 @@ def transductive_head(
     return params, support  # what there is to learn awaits the queries
 
   def predict(fitted: Fitted, z: jax.Array) -> jax.Array:
-    return infer(*fitted, Examples(z, None))
+    params, support = fitted
+    return infer(params, support, Examples(z, None))
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     del key

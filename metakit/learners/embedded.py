@@ -1,5 +1,9 @@
 """Learners made of an embedding network and a head that learns from the embeddings."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -41,65 +45,89 @@ def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> Me
       (it would be inductive under another name); at init, if the network does not give vectors.
   """
   check_protocol(model, protocol)
-  rows = embed_rows(model)
-  embed = lambda params, x: rows(params['body'], x)
-
-  def init(key: Key, episode: Episode) -> Params:
-    body = model.init(key, episode.support.x)
-    found = jax.eval_shape(rows, body, episode.support.x)
-    if len(found.shape) != 2:
-      raise ValueError(f'the embedding gives {found.shape}; it must be [examples, features]')
-    blank = lambda part: part._replace(x=jnp.zeros((len(part.x), found.shape[1]), found.dtype))
-    features = Episode(blank(episode.support), blank(episode.query), episode.info)
-    return {'body': body, 'head': head.init(jax.random.fold_in(key, 1), features)}
-
-  def together(params: Params, support: Examples, query: Examples) -> tuple[Examples, Examples]:
-    both = join(support, query)
-    z = model.apply(params['body'], both.x, weight=both.weight)
-    return support._replace(x=z[: len(support.x)]), query._replace(x=z[len(support.x) :])
-
-  def apart(params: Params, episode: Episode) -> Episode:
-    support, query = (part._replace(x=embed(params, part.x)) for part in episode[:2])
-    return Episode(support, query, episode.info)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    features = Episode(*together(params, episode.support, episode.query), episode.info)
-    return head.loss(key, params['head'], features)
+    parts = _embed_together(model, params, episode.support, episode.query)
+    return head.loss(key, params['head'], Episode(*parts, episode.info))
 
-  def calibrate(params: Params, episodes: Episode) -> Params:
-    if model.stored is not None:
-      both = jax.vmap(join)(episodes.support, episodes.query)
-      body = model.stored.calibrate(params['body'], both.x, both.weight)
-      params = {**params, 'body': body}
-    features = jax.lax.map(lambda episode: apart(params, episode), episodes)  # one by one: memory
-    return {**params, 'head': head.calibrate(params['head'], features)}
+  init, calibrate = partial(_init, model, head), partial(_calibrate, model, head)
+  if protocol == 'transductive':
+    return MetaLearner(init, *_jointly(model, head), loss, protocol, calibrate)
+  learner = MetaLearner(init, *_one_by_one(model, head), loss, head.protocol, calibrate)
+  embed = lambda params, x: embed_rows(model)(params['body'], x)
+  learner = learner._replace(features=Features(embed, of_whole(head)))
+  return learner if head.extend is None else learner._replace(extend=_extend(embed, head.extend))
+
+
+def _init(model: Model, head: MetaLearner, key: Key, episode: Episode) -> Params:
+  body = model.init(key, episode.support.x)
+  found = jax.eval_shape(embed_rows(model), body, episode.support.x)
+  if len(found.shape) != 2:
+    raise ValueError(f'the embedding gives {found.shape}; it must be [examples, features]')
+  blank = lambda part: part._replace(x=jnp.zeros((len(part.x), found.shape[1]), found.dtype))
+  features = Episode(blank(episode.support), blank(episode.query), episode.info)
+  return {'body': body, 'head': head.init(jax.random.fold_in(key, 1), features)}
+
+
+def _embed_together(
+  model: Model, params: Params, support: Examples, query: Examples
+) -> tuple[Examples, Examples]:
+  both = join(support, query)
+  z = model.apply(params['body'], both.x, weight=both.weight)
+  return support._replace(x=z[: len(support.x)]), query._replace(x=z[len(support.x) :])
+
+
+def _calibrate(model: Model, head: MetaLearner, params: Params, episodes: Episode) -> Params:
+  if model.stored is not None:
+    both = jax.vmap(join)(episodes.support, episodes.query)
+    params = {**params, 'body': model.stored.calibrate(params['body'], both.x, both.weight)}
+  rows = embed_rows(model)
+
+  def embed(episode: Episode) -> Episode:
+    support, query = (part._replace(x=rows(params['body'], part.x)) for part in episode[:2])
+    return Episode(support, query, episode.info)
+
+  features = jax.lax.map(embed, episodes)  # one by one: memory
+  return {**params, 'head': head.calibrate(params['head'], features)}
+
+
+def _one_by_one(model: Model, head: MetaLearner) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """Returns `adapt` and `predict` with an embedding of each example by itself."""
+  rows = embed_rows(model)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
-    features = support._replace(x=embed(params, support.x))
+    features = support._replace(x=rows(params['body'], support.x))
     return params, head.adapt(key, params['head'], features)
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     params, adapted = fitted
-    return head.predict(adapted, embed(params, x))
+    return head.predict(adapted, rows(params['body'], x))
 
-  def extend(fitted: Fitted, more: Examples) -> Fitted:
+  return adapt, predict
+
+
+def _extend(
+  embed: Callable[[Params, Any], jax.Array], extend: Callable[[Fitted, Examples], Fitted]
+) -> Callable[[Fitted, Examples], Fitted]:
+  def extend_embedded(fitted: Fitted, more: Examples) -> Fitted:
     params, adapted = fitted
-    return params, head.extend(adapted, more._replace(x=embed(params, more.x)))
+    return params, extend(adapted, more._replace(x=embed(params, more.x)))
 
-  if protocol == 'inductive':
-    parts = Features(embed, of_whole(head))
-    learner = MetaLearner(init, adapt, predict, loss, head.protocol, calibrate, parts)
-    return learner._replace(extend=extend) if head.extend else learner
+  return extend_embedded
+
+
+def _jointly(model: Model, head: MetaLearner) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """Returns `adapt` and `predict` with an embedding of support and queries in one batch."""
 
   def keep(key: Key, params: Params, support: Examples) -> Fitted:
     return key, params, support  # the statistics, hence the features, await the queries
 
-  def predict_jointly(fitted: Fitted, x: jax.Array) -> jax.Array:
+  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     key, params, support = fitted
-    support, query = together(params, support, Examples(x, None))
+    support, query = _embed_together(model, params, support, Examples(x, None))
     return head.predict(head.adapt(key, params['head'], support), query.x)
 
-  return MetaLearner(init, keep, predict_jointly, loss, protocol, calibrate)
+  return keep, predict
 
 
 def of_whole(head: MetaLearner) -> MetaLearner:

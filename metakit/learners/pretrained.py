@@ -78,12 +78,16 @@ def pretrained(
     z = model.apply(params['body'], both.x, weight=both.weight)
     return cross_entropy(classify(params, z), both)
 
+  learner = base._replace(init=init, loss=ordinary)
+  if until is None:
+    return learner
+
   def loss_at(
     step: jax.Array, key: Key, params: Params, episode: Episode
   ) -> tuple[jax.Array, Metrics]:
     return jax.lax.cond(step < until, ordinary, base.loss, key, params, episode)
 
-  return base._replace(init=init, loss=ordinary, loss_at=None if until is None else loss_at)
+  return learner._replace(loss_at=loss_at)
 
 
 def jointly_labelled(examples: Examples, transforms: Sequence[Transform]) -> Examples:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import heads_table
-from experiments.components import LEARNER_SUPPLIED
-from experiments.head_learners import BY_HEAD
+from experiments.components import LEARNER_SUPPLIED, LEARNERS
+from experiments.head_learners import HEADS, pretrained_learner
 from experiments.heads_table import paper_of, results
 from experiments.specs import build, parse
 from metakit import cross_entropy, evaluate, heads, roots
@@ -15,8 +15,9 @@ from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
 from metakit.episodes import few_shot_plan
 from metakit.evaluate import compare, estimate
-from metakit.models import identity
-from metakit.types import EpisodeSource
+from metakit.losses import icnn, proto_triplet
+from metakit.models import Model, identity
+from metakit.types import Episode, EpisodeSource, Examples
 from tests.experiments.commands import TINY, images_file, run, task
 
 
@@ -96,14 +97,44 @@ def test_images_are_no_features(tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('name', BY_HEAD)
+def learner_of(spec):
+  component = parse('learner', LEARNERS, spec, LEARNER_SUPPLIED)
+  supplied = {'network': lambda _: identity, 'num_outputs': 5, 'num_classes': lambda: 9}
+  return component, build(component, objective=cross_entropy, **supplied)
+
+
+@pytest.mark.parametrize('name', HEADS)
 def test_every_head_is_a_learner_of_its_name(name):
-  """With the arguments of its factory and how features are normalised."""
-  component = parse('learner', BY_HEAD, f'{name}:protocol=inductive', LEARNER_SUPPLIED)
-  supplied = {'network': lambda _: identity, 'num_outputs': 5, 'objective': cross_entropy}
-  assert 'how' in component.arguments
-  learner = build(component, **supplied)
+  """With the arguments of its factory, how features are normalised, and further losses."""
+  component, learner = learner_of(f'{name}:protocol=inductive')
+  assert {'how', 'losses'} < set(component.arguments)
   assert learner.protocol == heads_table.protocol_of(name.replace('typical', 'types'))
+
+
+def test_a_learner_may_have_further_losses_and_normalised_features():
+  made = {how: learner_of(f'prototypical:how={how}')[1] for how in ('un', 'cl2n')}
+  rng = np.random.default_rng(0)
+  part = Examples(rng.normal(size=(20, 3)).astype(np.float32), np.tile(np.arange(5), 4))
+  episode, key = Episode(part, part), roots(0).init
+  assert 'mean' in made['cl2n'].init(key, episode)['head'] != made['un'].init(key, episode)['head']
+  plain, more = (
+    learner_of(f'prototypical:losses={each}')[1] for each in ('', 'icnn+proto_triplet')
+  )
+  params = {'body': {}, 'head': {}}
+  losses = [icnn()(episode), proto_triplet(5)(episode), plain.loss(key, params, episode)[0]]
+  assert more.loss(key, params, episode)[0] == pytest.approx(np.mean(losses), rel=1e-5)
+  with pytest.raises(ValueError, match="losses='triplet' is unknown; use icnn or proto_triplet"):
+    learner_of('ridge:losses=triplet')
+
+
+def test_a_pretrained_learner_has_classes_of_all_turns():
+  learner = learner_of('pretrained:head=simpleshot,rotations=true')[1]
+  part = Examples(np.zeros((5, 8, 8, 1), np.float32), np.arange(5))
+  flat = Model(identity.init, lambda params, x, weight=None: x.reshape(len(x), -1))
+  made = pretrained_learner(lambda _: flat, 5, cross_entropy, lambda: 9, rotations=True)
+  params = made.init(roots(0).init, Episode(part, part))
+  assert params['layer']['kernel'].shape == (64, 36)
+  assert learner.protocol == 'inductive'
 
 
 def test_the_page_has_a_row_for_each_head_and_its_paper():
