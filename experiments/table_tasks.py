@@ -10,6 +10,7 @@ from pathlib import Path
 from experiments.task import Task
 from metakit import objectives
 from metakit.data.arrays import arrays as load_arrays
+from metakit.data.clinc150 import clinc150 as load_clinc150
 from metakit.data.files import check_choice
 from metakit.data.folder import folder as load_folder
 from metakit.data.glyphs import glyphs as make_glyphs
@@ -163,6 +164,21 @@ def mnist_task(
   """The ten digits; test episodes from its test images, the others from its training images."""
   table = lambda split: load_mnist(data_dir, 'test' if split == 'test' else 'train')
   return classification(table, 'few_shot', ways, shots, queries, budget)
+
+
+def clinc150_task(
+  budget: float,
+  data_dir: str,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  sampler: str = 'few_shot',
+  features: int = 2048,
+  units: str = 'characters',
+) -> Task:
+  """Utterances of CLINC150 as hashed n-grams, intents to be told apart; domains are split."""
+  table = lambda split: load_clinc150(data_dir, split, features, units)
+  return classification(table, sampler, ways, shots, queries, budget)
 
 
 def tfds_task(

@@ -17,6 +17,7 @@ TASKS: dict[str, Callable[..., Task]] = {
   'glyphs': table_tasks.glyphs_task,
   'omniglot': table_tasks.omniglot_task,
   'mnist': table_tasks.mnist_task,
+  'clinc150': table_tasks.clinc150_task,
   'tfds:<name>': functools.partial(table_tasks.tfds_task, '<name>'),
   'arrays': table_tasks.arrays_task,
   'folder': table_tasks.folder_task,

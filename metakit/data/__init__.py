@@ -1,6 +1,7 @@
 """Data sources: each a function that returns a ClassTable."""
 
 from metakit.data.arrays import arrays
+from metakit.data.clinc150 import clinc150
 from metakit.data.folder import folder
 from metakit.data.glyphs import glyphs
 from metakit.data.host import open_table, save_table
@@ -8,14 +9,17 @@ from metakit.data.mnist import mnist
 from metakit.data.omniglot import omniglot
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable, class_table, select_classes
+from metakit.data.text import hashed_ngrams
 from metakit.data.tfds import tfds_table
 
 __all__ = [
   'ClassTable',
   'arrays',
   'class_table',
+  'clinc150',
   'folder',
   'glyphs',
+  'hashed_ngrams',
   'mnist',
   'omniglot',
   'open_table',

@@ -1,0 +1,75 @@
+"""CLINC150: 150 intents of 10 domains, each asked for in 150 ways.
+
+Stefan Larson et al., An Evaluation Dataset for Intent Classification and Out-of-Scope Prediction,
+EMNLP 2019, arXiv:1909.02027. The files are data_full.json and domains.json of
+github.com/clinc/oos-eval, folder data; gzipped or not.
+"""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metakit.data.files import PathLike, check_choice, damaged, find_data
+from metakit.data.table import ClassTable, class_table
+from metakit.data.text import hashed_ngrams
+
+ORIGIN = 'https://github.com/clinc/oos-eval, folder data'
+# Domains in order of their names; nothing was measured before this was chosen.
+DOMAINS = {
+  'train': ('auto_and_commute', 'banking', 'credit_cards', 'home', 'kitchen_and_dining', 'meta'),
+  'validation': ('small_talk', 'travel'),
+  'test': ('utility', 'work'),
+}
+PARTS = ('train', 'val', 'test')  # of the file, pooled: intents are split here, not utterances
+
+
+def clinc150(
+  data_dir: PathLike | None = None,
+  split: str = 'train',
+  features: int = 2048,
+  units: str = 'characters',
+) -> ClassTable:
+  """Reads the intents of some domains, their utterances as hashed n-grams.
+
+  Args:
+    data_dir: the folder of the files, or the folder above it if theirs is called 'clinc150'; None
+      stands for the environment variable METAKIT_DATA.
+    split: 'train' (90 intents of 6 domains), 'validation' (30 of 2) or 'test' (30 of 2): no domain
+      is in two.
+    features: size of a vector.
+    units: 'characters' (n-grams of 3 to 5) or 'words' (single ones: a bag of words).
+
+  Returns:
+    x [intents * 150, features] float32, see metakit.data.text; groups are the domains.
+
+  Raises:
+    FileNotFoundError: if a file is missing.
+    ValueError: if an argument is unknown, or a file is damaged or lacks an intent.
+  """
+  check_choice('split', split, tuple(DOMAINS))
+  path = find_data(data_dir, 'clinc150', 'data_full.json', 'data_full.json.gz', origin=ORIGIN)
+  said, intents = _read(path), _read(path.with_name('domains.json'))
+  names = [(intent, domain) for domain in DOMAINS[split] for intent in intents[domain]]
+  number = {intent: i for i, (intent, _) in enumerate(names)}
+  rows = [(text, number[i]) for part in PARTS for text, i in said[part] if i in number]
+  if missing := set(range(len(names))) - {label for _, label in rows}:
+    raise damaged(path, f'no utterance of {names[min(missing)][0]}')
+  length = (1, 1) if units == 'words' else (3, 5)
+  x = hashed_ngrams([text for text, _ in rows], features, units, *length)
+  groups = [DOMAINS[split].index(domain) for _, domain in names]
+  labels = np.array([label for _, label in rows])
+  return class_table(x, labels, [intent for intent, _ in names], groups, DOMAINS[split])
+
+
+def _read(path: Path) -> Any:
+  if not path.is_file():
+    raise FileNotFoundError(f'clinc150: no {path.name} beside the data; get it from {ORIGIN}')
+  try:
+    content = path.read_bytes()
+    return json.loads(gzip.decompress(content) if path.suffix == '.gz' else content)
+  except (ValueError, EOFError, OSError, zlib.error) as error:
+    raise damaged(path, error) from error
