@@ -33,13 +33,17 @@ def head_component(make: Callable[..., MetaLearner]) -> Callable[..., MetaLearne
   takes = inspect.signature(make).parameters
 
   def head(
-    num_outputs: int, objective: Objective, how: str = 'un', losses: str = '', **given: Any
+    num_outputs: int,
+    objective: Objective,
+    how: str = 'un',
+    losses: str | None = None,
+    **given: Any,
   ) -> MetaLearner:
     check_classifies(make.__name__, objective)
     extra = {'objective': objective, 'how': how}
     made = make(num_outputs, **given, **{k: v for k, v in extra.items() if k in takes})
     made = made if how == 'un' or 'how' in takes else heads.normalised(made, how)
-    chosen = [named_loss(name, num_outputs) for name in losses.split('+') if name]
+    chosen = [named_loss(name, num_outputs) for name in (losses or '').split('+') if name]
     return with_losses(made, chosen) if chosen else made
 
   usual = {k: p for k, p in inspect.signature(head).parameters.items() if p.kind != p.VAR_KEYWORD}

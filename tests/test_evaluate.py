@@ -110,8 +110,8 @@ def test_calibration_changes_the_statistics_alone():
   before = learner.init(jax.random.key(0), sampler_of(source)(jax.random.key(1)))
   device = calibrate(learner, before, source, ROOT)
   host = calibrate(learner, before, tiny.source(on_device=False), ROOT)
-  jax.tree.map(np.testing.assert_array_equal, device['params'], before['params'])
-  assert not np.allclose(jax.tree.leaves(device['statistics'])[0], 0)
+  jax.tree.map(np.testing.assert_array_equal, device['body']['params'], before['body']['params'])
+  assert not np.allclose(jax.tree.leaves(device['body']['statistics'])[0], 0)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), device, host)
 
 

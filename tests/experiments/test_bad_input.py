@@ -14,7 +14,7 @@ from tests.experiments.commands import TINY, images_file, run, run_forked, task
 SMALL = '--network=transformer:width=8,depth=1'
 UNKNOWN = {
   'an unknown task': (['--task=omniglott'], "unknown task 'omniglott'; known: arrays,"),
-  'an unknown learner': (['--learner=mamal'], "unknown learner 'mamal'; known: alfa, anil,"),
+  'an unknown learner': (['--learner=mamal'], "unknown learner 'mamal'; known: alfa, alpha_tim,"),
   'an unknown argument': (['--task=glyphs:way=3'], "no argument 'way'; accepted: ways=5, shots=1"),
   'a value of another type': (['--network=conv4:width=wide'], "width='wide' is not of type int"),
   'an unknown mode': (['--learner=maml:mode=exact'], 'mode=exact is unknown; use one of unroll,'),
@@ -228,7 +228,7 @@ def test_help_lists_every_component_with_its_defaults(binary):
       assert f'\n  {name}:' in out or f'\n  {name}\n' in out
   for line in (
     'omniglot:ways=5,shots=1,queries=15',
-    'prototypical:protocol=inductive,how=un,distance=euclidean',
+    'prototypical:protocol=inductive,how=un,losses=none,distance=euclidean',
     'conv4:width=64,depth=4,downsample=pool,norm=batch',
     'adam:learning_rate=0.001,b1=0.9',
     'cosine:warmup=0,final=0.0',
