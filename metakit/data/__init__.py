@@ -7,6 +7,7 @@ from metakit.data.glyphs import glyphs
 from metakit.data.host import open_table, save_table
 from metakit.data.mnist import mnist
 from metakit.data.omniglot import omniglot
+from metakit.data.omniglot_runs import omniglot_runs
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable, class_table, select_classes
 from metakit.data.text import hashed_ngrams
@@ -22,6 +23,7 @@ __all__ = [
   'hashed_ngrams',
   'mnist',
   'omniglot',
+  'omniglot_runs',
   'open_table',
   'save_table',
   'select_classes',
