@@ -7,16 +7,18 @@ r"""Compares heads on the same features and the same test episodes.
 
 The features are those of a trained run, embedded once, or (--task) the examples themselves. A head
 with parameters is meta-trained on features of training classes. The difference is to the first
-head, paired by episode. Written are heads.json, and the accuracies of each episode, heads.npz.
+head, paired by episode. Written are NAME.json and, the accuracies of each episode, NAME.npz.
 """
 
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
@@ -32,10 +34,19 @@ from experiments.specs import Component, build, parse, write_spec
 from experiments.task import Task
 from experiments.wrap_up import command_line, write_episodes
 from metakit.data.host import on_host, sample_episode
-from metakit.evaluate import calibrate, compare, embed_source, estimate, evaluate
+from metakit.data.omniglot_runs import WAYS, omniglot_runs
+from metakit.evaluate import (
+  calibrate,
+  compare,
+  embed_source,
+  estimate,
+  evaluate,
+  judge_queries,
+)
 from metakit.keys import roots
+from metakit.objectives import cross_entropy
 from metakit.train import init_state, make_dispatch, train_until
-from metakit.types import EpisodeSource, MetaLearner, Params
+from metakit.types import Episode, EpisodeSource, MetaLearner, Objective, Params
 
 FLAGS = flags.FLAGS
 OF_EPISODES = ('ways', 'shots', 'queries', 'sampler')  # arguments of a task that leave its table
@@ -64,21 +75,34 @@ def main() -> None:
       raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
     heads = [parse('head', HEADS, spec, HEAD_SUPPLIED) for spec in FLAGS.head]
     features = given_features() if FLAGS.task else trained_features(Path(FLAGS.workdir))
-    sources = embedded_once(features.embed)
-    train = sources(features.train, 'train')
-    cells: list[dict[str, Any]] = []
-    values: dict[str, np.ndarray] = {}
-    for component in features.tests:
-      given = make_task(features.train), make_task(component), train
-      test = sources(component, FLAGS.split)
-      found = {head.brief(): judge(head, *given, test) for head in heads}
-      name = component.brief()
-      cells += [cell(name, found, head) for head in found]
-      values |= {f'{name}/{head}': each.accuracies for head, each in found.items()}
+    cells, values = test_all(heads, features)
     record = {'cells': cells, 'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
     record |= {'command': command_line(), 'device': describe_device(), 'versions': versions()}
-    write_text(Path(FLAGS.workdir) / 'heads.json', json.dumps(record, indent=2) + '\n')
-    write_episodes(Path(FLAGS.workdir) / 'heads.npz', values)
+    path = Path(FLAGS.workdir) / FLAGS.name
+    write_text(path.with_suffix('.json'), json.dumps(record, indent=2) + '\n')
+    write_episodes(path.with_suffix('.npz'), values)
+
+
+def test_all(
+  heads: list[Component], features: Features
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+  """Returns the cells of all heads and tasks, and the accuracies of each episode."""
+  sources = embedded_once(features.embed)
+  train, task = sources(features.train, 'train'), make_task(features.train)
+  ready = [(head, trained(made(head, task), train)) for head in heads]
+  cells: list[dict[str, Any]] = []
+  values: dict[str, np.ndarray] = {}
+  for component in features.tests:
+    tested, test = make_task(component), sources(component, FLAGS.split)
+    found: dict[str, Judged] = {}
+    for head, params in ready:
+      found[head.brief()] = own = judge(made(head, tested), params, tested.objective, test)
+      values[f'{component.brief()}/{head.brief()}'] = own.accuracies
+      cells.append(cell(component.brief(), found, head.brief()))
+  if FLAGS.omniglot_runs:
+    more = [(made(head, task, ways=WAYS), params) for head, params in ready]
+    cells += cells_of_runs([head.brief() for head in heads], more, features.embed)
+  return cells, values
 
 
 def given_features() -> Features:
@@ -160,20 +184,53 @@ class Judged(NamedTuple):
   seconds: float
 
 
-def judge(
-  head: Component, trained: Task, tested: Task, train: EpisodeSource, test: EpisodeSource
-) -> Judged:
-  """Trains, calibrates and tests a head."""
-  make = lambda task: build(head, num_outputs=task.num_outputs, objective=task.objective)
-  learner = make(trained)
+def made(head: Component, task: Task, ways: int | None = None) -> MetaLearner:
+  """Makes a head for a task."""
+  return build(head, num_outputs=ways or task.num_outputs, objective=task.objective)
+
+
+def trained(learner: MetaLearner, train: EpisodeSource) -> Params:
+  """Returns the parameters of a head, trained and calibrated on training classes."""
   params = meta_trained(learner, train, FLAGS.head_steps)
-  params = calibrate(learner, params, train, roots(FLAGS.seed).calibration)
-  given = make(tested), tested.objective, params, test, getattr(roots(FLAGS.seed), FLAGS.split)
+  return calibrate(learner, params, train, roots(FLAGS.seed).calibration)
+
+
+def judge(
+  learner: MetaLearner, params: Params, objective: Objective, test: EpisodeSource
+) -> Judged:
+  """Tests a head."""
+  given = learner, objective, params, test, getattr(roots(FLAGS.seed), FLAGS.split)
   evaluate(*given, min(WARM, FLAGS.episodes), parallel=FLAGS.parallel)
   start = time.perf_counter()
   values = evaluate(*given, FLAGS.episodes, parallel=FLAGS.parallel)['accuracy']
   seconds = (time.perf_counter() - start) / FLAGS.episodes * 1000
-  return Judged(values, given[0].protocol, round(seconds, 3))
+  return Judged(values, learner.protocol, round(seconds, 3))
+
+
+def cells_of_runs(
+  names: list[str],
+  ready: list[tuple[MetaLearner, Params]],
+  embed: Callable[[EpisodeSource], EpisodeSource],
+) -> list[dict[str, Any]]:
+  """Returns the cells of the 20 official one-shot runs of Omniglot, which are no sample."""
+  runs = omniglot_runs(FLAGS.data_dir)
+  images = np.concatenate([part.x.reshape(-1, *part.x.shape[2:]) for part in runs[:2]])
+  rows = EpisodeSource(lambda key: Episode(*runs[:2]), images)
+  support, query = jnp.split(embed(rows).data, 2)
+  like = lambda part, z: part._replace(x=z.reshape(*part.y.shape, -1))
+  episodes = Episode(like(runs.support, support), like(runs.query, query))
+  found: dict[str, Judged] = {}
+  cells = []
+  for name, (learner, params) in zip(names, ready, strict=True):
+    given = partial(judge_queries, learner, cross_entropy, params, roots(FLAGS.seed).test)
+    run = jax.jit(jax.vmap(given))
+    jax.block_until_ready(run(episodes))
+    start = time.perf_counter()
+    accuracies = np.asarray(run(episodes)['accuracy'])
+    seconds = (time.perf_counter() - start) / len(accuracies) * 1000
+    found[name] = Judged(accuracies, learner.protocol, round(seconds, 3))
+    cells.append(cell('omniglot_runs', found, name))
+  return cells
 
 
 def meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
@@ -217,6 +274,8 @@ def define_heads() -> None:
   flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
   flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
   flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
+  flags.DEFINE_bool('omniglot_runs', False, 'also the 20 official one-shot runs (20-way)')
+  flags.DEFINE_string('name', 'heads', 'of the files that are written')
   flags.DEFINE_integer('head_steps', 2000, 'meta-training steps of a head', lower_bound=1)
   flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each', lower_bound=1)
 
