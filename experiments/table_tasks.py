@@ -25,6 +25,7 @@ from metakit.episodes.combinators import augment_source
 from metakit.episodes.few_shot import few_shot_plan
 from metakit.episodes.image_transforms import Transform, mirror_image, shift_image, warp_image
 from metakit.episodes.imbalanced import imbalanced_plan
+from metakit.episodes.semi_supervised import semi_supervised_plan
 from metakit.episodes.variable_shot import variable_shot_plan
 from metakit.episodes.within_group import within_group_plan
 from metakit.types import EpisodeSource, Sampler
@@ -82,7 +83,11 @@ def _plan(table: ClassTable, sampler: str, ways: int, shots: int, queries: int) 
     return variable_shot_plan(table, ways, fewest, max_queries_per_class=queries)
   if sampler == 'imbalanced':
     return imbalanced_plan(table, ways, shots, queries)
-  known = 'few_shot, within_group, imbalanced or variable_shot'
+  if sampler == 'semi_supervised':
+    return semi_supervised_plan(table, ways, shots, queries)
+  if sampler == 'distractors':
+    return semi_supervised_plan(table, ways, shots, queries, distractors=ways)
+  known = 'few_shot, within_group, imbalanced, semi_supervised, distractors or variable_shot'
   raise ValueError(f'sampler={sampler!r} is unknown; use {known}')
 
 

@@ -19,6 +19,7 @@ from metakit.episodes.image_transforms import (
 )
 from metakit.episodes.imbalanced import imbalanced, imbalanced_plan
 from metakit.episodes.projected import projected
+from metakit.episodes.semi_supervised import semi_supervised, semi_supervised_plan
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
 from metakit.episodes.within_group import within_group, within_group_plan
@@ -40,6 +41,8 @@ __all__ = [
   'relabel',
   'rotate_quarter_turns',
   'sampler_of',
+  'semi_supervised',
+  'semi_supervised_plan',
   'shift_image',
   'shorten',
   'sinusoid',

@@ -19,6 +19,7 @@ from metakit.episodes.functions import dense, functions, gaussian_process
 from metakit.episodes.image_transforms import mirror_image, shift_image
 from metakit.episodes.imbalanced import imbalanced, imbalanced_plan
 from metakit.episodes.projected import projected
+from metakit.episodes.semi_supervised import semi_supervised, semi_supervised_plan
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
 from metakit.episodes.within_group import within_group, within_group_plan
@@ -30,6 +31,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (len(LABELS), 6, 6, 1), np.ui
 TABLE = class_table(IMAGES, LABELS, groups=np.arange(8) % 2, group_names=['Latin', 'Korean'])
 
 FIXED = {'ways': 3, 'shots': 2, 'queries': 3}
+SOME_LABELS = {'ways': 3, 'shots': 1, 'queries': 2, 'unlabelled': 2, 'distractors': 2}
 SESSIONS = Sessions(base_ways=3, base_shots=4, ways=2, shots=1, number=2, queries=2)
 VARIABLE = {'max_ways': 5, 'min_ways': 2, 'max_support': 20, 'max_queries_per_class': 3}
 
@@ -51,6 +53,8 @@ SAMPLERS = {
   'class_incremental': lambda: class_incremental_plan(TABLE, SESSIONS),
   'imbalanced': lambda: imbalanced(TABLE, **FIXED),
   'imbalanced_plan': lambda: imbalanced_plan(TABLE, **FIXED),
+  'semi_supervised': lambda: semi_supervised(TABLE, **SOME_LABELS),
+  'semi_supervised_plan': lambda: semi_supervised_plan(TABLE, **SOME_LABELS),
   'variable_shot': lambda: variable_shot(TABLE, **VARIABLE),
   'variable_shot_plan': lambda: variable_shot_plan(TABLE, **VARIABLE),
   'sinusoid': sinusoid,
@@ -68,6 +72,7 @@ FLOATS = ('sinusoid', 'sinusoid:noise', 'mixture', 'functions', 'functions:noise
 
 fixed = lambda make: partial(make, TABLE, **FIXED)
 streams = lambda **sizes: class_incremental_plan(TABLE, SESSIONS._replace(**sizes))
+some_labels = partial(semi_supervised, TABLE, **SOME_LABELS)
 variable = partial(variable_shot, TABLE, **VARIABLE)
 
 # (factory, argument, value that must be refused by name)
@@ -80,6 +85,9 @@ INVALID = [
   (fixed(imbalanced), 'concentration', 0),
   *((variable, name, 0) for name in [*VARIABLE, 'max_support_per_class']),
   *((streams, name, 0) for name in SESSIONS._fields),
+  *((some_labels, name, 0) for name in ('ways', 'shots', 'queries', 'unlabelled')),
+  (some_labels, 'distractors', -1),
+  (some_labels, 'ways', 7),
   (variable, 'min_ways', 6),
   (variable, 'max_support', 4),
   (partial(functions, dense()), 'shots', 0),
