@@ -82,7 +82,9 @@ def test_a_save_cut_short_leaves_the_step_before_it_the_newest(tmp_path):
 
 
 def linear() -> MetaLearner:
-  return prototypical(from_nnx(lambda rngs: nnx.Linear(64, 4, rngs=rngs)), tiny.WAYS)
+  model = from_nnx(lambda rngs: nnx.Linear(64, 4, rngs=rngs))
+  flat = lambda params, x, weight=None: model.apply(params, x.reshape(len(x), -1) / 255)
+  return prototypical(model._replace(apply=flat), tiny.WAYS)
 
 
 @pytest.mark.parametrize('make', [*(lambda n=n: tiny.learners()[n] for n in FAMILIES), linear])

@@ -55,7 +55,8 @@ def test_a_run_leaves_everything_that_was_promised(trained):
   assert (record['episodes'], record['steps'], record['seed']) == (12, 8, 0)
   assert record['protocol'] == 'inductive'
   assert record['network'] == 'conv4:width=4,depth=2,downsample=pool,norm=batch'
-  assert record['learner'] == 'prototypical:distance=euclidean,protocol=inductive'
+  usual = 'protocol=inductive,how=un,losses=none,distance=euclidean,temperature=0.0'
+  assert record['learner'] == f'prototypical:{usual}'
   assert record['train_seconds'] > 0
   assert record['command'].startswith('python -m experiments.train --task=arrays')
   episodes = np.load(workdir / 'episodes.npz')['accuracy']
@@ -96,7 +97,7 @@ def test_a_table_left_on_disk_trains_to_the_same_parameters(trained, tmp_path):
   status, _, error = run('train', spec, *command[1:-1], *there)
   assert status == 0, error
   (_, found), (_, expected) = parameters(tmp_path / 'run'), parameters(workdir)
-  assert_close(found['params']['params'], expected['params']['params'])
+  assert_close(found['params']['body'], expected['params']['body'])
   status, _, error = run('evaluate', '--episodes=12', *there)
   assert status == 0, error
   ours, theirs = (
@@ -162,14 +163,14 @@ def test_all_ways_to_map_tasks_end_in_the_same_parameters(trained, tmp_path):
     status, _, error = finish(process)
     assert status == 0, error
     _, found = parameters(tmp_path / how)
-    assert_close(found['params']['params'], expected['params']['params'])
+    assert_close(found['params']['body'], expected['params']['body'])
     shutil.rmtree(tmp_path / how / 'checkpoints' / '8')  # as if it had been stopped before
   again = {how: start('train', *spread(how), **two) for how in runs}
   for how, process in again.items():
     status, _, error = finish(process)
     assert status == 0 and 'at step 6' in error, error
     _, found = parameters(tmp_path / how)
-    assert_close(found['params']['params'], expected['params']['params'])
+    assert_close(found['params']['body'], expected['params']['body'])
 
 
 def assert_close(a, b):

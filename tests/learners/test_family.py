@@ -177,11 +177,10 @@ def test_proto_maml_without_a_step_is_prototypical_networks(norm):
   ours = proto_maml(embedding, WAYS, SGD, 1, 0)
   protocol = 'transductive' if norm == 'batch' else 'inductive'
   theirs = prototypical(embedding, WAYS, protocol=protocol)
-  params = random_like(theirs.init(KEY, episode))
+  params = random_like(theirs.init(KEY, episode)['body'])
   if norm == 'group':
-    judged = (
-      jax.nn.log_softmax(judge(each, params, episode)['outputs']) for each in (ours, theirs)
-    )
+    both = (ours, params), (theirs, {'body': params, 'head': {}})
+    judged = (jax.nn.log_softmax(judge(*each, episode)['outputs']) for each in both)
     np.testing.assert_allclose(*judged, atol=1e-4)
   else:  # prototypical networks then embed support and queries together
     fitted = ours.adapt(KEY, params, episode.support)
