@@ -12,7 +12,7 @@ head, paired by episode. Written are NAME.json and, the accuracies of each episo
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +71,8 @@ class Features(NamedTuple):
 
 def main() -> None:
   with one_line_errors(*BAD_INPUT):
+    if FLAGS.omniglot_runs and FLAGS.split != 'test':
+      raise ValueError('--omniglot_runs are of test characters; use --split=test')
     if not FLAGS.workdir:
       raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
     heads = [parse('head', HEADS, spec, HEAD_SUPPLIED) for spec in FLAGS.head]
@@ -100,8 +102,10 @@ def test_all(
       values[f'{component.brief()}/{head.brief()}'] = own.accuracies
       cells.append(cell(component.brief(), found, head.brief()))
   if FLAGS.omniglot_runs:
-    more = [(made(head, task, ways=WAYS), params) for head, params in ready]
-    cells += cells_of_runs([head.brief() for head in heads], more, features.embed)
+    runs = runs_of_features(features.embed)
+    found = {h.brief(): judge_runs(made(h, task, WAYS), params, runs) for h, params in ready}
+    cells += [cell('omniglot_runs', found, name) for name in found]
+    values |= {f'omniglot_runs/{name}': own.accuracies for name, own in found.items()}
   return cells, values
 
 
@@ -112,7 +116,7 @@ def given_features() -> Features:
   def check(source: EpisodeSource) -> EpisodeSource:
     if source.data is None or source.data.ndim != 2:
       raise ValueError(f'{train.name} has no table of features [rows, features]; train a network')
-    return source
+    return source._replace(data=jnp.asarray(source.data, jnp.float32))
 
   tests = [task_component(spec) for spec in FLAGS.test_task or [FLAGS.task]]
   return Features(train, tests, check, {'training_task': str(train)})
@@ -176,12 +180,12 @@ class Judged(NamedTuple):
   Attributes:
     accuracies: [episodes].
     protocol: of the head.
-    seconds: of a thousand episodes, compiled before.
+    seconds: of a thousand episodes, compiled before; None for official runs, which are no sample.
   """
 
   accuracies: np.ndarray
   protocol: str
-  seconds: float
+  seconds: float | None
 
 
 def made(head: Component, task: Task, ways: int | None = None) -> MetaLearner:
@@ -200,37 +204,28 @@ def judge(
 ) -> Judged:
   """Tests a head."""
   given = learner, objective, params, test, getattr(roots(FLAGS.seed), FLAGS.split)
-  evaluate(*given, min(WARM, FLAGS.episodes), parallel=FLAGS.parallel)
+  warm = min(WARM * jax.local_device_count(), FLAGS.episodes)  # the same chunks, compiled
+  evaluate(*given, warm, parallel=FLAGS.parallel)
   start = time.perf_counter()
   values = evaluate(*given, FLAGS.episodes, parallel=FLAGS.parallel)['accuracy']
   seconds = (time.perf_counter() - start) / FLAGS.episodes * 1000
   return Judged(values, learner.protocol, round(seconds, 3))
 
 
-def cells_of_runs(
-  names: list[str],
-  ready: list[tuple[MetaLearner, Params]],
-  embed: Callable[[EpisodeSource], EpisodeSource],
-) -> list[dict[str, Any]]:
-  """Returns the cells of the 20 official one-shot runs of Omniglot, which are no sample."""
+def runs_of_features(embed: Callable[[EpisodeSource], EpisodeSource]) -> Episode:
+  """Returns the 20 official one-shot runs of Omniglot as features, with a leading axis."""
   runs = omniglot_runs(FLAGS.data_dir)
   images = np.concatenate([part.x.reshape(-1, *part.x.shape[2:]) for part in runs[:2]])
   rows = EpisodeSource(lambda key: Episode(*runs[:2]), images)
-  support, query = jnp.split(embed(rows).data, 2)
+  halves = jnp.split(embed(rows).data, 2)
   like = lambda part, z: part._replace(x=z.reshape(*part.y.shape, -1))
-  episodes = Episode(like(runs.support, support), like(runs.query, query))
-  found: dict[str, Judged] = {}
-  cells = []
-  for name, (learner, params) in zip(names, ready, strict=True):
-    given = partial(judge_queries, learner, cross_entropy, params, roots(FLAGS.seed).test)
-    run = jax.jit(jax.vmap(given))
-    jax.block_until_ready(run(episodes))
-    start = time.perf_counter()
-    accuracies = np.asarray(run(episodes)['accuracy'])
-    seconds = (time.perf_counter() - start) / len(accuracies) * 1000
-    found[name] = Judged(accuracies, learner.protocol, round(seconds, 3))
-    cells.append(cell('omniglot_runs', found, name))
-  return cells
+  return Episode(*(like(part, z) for part, z in zip(runs[:2], halves, strict=True)))
+
+
+def judge_runs(learner: MetaLearner, params: Params, runs: Episode) -> Judged:
+  """Tests a head on given episodes."""
+  given = partial(judge_queries, learner, cross_entropy, params, roots(FLAGS.seed).test)
+  return Judged(np.asarray(jax.jit(jax.vmap(given))(runs)['accuracy']), learner.protocol, None)
 
 
 def meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
@@ -241,6 +236,7 @@ def meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Par
   keys, episode = roots(FLAGS.seed), sample_episode(source, roots(FLAGS.seed).init)
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
   state = init_state(learner, optimizer, keys.init, lambda _: episode)
+  state = state._replace(params=calibrate(learner, state.params, source, keys.calibration))
   paths = jax.tree_util.tree_leaves_with_path(state.params)
   if all('mean' in str(path[-1]) for path, _ in paths):
     return state.params
@@ -253,20 +249,25 @@ def cell(task: str, found: dict[str, Judged], head: str) -> dict[str, Any]:
   first, own = next(iter(found.values())), found[head]
   mean, ci95, episodes = estimate(own.accuracies)
   difference = compare(own.accuracies, first.accuracies)
-  score = format_estimate('accuracy', mean, ci95)
-  apart = f'{100 * difference.mean:+.2f} ± {100 * difference.ci95:.2f}'
-  took = f'{own.seconds:.2f} s per 1,000 episodes'
-  print(f'{task}: {head} {score} ({own.protocol}), {apart}, {took}')
-  return {
+  known = {
     'task': task,
     'head': head,
     'protocol': own.protocol,
     'mean': mean,
-    'ci95': ci95,
+    'ci95': None if own.seconds is None else ci95,
     'episodes': episodes,
-    'difference': [difference.mean, difference.ci95],
+    'difference': [difference.mean, None if own.seconds is None else difference.ci95],
     'seconds_per_1000': own.seconds,
   }
+  print(f'{task}: {head} ({own.protocol}) {score(known)}, {own.seconds} s per 1,000 episodes')
+  return known
+
+
+def score(cell: Mapping[str, Any]) -> str:
+  """Returns the accuracy of a cell and its difference to the first head, in percent."""
+  mean, ci95 = cell['difference']
+  apart = f'{100 * mean:+.2f}' + ('' if ci95 is None else f' ± {100 * ci95:.2f}')
+  return f'{format_estimate("accuracy", cell["mean"], cell["ci95"])}, {apart}'
 
 
 def define_heads() -> None:

@@ -96,7 +96,7 @@ def pretrained_learner(
   objective: Objective,
   num_classes: Callable[[], int],
   head: str = 'prototypical',
-  how: str = 'un',
+  how: str | None = None,
   until: int | None = None,
   cosine: bool = True,
   scale: float = 16.0,
@@ -106,10 +106,11 @@ def pretrained_learner(
   """Ordinary training on all training classes, until episodes follow; then any head.
 
   With `rotations`, training images are turned by quarters, as classes of their own (self-supervised
-  label augmentation, Lee et al. 2020).
+  label augmentation, Lee et al. 2020): for classes that are not turned already, as those of
+  omniglot:rotations=false.
   """
   made = build(
-    parse('head', HEADS, f'{head}:how={how}', HEAD_SUPPLIED),
+    parse('head', HEADS, f'{head}:how={how}' if how else head, HEAD_SUPPLIED),
     num_outputs=num_outputs,
     objective=objective,
   )

@@ -15,8 +15,9 @@ from typing import Any
 
 from absl import flags
 
+from experiments.compare_heads import score
 from experiments.learners_table import paper
-from experiments.results import format_estimate, write_text
+from experiments.results import write_text
 from experiments.runtime import BAD_INPUT, one_line_errors
 from experiments.runtime import run as run_binary
 from metakit import heads
@@ -79,22 +80,15 @@ def results(record: Mapping[str, Any]) -> str:
   lines = [['head', *(f'`{task}`' for task in tasks), 's per 1,000'], ['---'] * (2 + len(tasks))]
   for name in names:
     found = [cells[name, task] for task in tasks]
-    slowest = max(each['seconds_per_1000'] for each in found)
-    scores = [_score(each, first=name == names[0]) for each in found]
-    lines.append([f'`{name}`', *scores, f'{slowest:.2f}'])
-  episodes = record['cells'][0]['episodes']
+    slowest = max(each['seconds_per_1000'] or 0 for each in found)
+    lines.append([f'`{name}`', *map(score, found), f'{slowest:.2f}'])
+  episodes = max(each['episodes'] for each in record['cells'])
   text = (
     f'## {record["row"]}\n\n{episodes:,} {record["split"]} episodes each, on {record["device"]}; '
-    f'the difference to `{names[0]}` is paired by episode; seconds are those of the slowest '
-    f'column.\n`{record["command"]}`\n\n'
+    f'after the comma is the difference to `{names[0]}`, paired by episode; seconds are those of '
+    f'the slowest column; omniglot_runs are the 20 official ones.\n`{record["command"]}`\n\n'
   )
   return text + table(lines)
-
-
-def _score(cell: Mapping[str, Any], first: bool) -> str:
-  score = format_estimate('accuracy', cell['mean'], cell['ci95'])
-  mean, ci95 = (100 * value for value in cell['difference'])
-  return score if first else f'{score}<br>{mean:+.2f} ± {ci95:.2f}'
 
 
 def page(root: Path) -> str:
@@ -104,8 +98,12 @@ def page(root: Path) -> str:
     OSError: if a file cannot be read.
     ValueError: if a record is none.
   """
-  records = [json.loads(p.read_text('utf-8')) for p in sorted((root / RESULTS).glob('*.json'))]
-  return '\n'.join([HEAD + listing(), *map(results, records)])
+  paths = sorted((root / RESULTS).glob('*.json'))
+  records = {path.name: json.loads(path.read_text('utf-8')) for path in paths}
+  for name, record in records.items():
+    if not {'row', 'cells'} <= set(record):
+      raise ValueError(f'{name} lacks row or cells; add what was measured as "row"')
+  return '\n'.join([HEAD + listing(), *map(results, records.values())])
 
 
 def run(root: Path, check: bool) -> str:

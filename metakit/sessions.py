@@ -33,10 +33,13 @@ def judge_sessions(sessions: Sessions) -> Judge:
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
     del objective  # accuracies alone
+    known = _after_each(learner, jax.random.fold_in(key, 1), params, episode.support, starts)
     right = []
-    for fitted in _after_each(learner, jax.random.fold_in(key, 1), params, episode.support, starts):
-      answers = learner.predict(fitted, episode.query.x).argmax(-1)
-      right.append(answers == episode.query.y)
+    for after, fitted in enumerate(known):
+      asked = int((of_class <= after).sum()) * sessions.queries  # sorted by label, so by session
+      answers = learner.predict(fitted, episode.query.x[:asked]).argmax(-1)
+      hits = answers == episode.query.y[:asked]
+      right.append(jnp.pad(hits, (0, len(episode.query.y) - asked)))
     per_class = jnp.stack(right).reshape(len(right), sessions.total_ways, -1).mean(-1)
     return _metrics(per_class, jnp.asarray(of_class))
 

@@ -8,10 +8,10 @@ import pytest
 from metakit import cross_entropy, evaluate, roots
 from metakit.data.table import class_table
 from metakit.episodes import Sessions, class_incremental_plan
-from metakit.heads import class_mean_stream, prototypes, recursive_ridge, ridge
+from metakit.heads import class_mean_stream, prototypes, recursive_ridge, ridge, soft_kmeans
 from metakit.keys import task_key
 from metakit.sessions import _metrics, judge_sessions
-from metakit.types import EpisodeSource
+from metakit.types import Episode, EpisodeSource
 from tests.episodes.test_few_shot import many
 
 SIZES = Sessions(base_ways=4, base_shots=6, ways=2, shots=3, number=2, queries=4)
@@ -103,3 +103,27 @@ def test_forgetting_is_the_fall_from_the_best():
   np.testing.assert_allclose(found['accuracy'], [0.6, 0.85, 2.2 / 3], rtol=1e-6)
   np.testing.assert_allclose(found['base'], [0.6, 0.9, 0.5], rtol=1e-6)
   np.testing.assert_allclose(found['novel'][1:], [0.8, 0.85], rtol=1e-6)
+
+
+def test_queries_of_later_classes_are_not_asked_before():
+  """A transductive head, which they would influence, has the same accuracy as without them."""
+  judged_all = judged(soft_kmeans(8))
+  few = SIZES._replace(number=1)
+  learner, data = soft_kmeans(8), source()
+
+  def first_sessions(key, episode):
+    support = jax.tree.map(lambda leaf: leaf[: few.starts[-1]], episode.support)
+    query = jax.tree.map(lambda leaf: leaf[: few.total_ways * few.queries], episode.query)
+    return judge_sessions(few)(learner, cross_entropy, {}, key, Episode(support, query))
+
+  shorter = evaluate(
+    learner,
+    cross_entropy,
+    {},
+    data,
+    roots(0).test,
+    40,
+    judge=lambda learner, objective, params, key, episode: first_sessions(key, episode),
+  )
+  for name in ('accuracy', 'base', 'harmonic'):
+    np.testing.assert_allclose(judged_all[name][:, :2], shorter[name], atol=1e-6)

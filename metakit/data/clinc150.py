@@ -52,7 +52,10 @@ def clinc150(
   """
   check_choice('split', split, tuple(DOMAINS))
   path = find_data(data_dir, 'clinc150', 'data_full.json', 'data_full.json.gz', origin=ORIGIN)
-  said, intents = _read(path), _read(path.with_name('domains.json'))
+  domains = find_data(path.parent, 'clinc150', 'domains.json', 'domains.json.gz', origin=ORIGIN)
+  said, intents = _read(path), _read(domains)
+  if missing_domains := set(DOMAINS[split]) - set(intents):
+    raise damaged(domains, f'no domain {min(missing_domains)}')
   names = [(intent, domain) for domain in DOMAINS[split] for intent in intents[domain]]
   number = {intent: i for i, (intent, _) in enumerate(names)}
   rows = [(text, number[i]) for part in PARTS for text, i in said[part] if i in number]
@@ -66,8 +69,6 @@ def clinc150(
 
 
 def _read(path: Path) -> Any:
-  if not path.is_file():
-    raise FileNotFoundError(f'clinc150: no {path.name} beside the data; get it from {ORIGIN}')
   try:
     content = path.read_bytes()
     return json.loads(gzip.decompress(content) if path.suffix == '.gz' else content)

@@ -2,7 +2,8 @@
 
 Wei-Yu Chen, Yen-Cheng Liu, Zsolt Kira, Yu-Chiang Frank Wang, Jia-Bin Huang, A Closer Look at
 Few-shot Classification, ICLR 2019, arXiv:1904.04232: the test stage (section 3.2), with SGD as in
-the appendix (100 steps, minibatches of 4, rate 0.01, momentum and dampening 0.9, decay 0.001). The
+the appendix (100 steps, minibatches of 4, rate 0.01, momentum and dampening 0.9, decay 0.001; the
+first gradient is dampened as the others are, which PyTorch's SGD does not do). The
 features are those of any network; metakit.learners.fine_tuning is pre-trained as in the paper.
 """
 

@@ -60,6 +60,7 @@ def rectified(
   pseudo = jax.nn.one_hot(label, ways) * weight_of(query, query.x.dtype)[:, None]
   member = jnp.concatenate([members(support, ways), pseudo])
   cosines = jnp.concatenate([cosine_similarity(support.x, points), cosines])
-  share = jax.nn.softmax(jnp.where(member > 0, scale * cosines, -jnp.inf), axis=0, where=member > 0)
+  weighted = scale * cosines + jnp.log(jnp.where(member > 0, member, 1))
+  share = jax.nn.softmax(weighted, axis=0, where=member > 0)
   share = jnp.where(present, share, 0)
   return query, product(share.T, jnp.concatenate([support.x, query.x]))

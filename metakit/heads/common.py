@@ -36,6 +36,7 @@ def inductive_head(
   classify: Callable[[Fitted, jax.Array], jax.Array],
   init: Callable[[Key, Episode], Params] = no_parameters,
   objective: Objective = cross_entropy,
+  every: bool = False,
 ) -> MetaLearner:
   """Makes a head whose predictions are each of one query alone.
 
@@ -44,19 +45,24 @@ def inductive_head(
     classify: (fitted, z [queries, features]) -> logits [queries, ways].
     init: (key, episode of features) -> params.
     objective: the training loss.
+    every: whether `fit` sees examples without a label (-1) too; they have weight 0 otherwise.
   """
 
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    return fit(key, params, support if every else labelled(support))
+
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    outputs = classify(fit(key, params, episode.support), episode.query.x)
+    outputs = classify(adapt(key, params, episode.support), episode.query.x)
     return objective(outputs, episode.query)
 
-  return MetaLearner(init, fit, classify, loss, 'inductive')
+  return MetaLearner(init, adapt, classify, loss, 'inductive')
 
 
 def transductive_head(
   infer: Infer,
   init: Callable[[Key, Episode], Params] = no_parameters,
   objective: Objective = cross_entropy,
+  every: bool = False,
 ) -> MetaLearner:
   """Makes a head that classifies all queries of an episode together.
 
@@ -65,11 +71,13 @@ def transductive_head(
       is as none.
     init: (key, episode of features) -> params.
     objective: the training loss.
+    every: whether `infer` sees examples without a label (-1) too; they have weight 0 otherwise.
   """
+  seen = (lambda support: support) if every else labelled
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key  # nothing is drawn
-    return params, support  # what there is to learn awaits the queries
+    return params, seen(support)  # what there is to learn awaits the queries
 
   def predict(fitted: Fitted, z: jax.Array) -> jax.Array:
     params, support = fitted
@@ -77,7 +85,7 @@ def transductive_head(
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     del key
-    outputs = infer(params, episode.support, episode.query._replace(y=None))
+    outputs = infer(params, seen(episode.support), episode.query._replace(y=None))
     return objective(outputs, episode.query)
 
   return MetaLearner(init, adapt, predict, loss, 'transductive')
@@ -106,6 +114,11 @@ def weight_of(examples: Examples, dtype: Any = jnp.float32) -> jax.Array:
 def precise(x: jax.Array) -> jax.Array:
   """Returns x in float32 at least: solutions of systems need it."""
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def labelled(support: Examples) -> Examples:
+  """Gives examples without a label (-1) the weight 0, so that a head may learn from the others."""
+  return support._replace(weight=weight_of(support, support.x.dtype) * (support.y >= 0))
 
 
 def members(support: Examples, ways: int) -> jax.Array:

@@ -4,7 +4,8 @@ Han-Jia Ye, Hexiang Hu, De-Chuan Zhan, Fei Sha, Few-Shot Learning via Embedding 
 Set-to-Set Functions, CVPR 2020, arXiv:1812.03664. Implemented: the transformer over the prototypes
 (eqs. 4 to 6: one layer of attention, a residual connection, layer normalisation), the softmax over
 squared distances with a temperature, and the contrastive term over support and queries together
-(eq. 7). Deviation: no dropout.
+(eq. 7: examples of a class are adapted to one another, and their mean must be nearest to each as it
+is). Deviation: no dropout, one temperature for both.
 """
 
 from typing import Any
@@ -17,11 +18,22 @@ from metakit.heads.common import (
   check_positive,
   check_ways,
   class_means,
+  labelled,
   product,
   squared_distances,
 )
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Params, join
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Key,
+  MetaLearner,
+  Metrics,
+  Params,
+  join,
+  presence,
+)
 
 NAMES = 'query', 'key', 'value', 'out'
 
@@ -32,8 +44,7 @@ def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLea
   Args:
     ways: classes of an episode.
     temperature: what squared distances are divided by.
-    contrast: weight of the contrastive term, in which the class means of all examples, adapted,
-      must be nearest to their own examples; 0 for none.
+    contrast: weight of the contrastive term; 0 for none.
 
   Raises:
     ValueError: for numbers that make no sense.
@@ -50,29 +61,34 @@ def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLea
     flat = {'scale': jnp.ones(size, jnp.float32), 'bias': jnp.zeros(size, jnp.float32)}
     return dict(zip(NAMES, kernels, strict=True)) | flat
 
-  def adapted(params: Params, points: jax.Array, present: jax.Array) -> jax.Array:
+  def adapted(params: Params, points: jax.Array, seen: jax.Array) -> jax.Array:
     query, key, value = (product(points, params[name]) for name in NAMES[:3])
     scores = product(query, key.T) / jnp.sqrt(jnp.asarray(points.shape[1], points.dtype))
-    share = jax.nn.softmax(jnp.where(present, scores, ABSENT))
+    share = jax.nn.softmax(jnp.where(seen, scores, ABSENT))
     mixed = points + product(product(share, value), params['out'])
     return layer_norm(mixed) * params['scale'] + params['bias']
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key
-    points, present = class_means(support, ways)
+    points, present = class_means(labelled(support), ways)
     return adapted(params, points, present), present
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
     points, present = fitted
     return jnp.where(present, -squared_distances(z, points) / temperature, ABSENT)
 
+  def centres(params: Params, examples: Examples) -> Fitted:
+    """Means of the examples of each class, adapted to one another."""
+    same = (examples.y[:, None] == examples.y) & presence(examples)
+    return class_means(examples._replace(x=adapted(params, examples.x, same)), ways)
+
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     value, metrics = cross_entropy(
       classify(fit(key, params, episode.support), episode.query.x), episode.query
     )
     if contrast:
-      both = join(episode.support, episode.query)
-      value += contrast * cross_entropy(classify(fit(key, params, both), both.x), both)[0]
+      both = join(labelled(episode.support), episode.query)
+      value += contrast * cross_entropy(classify(centres(params, both), both.x), both)[0]
     return value, metrics
 
   return MetaLearner(init, fit, classify, loss, 'inductive')

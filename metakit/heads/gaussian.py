@@ -52,15 +52,13 @@ def naive_bayes(
     within = (member[..., None] * away).sum(0)
     count = jnp.maximum(total, 1e-12)[:, None]
     variance = within.sum(0) / jnp.maximum(total.sum(), 1e-12) if pooled else within / count
-    everything = weight_of(support, x.dtype)[:, None]
-    spread = means(everything, jnp.square(x - means(everything, x)))[0].max()
-    variance = jnp.broadcast_to(variance, centre.shape) + smoothing * spread + 1e-12
+    variance = jnp.broadcast_to(variance, centre.shape) + smoothing * variances(support).max()
     return centre, variance, log_prior(total)
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
     centre, variance, prior = fitted
     away = jnp.square(z[:, None] - centre) / variance + jnp.log(variance)
-    return prior - 0.5 * away.sum(-1)
+    return jnp.where(prior > ABSENT, prior - 0.5 * away.sum(-1), ABSENT)
 
   return inductive_head(fit, classify, objective=objective)
 
@@ -69,6 +67,7 @@ def discriminant(
   ways: int,
   pooled: bool = True,
   shrinkage: float = 0.5,
+  smoothing: float = 1e-2,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """Gaussian discriminant analysis, linear or quadratic, with priors by the sizes of the classes.
@@ -76,13 +75,17 @@ def discriminant(
   Args:
     ways: classes of an episode.
     pooled: whether classes share their covariance (linear).
-    shrinkage: share of the mean variance, times the identity, in each covariance.
+    shrinkage: share of the mean variance within classes, times the identity, in each covariance.
+    smoothing: what is added to every variance, as a share of the mean variance of all examples:
+      with one example a class there is none within classes.
     objective: the training loss.
 
   Raises:
-    ValueError: unless 0 < shrinkage <= 1 (a covariance of few examples is singular), or ways < 2.
+    ValueError: unless 0 < shrinkage <= 1 (a covariance of few examples is singular) and smoothing
+      is positive, or for ways below 2.
   """
   check_ways(ways)
+  check_positive(smoothing=smoothing)
   if not 0 < shrinkage <= 1:
     raise ValueError(f'shrinkage={shrinkage} is not in (0, 1]')
 
@@ -96,13 +99,15 @@ def discriminant(
       share = (scatter * total[:, None, None]).sum(0) / jnp.maximum(total.sum(), 1e-12)
       scatter = jnp.broadcast_to(share, scatter.shape)
     size = jnp.trace(scatter, axis1=1, axis2=2) / scatter.shape[-1]
+    ridge = shrinkage * size + smoothing * variances(support).mean()
     eye = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
-    covariance = (1 - shrinkage) * scatter + (shrinkage * size + 1e-6)[:, None, None] * eye
+    covariance = (1 - shrinkage) * scatter + ridge[:, None, None] * eye
     return centre, *inverse_root(covariance), log_prior(total)
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
     centre, root, log_determinant, prior = fitted
-    return prior - 0.5 * (mahalanobis_distances(z, centre, root) + log_determinant)
+    outputs = prior - 0.5 * (mahalanobis_distances(z, centre, root) + log_determinant)
+    return jnp.where(prior > ABSENT, outputs, ABSENT)
 
   return inductive_head(fit, classify, objective=objective)
 
@@ -131,10 +136,11 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
     x, member = support.x, members(support, ways)
     centre, total = means(member, x), member.sum(0)
     everything = weight_of(support, x.dtype)[:, None]
-    task = scatters(x, everything, means(everything, x))
+    task = unbiased(scatters(x, everything, means(everything, x)), everything.sum(0))
+    within = unbiased(scatters(x, member, centre), total)
     own = (total / (total + 1))[:, None, None]
     eye = jnp.eye(x.shape[1], dtype=x.dtype)
-    root, _ = inverse_root(own * scatters(x, member, centre) + (1 - own) * task + ridge * eye)
+    root, _ = inverse_root(own * within + (1 - own) * task + ridge * eye)
     return centre, root, total > 0
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
@@ -142,6 +148,13 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
     return jnp.where(present, -0.5 * mahalanobis_distances(z, centre, root), ABSENT)
 
   return inductive_head(fit, classify, objective=objective)
+
+
+def variances(support: Examples) -> jax.Array:
+  """Returns the variance [features] of all examples; 1 where all are equal: no scale is known."""
+  weight = weight_of(support, support.x.dtype)[:, None]
+  found = means(weight, jnp.square(support.x - means(weight, support.x)))[0]
+  return jnp.where(found.max() > 0, found, 1)
 
 
 def log_prior(total: jax.Array) -> jax.Array:
@@ -157,6 +170,11 @@ def scatters(x: jax.Array, member: jax.Array, centre: jax.Array) -> jax.Array:
     return product((weight[:, None] * away).T, away) / jnp.maximum(weight.sum(), 1e-12)
 
   return jax.vmap(one)(member.T, centre)
+
+
+def unbiased(scatter: jax.Array, total: jax.Array) -> jax.Array:
+  """Returns covariances [ways, ...] of as many examples [ways], divided by one less."""
+  return scatter * (total / jnp.maximum(total - 1, 1))[:, None, None]
 
 
 def inverse_root(covariance: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from metakit.heads.common import (
+  ABSENT,
   check_positive,
   check_ways,
   cosine_similarity,
   inductive_head,
   members,
-  product,
 )
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
@@ -43,8 +43,9 @@ def matching(ways: int, scale: float = 1.0, objective: Objective = cross_entropy
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
     x, member = fitted
-    attention = jnp.exp(scale * (cosine_similarity(z, x) - 1))  # at most 1
-    shares = product(attention, member)
-    return jnp.log(jnp.maximum(shares, 1e-30)) - jnp.log(shares.sum(-1, keepdims=True))
+    similarity = scale * cosine_similarity(z, x)
+    per_class = jax.nn.logsumexp(similarity[:, :, None], axis=1, b=member)
+    present = member.sum(0) > 0
+    return jax.nn.log_softmax(jnp.where(present, per_class, ABSENT))
 
   return inductive_head(fit, classify, objective=objective)

@@ -41,7 +41,9 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
       minus that of its size).
 
   Returns:
-    A head whose params are {'mean' [features], 'head'}; `calibrate` measures the mean.
+    A head whose params are {'mean' [features], 'head'}; `calibrate` measures the mean, of the
+    episodes that it is given (the paper's is that of the whole training set), and gradient descent
+    leaves it alone: until then it is 0.
 
   Raises:
     ValueError: for another `how`.
@@ -51,7 +53,8 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
   transform = TRANSFORMS[how]
 
   def of(params: Params, examples: Examples) -> Examples:
-    return examples._replace(x=transform(params['mean'], examples.x))
+    mean = jax.lax.stop_gradient(params['mean'])  # measured, not learned
+    return examples._replace(x=transform(mean, examples.x))
 
   def whole(params: Params, episode: Episode) -> Episode:
     return Episode(of(params, episode.support), of(params, episode.query), episode.info)

@@ -37,7 +37,9 @@ def paddle(
 
   Args:
     ways: classes of an episode.
-    complexity: lambda, of the partition's complexity; the number of queries if None, as published.
+    complexity: lambda, of the partition's complexity; the number of queries if None, as published
+      for features of a few hundred numbers: with fewer, distances are small beside it, and all
+      queries may end in one class. Choose it on validation classes.
     steps: of the descent.
     scale: whether features are scaled by the range of the queries (the least and largest value of
       each feature become 0 and 1).

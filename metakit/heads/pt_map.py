@@ -101,7 +101,7 @@ def sinkhorn(cost: jax.Array, rows: jax.Array, columns: jax.Array, steps: int) -
     steps: each scales rows and then columns.
   """
   kernel = jnp.exp(cost.min(-1, keepdims=True) - cost)  # the plan does not depend on such factors
-  tiny = jnp.finfo(cost.dtype).tiny
+  tiny = 1e-30  # of a sum that underflows: its inverse is finite
 
   def step(v: jax.Array, _: None) -> tuple[jax.Array, None]:
     u = rows / jnp.maximum(product(kernel, v), tiny)

@@ -75,9 +75,9 @@ def soft_kmeans(
   if not queries:
     nobody = lambda support: support._replace(x=support.x[:0], y=None, weight=None)
     fit = lambda key, params, support: refine(params, support, nobody(support))
-    return inductive_head(fit, classify, init, objective)
+    return inductive_head(fit, classify, init, objective, every=True)
 
   def infer(params: Params, support: Examples, query: Examples) -> jax.Array:
     return classify(refine(params, support, query), query.x)
 
-  return transductive_head(infer, init, objective)
+  return transductive_head(infer, init, objective, every=True)

@@ -52,18 +52,21 @@ def recursive_ridge(
     return {'expansion': kernel} if expansion else {}
 
   def expanded(params: Params, z: jax.Array) -> jax.Array:
-    return jax.nn.relu(product(z, params['expansion'])) if expansion else z
+    if not expansion:
+      return z
+    fixed = jax.lax.stop_gradient(params['expansion'])  # random, and stays so
+    return jax.nn.relu(product(z, fixed))
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key
-    support = support._replace(x=precise(support.x))
-    size, dtype = expansion or support.x.shape[1], support.x.dtype
+    size, dtype = expansion or support.x.shape[1], precise(support.x).dtype
     inverse = jnp.eye(size, dtype=dtype) / penalty
     nothing = jnp.zeros((size, ways), dtype), inverse, jnp.zeros(ways, dtype), params
     return extend(nothing, support)
 
   def extend(fitted: Fitted, more: Examples) -> Fitted:
     weights, inverse, seen, params = fitted
+    more = more._replace(x=precise(more.x))
     member = members(more, ways)
     root = jnp.sqrt(member.sum(-1, keepdims=True))  # of the weight of each example
     x, targets = root * expanded(params, more.x), jnp.sign(member) * root
@@ -95,6 +98,7 @@ def class_mean_stream(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params
+    support = support._replace(x=precise(support.x))
     member = members(support, ways)
     return product(member.T, support.x), member.sum(0)
 

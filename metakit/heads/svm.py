@@ -23,10 +23,13 @@ from metakit.heads.common import (
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
-JITTER = 1e-3  # added to the kernel, as published (its code), so that it is not singular
 
-
-def svm(ways: int, strength: float = 0.1, objective: Objective = cross_entropy) -> MetaLearner:
+def svm(
+  ways: int,
+  strength: float = 0.1,
+  jitter: float = 1e-3,
+  objective: Objective = cross_entropy,
+) -> MetaLearner:
   """A multiclass linear support vector machine.
 
   With S support examples its dual has S times `ways` variables, and a solution costs their cube.
@@ -34,6 +37,8 @@ def svm(ways: int, strength: float = 0.1, objective: Objective = cross_entropy) 
   Args:
     ways: classes of an episode.
     strength: C, of the hinge losses.
+    jitter: added to the diagonal of the kernel, so that it is not singular; released code of the
+      paper adds 1, which is not small beside features of length 1.
     objective: the training loss.
 
   Returns:
@@ -43,7 +48,7 @@ def svm(ways: int, strength: float = 0.1, objective: Objective = cross_entropy) 
     ValueError: if the strength is not positive, ways are below 2, or qpax is not installed.
   """
   check_ways(ways)
-  check_positive(strength=strength)
+  check_positive(strength=strength, jitter=jitter)
   solve = _solver()
 
   def init(key: Key, episode: Episode) -> Params:
@@ -55,7 +60,7 @@ def svm(ways: int, strength: float = 0.1, objective: Objective = cross_entropy) 
     support = support._replace(x=precise(support.x))
     member = members(support, ways)
     present = member.sum(0) > 0
-    dual = dual_solution(solve, support.x, jnp.sign(member), strength * member)
+    dual = dual_solution(solve, support.x, jnp.sign(member), strength * member, jitter)
     return product(support.x.T, dual), params['scale'], present
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
@@ -65,7 +70,9 @@ def svm(ways: int, strength: float = 0.1, objective: Objective = cross_entropy) 
   return inductive_head(fit, classify, init, objective)
 
 
-def dual_solution(solve: Any, x: jax.Array, labels: jax.Array, caps: jax.Array) -> jax.Array:
+def dual_solution(
+  solve: Any, x: jax.Array, labels: jax.Array, caps: jax.Array, jitter: float
+) -> jax.Array:
   """Returns the dual variables alpha [examples, ways]: weights are x' alpha.
 
   They minimise 1/2 sum_k |x' alpha_k|^2 - sum labels alpha, where alpha <= caps and the rows of
@@ -76,9 +83,10 @@ def dual_solution(solve: Any, x: jax.Array, labels: jax.Array, caps: jax.Array) 
     x: [examples, features].
     labels: [examples, ways] one-hot; a row of zeros leaves an example out.
     caps: C times labels.
+    jitter: see `svm`.
   """
   examples, ways = labels.shape
-  gram = product(x, x.T) + JITTER * jnp.eye(examples, dtype=x.dtype)
+  gram = product(x, x.T) + jitter * jnp.eye(examples, dtype=x.dtype)
   kernel = jnp.kron(gram, jnp.eye(ways, dtype=x.dtype))
   rows = jnp.kron(jnp.eye(examples, dtype=x.dtype), jnp.ones((1, ways), x.dtype))
   bounds = jnp.eye(examples * ways, dtype=x.dtype)

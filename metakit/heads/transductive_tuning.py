@@ -4,7 +4,8 @@ Guneet S. Dhillon, Pratik Chaudhari, Avinash Ravichandran, Stefano Soatto, A Bas
 Image Classification, ICLR 2020, arXiv:1909.02729. Implemented: support-based initialisation
 (section 3.1) and the objective, cross-entropy of the support plus Shannon entropy of the queries
 (eq. 8).
-Deviation: features are given, so that the last layer alone is tuned.
+Deviations: features are given, so that the last layer alone is tuned, with a rate of its own; it
+has no bias.
 """
 
 import jax

@@ -50,7 +50,7 @@ def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> Me
     parts = _embed_together(model, params, episode.support, episode.query)
     return head.loss(key, params['head'], Episode(*parts, episode.info))
 
-  init, calibrate = partial(_init, model, head), partial(_calibrate, model, head)
+  init, calibrate = partial(_init, model, head), partial(_calibrate, model, head, protocol)
   if protocol == 'transductive':
     return MetaLearner(init, *_jointly(model, head), loss, protocol, calibrate)
   learner = MetaLearner(init, *_one_by_one(model, head), loss, head.protocol, calibrate)
@@ -77,13 +77,18 @@ def _embed_together(
   return support._replace(x=z[: len(support.x)]), query._replace(x=z[len(support.x) :])
 
 
-def _calibrate(model: Model, head: MetaLearner, params: Params, episodes: Episode) -> Params:
+def _calibrate(
+  model: Model, head: MetaLearner, protocol: str, params: Params, episodes: Episode
+) -> Params:
   if model.stored is not None:
     both = jax.vmap(join)(episodes.support, episodes.query)
     params = {**params, 'body': model.stored.calibrate(params['body'], both.x, both.weight)}
   rows = embed_rows(model)
 
   def embed(episode: Episode) -> Episode:
+    if protocol == 'transductive':
+      parts = _embed_together(model, params, episode.support, episode.query)
+      return Episode(*parts, episode.info)
     support, query = (part._replace(x=rows(params['body'], part.x)) for part in episode[:2])
     return Episode(support, query, episode.info)
 

@@ -73,7 +73,7 @@ def test_rows_are_the_utterances_of_their_intent():
 def test_what_is_missing_or_damaged_is_named(tmp_path):
   folder = real_data('clinc150')
   shutil.copy(folder / 'data_full.json.gz', tmp_path)
-  with pytest.raises(FileNotFoundError, match=r'no domains\.json beside the data'):
+  with pytest.raises(FileNotFoundError, match=r'clinc150: no domains\.json or'):
     clinc150(tmp_path)
   shutil.copy(folder / 'domains.json', tmp_path)
   whole = json.loads(gzip.decompress((tmp_path / 'data_full.json.gz').read_bytes()))

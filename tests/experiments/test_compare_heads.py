@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import heads_table
+from experiments.compare_heads import score
 from experiments.components import LEARNER_SUPPLIED, LEARNERS
 from experiments.head_learners import HEADS, pretrained_learner
 from experiments.heads_table import paper_of, results
@@ -157,10 +158,12 @@ def test_a_record_becomes_a_table_and_a_stale_page_is_told(tmp_path):
   ]
   record = {'row': 'Heads', 'cells': cells, 'split': 'test', 'device': 'cpu', 'command': 'python'}
   lines = results(record).splitlines()
-  assert lines[-2] == '| `ridge` | 90.00 ± 0.10% | 80.00 ± 0.10% | 0.60 |'
-  assert lines[-1] == (
-    '| `svm` | 91.00 ± 0.10%<br>+1.00 ± 0.05 | 79.00 ± 0.10%<br>-1.00 ± 0.05 | 7.00 |'
-  )
+  first = '90.00 ± 0.10%, +0.00 ± 0.05', '80.00 ± 0.10%, +0.00 ± 0.05'
+  assert lines[-2] == f'| `ridge` | {first[0]} | {first[1]} | 0.60 |'
+  second = '91.00 ± 0.10%, +1.00 ± 0.05', '79.00 ± 0.10%, -1.00 ± 0.05'
+  assert lines[-1] == f'| `svm` | {second[0]} | {second[1]} | 7.00 |'
+  run = {'mean': 0.9, 'ci95': None, 'difference': [0.1, None]}
+  assert score(run) == '90.00%, +10.00'
   folder = tmp_path / heads_table.RESULTS
   folder.mkdir(parents=True)
   (folder / 'omniglot.json').write_text(json.dumps(record))
@@ -169,3 +172,6 @@ def test_a_record_becomes_a_table_and_a_stale_page_is_told(tmp_path):
   (folder / 'omniglot.json').write_text(json.dumps(record | {'split': 'validation'}))
   with pytest.raises(ValueError, match='is stale; run python'):
     heads_table.run(tmp_path, check=True)
+  (folder / 'omniglot.json').write_text(json.dumps({'cells': cells}))
+  with pytest.raises(ValueError, match=r'omniglot\.json lacks row or cells'):
+    heads_table.run(tmp_path, check=False)

@@ -13,7 +13,6 @@ from metakit.heads import baseline, discriminant, logistic, mahalanobis, naive_b
 from metakit.heads.common import ABSENT
 from metakit.heads.ridge import ridge_weights
 from metakit.heads.solve import minimise
-from metakit.heads.svm import JITTER
 from metakit.types import Examples
 from tests.heads.made import KEY, blobs, class_means, in_float64, outputs, softmax, unit
 
@@ -74,11 +73,11 @@ def test_the_solution_of_a_minimum_is_differentiated_by_its_optimality():
 @BOTH
 @pytest.mark.parametrize('strength', [0.1, 1.0])
 def test_the_support_vector_machine_is_scikit_learns(episode, strength):
-  """Crammer and Singer's, without a bias. The published jitter is as one more feature for each
-  support example, of which queries have none."""
+  """Crammer and Singer's, without a bias. The jitter is as one more feature for each support
+  example, of which queries have none."""
   support, query, _ = episode
   count = len(support.x)
-  extra = JITTER**0.5 * np.eye(count)
+  extra = 1e-3**0.5 * np.eye(count)
   theirs = LinearSVC(
     multi_class='crammer_singer', C=strength, fit_intercept=False, tol=1e-10, max_iter=1_000_000
   ).fit(np.hstack([support.x, extra]), support.y)
@@ -133,7 +132,7 @@ def test_linear_discriminant_is_scikit_learns(shrinkage):
   )
   theirs = LinearDiscriminantAnalysis(solver='lsqr', shrinkage=shrinkage)
   theirs.fit(episode.support.x, support.y)
-  found = softmax(outputs(discriminant(3, shrinkage=shrinkage), episode))
+  found = softmax(outputs(discriminant(3, True, shrinkage, 1e-9), episode))
   np.testing.assert_allclose(found, theirs.predict_proba(episode.query.x), rtol=1e-4, atol=1e-9)
 
 
@@ -150,18 +149,19 @@ def test_quadratic_discriminant_is_its_densities():
     own = support.x[support.y == k]
     covariance = np.cov(own.T, bias=True)
     size = np.trace(covariance) / 4
-    distance, volume = density(z, own.mean(0), 0.7 * covariance + (0.3 * size + 1e-6) * np.eye(4))
+    ridge = 0.3 * size + 0.1 * support.x.var(0).mean()
+    distance, volume = density(z, own.mean(0), 0.7 * covariance + ridge * np.eye(4))
     expected.append(np.log(9) - (distance + volume) / 2)
-  found = outputs(discriminant(3, pooled=False, shrinkage=0.3), MANY)
+  found = outputs(discriminant(3, False, 0.3, 0.1), MANY)
   np.testing.assert_allclose(found, np.stack(expected, 1), rtol=1e-9)
 
 
 def test_mahalanobis_mixes_the_covariances_of_class_and_task():
   support, z = MANY.support, MANY.query.x
-  everything, expected = np.cov(support.x.T, bias=True), []
+  everything, expected = np.cov(support.x.T), []
   for k in range(3):
     own = support.x[support.y == k]
-    mixed = 0.9 * np.cov(own.T, bias=True) + 0.1 * everything + 2 * np.eye(4)
+    mixed = 0.9 * np.cov(own.T) + 0.1 * everything + 2 * np.eye(4)
     expected.append(-density(z, own.mean(0), mixed)[0] / 2)
   found = outputs(mahalanobis(3, ridge=2.0), MANY)
   np.testing.assert_allclose(found, np.stack(expected, 1), rtol=1e-9)

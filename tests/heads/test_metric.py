@@ -109,7 +109,8 @@ def test_feat_adapts_prototypes_to_one_another():
   np.testing.assert_allclose(outputs(head, EPISODE, params), logits, rtol=1e-5)
   support, query, _ = EPISODE
   both = Examples(np.concatenate([support.x, Z]), np.concatenate([support.y, query.y]))
-  together = -squared(both.x, adapted(params, class_means(both))) / 4
+  centres = [adapted(params, both.x[both.y == k]).mean(0) for k in range(3)]
+  together = -squared(both.x, np.stack(centres)) / 4
   loss = lambda logits, y: -np.log(softmax(logits)[range(len(y)), y]).mean()
   plain = loss(logits, query.y)
   np.testing.assert_allclose(metrics['loss'], plain, rtol=1e-5)
