@@ -90,7 +90,8 @@ class Row(NamedTuple):
     make: () -> MetaLearner.
     data: 'vectors' [examples, 4], 'images' [examples, 4, 4, 1], or 'curves' (regression).
     symmetric: permuting the support's labels permutes the outputs.
-    exact: the gradient of `loss` is its derivative (a first-order approximation is not).
+    exact: the gradient of `loss` is its derivative (a first-order approximation is not, nor one
+      that leaves alone what is measured).
     ordered: the support is a sequence, whose order matters.
     padded: an absent example is as none (it takes its place in a minibatch, and so is not).
   """
@@ -185,7 +186,7 @@ def on_features(head, **row):
 VIEWS = [lambda x: x, lambda x: x[..., ::-1]]
 HEADS = {
   'prototypes:temperature': on_features(lambda: prototypes(WAYS, 'cosine', 5.0), symmetric=True),
-  'simpleshot': on_features(lambda: simpleshot(WAYS), symmetric=True),
+  'simpleshot': on_features(lambda: simpleshot(WAYS), symmetric=True, exact=False),
   'matching': on_features(lambda: matching(WAYS, 3.0), symmetric=True),
   'relation': on_features(lambda: relation(WAYS, 8, 1), symmetric=True),
   'feat': on_features(lambda: feat(WAYS, 4.0), symmetric=True),
@@ -199,7 +200,9 @@ HEADS = {
   'discriminant': on_features(lambda: discriminant(WAYS), symmetric=True),
   'discriminant:own': on_features(lambda: discriminant(WAYS, False), symmetric=True),
   'mahalanobis': on_features(lambda: mahalanobis(WAYS), symmetric=True),
-  'recursive_ridge': on_features(lambda: recursive_ridge(WAYS, 0.5, 6), symmetric=True),
+  'recursive_ridge': on_features(
+    lambda: recursive_ridge(WAYS, 0.5, 6), symmetric=True, exact=False
+  ),
   'class_mean_stream': on_features(lambda: class_mean_stream(WAYS), symmetric=True),
   'soft_kmeans': on_features(lambda: soft_kmeans(WAYS, 2), symmetric=True),
   'soft_kmeans:distractors': on_features(lambda: soft_kmeans(WAYS, 1, True, False), symmetric=True),
