@@ -5,6 +5,7 @@ fourth of the time. Binaries that tests start, and any XLA_FLAGS that say how ma
 are, keep the compiler that users have; .ci/run runs the laws with it once more.
 """
 
+import itertools
 import os
 from pathlib import Path
 
@@ -26,6 +27,21 @@ import metakit  # noqa: F401  (adds to XLA_FLAGS too)
 jax.config.update('jax_numpy_rank_promotion', 'allow')
 
 DATA = Path(os.environ.get('METAKIT_DATA') or Path(__file__).parents[2] / 'shared' / 'data')
+
+# Each compiled program takes about six of the 65,530 memory maps that Linux gives a process, and
+# XLA crashes when there are no more.
+MAPS, ENOUGH_MAPS, LOOK_EVERY = Path('/proc/self/maps'), 30_000, 20
+TESTS = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def room_for_programs():
+  """Forgets compiled programs before there are too many."""
+  yield
+  if next(TESTS) % LOOK_EVERY or not MAPS.exists():
+    return
+  if len(MAPS.read_bytes().splitlines()) > ENOUGH_MAPS:
+    jax.clear_caches()
 
 
 @pytest.fixture(scope='session')

