@@ -77,7 +77,7 @@ def main() -> None:
       raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
     heads = [parse('head', HEADS, spec, HEAD_SUPPLIED) for spec in FLAGS.head]
     features = given_features() if FLAGS.task else trained_features(Path(FLAGS.workdir))
-    cells, values = test_all(heads, features)
+    cells, values = compare_all(heads, features)
     record = {'cells': cells, 'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
     record |= {'command': command_line(), 'device': describe_device(), 'versions': versions()}
     path = Path(FLAGS.workdir) / FLAGS.name
@@ -85,7 +85,7 @@ def main() -> None:
     write_episodes(path.with_suffix('.npz'), values)
 
 
-def test_all(
+def compare_all(
   heads: list[Component], features: Features
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
   """Returns the cells of all heads and tasks, and the accuracies of each episode."""
@@ -229,16 +229,12 @@ def judge_runs(learner: MetaLearner, params: Params, runs: Episode) -> Judged:
 
 
 def meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
-  """Returns a head's parameters after steps of Adam on tasks of features; at once if it has none.
-
-  The mean of features is no such parameter: it is measured (metakit.heads.normalised).
-  """
+  """Returns parameters after steps of Adam on tasks of features; at once if there are none."""
   keys, episode = roots(FLAGS.seed), sample_episode(source, roots(FLAGS.seed).init)
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
   state = init_state(learner, optimizer, keys.init, lambda _: episode)
   state = state._replace(params=calibrate(learner, state.params, source, keys.calibration))
-  paths = jax.tree_util.tree_leaves_with_path(state.params)
-  if all('mean' in str(path[-1]) for path, _ in paths):
+  if not jax.tree.leaves(state.params):
     return state.params
   dispatch = make_dispatch(learner, optimizer, source, keys, FLAGS.head_tasks_per_step)
   return train_until(dispatch, state, source, 0, steps, min(steps, 100), lambda *_: None).params

@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments.compare_heads import score
 from experiments.learners_table import paper
-from experiments.results import write_text
+from experiments.pages import keep_page, markdown_table
 from experiments.runtime import BAD_INPUT, one_line_errors
 from experiments.runtime import run as run_binary
 from metakit import heads
@@ -40,16 +40,11 @@ NONE = '-'
 
 def listing() -> str:
   """Returns the table of all heads."""
-  lines = [['head', 'protocol', 'paper', 'what'], ['---'] * 4]
+  lines = []
   for name in heads.__all__:
     make = getattr(heads, name)
     lines.append([f'[{name}]({file_of(make)})', protocol_of(name), paper_of(make), what(make)])
-  return table(lines)
-
-
-def table(lines: list[list[str]]) -> str:
-  """Returns rows of cells as Markdown."""
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
+  return markdown_table(['head', 'protocol', 'paper', 'what'], lines) + '\n'
 
 
 def file_of(make: Callable[..., MetaLearner]) -> str:
@@ -77,7 +72,7 @@ def results(record: Mapping[str, Any]) -> str:
   """Returns a record of experiments.compare_heads as Markdown: a row a head, a column a task."""
   cells = {(each['head'], each['task']): each for each in record['cells']}
   names, tasks = ([*dict.fromkeys(key[i] for key in cells)] for i in (0, 1))
-  lines = [['head', *(f'`{task}`' for task in tasks), 's per 1,000'], ['---'] * (2 + len(tasks))]
+  lines = []
   for name in names:
     found = [cells[name, task] for task in tasks]
     slowest = max(each['seconds_per_1000'] or 0 for each in found)
@@ -88,7 +83,8 @@ def results(record: Mapping[str, Any]) -> str:
     f'after the comma is the difference to `{names[0]}`, paired by episode; seconds are those of '
     f'the slowest column; omniglot_runs are the 20 official ones.\n`{record["command"]}`\n\n'
   )
-  return text + table(lines)
+  columns = ['head', *(f'`{task}`' for task in tasks), 's per 1,000']
+  return f'{text}{markdown_table(columns, lines)}\n'
 
 
 def page(root: Path) -> str:
@@ -113,11 +109,7 @@ def run(root: Path, check: bool) -> str:
     OSError: if a file cannot be read or written.
     ValueError: if the page is stale and `check`, or a record is none.
   """
-  text, path = page(root), root / PAGE
-  if check and (not path.exists() or path.read_text(encoding='utf-8') != text):
-    raise ValueError(f'{PAGE} is stale; run python -m experiments.heads_table')
-  if not check:
-    write_text(path, text)
+  keep_page(root, PAGE, page(root), check, 'heads_table')
   return f'{PAGE} has a row for each of {len(heads.__all__)} heads'
 
 

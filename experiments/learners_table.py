@@ -20,7 +20,8 @@ from absl import flags
 
 from experiments.benchmark_learners import IMAGE_LEARNERS, episodes, make
 from experiments.components import LEARNER_SUPPLIED, LEARNERS
-from experiments.results import format_duration, format_estimate, write_text
+from experiments.pages import keep_page, markdown_table
+from experiments.results import format_duration, format_estimate
 from experiments.results_table import read_all
 from experiments.runtime import BAD_INPUT, one_line_errors
 from experiments.runtime import run as run_binary
@@ -179,15 +180,15 @@ def _mode(record: Mapping[str, Any]) -> str:
 def comparison(record: Mapping[str, Any]) -> str:
   """Returns a record of experiments.compare_learners as Markdown: a row for each learner."""
   cells, steps = record['cells'], list(record['cells'][0]['steps'])
-  lines = [['learner', *(f'after {number}' for number in steps), 'training time']]
-  lines.append(['---'] * len(lines[0]))
+  lines = []
   for cell in cells:
     found = [cell['steps'][number] for number in steps]
     scores = [format_estimate(cell['metric'], each['mean'], each['ci95']) for each in found]
     lines.append([f'`{cell["learner"]}`', *scores, format_duration(cell['train_seconds'])])
   episodes = cells[0]['steps'][steps[0]]['episodes']
   made = f'{episodes:,} test episodes of `{cells[0]["task"]}`, on {record["device"]}'
-  table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  columns = ['learner', *(f'after {number}' for number in steps), 'training time']
+  table = markdown_table(columns, lines)
   title = (
     f'## {record["row"]}\n\n{cells[0]["metric"].capitalize()} after so many inner steps, {made}:'
   )
@@ -203,9 +204,8 @@ def modes(record: Mapping[str, Any]) -> str:
     own = cells.setdefault(mode, {})
     own[int(steps.split()[0])] = f'{each["temporary_mib"]:,.0f} MiB, {time}'
   steps = sorted({number for own in cells.values() for number in own})
-  lines = [['mode', *map(str, steps)], ['---'] * (1 + len(steps))]
-  lines += [[mode, *(own.get(number, NONE) for number in steps)] for mode, own in cells.items()]
-  table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  lines = [[mode, *(own.get(number, NONE) for number in steps)] for mode, own in cells.items()]
+  table = markdown_table(['mode', *map(str, steps)], lines)
   return f'{MODES_HEAD.format(**record)}{table}\n'
 
 
@@ -220,8 +220,7 @@ def page(root: Path) -> str:
   records = read_all(root / 'experiments' / 'results')
   costs = {cost['name']: cost for cost in record['rows']}
   rows = [row(name, costs.get(name), records) for name in IMAGE_LEARNERS]
-  lines = [COLUMNS, ['---'] * len(COLUMNS), *rows]
-  table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  table = markdown_table(COLUMNS, rows)
   compared = [json.loads(p.read_text('utf-8')) for p in sorted((root / COMPARISONS).glob('*.json'))]
   engine = modes(json.loads((root / MODES).read_text(encoding='utf-8')))
   first = f'{HEAD.format(device=record["device"])}{table}\n'
@@ -235,11 +234,7 @@ def run(root: Path, check: bool) -> str:
     OSError: if a file cannot be read or written.
     ValueError: if the page is stale and `check`, or a record is none.
   """
-  text, path = page(root), root / PAGE
-  if check and (not path.exists() or path.read_text(encoding='utf-8') != text):
-    raise ValueError(f'{PAGE} is stale; run python -m experiments.learners_table')
-  if not check:
-    write_text(path, text)
+  keep_page(root, PAGE, page(root), check, 'learners_table')
   return f'{PAGE} has a row for each of {len(IMAGE_LEARNERS)} learners'
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from absl import app, flags
 
+from experiments.pages import markdown_table
 from experiments.results import (
   format_closeness,
   format_duration,
@@ -47,8 +48,7 @@ NONE = '-'
 
 def render_table(records: Sequence[Mapping[str, Any]]) -> str:
   """Returns the Markdown table of some records, one row each."""
-  lines = [COLUMNS, ['---'] * len(COLUMNS), *map(_row, records)]
-  return '\n'.join(f'| {" | ".join(map(_escaped, line))} |' for line in lines)
+  return markdown_table(COLUMNS, map(_row, records))
 
 
 def update(text: str, table: str) -> str:
@@ -106,12 +106,11 @@ def render_sweep(sweep: Mapping[str, Any]) -> str:
     raise ValueError(f'the sweep {sweep.get("command")} has no row; add what it shows')
   cells, metric = sweep['cells'], sweep['metric']
   names = [name for name, value in cells[0].items() if isinstance(value, dict)]
-  lines = [['width', 'parameters', 'tasks', *names]]
-  lines.append(['---'] * len(lines[0]))
+  lines = []
   for cell in cells:
     scores = [format_estimate(metric, cell[n]['mean'], cell[n]['ci95']) for n in names]
     lines.append([str(cell['width']), f'{cell["parameters"]:,}', f'{cell["tasks"]:,}', *scores])
-  table = '\n'.join(f'| {" | ".join(map(_escaped, line))} |' for line in lines)
+  table = markdown_table(['width', 'parameters', 'tasks', *names], lines)
   episodes = cells[0][names[0]]['episodes']
   seconds = sum({cell['width']: cell['seconds'] for cell in cells}.values())
   made = f'{episodes:,} episodes each; trained {format_duration(seconds)} on {sweep["device"]}'
@@ -187,10 +186,6 @@ def _row(record: Mapping[str, Any]) -> list[str]:
 def _published(metric: str, value: float) -> str:
   """Returns a published value with the digits it was given with: 0.988 is 98.8%."""
   return f'{100 * value:.6g}%' if 'accuracy' in metric else f'{value:g}'
-
-
-def _escaped(cell: str) -> str:
-  return ' '.join(cell.split()).replace('|', r'\|')
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -73,22 +73,31 @@ def classification(
   return Task(*given, num_classes=lambda: len(usual('train')[0].counts))
 
 
+def variable_shot(table: ClassTable, ways: int, shots: int, queries: int) -> Sampler:
+  """Plans episodes of at most `ways` and `queries`; the rule of Meta-Dataset draws the shots."""
+  del shots
+  return variable_shot_plan(table, ways, min(ways, FEWEST_WAYS), max_queries_per_class=queries)
+
+
+def distractors(table: ClassTable, ways: int, shots: int, queries: int) -> Sampler:
+  """Plans episodes with as many classes of distractors as there are ways."""
+  return semi_supervised_plan(table, ways, shots, queries, distractors=ways)
+
+
+# (table, ways, shots, queries) -> Sampler, by the name that a spec gives
+SAMPLERS: dict[str, Callable[[ClassTable, int, int, int], Sampler]] = {
+  'few_shot': few_shot_plan,
+  'within_group': within_group_plan,
+  'imbalanced': imbalanced_plan,
+  'semi_supervised': semi_supervised_plan,
+  'distractors': distractors,
+  'variable_shot': variable_shot,
+}
+
+
 def _plan(table: ClassTable, sampler: str, ways: int, shots: int, queries: int) -> Sampler:
-  if sampler == 'few_shot':
-    return few_shot_plan(table, ways, shots, queries)
-  if sampler == 'within_group':
-    return within_group_plan(table, ways, shots, queries)
-  if sampler == 'variable_shot':  # at most `ways` and `queries`; the rule draws the shots
-    fewest = min(ways, FEWEST_WAYS)
-    return variable_shot_plan(table, ways, fewest, max_queries_per_class=queries)
-  if sampler == 'imbalanced':
-    return imbalanced_plan(table, ways, shots, queries)
-  if sampler == 'semi_supervised':
-    return semi_supervised_plan(table, ways, shots, queries)
-  if sampler == 'distractors':
-    return semi_supervised_plan(table, ways, shots, queries, distractors=ways)
-  known = 'few_shot, within_group, imbalanced, semi_supervised, distractors or variable_shot'
-  raise ValueError(f'sampler={sampler!r} is unknown; use {known}')
+  check_choice('sampler', sampler, tuple(SAMPLERS))
+  return SAMPLERS[sampler](table, ways, shots, queries)
 
 
 def _classes(load: Callable[[], ClassTable]) -> Callable[[str], ClassTable]:

@@ -159,6 +159,11 @@ def squared_distances(z: jax.Array, points: jax.Array) -> jax.Array:
   return squares(z)[:, None] + squares(points) - 2 * product(z, points.T)
 
 
+def distances(z: jax.Array, points: jax.Array) -> jax.Array:
+  """|z - c|, up to 1e-3 so that a distance of zero has a derivative; as squared_distances."""
+  return jnp.sqrt(jnp.maximum(squared_distances(z, points), 0) + 1e-6)
+
+
 def unit(z: jax.Array) -> jax.Array:
   """Divides vectors by their lengths; a vector of zeros stays."""
   return z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(-1, keepdims=True), 1e-12))

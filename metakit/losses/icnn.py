@@ -9,11 +9,10 @@ counts as one whose own class is as far as the nearest other.
 import jax
 import jax.numpy as jnp
 
-from metakit.heads.common import check_positive, squared_distances
+from metakit.heads.common import check_positive, distances
 from metakit.losses.together import FeatureLoss
 from metakit.types import Episode, join, presence
 
-EPS = 1e-6  # added to squared distances, so that a distance of zero has a derivative
 FAR = 1e15
 
 
@@ -40,7 +39,7 @@ def icnn_score(episode: Episode, neighbours: int = 4) -> jax.Array:
   both = join(episode.support, episode.query)
   there, count = presence(both), min(neighbours, len(both.x) - 1)
   pair = there[:, None] & there & ~jnp.eye(len(both.x), dtype=bool)
-  away = jnp.sqrt(jnp.maximum(squared_distances(both.x, both.x), 0) + EPS)
+  away = distances(both.x, both.x)
   same = pair & (both.y[:, None] == both.y)
   _, nearest = jax.lax.top_k(-jnp.where(pair, away, FAR), count)
   near = jax.nn.one_hot(nearest, len(both.x), dtype=away.dtype).sum(1).astype(bool) & pair

@@ -9,12 +9,10 @@ Classification, 2023, arXiv:2305.09062.
 import jax
 import jax.numpy as jnp
 
-from metakit.heads.common import check_positive, check_ways, class_means, squared_distances
+from metakit.heads.common import check_positive, check_ways, class_means, distances
 from metakit.losses.together import FeatureLoss
 from metakit.objectives import weighted_mean
 from metakit.types import Episode
-
-EPS = 1e-6  # added to squared distances, so that a distance of zero has a derivative
 
 
 def proto_triplet(ways: int, margin: float = 0.5) -> FeatureLoss:
@@ -33,8 +31,7 @@ def proto_triplet(ways: int, margin: float = 0.5) -> FeatureLoss:
   def loss(episode: Episode) -> jax.Array:
     points, present = class_means(episode.support, ways)
     query = episode.query
-    squares = squared_distances(query.x, points)
-    away = jnp.sqrt(jnp.maximum(squares, 0) + EPS)
+    away = distances(query.x, points)
     own = jax.nn.one_hot(query.y, ways, dtype=bool)
     right = jnp.where(own, away, 0).sum(-1)
     wrong = jnp.where(own | ~present, jnp.inf, away).min(-1)

@@ -210,8 +210,9 @@ def test_the_learning_curve_of_any_learner():
   """By an adaptation for each prefix where a learner has no pass over all."""
   episode = Episode(part(None), Examples(ASKED, np.array([0, 1, 2, 0], np.int32)))
   learner = prototypical(identity, WAYS)
-  source = EpisodeSource(lambda key: episode)
-  curve = evaluate(learner, cross_entropy, {}, source, KEY, 2, judge=judge_prefixes)['accuracy']
+  params, source = learner.init(KEY, episode), EpisodeSource(lambda key: episode)
+  judged = evaluate(learner, cross_entropy, params, source, KEY, 2, judge=judge_prefixes)
+  curve = judged['accuracy']
   assert curve.shape == (2, SUPPORT + 1)  # of the queries the first
   x, y = np.concatenate([X, ASKED]), np.concatenate([Y, episode.query.y])
   for k in range(3, SUPPORT + 1):  # all classes have been seen
