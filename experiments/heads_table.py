@@ -4,7 +4,7 @@ r"""Writes metakit/heads/README.md: each head, and what all reach on the same fe
   python -m experiments.heads_table --check   # fails if it is not what the sources say
 
 Papers are those of the files' own docstrings; numbers are those of experiments/results/heads, which
-`experiments.compare_heads` wrote.
+the binaries wrote that TABLES names.
 """
 
 import inspect
@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments.compare_heads import score
+from experiments import compare_heads, compare_sessions, two_regimes
 from experiments.learners_table import paper
 from experiments.pages import keep_page, markdown_table
 from experiments.runtime import BAD_INPUT, one_line_errors
@@ -36,6 +36,11 @@ classify all queries of an episode together.
 
 """
 NONE = '-'
+TABLES = {
+  'experiments.compare_heads': compare_heads.table,
+  'experiments.compare_sessions': compare_sessions.table,
+  'experiments.two_regimes': two_regimes.table,
+}
 
 
 def listing() -> str:
@@ -69,22 +74,8 @@ def protocol_of(name: str) -> str:
 
 
 def results(record: Mapping[str, Any]) -> str:
-  """Returns a record of experiments.compare_heads as Markdown: a row a head, a column a task."""
-  cells = {(each['head'], each['task']): each for each in record['cells']}
-  names, tasks = ([*dict.fromkeys(key[i] for key in cells)] for i in (0, 1))
-  lines = []
-  for name in names:
-    found = [cells[name, task] for task in tasks]
-    slowest = max(each['seconds_per_1000'] or 0 for each in found)
-    lines.append([f'`{name}`', *map(score, found), f'{slowest:.2f}'])
-  episodes = max(each['episodes'] for each in record['cells'])
-  text = (
-    f'## {record["row"]}\n\n{episodes:,} {record["split"]} episodes each, on {record["device"]}; '
-    f'after the comma is the difference to `{names[0]}`, paired by episode; seconds are those of '
-    f'the slowest column; omniglot_runs are the 20 official ones.\n`{record["command"]}`\n\n'
-  )
-  columns = ['head', *(f'`{task}`' for task in tasks), 's per 1,000']
-  return f'{text}{markdown_table(columns, lines)}\n'
+  """Returns a record as Markdown, written by the binary that made it."""
+  return TABLES[record['command'].split()[2]](record)
 
 
 def page(root: Path) -> str:

@@ -18,7 +18,7 @@ from experiments import components, tasks
 from experiments.optimizers import OPTIMIZERS
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
-from experiments.task import Task
+from experiments.task import Task, training_classes
 from metakit.episodes.few_shot import complete
 from metakit.evaluate import judge_meta_gradient
 from metakit.keys import roots
@@ -103,7 +103,7 @@ def make_setup(
       network=lambda outputs: build(network, num_outputs=outputs),
       num_outputs=num_outputs,
       objective=objective,
-      num_classes=built.num_classes,
+      num_classes=training_classes(built),
     )
 
   def make_learner(task: Task, **overridden: Any) -> MetaLearner:

@@ -70,7 +70,7 @@ def classification(
 
   fixed = sampler != 'variable_shot'
   given = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
-  return Task(*given, num_classes=lambda: len(usual('train')[0].counts))
+  return Task(*given, table=lambda split: usual(split)[0])
 
 
 def variable_shot(table: ClassTable, ways: int, shots: int, queries: int) -> Sampler:
@@ -156,10 +156,17 @@ def omniglot_task(
   """
   check_choice('split', split, PROTOCOLS)
   name = lambda part: 'trainval' if trainval and part == 'train' else part
-  load = functools.partial(load_omniglot, protocol=split, size=size, rotations=rotations)
-  table = lambda part: load(data_dir, name(part))
+  table = lambda part: kept_omniglot(data_dir, name(part), split, size, rotations)
   augmentations = augmentations_of(shift, degrees, stretch, mirror)
   return classification(table, sampler, ways, shots, queries, budget, augmentations)
+
+
+@functools.lru_cache(maxsize=4)
+def kept_omniglot(
+  data_dir: str, part: str, protocol: str, size: int, rotations: bool
+) -> ClassTable:
+  """Reads Omniglot once for tasks that differ only in their episodes."""
+  return load_omniglot(data_dir, part, protocol=protocol, size=size, rotations=rotations)
 
 
 def augmentations_of(

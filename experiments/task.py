@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from metakit.data.table import ClassTable
 from metakit.evaluate import Judge
 from metakit.types import EpisodeSource, MetaLearner, Objective
 
@@ -27,8 +28,8 @@ class Task(NamedTuple):
     judges: further metrics, each with the judge that gives it.
     chance: the accuracy without learning, where training episodes are easier than those of
       validation and test, which alone tell then when a model learns; otherwise None.
-    num_classes: () -> the number of training classes, those of info['classes']; None if episodes do
-      not say of which classes they are.
+    table: split -> the classes that episodes are of, as numbered by info['classes']; None if they
+      are of none.
   """
 
   source: Callable[..., EpisodeSource]
@@ -41,7 +42,7 @@ class Task(NamedTuple):
   reference_episodes: int | None = None
   judges: Mapping[str, Judge] = MappingProxyType({})
   chance: float | None = None
-  num_classes: Callable[[], int] | None = None
+  table: Callable[[str], ClassTable] | None = None
 
 
 def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSource]:
@@ -51,3 +52,9 @@ def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSourc
     with contextlib.suppress(ValueError):
       sources[number] = task.source('test', number)
   return sources
+
+
+def training_classes(task: Task) -> Callable[[], int] | None:
+  """Returns () -> the number of training classes, which loads them; None if there are none."""
+  table = task.table
+  return None if table is None else lambda: len(table('train').counts)

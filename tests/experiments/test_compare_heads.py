@@ -156,7 +156,8 @@ def test_a_record_becomes_a_table_and_a_stale_page_is_told(tmp_path):
       ('glyphs', 'svm', 0.79, -0.01, 6.0),
     ]
   ]
-  record = {'row': 'Heads', 'cells': cells, 'split': 'test', 'device': 'cpu', 'command': 'python'}
+  command = 'python -m experiments.compare_heads --head=ridge'
+  record = {'row': 'Heads', 'cells': cells, 'split': 'test', 'device': 'cpu', 'command': command}
   lines = results(record).splitlines()
   first = '90.00 ± 0.10%, +0.00 ± 0.05', '80.00 ± 0.10%, +0.00 ± 0.05'
   assert lines[-2] == f'| `ridge` | {first[0]} | {first[1]} | 0.60 |'

@@ -1,0 +1,152 @@
+r"""Compares heads on streams of classes: base classes first, then a few new ones at a time.
+
+  python -m experiments.compare_sessions --workdir=runs/omniglot_prototypical \
+      --head=class_mean_stream --head=recursive_ridge --base_ways=60 --sessions=8
+
+Few-shot class-incremental learning (Tao et al. 2020, arXiv:2004.10956) on the features of a trained
+run, or (--task) on examples that are features; the classes of each stream are drawn anew from those
+of --split. A head that goes on learning (`extend`) sees a session's examples once; any other sees
+those of all sessions so far again. Written is NAME.json.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments.features import (
+  Features,
+  chosen_heads,
+  define_heads,
+  embedded_once,
+  features_of_flags,
+  make_head,
+  make_task,
+  ready_params,
+)
+from experiments.flags import define_common
+from experiments.pages import markdown_table
+from experiments.results import describe_device, format_estimate, versions, write_text
+from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.specs import Component
+from experiments.wrap_up import command_line
+from metakit.episodes.class_incremental import Sessions, class_incremental_plan
+from metakit.evaluate import compare, estimate, evaluate
+from metakit.keys import roots
+from metakit.sessions import judge_sessions
+
+FLAGS = flags.FLAGS
+# flag -> field of Sessions, help
+SIZES = {
+  'base_ways': ('base_ways', 'base classes'),
+  'base_shots': ('base_shots', 'examples of each base class'),
+  'session_ways': ('ways', 'new classes of a session'),
+  'session_shots': ('shots', 'examples of each new class'),
+  'sessions': ('number', 'sessions after the base classes'),
+  'session_queries': ('queries', 'queries of every class, after each session'),
+}
+AT_END = 'accuracy', 'base', 'novel', 'harmonic'
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    given: dict[str, Any] = {field: FLAGS[name].value for name, (field, _) in SIZES.items()}
+    sizes = Sessions(**given)
+    features = features_of_flags()
+    cells = compare_all(chosen_heads(), features, sizes)
+    record = {'cells': cells, 'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
+    record |= {'task': str(features.tests[0]), 'sizes': sizes._asdict(), 'episodes': FLAGS.episodes}
+    record['command'] = command_line()
+    record |= {'device': describe_device(), 'versions': versions()}
+    path = (Path(FLAGS.workdir) / FLAGS.name).with_suffix('.json')
+    write_text(path, json.dumps(record, indent=2) + '\n')
+
+
+def compare_all(
+  heads: list[Component], features: Features, sizes: Sessions
+) -> list[dict[str, Any]]:
+  """Returns the cell of each head: estimates after each session, and of what was forgotten.
+
+  Raises:
+    ValueError: for several tasks, one without classes, or too few classes or examples.
+  """
+  if len(features.tests) > 1:
+    raise ValueError('--test_task may be given once: streams are of the classes of one task')
+  sources = embedded_once(features.embed)
+  train, task = sources(features.train, 'train'), make_task(features.train)
+  tested = make_task(features.tests[0])
+  if tested.table is None:
+    raise ValueError(f'{features.tests[0].name} has no classes to make sessions of')
+  plan = class_incremental_plan(tested.table(FLAGS.split), sizes)
+  test = sources(features.tests[0], FLAGS.split)._replace(plan=plan)
+  cells: list[dict[str, Any]] = []
+  first: Mapping[str, Any] = {}
+  for head in heads:
+    learner, params = make_head(head, tested, sizes.total_ways), ready_params(head, task, train)
+    given = learner, tested.objective, params, test, getattr(roots(FLAGS.seed), FLAGS.split)
+    values = evaluate(*given, FLAGS.episodes, parallel=FLAGS.parallel, judge=judge_sessions(sizes))
+    first = first or values
+    cells.append(cell(head.brief(), learner.extend is not None, values, first))
+  return cells
+
+
+def cell(
+  head: str, streaming: bool, values: Mapping[str, Any], first: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns the record of a head, and prints it."""
+  known: dict[str, Any] = {'head': head, 'streaming': streaming}
+  known |= {name: list(map(estimated, values[name].T)) for name in AT_END}
+  known['forgetting'] = estimated(values['forgetting'])
+  apart = compare(values['accuracy'][:, -1], first['accuracy'][:, -1])
+  known['difference'] = [apart.mean, apart.ci95]
+  shown = ', '.join(f'{name} {_percent(known[name][-1])}' for name in AT_END)
+  print(f'{head}: at the end {shown}, forgetting {_percent(known["forgetting"])}')
+  return known
+
+
+def estimated(values: Any) -> list[float] | None:
+  """Returns mean and 95% interval; None of what is not defined (new classes before any came)."""
+  mean, ci95, _ = estimate(values)
+  return None if mean != mean else [mean, ci95]
+
+
+def _percent(value: list[float] | None) -> str:
+  return '-' if value is None else format_estimate('accuracy', *value)
+
+
+def table(record: Mapping[str, Any]) -> str:
+  """Returns a record of this binary as Markdown: a row a head, what it knows at the end."""
+  rows = []
+  for each in record['cells']:
+    mean, ci95 = each['difference']
+    at_end = [_percent(each[name][-1]) for name in AT_END]
+    apart = f'{100 * mean:+.2f} ± {100 * ci95:.2f}'
+    seen = 'once' if each['streaming'] else 'again'
+    first = _percent(each['accuracy'][0])
+    rows.append([f'`{each["head"]}`', seen, first, *at_end, _percent(each['forgetting']), apart])
+  sizes = Sessions(**record['sizes'])
+  text = (
+    f'## {record["row"]}\n\n{record["episodes"]:,} streams of {record["split"]} classes on '
+    f'{record["device"]}: {sizes.base_ways} base classes of {sizes.base_shots} examples, then '
+    f'{sizes.number} sessions of {sizes.ways} classes of {sizes.shots}; {sizes.queries} queries of '
+    'each class. Examples of earlier sessions are seen once, or again in each session; the '
+    f'difference is that of the accuracies at the end, paired by stream.\n`{record["command"]}`\n\n'
+  )
+  columns = ['head', 'earlier ones', 'at first', 'at the end', *AT_END[1:], 'forgetting']
+  return f'{text}{markdown_table([*columns, "difference"], rows)}\n'
+
+
+def define_sessions() -> None:
+  """Defines the sizes of a stream."""
+  usual = Sessions()
+  for name, (field, said) in SIZES.items():
+    flags.DEFINE_integer(name, getattr(usual, field), said, lower_bound=1)
+
+
+if __name__ == '__main__':
+  define_common()
+  define_heads()
+  define_sessions()
+  run(main, __doc__)

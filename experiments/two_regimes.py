@@ -1,0 +1,186 @@
+r"""How many examples naive Bayes and logistic regression need, as the number of features grows.
+
+  python -m experiments.two_regimes --workdir=runs/two_regimes
+
+The simulation of Zheng et al. 2023 (arXiv:2302.02334): classes are Gaussian with means -1, 1, 2, 4,
+... on every feature, half of the features with variance n, the number of features, and half with
+variance 1. Counted are the examples at which the error, averaged over --repeats draws, comes
+within a hundredth of the least that is possible (found by bisection). The paper's theory: naive
+Bayes needs O(log n), logistic regression O(n).
+"""
+
+import bisect
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments.pages import markdown_table
+from experiments.results import describe_device, versions, write_text
+from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.wrap_up import command_line
+from metakit.heads import logistic, naive_bayes
+from metakit.keys import MAX_SEED, roots
+from metakit.types import Examples, Key, MetaLearner
+
+FLAGS = flags.FLAGS
+CLOSE = 0.01  # to the least error
+TESTED = 10_000
+ROOMS = [8**power for power in range(2, 12)]  # sizes that programs are compiled for
+HEADS: dict[str, Callable[[int], MetaLearner]] = {
+  'naive_bayes': lambda ways: naive_bayes(ways, smoothing=1e-9),
+  'logistic': lambda ways: logistic(ways, strength=1.0, steps=1000),
+}
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    if not FLAGS.workdir:
+      raise ValueError('--workdir is missing; give the folder of the results')
+    cells = []
+    for ways in sizes('ways'):
+      for features in sizes('features'):
+        needed = {name: needs(make(ways), ways, features) for name, make in HEADS.items()}
+        cells.append({'ways': ways, 'features': features, **needed})
+        print(', '.join(f'{name} {value}' for name, value in cells[-1].items()))
+    record = {'cells': cells, 'seed': FLAGS.seed, 'repeats': FLAGS.repeats}
+    record |= {'command': command_line(), 'device': describe_device(), 'versions': versions()}
+    path = Path(FLAGS.workdir) / 'two_regimes.json'
+    write_text(path, json.dumps(record, indent=2) + '\n')
+
+
+def sizes(name: str) -> list[int]:
+  """Reads a flag of sizes.
+
+  Raises:
+    ValueError: unless all are numbers of 2 or more.
+  """
+  texts: list[str] = FLAGS[name].value or []
+  if not texts or not all(text.isdigit() and int(text) > 1 for text in texts):
+    raise ValueError(f'--{name}={",".join(texts)} is no list of numbers of 2 or more')
+  return [int(text) for text in texts]
+
+
+def class_means(ways: int) -> np.ndarray:
+  """The mean of each class, the same on every feature."""
+  return np.array([-1.0, *(2.0**k for k in range(ways - 1))], np.float32)
+
+
+def scales(features: int) -> np.ndarray:
+  """The standard deviation of each feature."""
+  wide = features // 2
+  return np.array([features**0.5] * wide + [1.0] * (features - wide), np.float32)
+
+
+def least_error(ways: int, features: int) -> float:
+  """The error of the classifier that knows the distribution.
+
+  Along the line of the means it decides halfway between neighbours.
+
+  >>> round(least_error(2, 2), 4)  # means 2 apart on features of variances 2 and 1
+  0.1103
+  """
+  steps = np.diff(class_means(ways)) * math.sqrt((scales(features) ** -2.0).sum())
+  tail = statistics.NormalDist().cdf
+  return 2 * sum(tail(-step / 2) for step in steps) / ways
+
+
+def draw(key: Key, labels: jax.Array, ways: int, features: int) -> Examples:
+  """Draws an example of each label."""
+  noise = scales(features) * jax.random.normal(key, (len(labels), features), jnp.float32)
+  return Examples(jnp.asarray(class_means(ways))[labels][:, None] + noise, labels)
+
+
+def needs(head: MetaLearner, ways: int, features: int) -> int | None:
+  """Returns how many examples a head needs; None if more than 100 a feature."""
+  tried = range(2 * ways, 100 * features, math.ceil(math.log(features)))  # as published
+  enough = least_error(ways, features) + CLOSE
+  measured = jax.jit(partial(error, head, ways, features), static_argnums=2)
+
+  def close(number: int) -> bool:
+    room = next(size for size in ROOMS if size >= number)
+    keys = (jax.random.fold_in(roots(FLAGS.seed + r).test, number) for r in range(FLAGS.repeats))
+    return statistics.fmean(float(measured(key, number, room)) for key in keys) < enough
+
+  place = first_true(lambda i: close(tried[i]), len(tried))
+  return None if place == len(tried) else tried[place]
+
+
+def first_true(holds: Callable[[int], bool], size: int) -> int:
+  """Returns the first i < size at which a property holds that holds ever after; else size.
+
+  The doubling from 0 keeps to small i, where to ask is cheap.
+
+  >>> first_true(lambda i: i >= 5, 100), first_true(lambda i: False, 100)
+  (5, 100)
+  """
+  low, high = 0, 1  # it does not hold below `low`
+  while high <= size and not holds(high - 1):
+    low, high = high, 2 * high
+  return low + bisect.bisect_left(range(low, min(high, size)), True, key=holds)
+
+
+def error(
+  head: MetaLearner, ways: int, features: int, key: Key, number: jax.Array, room: int
+) -> jax.Array:
+  """Returns the error after so many examples: of each class one, and then of any.
+
+  Args:
+    head: a head without parameters.
+    ways: classes.
+    features: of an example.
+    key: names the examples.
+    number: of examples.
+    room: at least as many; those beyond have no weight.
+  """
+  of_labels, of_noise, of_test = jax.random.split(key, 3)
+  drawn = jax.random.randint(of_labels, (room,), 0, ways, jnp.int32)
+  labels = jnp.where(jnp.arange(room) < ways, jnp.arange(room) % ways, drawn)
+  support = draw(of_noise, labels, ways, features)
+  weight = (jnp.arange(room) < number).astype(jnp.float32)
+  asked = draw(of_test, jnp.arange(TESTED, dtype=jnp.int32) % ways, ways, features)
+  outputs = head.predict(head.adapt(key, {}, support._replace(weight=weight)), asked.x)
+  return (outputs.argmax(-1) != asked.y).mean()
+
+
+def table(record: Mapping[str, Any]) -> str:
+  """Returns a record of this binary as Markdown: a row a number of features."""
+  cells = {(each['ways'], each['features']): each for each in record['cells']}
+  ways, features = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+  columns = [(name, k) for name in HEADS for k in ways]
+  of = lambda n, name, k: cells[k, n][name]
+  rows = [[str(n), *(f'{of(n, *column) or "more"}' for column in columns)] for n in features]
+  for what, scale in (('log n', np.log(features)), ('n', np.array(features, float))):
+    fits = [explained(scale, [of(n, *column) for n in features]) for column in columns]
+    rows.append([f'R² of a line in {what}', *(f'{each:.2f}' for each in fits)])
+  text = (
+    f'## {record["row"]}\n\nExamples until the error is within {100 * CLOSE:.0f}% of the least '
+    f'(mean of {record["repeats"]} draws), by the number of features and of classes.\n'
+    f'`{record["command"]}`\n\n'
+  )
+  head = ['features', *(f'`{name}`, {k} classes' for name, k in columns)]
+  return f'{text}{markdown_table(head, rows)}\n'
+
+
+def explained(x: np.ndarray, y: list[int | None]) -> float:
+  """Returns the share of the variance of y that a line in x explains; nan if some y is None."""
+  if None in y:
+    return math.nan
+  return float(np.corrcoef(x, np.array(y, float))[0, 1] ** 2) if len({*y}) > 1 else math.nan
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('workdir', None, 'folder of the results')
+  flags.DEFINE_integer('seed', 0, 'names the first draw', lower_bound=0, upper_bound=MAX_SEED)
+  flags.DEFINE_list('features', ['100', '200', '400', '1000'], 'numbers of features')
+  flags.DEFINE_list('ways', ['2', '3', '5', '7'], 'numbers of classes')
+  flags.DEFINE_integer('repeats', 5, 'draws that the error is averaged over', lower_bound=1)
+  run(main, __doc__)

@@ -1,0 +1,70 @@
+"""Heads compared on streams of classes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.compare_sessions import table
+from metakit import cross_entropy, evaluate, heads, roots
+from metakit.data.arrays import arrays
+from metakit.data.splits import split_classes
+from metakit.episodes import Sessions, class_incremental_plan
+from metakit.evaluate import compare, estimate
+from metakit.sessions import judge_sessions
+from metakit.types import EpisodeSource
+from tests.experiments.commands import run
+from tests.experiments.test_compare_heads import features_file
+
+SIZES = Sessions(2, 4, 2, 2, 2, 3)
+FLAGS = ['--base_ways=2', '--base_shots=4', '--session_ways=2', '--session_shots=2']
+FLAGS += ['--sessions=2', '--session_queries=3', '--episodes=20']
+
+
+def compared(folder, *more):
+  task = f'arrays:path={features_file(folder)},ways=4,shots=2,queries=3'
+  names = ['class_mean_stream', 'ridge']
+  chosen = [f'--head={name}' for name in names]
+  return run('compare_sessions', f'--task={task}', *chosen, *FLAGS, f'--workdir={folder}', *more)
+
+
+def test_what_is_known_after_each_session_is_written(tmp_path):
+  """A head without parameters is judged here once more."""
+  status, out, error = compared(tmp_path)
+  assert status == 0, error
+  record = json.loads((tmp_path / 'heads.json').read_text())
+  stream, ridge = record['cells']
+  classes = split_classes(arrays(str(tmp_path / 'features.npz')), 'test')
+  source = EpisodeSource(class_incremental_plan(classes, SIZES), classes.x)
+  given = cross_entropy, {}, source, roots(0).test, 20
+  ours = evaluate(heads.class_mean_stream(6), *given, judge=judge_sessions(SIZES))
+  for name in ('accuracy', 'base', 'harmonic'):
+    expected = [estimate(after)[:2] for after in ours[name].T]
+    np.testing.assert_allclose(stream[name], expected, atol=1e-6)
+  assert stream['novel'][0] is None and len(stream['novel']) == 3
+  np.testing.assert_allclose(stream['forgetting'], estimate(ours['forgetting'])[:2], atol=1e-6)
+  assert (stream['streaming'], ridge['streaming']) == (True, False)
+  assert stream['difference'] == [0, 0]
+  assert f'class_mean_stream: at the end accuracy {100 * stream["accuracy"][-1][0]:.2f}' in out
+  values = ours['accuracy'][:, -1]
+  assert compare(values, values).mean == 0
+  assert ridge['difference'][0] == pytest.approx(
+    ridge['accuracy'][-1][0] - stream['accuracy'][-1][0], abs=1e-6
+  )
+  line = table(record | {'row': 'Sessions'}).splitlines()[-1]
+  mean, ci95 = (100 * value for value in ridge['harmonic'][-1])
+  assert line.startswith('| `ridge` | again |') and f'{mean:.2f} ± {ci95:.2f}%' in line
+
+
+@pytest.mark.parametrize(
+  ('flag', 'said'),
+  [
+    ('--base_ways=50', 'ways=54 exceeds the 6 classes'),
+    ('--test_task=sinusoid', 'sinusoid has no'),
+  ],
+)
+def test_what_makes_no_stream_is_said(tmp_path, flag, said):
+  status, out, error = compared(tmp_path, flag)
+  assert (status, out, len(error.strip().splitlines())) == (1, '', 1)
+  assert said in error
+  assert not (tmp_path / 'heads.json').exists()

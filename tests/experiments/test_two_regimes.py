@@ -1,0 +1,73 @@
+"""The simulation of two regimes: its numbers against closed forms and scikit-learn."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from experiments import two_regimes
+from experiments.two_regimes import HEADS, class_means, draw, error, first_true, least_error
+from metakit.keys import roots
+from tests.experiments.commands import run
+
+KEY = roots(3).test
+
+
+def test_examples_have_the_published_moments():
+  labels = np.repeat(np.arange(3), 40_000)
+  x = np.asarray(draw(KEY, labels, 3, 4).x).reshape(3, 40_000, 4)
+  np.testing.assert_allclose(x.mean(1), [[-1] * 4, [1] * 4, [2] * 4], atol=0.05)
+  np.testing.assert_allclose(x.var(1), [[4, 4, 1, 1]] * 3, rtol=0.05)
+
+
+def test_the_least_error_is_that_of_who_knows_the_distribution():
+  labels = np.arange(200_001) % 3
+  x = np.asarray(draw(KEY, labels, 3, 4).x)
+  variance = np.array([4, 4, 1, 1])
+  away = np.square(x[:, None] - class_means(3)[:, None]) / variance
+  wrong = (away.sum(-1).argmin(1) != labels).mean()
+  assert least_error(3, 4) == pytest.approx(wrong, abs=4 * np.sqrt(0.25 / len(labels)))
+
+
+def test_errors_are_those_of_scikit_learn():
+  """Of the same examples, padded ones left out."""
+  number, room = 30, 64
+  ours = float(error(HEADS['logistic'](3), 3, 10, KEY, number, room))
+  of_labels, of_noise, of_test = jax.random.split(KEY, 3)
+  drawn = np.asarray(jax.random.randint(of_labels, (room,), 0, 3))
+  labels = np.concatenate([np.arange(3), drawn[3:]])
+  support = draw(of_noise, labels, 3, 10)
+  asked = draw(of_test, np.arange(two_regimes.TESTED) % 3, 3, 10)
+  theirs = LogisticRegression(C=1.0, max_iter=1000, tol=1e-6)
+  theirs.fit(np.asarray(support.x)[:number], labels[:number])
+  assert ours == pytest.approx(1 - theirs.score(np.asarray(asked.x), asked.y), abs=1e-3)
+
+
+def test_the_first_of_a_monotone_property_is_found():
+  for size in range(1, 20):
+    for place in range(size + 1):
+      asked = []
+      found = first_true(lambda i: asked.append(i) or i >= place, size)  # noqa: B023
+      assert found == place and all(0 <= i < size for i in asked)
+
+
+def test_the_command_line_writes_a_record_and_its_table(tmp_path):
+  flags = ['--features=4,12', '--ways=2', '--repeats=2']
+  status, out, error = run('two_regimes', *flags, f'--workdir={tmp_path}')
+  assert status == 0, error
+  record = json.loads((tmp_path / 'two_regimes.json').read_text())
+  cells = record['cells']
+  assert [cell['features'] for cell in cells] == [4, 12]
+  assert all(4 <= cell['naive_bayes'] <= cell['logistic'] for cell in cells)
+  lines = two_regimes.table(record | {'row': 'Regimes'}).splitlines()
+  assert f'| 12 | {cells[1]["naive_bayes"]} | {cells[1]["logistic"]} |' in lines
+  assert f'features 12, naive_bayes {cells[1]["naive_bayes"]}' in out
+  status, _, error = run('two_regimes', '--features=1', f'--workdir={tmp_path}')
+  assert status == 1 and '--features=1 is no list of numbers of 2 or more' in error
+
+
+def test_what_a_line_explains():
+  assert two_regimes.explained(np.arange(4.0), [1, 3, 5, 7]) == pytest.approx(1)
+  assert np.isnan(two_regimes.explained(np.arange(2.0), [1, None]))
