@@ -160,9 +160,10 @@ def test_a_record_becomes_a_table_and_a_stale_page_is_told(tmp_path):
   record = {'row': 'Heads', 'cells': cells, 'split': 'test', 'device': 'cpu', 'command': command}
   lines = results(record).splitlines()
   first = '90.00 ± 0.10%, +0.00 ± 0.05', '80.00 ± 0.10%, +0.00 ± 0.05'
-  assert lines[-2] == f'| `ridge` | {first[0]} | {first[1]} | 0.60 |'
+  assert lines[-9] == f'| `ridge` | {first[0]} | {first[1]} |'
   second = '91.00 ± 0.10%, +1.00 ± 0.05', '79.00 ± 0.10%, -1.00 ± 0.05'
-  assert lines[-1] == f'| `svm` | {second[0]} | {second[1]} | 7.00 |'
+  assert lines[-8] == f'| `svm` | {second[0]} | {second[1]} |'
+  assert lines[-2:] == ['| `ridge` | 0.50 | 0.60 |', '| `svm` | 7.00 | 6.00 |']
   run = {'mean': 0.9, 'ci95': None, 'difference': [0.1, None]}
   assert score(run) == '90.00%, +10.00'
   folder = tmp_path / heads_table.RESULTS

@@ -10,7 +10,9 @@ from absl import flags
 
 from experiments.compare_learners import define_comparison, folders
 from experiments.families import family
+from experiments.features import define_heads
 from experiments.flags import define_common, define_training
+from experiments.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.optimizers import OPTIMIZERS
 from experiments.results import read_results
 from experiments.setup import (
@@ -21,13 +23,45 @@ from experiments.setup import (
   make_setup,
   with_defaults,
 )
+from experiments.specs import build, parse
 from experiments.sweep import define_sweep
+from metakit import cross_entropy
 from tests.experiments.commands import REPOSITORY, images_file, task
 
-DEFINE = {
-  'train': define_training,
-  'sweep': define_sweep,
-  'compare_learners': define_comparison,
+
+def check_training(given):
+  make_optimizer(given)
+  network = make_setup(given, data_dir='', budget_gib=1).specs['network']
+  assert network.startswith(('conv4', 'mlp', 'transformer', 'recurrent'))
+
+
+def check_sweep(given):
+  assert family(given['task'], '', 2**10).measures
+
+
+def check_learners(given):
+  assert len(folders(given['learner'])) == len(given['learner'])
+  assert (REPOSITORY / given['training']).exists()
+
+
+def check_heads(given):
+  made = {spec: build_head(spec) for spec in given['head']}
+  assert len(made) == len(given['head'])
+  protocols = [head.protocol for head in made.values()]
+  assert {*protocols} == {'inductive', 'transductive'}
+
+
+def build_head(spec):
+  component = parse('head', HEADS, spec, HEAD_SUPPLIED)
+  return build(component, num_outputs=5, objective=cross_entropy)
+
+
+# What defines the flags of a binary, and what must be true of those that a preset gives.
+BINARIES = {
+  'train': (define_training, check_training),
+  'sweep': (define_sweep, check_sweep),
+  'compare_learners': (define_comparison, check_learners),
+  'compare_heads': (define_heads, check_heads),
 }
 
 
@@ -37,19 +71,10 @@ def test_presets_hold_flags_and_components_that_exist():
   for preset in presets:
     command = preset.read_text().splitlines()[0]
     assert preset.name in command
-    binary = command.split()[3].removeprefix('experiments.')
-    given = parsed([f'--flagfile={preset}'], DEFINE[binary])
-    assert given['workdir'] == f'runs/{preset.stem}'
-    if binary == 'sweep':
-      assert family(given['task'], '', 2**10).measures
-      continue
-    if binary == 'compare_learners':
-      assert len(folders(given['learner'])) == len(given['learner'])
-      assert (REPOSITORY / given['training']).exists()
-      continue
-    make_optimizer(given)
-    network = make_setup(given, data_dir='', budget_gib=1).specs['network']
-    assert network.startswith(('conv4', 'mlp', 'transformer', 'recurrent'))
+    define, check = BINARIES[command.split()[3].removeprefix('experiments.')]
+    given = parsed([f'--flagfile={preset}'], define)
+    assert given['workdir'] in (None, f'runs/{preset.stem}')
+    check(given)
 
 
 def test_kept_results_were_trained_as_their_commands_say():
