@@ -262,17 +262,21 @@ def test_pt_map_is_algorithm_1():
   np.testing.assert_allclose(found, transport(points), rtol=1e-6)
 
 
-def test_paddle_is_algorithm_1():
-  low, high = QUERY.x.min(0), QUERY.x.max(0)
+@pytest.mark.parametrize('complexity', [None, 2.0])
+@pytest.mark.parametrize('scale', [True, False])
+def test_paddle_is_algorithm_1(complexity, scale):
+  low, high = (QUERY.x.min(0), QUERY.x.max(0)) if scale else (0, 1)
   s, z = ((x - low) / (high - low) for x in (SUPPORT.x, QUERY.x))
+  pull = 1 if complexity is None else complexity / len(z)
   points, size = class_means(SUPPORT._replace(x=s)), np.zeros(3)
   for _ in range(6):
-    u = softmax(size - squared(z, points) / 2)
+    u = softmax(pull * size - squared(z, points) / 2)
     size = np.log(u.mean(0) + 1e-6)
     member = np.concatenate([ONE_HOT, u])
     points = member.T @ np.concatenate([s, z]) / member.sum(0)[:, None]
-  expected = softmax(size - squared(z, points) / 2)
-  np.testing.assert_allclose(np.exp(outputs(paddle(3, steps=6), EPISODE)), expected, rtol=1e-6)
+  expected = softmax(pull * size - squared(z, points) / 2)
+  head = paddle(3, complexity, steps=6, scale=scale)
+  np.testing.assert_allclose(np.exp(outputs(head, EPISODE)), expected, rtol=1e-6)
 
 
 def test_transductive_tuning_descends_its_objective():
