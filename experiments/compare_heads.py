@@ -6,8 +6,9 @@ r"""Compares heads on the same features and the same test episodes.
       --head=prototypical --head=ridge
 
 The features are those of a trained run, embedded once, or (--task) the examples themselves. A head
-with parameters is meta-trained on features of training classes. The difference is to the first
-head, paired by episode. Written are NAME.json and, the accuracies of each episode, NAME.npz.
+with parameters is meta-trained on features of training classes, in tasks like the first to test on.
+The difference is to the first head, paired by episode. Written are NAME.json and, the accuracies of
+each episode, NAME.npz.
 """
 
 import json
@@ -67,7 +68,7 @@ def compare_all(
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
   """Returns the cells of all heads and tasks, and the accuracies of each episode."""
   sources = embedded_once(features.embed)
-  train, task = sources(features.train, 'train'), make_task(features.train)
+  train, task = sources(features.tests[0], 'train'), make_task(features.tests[0])
   ready = [(head, ready_params(head, task, train)) for head in heads]
   cells: list[dict[str, Any]] = []
   values: dict[str, np.ndarray] = {}

@@ -75,8 +75,7 @@ def compare_all(
   if len(features.tests) > 1:
     raise ValueError('--test_task may be given once: streams are of the classes of one task')
   sources = embedded_once(features.embed)
-  train, task = sources(features.train, 'train'), make_task(features.train)
-  tested = make_task(features.tests[0])
+  tested, train = make_task(features.tests[0]), sources(features.tests[0], 'train')
   if tested.table is None:
     raise ValueError(f'{features.tests[0].name} has no classes to make sessions of')
   plan = class_incremental_plan(tested.table(FLAGS.split), sizes)
@@ -84,7 +83,7 @@ def compare_all(
   cells: list[dict[str, Any]] = []
   first: Mapping[str, Any] = {}
   for head in heads:
-    learner, params = make_head(head, tested, sizes.total_ways), ready_params(head, task, train)
+    learner, params = make_head(head, tested, sizes.total_ways), ready_params(head, tested, train)
     given = learner, tested.objective, params, test, getattr(roots(FLAGS.seed), FLAGS.split)
     values = evaluate(*given, FLAGS.episodes, parallel=FLAGS.parallel, judge=judge_sessions(sizes))
     first = first or values

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import flags
 
@@ -19,23 +20,23 @@ from metakit.data.host import on_host, sample_episode
 from metakit.evaluate import calibrate, embed_source
 from metakit.keys import roots
 from metakit.train import init_state, make_dispatch, train_until
-from metakit.types import EpisodeSource, MetaLearner, Params
+from metakit.types import Episode, EpisodeSource, MetaLearner, Params
 
 FLAGS = flags.FLAGS
-OF_EPISODES = ('ways', 'shots', 'queries', 'sampler')  # arguments of a task that leave its table
+# Arguments of a task that leave its table as it is.
+OF_EPISODES = ('ways', 'shots', 'queries', 'sampler', 'shift', 'degrees', 'stretch', 'mirror')
 
 
 class Features(NamedTuple):
   """Where episodes of features come from.
 
   Attributes:
-    train: spec of the task whose training classes calibrate and train the heads.
-    tests: specs of the tasks to test on.
+    tests: specs of the tasks to test on; the training classes of the first one's calibrate and
+      train the heads, in tasks like its own.
     embed: source of examples -> source of features.
     description: what a record says of them.
   """
 
-  train: Component
   tests: list[Component]
   embed: Callable[[EpisodeSource], EpisodeSource]
   description: dict[str, Any]
@@ -63,15 +64,15 @@ def features_of_flags() -> Features:
 
 
 def _given() -> Features:
-  train = _component(FLAGS.task)
+  task = _component(FLAGS.task)
 
   def check(source: EpisodeSource) -> EpisodeSource:
     if source.data is None or source.data.ndim != 2:
-      raise ValueError(f'{train.name} has no table of features [rows, features]; train a network')
+      raise ValueError(f'{task.name} has no table of features [rows, features]; train a network')
     return source._replace(data=jnp.asarray(source.data, jnp.float32))
 
   tests = [_component(spec) for spec in FLAGS.test_task or [FLAGS.task]]
-  return Features(train, tests, check, {'training_task': str(train)})
+  return Features(tests, check, {'training_task': str(task)})
 
 
 def _trained(workdir: Path) -> Features:
@@ -88,7 +89,7 @@ def _trained(workdir: Path) -> Features:
   names = 'learner', 'network', 'optimizer', 'schedule', 'tasks_per_step'
   said = {name: setup.specs[name] for name in names} | {'steps': step}
   said |= {'training_task': setup.specs['task'], 'training_seed': specs['seed']}
-  return Features(_component(specs['task']), tests, embed, said)
+  return Features(tests, embed, said)
 
 
 def _component(spec: str) -> Component:
@@ -138,12 +139,18 @@ def ready_params(head: Component, task: Task, train: EpisodeSource) -> Params:
 
 
 def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
-  """Returns parameters after steps of Adam on tasks of features; at once if there are none."""
+  """Returns parameters after steps of Adam on tasks of features; at once if none would change."""
   keys, episode = roots(FLAGS.seed), sample_episode(source, roots(FLAGS.seed).init)
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
   state = init_state(learner, optimizer, keys.init, lambda _: episode)
   state = state._replace(params=calibrate(learner, state.params, source, keys.calibration))
-  if not jax.tree.leaves(state.params):
+  if not _learns(learner, state.params, episode):
     return state.params
   dispatch = make_dispatch(learner, optimizer, source, keys, FLAGS.head_tasks_per_step)
   return train_until(dispatch, state, source, 0, steps, min(steps, 100), lambda *_: None).params
+
+
+def _learns(learner: MetaLearner, params: Params, episode: Episode) -> bool:
+  """Tells whether the loss of an episode moves any parameter; the mean of features it does not."""
+  loss = lambda params: learner.loss(roots(FLAGS.seed).init, params, episode)[0]
+  return any(np.any(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(params)))

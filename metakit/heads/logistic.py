@@ -26,7 +26,7 @@ def logistic(
   ways: int,
   strength: float = 1.0,
   steps: int = 200,
-  tolerance: float = 1e-5,
+  tolerance: float = 1e-4,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """Multinomial logistic regression with a squared penalty of the weights, not of the biases.
@@ -35,7 +35,7 @@ def logistic(
     ways: classes of an episode.
     strength: C, of the summed cross-entropy beside half the squared weights.
     steps: of L-BFGS, at most.
-    tolerance: of its gradient's length.
+    tolerance: of its gradient's length, as a share of that at the start.
     objective: the training loss.
 
   Returns:

@@ -19,7 +19,7 @@ def minimise(
     loss: x [...] -> scalar, convex.
     start: where to start.
     steps: at most so many.
-    tolerance: of the length of the gradient, at which to stop.
+    tolerance: of the length of the gradient, as a share of that at the start, at which to stop.
   """
   loss, held = jax.closure_convert(loss, start)
   still = jax.lax.stop_gradient(held)
@@ -40,11 +40,12 @@ def _descend(
   loss: Callable[[jax.Array], jax.Array], start: jax.Array, steps: int, tolerance: float
 ) -> jax.Array:
   solver = optax.lbfgs()
+  enough = tolerance * jnp.linalg.norm(jax.grad(loss)(start).ravel())
 
   def on(carry):
     _, state, step = carry
     slope = optax.tree.get(state, 'grad')
-    return (step == 0) | ((step < steps) & (jnp.linalg.norm(slope.ravel()) > tolerance))
+    return (step == 0) | ((step < steps) & (jnp.linalg.norm(slope.ravel()) > enough))
 
   def advance(carry):
     x, state, step = carry
