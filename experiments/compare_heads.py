@@ -8,12 +8,13 @@ r"""Compares heads on the same features and the same test episodes.
 The features are those of a trained run, embedded once, or (--task) the examples themselves. A head
 with parameters is meta-trained on features of training classes, in tasks like the first to test on.
 The difference is to the first head, paired by episode. Written are NAME.json and, the accuracies of
-each episode, NAME.npz.
+each episode, NAME.npz, after each head: the same command, or one with more heads or tasks, goes on.
 """
 
+import functools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,44 +48,9 @@ from metakit.types import Episode, EpisodeSource, MetaLearner, Objective, Params
 
 FLAGS = flags.FLAGS
 NONE = '-'
+RUNS = 'omniglot_runs'
+DEFINING = 'split', 'seed', 'episodes', 'head_steps', 'head_tasks_per_step'
 WARM = 64  # episodes that compile a program
-
-
-def main() -> None:
-  with one_line_errors(*BAD_INPUT):
-    if FLAGS.omniglot_runs and FLAGS.split != 'test':
-      raise ValueError('--omniglot_runs are of test characters; use --split=test')
-    heads, features = chosen_heads(), features_of_flags()
-    cells, values = compare_all(heads, features)
-    record = {'cells': cells, 'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
-    record |= {'command': command_line(), 'device': describe_device(), 'versions': versions()}
-    path = Path(FLAGS.workdir) / FLAGS.name
-    write_text(path.with_suffix('.json'), json.dumps(record, indent=2) + '\n')
-    write_episodes(path.with_suffix('.npz'), values)
-
-
-def compare_all(
-  heads: list[Component], features: Features
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-  """Returns the cells of all heads and tasks, and the accuracies of each episode."""
-  sources = embedded_once(features.embed)
-  train, task = sources(features.tests[0], 'train'), make_task(features.tests[0])
-  ready = [(head, ready_params(head, task, train)) for head in heads]
-  cells: list[dict[str, Any]] = []
-  values: dict[str, np.ndarray] = {}
-  for component in features.tests:
-    tested, test = make_task(component), sources(component, FLAGS.split)
-    found: dict[str, Judged] = {}
-    for head, params in ready:
-      found[head.brief()] = own = judge(make_head(head, tested), params, tested.objective, test)
-      values[f'{component.brief()}/{head.brief()}'] = own.accuracies
-      cells.append(cell(component.brief(), found, head.brief()))
-  if FLAGS.omniglot_runs:
-    runs = runs_of_features(features.embed)
-    found = {h.brief(): judge_runs(make_head(h, task, WAYS), params, runs) for h, params in ready}
-    cells += [cell('omniglot_runs', found, name) for name in found]
-    values |= {f'omniglot_runs/{name}': own.accuracies for name, own in found.items()}
-  return cells, values
 
 
 class Judged(NamedTuple):
@@ -99,6 +65,79 @@ class Judged(NamedTuple):
   accuracies: np.ndarray
   protocol: str
   seconds: float | None
+
+
+Done = dict[tuple[str, str], Judged]  # by task and head
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    if FLAGS.omniglot_runs and FLAGS.split != 'test':
+      raise ValueError('--omniglot_runs are of test characters; use --split=test')
+    heads, features = chosen_heads(), features_of_flags()
+    path = Path(FLAGS.workdir) / FLAGS.name
+    setting = {name: FLAGS[name].value for name in DEFINING} | features.description
+    done = read_done(path, setting)
+    asked = list(measurements(heads, features))
+    for task, head, measure in asked:
+      if (task, head) not in done:
+        done[task, head] = measure()
+        write_done(path, setting, done, [each[:2] for each in asked])
+      print_cell(cell(task, head, done, heads[0].brief()))
+    write_done(path, setting, done, [each[:2] for each in asked])
+
+
+def measurements(
+  heads: list[Component], features: Features
+) -> Iterator[tuple[str, str, Callable[[], Judged]]]:
+  """Yields task, head, and () -> what is measured; what several need is made once, when needed."""
+  source = embedded_once(features.embed)
+  task, first = functools.cache(lambda: make_task(features.tests[0])), features.tests[0]
+  ready = functools.cache(lambda i: ready_params(heads[i], task(), source(first, 'train')))
+  runs = functools.cache(lambda: runs_of_features(features.embed))
+
+  def sampled(component: Component, i: int) -> Judged:
+    tested, test = make_task(component), source(component, FLAGS.split)
+    return judge(make_head(heads[i], tested), ready(i), tested.objective, test)
+
+  def official(i: int) -> Judged:
+    return judge_runs(make_head(heads[i], task(), WAYS), ready(i), runs())
+
+  for component in features.tests:
+    for i, head in enumerate(heads):
+      yield component.brief(), head.brief(), partial(sampled, component, i)
+  for i, head in enumerate(heads if FLAGS.omniglot_runs else []):
+    yield RUNS, head.brief(), partial(official, i)
+
+
+def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
+  """Returns what an earlier run of the same setting has measured.
+
+  Raises:
+    ValueError: if the files are of another setting.
+  """
+  if not path.with_suffix('.json').exists():
+    return {}
+  record = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
+  other = [name for name in setting if record.get(name) != setting[name]]
+  if other:
+    raise ValueError(f'{path}.json was measured with another {other[0]}; give another --name')
+  with np.load(path.with_suffix('.npz')) as values:
+    of = lambda c: Judged(values[f'{c["task"]}/{c["head"]}'], c['protocol'], c['seconds_per_1000'])
+    return {(c['task'], c['head']): of(c) for c in record['cells']}
+
+
+def write_done(
+  path: Path, setting: Mapping[str, Any], done: Done, asked: list[tuple[str, str]]
+) -> None:
+  """Writes what is measured, in the order that it was asked for; what was not is kept behind."""
+  order = [key for key in [*asked, *(done.keys() - set(asked))] if key in done]
+  cells = [cell(task, head, done, asked[0][1]) for task, head in order]
+  record = {'cells': cells, **setting, 'command': command_line()}
+  record |= {'device': describe_device(), 'versions': versions()}
+  values = {'/'.join(key): done[key].accuracies for key in order}
+  write_episodes(path.with_suffix('.npz'), values)
+  write_text(path.with_suffix('.json'), json.dumps(record, indent=2) + '\n')
 
 
 def judge(
@@ -130,23 +169,28 @@ def judge_runs(learner: MetaLearner, params: Params, runs: Episode) -> Judged:
   return Judged(np.asarray(jax.jit(jax.vmap(given))(runs)['accuracy']), learner.protocol, None)
 
 
-def cell(task: str, found: dict[str, Judged], head: str) -> dict[str, Any]:
-  """Returns the record of a head on a task, and prints it."""
-  first, own = next(iter(found.values())), found[head]
+def cell(task: str, head: str, done: Done, first: str) -> dict[str, Any]:
+  """Returns the record of a head on a task."""
+  own = done[task, head]
   mean, ci95, episodes = estimate(own.accuracies)
-  difference = compare(own.accuracies, first.accuracies)
-  known = {
+  difference = compare(own.accuracies, done.get((task, first), own).accuracies)
+  sampled = own.seconds is not None
+  return {
     'task': task,
     'head': head,
     'protocol': own.protocol,
     'mean': mean,
-    'ci95': None if own.seconds is None else ci95,
+    'ci95': ci95 if sampled else None,
     'episodes': episodes,
-    'difference': [difference.mean, None if own.seconds is None else difference.ci95],
+    'difference': [difference.mean, difference.ci95 if sampled else None],
     'seconds_per_1000': own.seconds,
   }
-  print(f'{task}: {head} ({own.protocol}) {score(known)}, {own.seconds} s per 1,000 episodes')
-  return known
+
+
+def print_cell(cell: Mapping[str, Any]) -> None:
+  """Says what was measured."""
+  said = f'{cell["task"]}: {cell["head"]} ({cell["protocol"]}) {score(cell)}'
+  print(f'{said}, {pace(cell)} s per 1,000 episodes')
 
 
 def score(cell: Mapping[str, Any]) -> str:

@@ -38,7 +38,8 @@ def imbalanced(
 
   Raises:
     ValueError: if a size is not positive, ways exceeds the number of classes, or shots + queries
-      exceeds the rows of some class.
+      are not less than the rows of every class: of classes that are used up none can be drawn more
+      than another.
 
   >>> import numpy as np
   >>> from metakit.data.table import class_table
@@ -60,6 +61,11 @@ def imbalanced_plan(
   check_few_shot(table, ways, shots, queries)
   if concentration < 1:
     raise ValueError(f'concentration={concentration} is not positive; use concentration>=1')
+  if int(table.counts.min()) == shots + queries:
+    raise ValueError(
+      f'shots + queries = {shots + queries} uses all rows of a class, so that queries cannot be '
+      'imbalanced; use fewer queries'
+    )
   starts, counts = jnp.asarray(table.starts, jnp.int32), jnp.asarray(table.counts, jnp.int32)
   total = ways * queries
   most = min(total, int(table.counts.max()) - shots)  # queries of a class

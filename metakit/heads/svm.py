@@ -6,6 +6,7 @@ Crammer-Singer machine (eqs. 6 and 7) by a quadratic-programming solver (qpax, a
 interior point method), and a learned scale of the outputs (eq. 12).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +23,8 @@ from metakit.heads.common import (
 )
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
+
+Solver = Callable[..., jax.Array]
 
 
 def svm(
@@ -71,7 +74,7 @@ def svm(
 
 
 def dual_solution(
-  solve: Any, x: jax.Array, labels: jax.Array, caps: jax.Array, jitter: float
+  solve: Solver, x: jax.Array, labels: jax.Array, caps: jax.Array, jitter: float
 ) -> jax.Array:
   """Returns the dual variables alpha [examples, ways]: weights are x' alpha.
 
@@ -79,7 +82,7 @@ def dual_solution(
   alpha sum to 0.
 
   Args:
-    solve: qpax.solve_qp_primal.
+    solve: see `_solver`.
     x: [examples, features].
     labels: [examples, ways] one-hot; a row of zeros leaves an example out.
     caps: C times labels.
@@ -91,15 +94,36 @@ def dual_solution(
   rows = jnp.kron(jnp.eye(examples, dtype=x.dtype), jnp.ones((1, ways), x.dtype))
   bounds = jnp.eye(examples * ways, dtype=x.dtype)
   zero = jnp.zeros(examples, x.dtype)
-  given = kernel, -labels.ravel(), rows, zero, bounds, caps.ravel()
-  # Derivatives are those of a problem relaxed by kappa, off by a fifth with qpax's default of 1e-3.
-  tolerance = max(float(jnp.finfo(x.dtype).eps), 1e-11)
-  return solve(*given, solver_tol=tolerance, target_kappa=tolerance / 10).reshape(labels.shape)
+  problem = kernel, -labels.ravel(), rows, zero, bounds, caps.ravel()
+  return solve(*problem).reshape(labels.shape)
 
 
-def _solver() -> Any:
+def _solver() -> Solver:
+  """Returns a solver of min 1/2 v'Qv + q'v where Av = b and Gv <= h, (Q, q, A, b, G, h) -> v.
+
+  On a CPU, tasks under vmap are solved one after the other: the solver factorises two matrices at
+  once, and factorisations of many large matrices wait for the threads that they themselves take
+  (seen with jax 0.10 on two cores: no thread runs, for ever).
+  """
   try:
     import qpax
   except ImportError:
     raise ValueError("the svm head needs qpax; pip install 'metakit[svm]'") from None
-  return qpax.solve_qp_primal
+
+  def minimum(*problem: jax.Array) -> jax.Array:
+    # Derivatives are those of a problem relaxed by kappa, off by a fifth with the default of 1e-3.
+    tolerance = max(float(jnp.finfo(problem[0].dtype).eps), 1e-11)
+    return qpax.solve_qp_primal(*problem, solver_tol=tolerance, target_kappa=tolerance / 10)
+
+  def pullback(problem: tuple[jax.Array, ...], slope: jax.Array) -> tuple[jax.Array, ...]:
+    return jax.vjp(minimum, *problem)[1](slope)
+
+  solve = jax.custom_vjp(_one_by_one(minimum))
+  solve.defvjp(lambda *problem: (_one_by_one(minimum)(*problem), problem), _one_by_one(pullback))
+  return solve
+
+
+def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns a function that is, under vmap on a CPU, a loop over the examples."""
+  loop = jax.custom_batching.sequential_vmap(function)
+  return lambda *args: jax.lax.platform_dependent(*args, cpu=loop, default=function)

@@ -71,6 +71,30 @@ def test_heads_of_given_features_are_judged_on_the_same_episodes(tmp_path):
   assert record['split'] == 'test' and record['command'].startswith('python -m experiments.compare')
 
 
+def test_a_comparison_goes_on_with_further_heads(tmp_path):
+  """What was measured stays as it was, its seconds too; another setting is refused."""
+  flags = [f'--task=arrays:path={features_file(tmp_path)},ways=4,shots=2,queries=3']
+  flags += ['--head=prototypical', '--head=ridge', f'--workdir={tmp_path / "out"}']
+  record, values = compared(*flags)
+  more, more_values = compared(*flags, '--head=matching')
+  assert more['cells'][:2] == record['cells']
+  assert [cell['head'] for cell in more['cells']] == ['prototypical', 'ridge', 'matching']
+  assert more['cells'][2]['difference'][0] == pytest.approx(
+    more['cells'][2]['mean'] - record['cells'][0]['mean'], abs=1e-6
+  )
+  assert {name: more_values[name].tolist() for name in values} == {
+    name: each.tolist() for name, each in values.items()
+  }
+  fewer, _ = compared(*flags[:1], '--head=ridge', flags[-1])  # the first head is another one
+  assert fewer['cells'][0]['head'] == 'ridge' and len(fewer['cells']) == 3
+  assert fewer['cells'][0]['difference'] == [0, 0]
+  status, out, error = run('compare_heads', *flags, '--episodes=31')
+  assert (status, out, len(error.strip().splitlines())) == (1, '', 1)
+  assert 'was measured with another episodes; give another --name' in error
+  with open(tmp_path / 'out' / 'heads.json') as file:
+    assert json.load(file) == fewer
+
+
 @pytest.mark.slow
 def test_heads_of_a_trained_network_see_its_features(tmp_path):
   """The head of the run itself has the accuracy that the run had in its test."""

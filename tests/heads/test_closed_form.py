@@ -1,5 +1,7 @@
 """Heads that solve a small problem: optimality conditions, and scikit-learn on the same support."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -208,3 +210,16 @@ def test_a_class_without_support_is_never_predicted_and_changes_nothing(head):
   without = outputs(head, FEW)
   assert (without[:, 3] <= ABSENT / 2).all()
   np.testing.assert_allclose(outputs(head, FEW._replace(support=ghost)), without, rtol=1e-5)
+
+
+def test_support_vector_machines_are_solved_one_after_the_other_on_a_cpu():
+  """A batch of large factorisations has stopped for ever on two cores: it waited for itself."""
+  support = FEW.support._replace(x=np.float32(FEW.support.x))
+  head, supports = svm(3), jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), support)
+  params = {'scale': jnp.float32(1)}
+  run = jax.jit(jax.vmap(lambda support: head.adapt(KEY, params, support)[0]))
+  text = run.lower(supports).compile().as_text()
+  sizes = re.findall(r'= \(?f32\[([\d,]+)\].*custom_call_target="lapack', text)
+  assert sizes and all(size.count(',') <= 1 or size.startswith('1,') for size in sizes), sizes
+  alone = head.adapt(KEY, params, support)[0]
+  np.testing.assert_allclose(run(supports), jnp.stack([alone] * 4), atol=1e-5)
