@@ -77,6 +77,8 @@ def main() -> None:
     heads, features = chosen_heads(), features_of_flags()
     path = Path(FLAGS.workdir) / FLAGS.name
     setting = {name: FLAGS[name].value for name in DEFINING} | features.description
+    setting |= {'head_task': str(features.tests[0]), 'device': describe_device()}
+    setting |= {'versions': versions()}
     done = read_done(path, setting)
     asked = list(measurements(heads, features))
     for task, head, measure in asked:
@@ -131,10 +133,9 @@ def write_done(
   path: Path, setting: Mapping[str, Any], done: Done, asked: list[tuple[str, str]]
 ) -> None:
   """Writes what is measured, in the order that it was asked for; what was not is kept behind."""
-  order = [key for key in [*asked, *(done.keys() - set(asked))] if key in done]
+  order = [key for key in dict.fromkeys([*asked, *done]) if key in done]
   cells = [cell(task, head, done, asked[0][1]) for task, head in order]
   record = {'cells': cells, **setting, 'command': command_line()}
-  record |= {'device': describe_device(), 'versions': versions()}
   values = {'/'.join(key): done[key].accuracies for key in order}
   write_episodes(path.with_suffix('.npz'), values)
   write_text(path.with_suffix('.json'), json.dumps(record, indent=2) + '\n')

@@ -91,6 +91,9 @@ def test_a_comparison_goes_on_with_further_heads(tmp_path):
   status, out, error = run('compare_heads', *flags, '--episodes=31')
   assert (status, out, len(error.strip().splitlines())) == (1, '', 1)
   assert 'was measured with another episodes; give another --name' in error
+  other = f'--test_task={flags[0].partition("=")[2]},sampler=imbalanced'
+  status, _, error = run('compare_heads', *flags, '--episodes=30', '--head_steps=20', other)
+  assert status == 1 and 'another head_task' in error  # heads would be trained on other tasks
   with open(tmp_path / 'out' / 'heads.json') as file:
     assert json.load(file) == fewer
 
