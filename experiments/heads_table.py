@@ -34,6 +34,14 @@ share one), whose docstring says what of the paper is implemented, by equation, 
 `experiments.compare_heads --head=NAME` compares heads on one trained network. *Transductive* heads
 classify all queries of an episode together.
 
+An episode of n examples (support and queries), N classes and d features costs n N d in the heads
+that compare or descend (times their steps), n² d and n² numbers where neighbours are sought (`slk`,
+`laplacian_shot`), the cube of the smaller of support and d in `ridge`, d² numbers in
+`recursive_ridge` however long the stream, d³ where covariances are inverted (`discriminant`;
+`mahalanobis`: for each class), and the cube of support times N in `svm`. So of a thousand times as
+many classes the first and `recursive_ridge` are left, of a thousand times as many queries all but
+the neighbours (32 GB at 90,000), of a thousand times as many features those without d² or d³.
+
 """
 NONE = '-'
 TABLES = {
