@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.linear_algebra import cholesky
 from metakit.types import Episode, Examples, Key, Sampler
 
 Basis = Callable[[jax.Array], jax.Array]  # x [n, inputs] -> features [n, features]
@@ -367,7 +368,7 @@ def gaussian_process(
     key = jax.random.wrap_key_data(key_data, impl='threefry2x32')
     white = jax.random.normal(key, (len(x),))
     jitter = 1e-5 * jnp.eye(len(x))  # float32: the kernel matrix of close inputs is singular
-    return jnp.linalg.cholesky(kernel(x, x) + jitter) @ white
+    return cholesky(kernel(x, x) + jitter) @ white
 
   draw = lambda key: jax.random.bits(key, (2,), jnp.uint32)  # a key of the function's own
   priors = ((0.0, Process(kernel)),)

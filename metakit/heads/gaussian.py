@@ -19,6 +19,7 @@ from metakit.heads.common import (
   product,
   weight_of,
 )
+from metakit.linear_algebra import cholesky, solve_lower
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -179,9 +180,9 @@ def unbiased(scatter: jax.Array, total: jax.Array) -> jax.Array:
 
 def inverse_root(covariance: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns lower triangular L^-1 [ways, features, features] of LL' and log|LL'| [ways]."""
-  factor = jnp.linalg.cholesky(covariance)
-  eye = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
-  root = jax.lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
+  factor = jax.vmap(cholesky)(covariance)
+  eye = jnp.eye(factor.shape[-1], dtype=factor.dtype)
+  root = jax.vmap(solve_lower, (0, None))(factor, eye)
   return root, 2 * jnp.log(jnp.diagonal(factor, axis1=1, axis2=2)).sum(-1)
 
 

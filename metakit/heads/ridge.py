@@ -18,6 +18,7 @@ from metakit.heads.common import (
   product,
   weight_of,
 )
+from metakit.linear_algebra import solve_positive
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -97,4 +98,4 @@ def ridge_weights(
 
 def _solve(gram: jax.Array, penalty: jax.Array | float, right: jax.Array) -> jax.Array:
   matrix = gram + penalty * jnp.eye(len(gram), dtype=gram.dtype)
-  return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix, lower=True), right)
+  return solve_positive(matrix, right)

@@ -20,6 +20,7 @@ from metakit.heads.common import (
   product,
 )
 from metakit.heads.prototypes import prototypes
+from metakit.linear_algebra import solve_positive
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -72,8 +73,7 @@ def recursive_ridge(
     x, targets = root * expanded(params, more.x), jnp.sign(member) * root
     gain_right = product(inverse, x.T)
     middle = jnp.eye(len(x), dtype=x.dtype) + product(x, gain_right)
-    factor = jax.scipy.linalg.cho_factor(middle, lower=True)
-    inverse = inverse - product(gain_right, jax.scipy.linalg.cho_solve(factor, gain_right.T))
+    inverse = inverse - product(gain_right, solve_positive(middle, gain_right.T))
     weights = weights + product(product(inverse, x.T), targets - product(x, weights))
     return weights, inverse, seen + member.sum(0), params
 

@@ -7,7 +7,6 @@ interior point method), and a learned scale of the outputs (eq. 12).
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from metakit.heads.common import (
   precise,
   product,
 )
+from metakit.linear_algebra import one_by_one
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -101,9 +101,7 @@ def dual_solution(
 def _solver() -> Solver:
   """Returns a solver of min 1/2 v'Qv + q'v where Av = b and Gv <= h, (Q, q, A, b, G, h) -> v.
 
-  On a CPU, tasks under vmap are solved one after the other: the solver factorises two matrices at
-  once, and factorisations of many large matrices wait for the threads that they themselves take
-  (seen with jax 0.10 on two cores: no thread runs, for ever).
+  On a CPU, tasks under vmap are solved one after the other, see metakit.linear_algebra.
   """
   try:
     import qpax
@@ -118,12 +116,6 @@ def _solver() -> Solver:
   def pullback(problem: tuple[jax.Array, ...], slope: jax.Array) -> tuple[jax.Array, ...]:
     return jax.vjp(minimum, *problem)[1](slope)
 
-  solve = jax.custom_vjp(_one_by_one(minimum))
-  solve.defvjp(lambda *problem: (_one_by_one(minimum)(*problem), problem), _one_by_one(pullback))
+  solve = jax.custom_vjp(one_by_one(minimum))
+  solve.defvjp(lambda *problem: (one_by_one(minimum)(*problem), problem), one_by_one(pullback))
   return solve
-
-
-def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Returns a function that is, under vmap on a CPU, a loop over the examples."""
-  loop = jax.custom_batching.sequential_vmap(function)
-  return lambda *args: jax.lax.platform_dependent(*args, cpu=loop, default=function)

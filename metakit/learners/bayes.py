@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from metakit.episodes.categorical import CategoricalTasks
 from metakit.episodes.functions import FunctionClass, Gaussians, Prior, Process
+from metakit.linear_algebra import cholesky, solve_lower, solve_upper
 from metakit.objectives import cross_entropy, squared_error
 from metakit.types import (
   Episode,
@@ -257,13 +258,16 @@ def _condition(covariance, across, expected, asked_mean, y, present, variance) -
   """
   drowned = jnp.trace(covariance) / jnp.finfo(covariance.dtype).eps ** 2 + 1
   noise = jnp.where(present, variance, drowned)
-  factor = jnp.linalg.cholesky(covariance + jnp.diag(noise))
-  solve = partial(jax.scipy.linalg.solve_triangular, factor, lower=True)
-  news = jnp.where(present, solve(jnp.where(present, y - expected, 0)), 0)  # in deviations
+  factor = cholesky(covariance + jnp.diag(noise))
+  news = jnp.where(
+    present, solve_lower(factor, jnp.where(present, y - expected, 0)), 0
+  )  # in deviations
   steps = jnp.where(present, -0.5 * jnp.square(news) - jnp.log(jnp.diagonal(factor)), 0)
   if across is None:
     return Posterior(asked_mean + jnp.tril(factor, -1) @ news, _sums_before(steps))
-  return Posterior(asked_mean + jnp.where(present, across, 0) @ solve(news, trans=1), _sum(steps))
+  return Posterior(
+    asked_mean + jnp.where(present, across, 0) @ solve_upper(factor, news), _sum(steps)
+  )
 
 
 def _sum(steps: jax.Array) -> jax.Array:

@@ -1,0 +1,74 @@
+"""Factorisations of matrices that, many at a time, do not wait for themselves on a CPU.
+
+On CPUs JAX hands the parts of a batched factorisation to the threads that it runs on, and waits for
+them: as many such calls at once as there are threads wait for ever (jax 0.10 to 0.12; four
+independent `jnp.linalg.cholesky` of [64, 64, 64] under one jit do on two cores, within seconds). So
+under vmap these are loops over the matrices there, each factorised by the thread that asks.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+EXACT = jax.lax.Precision.HIGHEST
+
+
+def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns a function that is, under vmap on a CPU, a loop over the examples.
+
+  It has no derivative of its own.
+  """
+  loop = jax.custom_batching.sequential_vmap(function)
+  return lambda *given: jax.lax.platform_dependent(*given, cpu=loop, default=function)
+
+
+_cholesky = one_by_one(jnp.linalg.cholesky)
+_lower = one_by_one(lambda a, b: jax.scipy.linalg.solve_triangular(a, b, lower=True))
+_upper = one_by_one(lambda a, b: jax.scipy.linalg.solve_triangular(a, b, lower=True, trans=1))
+
+
+@jax.custom_jvp
+def cholesky(matrix: jax.Array) -> jax.Array:
+  """Returns the lower triangular factor L [n, n] of a positive definite matrix LL'.
+
+  NaN where the matrix is not positive definite.
+  """
+  return _cholesky((matrix + matrix.T) / 2)
+
+
+@cholesky.defjvp
+def _cholesky_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]):
+  """L' = L tril(L^-1 A' L^-T), its diagonal halved."""
+  factor, (tangent,) = cholesky(*primals), tangents
+  tangent = (tangent + tangent.T) / 2
+  middle = solve_lower(factor, solve_lower(factor, tangent).T)
+  lower = jnp.tril(middle) - jnp.diag(jnp.diagonal(middle)) / 2
+  return factor, jnp.matmul(factor, lower, precision=EXACT)
+
+
+def solve_lower(factor: jax.Array, right: jax.Array) -> jax.Array:
+  """Returns L^-1 b for L [n, n] lower triangular and b [n] or [n, columns]."""
+  return _triangular(factor, right, _lower, _upper, lambda a: a)
+
+
+def solve_upper(factor: jax.Array, right: jax.Array) -> jax.Array:
+  """Returns L^-T b for L [n, n] lower triangular and b [n] or [n, columns]."""
+  return _triangular(factor, right, _upper, _lower, jnp.transpose)
+
+
+def _triangular(factor, right, solve, transposed, side):
+  factor = jnp.tril(factor)
+  return jax.lax.custom_linear_solve(
+    lambda x: jnp.matmul(side(factor), x, precision=EXACT),
+    right,
+    lambda _, b: solve(jax.lax.stop_gradient(factor), b),
+    lambda _, b: transposed(jax.lax.stop_gradient(factor), b),
+  )
+
+
+def solve_positive(matrix: jax.Array, right: jax.Array) -> jax.Array:
+  """Returns A^-1 b for A [n, n] positive definite and b [n] or [n, columns]."""
+  factor = cholesky(matrix)
+  return solve_upper(factor, solve_lower(factor, right))
