@@ -1,6 +1,8 @@
-"""How many operations a function asks for, whatever compiler and machine make of them."""
+"""What a program costs: the operations it asks for, and what devices exchange in it."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +14,9 @@ CONVOLUTIONS = {
   'convolution_to_input': (1, 0),
   'convolution_to_kernel': (2, 1),
 }
+
+
+COLLECTIVES = 'all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'reduce-scatter'
 
 
 def product_flops(function: Callable[..., Any], *given: Any) -> int:
@@ -62,3 +67,12 @@ def _own(equation: Any) -> int:
     kernel, outputs = (shapes[place] for place in CONVOLUTIONS[name])
     return 2 * math.prod(outputs) * math.prod(kernel[-4:-1])
   return 0
+
+
+def collectives(program: str) -> Counter[str]:
+  """Counts what devices exchange in the text of a compiled program, by kind.
+
+  >>> collectives('  %sum.3 = (f32[2]{0}, f32[]) all-reduce-start(%a, %b), channel_id=1')
+  Counter({'all-reduce': 1})
+  """
+  return Counter(re.findall(rf'= .*?\b({"|".join(COLLECTIVES)})(?:-start)?\(', program))

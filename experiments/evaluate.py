@@ -80,13 +80,13 @@ def measuring(setup: Setup, metric: str | None) -> Setup:
 
 
 def restore(setup: Setup, specs: dict[str, Any], workdir: Path) -> tuple[int, Any]:
-  """Returns the newest checkpoint of a run and its step."""
+  """Returns the newest checkpoint of a run that is whole, and its step."""
   learner, optimizer = setup.learner(setup.task), make_optimizer(specs)
-  with checkpoints(workdir / 'checkpoints') as saved:
-    step = saved.latest_step()
-    if step is None:
-      raise ValueError(f'{workdir} has no checkpoint yet; train first')
-    return step, saved.restore(abstract_state(setup, learner, optimizer))
+  with checkpoints(workdir / 'checkpoints', set_aside=False) as saved:
+    found = saved.restore(abstract_state(setup, learner, optimizer))
+  if found is None:
+    raise ValueError(f'{workdir} has no checkpoint yet; train first')
+  return found
 
 
 if __name__ == '__main__':

@@ -56,6 +56,12 @@ def define_training() -> None:
   )
   flags.DEFINE_integer('steps_per_dispatch', 10, 'steps in one call to the devices', lower_bound=1)
   flags.DEFINE_integer('save_every', 500, 'steps between checkpoints', lower_bound=1)
+  flags.DEFINE_float(
+    'save_minutes',
+    10.0,
+    'minutes between checkpoints, if that is more often; 0: never',
+    lower_bound=0.0,
+  )
   flags.DEFINE_integer('validate_every', 500, 'steps between validations', lower_bound=1)
   flags.DEFINE_integer('validation_episodes', 200, 'episodes of a validation', lower_bound=1)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.results import finite, naming, write_text
+from metakit.distributed import is_first
 
 FILE_NAME = 'metrics.jsonl'
 EVENTS_FOLDER = 'tensorboard'
@@ -37,7 +38,7 @@ def metrics_log(workdir: str | os.PathLike, resume_step: int) -> Iterator[Metric
 
   Lines of a later step are dropped, and so is a last line cut short by a kill. TensorBoard is told
   to forget the same steps. Every write reaches the operating system before it returns, so a killed
-  process loses nothing that it has written.
+  process loses nothing that it has written. Of several processes, the first one alone writes.
 
   Args:
     workdir: a folder, made if it does not exist; gets metrics.jsonl and tensorboard/.
@@ -50,6 +51,9 @@ def metrics_log(workdir: str | os.PathLike, resume_step: int) -> Iterator[Metric
     OSError: one line naming the file, if it cannot be written.
     ValueError: if a line of metrics.jsonl other than the last cannot be read.
   """
+  if not is_first():
+    yield MetricsLog(lambda step, metrics, prefix='train': None)
+    return
   path = Path(workdir) / FILE_NAME
   kept = [line for line in read_metrics(workdir) if line['step'] <= resume_step]
   write_text(path, ''.join(_as_line(line) for line in kept))

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, TextIO
 
+from metakit.distributed import is_first
+
 SECONDS_BETWEEN_LINES = 10.0  # a log file of an hour stays readable: at most 360 lines
 
 # (step, line) -> None: shows where the training is.
@@ -39,6 +41,7 @@ def progress(
   The rate is measured from the first `update` in this process, which ends the first dispatch and
   with it the compilation; it includes the time spent in validation and checkpoints. On a terminal
   this is a tqdm bar; elsewhere a line every 10 seconds at most, the first update and the last one.
+  Of several processes, the first one alone shows them.
 
   Args:
     total_steps: the step at which training ends.
@@ -50,6 +53,9 @@ def progress(
   Yields:
     A Progress.
   """
+  if not is_first():
+    yield Progress(lambda step, metrics: None, lambda text: None)
+    return
   stream = sys.stderr if stream is None else stream
   bar = _has_room_for_a_bar(stream)
   shown = _bar(total_steps, start_step, stream) if bar else _lines(stream, clock)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -131,14 +132,22 @@ def write_text(path: str | os.PathLike, text: str) -> None:
   write_bytes(path, text.encode())
 
 
+def _writes() -> bool:
+  """Tells whether this process writes: one of several has joined the others, which loads this."""
+  distributed = sys.modules.get('metakit.distributed')
+  return distributed is None or distributed.is_first()
+
+
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
   """Writes a file, the whole of it or nothing: a temporary file beside it, then a rename.
 
-  Folders above it are made.
+  Folders above it are made. Of several processes, the first one alone writes.
 
   Raises:
     OSError: one line naming the file, if it cannot be written; a former file is then unchanged.
   """
+  if not _writes():
+    return
   path = Path(path)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   with naming(path):

@@ -2,13 +2,17 @@
 
 import contextlib
 import ctypes
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 from experiments.flags import component_help
+from metakit.compiler import keep_programs
+from metakit.distributed import initialize, is_first, leave
 
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -43,8 +47,43 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     sys.exit(1)
 
 
+PREEMPTED = 75  # of a process that was told to end and can go on: EX_TEMPFAIL of sysexits.h
+
+
+def end_preempted(said: str) -> NoReturn:
+  """Ends the process, now, as one that the same command continues."""
+  leave()  # all together: who stays behind would be aborted
+  os.write(sys.stderr.fileno(), f'told to end: {said}; the same command continues\n'.encode())
+  # An exception may be swallowed where a signal strikes (a callback, a destructor); and nothing
+  # that a binary does is harmed by a kill.
+  os._exit(PREEMPTED)
+
+
+def join_processes() -> None:
+  """Joins the other processes of the run, if there are any; the first one alone prints."""
+  # Before JAX's own: of several processes, its service is to have the signal.
+  signal.signal(signal.SIGTERM, lambda *_: end_preempted('nothing is lost'))
+  given: list[Any] = [flags.FLAGS[name].value for name in PROCESS_FLAGS]
+  with one_line_errors(*BAD_INPUT):
+    initialize(*given)
+  if not is_first():
+    sys.stdout = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115
+
+
+PROCESS_FLAGS = 'coordinator', 'num_processes', 'process_id', 'meeting_seconds'
+
+
+def define_processes() -> None:
+  """Defines the flags of a run of several processes."""
+  flags.DEFINE_string('coordinator', None, 'host:port of process 0, if no launcher tells')
+  flags.DEFINE_integer('num_processes', None, 'of the run, all machines together', lower_bound=1)
+  flags.DEFINE_integer('process_id', None, 'number of this process', lower_bound=0)
+  flags.DEFINE_float('meeting_seconds', 300.0, 'how long to wait for the others', lower_bound=1.0)
+
+
 def run(main: Callable[[], Any], doc: str) -> None:
   """Runs a binary: parses flags, shows every component in --help, returns exit status 0 or not."""
+  define_processes()
 
   def wrapped(arguments: list[str]) -> None:
     if len(arguments) > 1:
@@ -54,6 +93,8 @@ def run(main: Callable[[], Any], doc: str) -> None:
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.FATAL)  # Orbax narrates every save, and what it raises too
     keep_freed_memory()
+    keep_programs()
+    join_processes()
     main()
 
   sys.modules['__main__'].__doc__ = doc + component_help() if wants_help() else doc

@@ -19,10 +19,11 @@ import numpy as np
 from absl import flags
 
 from experiments.flags import define_common, define_training
+from experiments.interruptions import interruptions
 from experiments.metrics_log import metrics_log, read_metrics
 from experiments.plateau import onset
 from experiments.progress import Progress, progress
-from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.runtime import BAD_INPUT, end_preempted, one_line_errors, run
 from experiments.setup import (
   DEFINING,
   Setup,
@@ -38,6 +39,7 @@ from experiments.testing import check_judges, per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
+from metakit.distributed import is_first
 from metakit.evaluate import estimate
 from metakit.keys import roots
 from metakit.train import (
@@ -47,6 +49,7 @@ from metakit.train import (
   TrainState,
   init_state,
   make_dispatch,
+  spread_table,
   train_until,
 )
 
@@ -66,20 +69,21 @@ def main() -> None:
     sharing = FLAGS.tasks_per_step, FLAGS.parallel, None, FLAGS.tasks_at_once or None
     dispatch = make_dispatch(learner, optimizer, train, keys, *sharing)
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
-    check_space(workdir, abstract_state(setup, learner, optimizer))
-    claim_workdir(workdir, setup.specs)
+    if is_first():
+      check_space(workdir, abstract_state(setup, learner, optimizer))
+      claim_workdir(workdir, setup.specs)
 
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
   with stops, checkpoints(workdir / 'checkpoints') as saved:
     episode = sample_episode(train, keys.init)
     state = jax.jit(lambda: init_state(learner, optimizer, keys.init, lambda _: episode))()
-    first = saved.latest_step() or 0
+    # As NumPy arrays: those of one device are bound to it, and shard_map wants them on all.
+    first, state = saved.restore(state) or (0, jax.device_get(state))
     if first:
-      # As NumPy arrays: Orbax's are bound to one device, and shard_map wants them on all.
-      state = jax.device_get(saved.restore(state))
       print(f'continuing {workdir} at step {first}', file=sys.stderr)
     state = train_to_the_end(setup, dispatch, state, first, saved, workdir)
-    tested = prepare(setup, state.params, setup.test_task, 'test', FLAGS.seed)
+    params = jax.device_get(state.params)  # of all devices, those of other processes too
+    tested = prepare(setup, params, setup.test_task, 'test', FLAGS.seed)
     wrap_up(setup, tested, FLAGS.steps, workdir, FLAGS.episodes, FLAGS.seed)
 
 
@@ -91,12 +95,16 @@ def train_to_the_end(
   saved: Checkpoints,
   workdir: Path,
 ) -> TrainState:
-  """Trains, saves and validates from step `first` to --steps; returns the last state."""
-  source = setup.task.source('train')
+  """Trains, saves and validates from step `first` to --steps; returns the last state.
+
+  Ends the process, all saved, if it is told to end before.
+  """
+  source = spread_table(setup.task.source('train'), FLAGS.parallel)
   begun = time.monotonic() - (read_seconds(workdir, first) or 0.0)
   with (
     metrics_log(workdir, first) as log,
     progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,
+    interruptions(60 * FLAGS.save_minutes) as interruption,
   ):
     keep, save_kept = delayed_saves(saved, workdir)
     monitor = watch_onset(workdir, setup.task.chance)
@@ -108,18 +116,32 @@ def train_to_the_end(
       log.write(step, means)
       bar.update(step, means)
 
-    for stop in boundaries(first):
+    while first < FLAGS.steps:
+      stop = next_boundary(first)
       state = train_until(
-        dispatch, state, source, first, stop, FLAGS.steps_per_dispatch, on_metrics
+        dispatch, state, source, first, stop, FLAGS.steps_per_dispatch, on_metrics, interruption.due
       )
-      first = stop
-      if stop % FLAGS.validate_every == 0 or stop == FLAGS.steps:
-        log.write(stop, validate(setup, state.params, stop), prefix='validation')
+      first, score = int(state.step), None
+      if first == stop and is_multiple(first, FLAGS.validate_every):
+        means = validate(setup, jax.device_get(state.params), first)
+        log.write(first, means, prefix='validation')
         monitor(bar)
-      if stop % FLAGS.save_every == 0 or stop == FLAGS.steps:
-        keep(stop, time.monotonic() - begun, state)
+        score = means.get('accuracy', -means['loss'])
+      if first < stop or is_multiple(first, FLAGS.save_every) or interruption.preempted():
+        keep(first, time.monotonic() - begun, state, score)
+        interruption.saved()
+      if interruption.preempted():
+        break
     save_kept()  # the last one has been validated
+    saved.wait()
+  if first < FLAGS.steps:
+    end_preempted(f'step {first} of {FLAGS.steps} is saved')
   return state
+
+
+def is_multiple(step: int, every: int) -> bool:
+  """Tells whether something is due that is done at multiples and at the end."""
+  return step % every == 0 or step == FLAGS.steps
 
 
 def watch_onset(workdir: Path, chance: float | None) -> Callable[[Progress], None]:
@@ -137,32 +159,33 @@ def watch_onset(workdir: Path, chance: float | None) -> Callable[[Progress], Non
 
 def delayed_saves(
   saved: Checkpoints, workdir: Path
-) -> tuple[Callable[[int, float, TrainState], None], Callable[[], None]]:
-  """Returns `keep` (step, seconds of training, state) and `save_kept`.
+) -> tuple[Callable[[int, float, TrainState, float | None], None], Callable[[], None]]:
+  """Returns `keep` (step, seconds of training, state, score) and `save_kept`.
 
   A state whose own losses were finite may still be bad: its parameters came after them. It is kept
   until what follows has shown it to be good.
   """
-  kept: list[tuple[int, float, TrainState]] = []
+  kept: list[tuple[int, float, TrainState, float | None]] = []
 
-  def keep(step: int, seconds: float, state: TrainState) -> None:
-    kept.append((step, seconds, jax.tree.map(jnp.copy, state)))  # the next dispatch donates it
+  def keep(step: int, seconds: float, state: TrainState, score: float | None) -> None:
+    kept.append(
+      (step, seconds, jax.tree.map(jnp.copy, state), score)
+    )  # the next dispatch donates it
 
   def save_kept() -> None:
-    for step, seconds, state in kept:
+    for step, seconds, state, score in kept:
       # The state last, so that a resumed run misses nothing that belongs to its step.
       write_seconds(workdir, step, seconds)
-      saved.save(step, state)
+      saved.save(step, state, score)
     kept.clear()
 
   return keep, save_kept
 
 
-def boundaries(first: int) -> list[int]:
-  """Returns the steps at which to save or validate: multiples, whatever the first step is."""
-  saves = range(0, FLAGS.steps, FLAGS.save_every)
-  validations = range(0, FLAGS.steps, FLAGS.validate_every)
-  return sorted({s for s in (*saves, *validations, FLAGS.steps) if s > first})
+def next_boundary(first: int) -> int:
+  """Returns the step at which to save or validate next: multiples, whatever the first step is."""
+  after = lambda every: (first // every + 1) * every
+  return min(after(FLAGS.save_every), after(FLAGS.validate_every), FLAGS.steps)
 
 
 def validate(setup: Setup, params: Any, step: int) -> dict[str, float]:

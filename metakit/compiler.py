@@ -1,4 +1,4 @@
-"""Keeps a defect of XLA out of every process that imports metakit.
+"""What a process tells XLA: what to compile for, where to keep programs, which defect to leave out.
 
 On CPUs, jaxlib 0.10.2 to 0.12.0 at least fuse a matrix product and a reduction of it into one call
 of YNNPACK, which reads memory that nobody wrote where the other operand is a broadcast:
@@ -7,8 +7,12 @@ in another process, and no error. (0.10.2 is also wrong for products of more tha
 The Bayes predictor of sparse functions was NaN by it; a loss or its gradient may be wrong.
 """
 
+import contextlib
+import hashlib
 import os
-from collections.abc import MutableMapping
+import platform
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
 
 import jax
 
@@ -29,3 +33,51 @@ def turn_off_wrong_fusions(environment: MutableMapping[str, str] = os.environ) -
   in_a_file = flags and not flags.startswith('-')
   if FUSIONS not in flags and not in_a_file and jax.__version_info__ < (0, 13):
     environment['XLA_FLAGS'] = f'{flags} {FUSIONS}=-reduce'.lstrip()
+
+
+def keep_programs(environment: Mapping[str, str] = os.environ) -> None:
+  """Keeps compiled programs in the user's cache, so that the next run starts sooner.
+
+  JAX keeps what took a second or more. A variable or option of JAX that says where goes before, and
+  an unwritable folder keeps nothing. Programs of another processor would be loaded, and may end in
+  an illegal instruction: each kind has a folder of its own.
+
+  Args:
+    environment: the variables of the process.
+  """
+  chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+  if chosen or 'JAX_COMPILATION_CACHE_DIR' in environment:
+    return
+  home = environment.get('XDG_CACHE_HOME') or Path(environment.get('HOME', '')) / '.cache'
+  folder = Path(home).absolute() / 'metakit' / f'jax-{_processor()}'
+  with contextlib.suppress(OSError):
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK):
+      jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+def _processor() -> str:
+  """Returns a name for the kind of this machine's processor."""
+  known = platform.machine() + platform.processor()
+  with contextlib.suppress(OSError):
+    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    known += next((line for line in lines if line.startswith(('flags', 'Features'))), '')
+  return hashlib.sha256(known.encode()).hexdigest()[:12]
+
+
+_target: list[str] = []
+
+
+def target_platform() -> str:
+  """Returns the platform that functions are traced for; see `compiling_for`."""
+  return _target[-1] if _target else jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiling_for(name: str) -> Iterator[None]:
+  """Traces for devices that this process has not (ahead-of-time compilation)."""
+  _target.append(name)
+  try:
+    yield
+  finally:
+    _target.pop()

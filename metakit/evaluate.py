@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from metakit.compiler import target_platform
 from metakit.data.host import on_host, read_rows
 from metakit.episodes.few_shot import complete
 from metakit.keys import task_key
@@ -228,7 +230,8 @@ def evaluate(
     episodes: how many.
     chunk: how many at a time on a device, side by side under vmap; by default what suits the
       device and the size of an episode (usual_chunk). The results do not depend on it.
-    parallel: 'none' (one device), 'pmap' or 'shard_map' (over the devices of this process).
+    parallel: 'none' (one device of each process), 'pmap' or 'shard_map' (all). Several processes
+      share the episodes; all of them call and get the same.
     judge: what is measured of an episode; by default `judge_queries`.
 
   Returns:
@@ -241,8 +244,9 @@ def evaluate(
   if episodes < 1 or chunk < 1:
     raise ValueError(f'episodes={episodes} and chunk={chunk} must be positive')
   check_parallel(1, parallel, 1)
+  processes, own = jax.process_count(), jax.process_index()
   devices = 1 if parallel == 'none' else jax.local_device_count()
-  chunk = devices * min(chunk, -(-episodes // devices))
+  chunk = devices * min(chunk, -(-episodes // (devices * processes)))
 
   given = learner, objective, judge or judge_queries, source.plan, source.finish, parallel
   plan, run = _kept_programs(*given) if _hashable(given) else _programs(*given)
@@ -250,14 +254,23 @@ def evaluate(
   if parallel != 'none':
     params, data = _everywhere(params, data)
   judged = []
-  for start in range(0, episodes, chunk):
-    # The last chunk runs past the end: one shape, one compilation.
+  for start in range(own * chunk, episodes + own * chunk, processes * chunk):
+    # The last chunks run past the end: one shape, one compilation.
     keys, planned = plan(root, jnp.arange(start, start + chunk))
     if on_host(source):
       planned = read_rows(planned, source.data)
     judged.append(run(keys, planned, params, data))
   fetched = jax.device_get(judged)
-  return {name: np.concatenate([c[name] for c in fetched])[:episodes] for name in fetched[0]}
+  chunks = {name: np.stack([each[name] for each in fetched]) for name in fetched[0]}
+  return jax.tree.map(lambda own: _of_all(own)[:episodes], chunks)
+
+
+def _of_all(chunks: np.ndarray) -> np.ndarray:
+  """Returns [episodes, ...] of all processes; each has the chunks [number, episodes, ...]."""
+  if jax.process_count() > 1:
+    chunks = np.stack(multihost_utils.process_allgather(chunks), axis=1)  # in turn
+    chunks = chunks.reshape(-1, *chunks.shape[2:])
+  return chunks.reshape(-1, *chunks.shape[2:])
 
 
 def _programs(learner, objective, judge, plan, finish, parallel):
@@ -327,7 +340,7 @@ def usual_chunk(source: EpisodeSource) -> int:
   make = lambda key, data: complete(source, source.plan(key), data)
   episode = jax.eval_shape(make, jax.random.key(0), source.data)
   numbers = sum(math.prod(part.x.shape) for part in (episode.support, episode.query))
-  budget = 1 << (19 if jax.default_backend() == 'cpu' else 24)
+  budget = 1 << (19 if target_platform() == 'cpu' else 24)
   return max(1, min(64, budget // numbers))
 
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from metakit.compiler import target_platform
 from metakit.data.host import on_host, read_ahead
 from metakit.episodes.few_shot import complete
 from metakit.keys import Roots, task_key
@@ -103,7 +104,7 @@ def group_size(tasks: int, episodes: Episode, tasks_at_once: int | None) -> int:
   check_groups(tasks, tasks_at_once)
   if tasks_at_once is None:
     images = episodes.support.x.ndim == 5  # [tasks, examples, height, width, channels]
-    return 1 if images and jax.default_backend() == 'cpu' else tasks
+    return 1 if images and target_platform() == 'cpu' else tasks
   return tasks_at_once
 
 
@@ -142,7 +143,7 @@ class Dispatch(NamedTuple):
     fed: (state, episodes) -> (state, metrics [steps]). Episodes [steps, tasks, ...] come from the
       host (metakit.data.host).
     plan: (num_steps, first_step) -> episodes of the plan [steps, tasks, ...], row numbers for
-      `fed`; the same tasks as `sampled` draws.
+      `fed`; the tasks that `sampled` draws, of these those of this process's devices.
   """
 
   sampled: Callable[[int, TrainState, Any], tuple[TrainState, Metrics]]
@@ -177,11 +178,15 @@ def make_dispatch(
     tasks_at_once: of each device, see make_train_step.
 
   Raises:
-    ValueError: for an unknown `parallel`, or tasks_per_step not divisible by the devices or, then,
-      by tasks_at_once.
+    ValueError: for an unknown `parallel`, 'none' among several processes, or tasks_per_step not
+      divisible by the devices or, then, by tasks_at_once.
   """
   devices = list(devices or jax.devices())
   check_parallel(tasks_per_step, parallel, len(devices))
+  if parallel == 'none' and jax.process_count() > 1:
+    raise ValueError(
+      f"parallel='none' is for one process, not {jax.process_count()}; use shard_map or pmap"
+    )
   sharing = 1 if parallel == 'none' else len(devices)
   check_groups(tasks_per_step // sharing, tasks_at_once)
   axis_name = None if parallel == 'none' else AXIS
@@ -206,12 +211,32 @@ def make_dispatch(
   spread = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}[parallel]
   indices = np.arange(tasks_per_step, dtype=np.int32)  # NumPy: the same in every process
   run, feed = spread(sampled, fed, indices, devices)
-  return Dispatch(run, feed, _plan_steps(plan_step, indices))
+  own = np.concatenate(indices.reshape(sharing, -1)[_places_here(devices[:sharing])])
+  return Dispatch(run, feed, _plan_steps(plan_step, own))
 
 
 def task_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
-  """Returns the mesh of some devices whose one axis is that of tasks."""
-  return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+  """Returns the mesh of some devices, in their order, whose one axis is that of tasks."""
+  return jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _places_here(devices: Sequence[jax.Device]) -> list[int]:
+  """Returns which of the devices are this process's."""
+  return [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+
+
+def spread_table(source: EpisodeSource, parallel: str) -> EpisodeSource:
+  """Returns the source with its table on all devices, if each dispatch would copy it there."""
+  if parallel != 'shard_map' or source.data is None or on_host(source):
+    return source
+  return source._replace(data=everywhere(source.data, jax.devices()))
+
+
+def everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
+  """Puts arrays that every process has on all devices, those of other processes included."""
+  sharding = NamedSharding(task_mesh(devices), PartitionSpec())
+  put = lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, lambda place: leaf[place])
+  return jax.tree.map(put, jax.device_get(tree))
 
 
 def check_parallel(tasks_per_step: int, parallel: str, num_devices: int) -> None:
@@ -250,7 +275,7 @@ def _one_device(sampled, fed, indices, devices):
 
 def _pmap(sampled, fed, indices, devices):
   # State goes in and out unstacked; pmean has made every device's equal.
-  local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+  local = _places_here(devices)
   rows = indices.reshape(len(devices), -1)[local]  # the leading axis counts local devices
   options: dict[str, Any] = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
   given = {'static_broadcasted_argnums': 0, 'donate_argnums': 1, **options}
@@ -258,7 +283,7 @@ def _pmap(sampled, fed, indices, devices):
   feed = jax.pmap(fed, in_axes=(None, 0, 1), donate_argnums=0, **options)
 
   def split(leaf):  # [steps, tasks, ...] -> [steps, local devices, tasks of a device, ...]
-    return leaf.reshape(leaf.shape[0], len(devices), -1, *leaf.shape[2:])[:, local]
+    return leaf.reshape(leaf.shape[0], len(local), -1, *leaf.shape[2:])
 
   return (
     lambda n, state, data: run(n, state, rows, data),
@@ -268,22 +293,24 @@ def _pmap(sampled, fed, indices, devices):
 
 def _shard_map(sampled, fed, indices, devices):
   mesh = task_mesh(devices)
-  everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
+  same, split = PartitionSpec(), PartitionSpec(AXIS)
   # check_vma=False: with it, the gradient with respect to replicated parameters is already summed
   # over the devices, in the inner loop of a learner too, which then mixes the tasks of all devices.
-  wrap = partial(jax.shard_map, mesh=mesh, out_specs=everywhere, check_vma=False)
+  wrap = partial(jax.shard_map, mesh=mesh, out_specs=same, check_vma=False)
 
   @partial(jax.jit, static_argnums=0, donate_argnums=1)
   def run(n, state, data):
-    body = wrap(partial(sampled, n), in_specs=(everywhere, split, everywhere))
+    body = wrap(partial(sampled, n), in_specs=(same, split, same))
     return body(state, indices, data)
+
+  batch = PartitionSpec(None, AXIS)
 
   @partial(jax.jit, donate_argnums=0)
   def feed(state, episodes):
-    batch = PartitionSpec(None, AXIS)
-    return wrap(fed, in_specs=(everywhere, split, batch))(state, indices, episodes)
+    return wrap(fed, in_specs=(same, split, batch))(state, indices, episodes)
 
-  return run, feed
+  together = partial(jax.make_array_from_process_local_data, NamedSharding(mesh, batch))
+  return run, lambda state, episodes: feed(state, jax.tree.map(together, episodes))
 
 
 REMEDY = 'lower the learning rate or clip the gradient, and start again'
@@ -325,8 +352,9 @@ def train_until(
   stop: int,
   steps_per_dispatch: int,
   on_metrics: Callable[[int, Metrics], None],
+  pause: Callable[[], bool] = lambda: False,
 ) -> TrainState:
-  """Trains from step `first` to `stop`.
+  """Trains from step `first` to `stop`, or to a pause before it.
 
   The metrics of a dispatch are fetched after the next one is under way, so the devices do not wait.
 
@@ -338,9 +366,11 @@ def train_until(
     stop: number of steps done at the end.
     steps_per_dispatch: steps in one call to the devices; the last call may be shorter.
     on_metrics: called with the number of a dispatch's first step and its metrics [steps].
+    pause: asked after each dispatch whether to stop there.
 
   Returns:
-    The state at `stop`.
+    The state at `stop`, or at the end of the dispatch after which `pause` was true; its `step` says
+    which.
 
   Raises:
     NonFiniteLoss: naming the steps.
@@ -366,6 +396,8 @@ def train_until(
       if pending:
         report(*pending)
       pending = start, metrics
+      if pause():
+        break
     if pending:
       report(*pending)
   finally:

@@ -1,11 +1,14 @@
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -36,8 +39,8 @@ def save(folder, *steps, **options):
 def test_the_newest_state_comes_back_bit_for_bit(tmp_path):
   save(tmp_path, 1, 2, 3)
   with checkpoints(tmp_path) as saved:
-    assert saved.latest_step() == 3
-    restored = saved.restore(state())
+    step, restored = saved.restore(state())
+  assert step == 3
   jax.tree.map(np.testing.assert_array_equal, restored, state(3))
   assert jax.tree.structure(restored) == jax.tree.structure(state(3))
 
@@ -45,7 +48,7 @@ def test_the_newest_state_comes_back_bit_for_bit(tmp_path):
 def test_a_state_known_by_its_shapes_alone_is_restored(tmp_path):
   save(tmp_path, 4)
   with checkpoints(tmp_path) as saved:
-    restored = saved.restore(jax.eval_shape(state))
+    _, restored = saved.restore(jax.eval_shape(state))
   jax.tree.map(np.testing.assert_array_equal, restored, state(4))
 
 
@@ -56,29 +59,47 @@ def test_an_optimizer_whose_first_part_has_no_state_is_restored(tmp_path):
   with checkpoints(tmp_path) as saved:
     saved.save(4, clipped)
   with checkpoints(tmp_path) as saved:
-    restored = saved.restore(jax.tree.map(jnp.zeros_like, clipped))
+    _, restored = saved.restore(jax.tree.map(jnp.zeros_like, clipped))
   jax.tree.map(np.testing.assert_array_equal, restored, clipped)
 
 
 def test_an_empty_folder_has_no_step(tmp_path):
   with checkpoints(tmp_path / 'new') as saved:
-    assert saved.latest_step() is None
+    assert saved.restore(state()) is None
 
 
 def test_only_the_newest_are_kept(tmp_path):
   save(tmp_path, 1, 2, 3, 4, keep=2)
-  assert sorted(p.name for p in tmp_path.iterdir()) == ['3', '4']
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['3', '3.json', '4', '4.json']
 
 
-def test_a_save_cut_short_leaves_the_step_before_it_the_newest(tmp_path):
+def test_the_best_is_kept_beside_the_newest_and_found_after_a_restart(tmp_path):
+  scores = {1: 0.5, 2: 0.9, 3: 0.9, 4: None, 5: 0.1}
+  with checkpoints(tmp_path, keep=1) as saved:
+    for step, score in scores.items():
+      saved.save(step, state(step), score)
+  with checkpoints(tmp_path, keep=1) as saved:
+    saved.save(6, state(6), float('nan'))
+  with checkpoints(tmp_path, keep=1) as saved:
+    assert saved.restore(state())[0] == 6
+    step, best = saved.restore(state(), best=True)
+  assert step == 3  # the later of two equals
+  jax.tree.map(np.testing.assert_array_equal, best, state(3))
+  assert {p.stem for p in tmp_path.iterdir()} == {'3', '6'}
+
+
+@pytest.mark.parametrize('left', ['2.orbax-checkpoint-tmp', '2'])
+def test_a_save_cut_short_leaves_the_step_before_it_the_newest(left, tmp_path):
   save(tmp_path, 1)
-  (tmp_path / '2.orbax-checkpoint-tmp').mkdir()  # what kill -9 leaves behind
-  with checkpoints(tmp_path) as saved:
-    assert saved.latest_step() == 1
+  (tmp_path / left).mkdir()  # what kill -9 leaves behind
+  with checkpoints(tmp_path) as saved, warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter('always')
+    assert saved.restore(state())[0] == 1
+    assert ['not saved to the end' in str(each.message) for each in told] == [True] * (left == '2')
     saved.save(2, state(2))
-    saved.wait()
-    assert saved.latest_step() == 2
-    jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), state(2))
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['1', '1.json', '2', '2.json']
+  with checkpoints(tmp_path) as saved:
+    jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), (2, state(2)))
 
 
 def linear() -> MetaLearner:
@@ -95,12 +116,12 @@ def test_the_state_of_every_learner_comes_back_bit_for_bit(make, tmp_path):
   with checkpoints(tmp_path) as saved:
     saved.save(1, first)
     saved.wait()
-    restored = saved.restore(jax.tree.map(jnp.zeros_like, first))
+    _, restored = saved.restore(jax.tree.map(jnp.zeros_like, first))
   jax.tree.map(np.testing.assert_array_equal, restored, first)
   assert jax.tree.structure(restored) == jax.tree.structure(first)
 
 
-def test_eight_devices_save_what_one_restores(tmp_path):
+def test_eight_devices_save_what_any_restores(tmp_path):
   mesh = jax.make_mesh((8,), ('tasks',), axis_types=(AxisType.Auto,))
   spread = jax.device_put(state(5), NamedSharding(mesh, PartitionSpec()))
   with checkpoints(tmp_path) as saved:
@@ -108,19 +129,73 @@ def test_eight_devices_save_what_one_restores(tmp_path):
     saved.wait()
     for target in (jax.eval_shape(state), state()):
       restored = saved.restore(target)
-      jax.tree.map(np.testing.assert_array_equal, restored, state(5))
-      assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(restored))
+      jax.tree.map(np.testing.assert_array_equal, restored, (5, state(5)))
 
 
-def test_a_damaged_checkpoint_is_named_with_a_remedy(tmp_path):
-  save(tmp_path, 1, 2)
-  for file in (p for p in (tmp_path / '2').rglob('*') if p.is_file()):
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-  with checkpoints(tmp_path) as saved, pytest.raises(ValueError, match=r'/2 cannot be read .*away'):
-    saved.restore(state())
-  (tmp_path / '2').rename(tmp_path / 'damaged')
-  with checkpoints(tmp_path) as saved:
-    jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), state(1))
+def damage(path, how, rng):
+  """Deletes a file, cuts it at a random place or changes a random bit of it."""
+  content = bytearray(path.read_bytes())
+  place = int(rng.integers(len(content)))
+  if how == 'delete':
+    path.unlink()
+  elif how == 'cut':
+    path.write_bytes(content[:place])
+  else:
+    content[place] ^= 1 << int(rng.integers(8))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize('how', ['flip', 'cut', 'delete'])
+def test_damage_to_any_file_is_noticed_and_the_step_before_is_used(how, tmp_path):
+  rng, good = np.random.default_rng(0), tmp_path / 'good'
+  save(good, 1, 2)
+  files = sorted(p.relative_to(good) for p in good.rglob('*') if p.is_file())
+  files = [path for path in files if path.parts[0] in ('2', '2.json')]
+  for number, file in enumerate(4 * files):
+    folder = tmp_path / str(number) / 'checkpoints'
+    shutil.copytree(good, folder)
+    damage(folder / file, how, rng)
+    with checkpoints(folder) as saved, pytest.warns(UserWarning, match=f'{folder}/2 '):
+      jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), (1, state(1)))
+      saved.save(2, state(2))  # the damaged step is not in the way
+      jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), (2, state(2)))
+
+
+def test_damaged_steps_are_set_aside_and_never_overwritten(tmp_path):
+  folder = tmp_path / 'checkpoints'
+  for times in (1, 2):
+    save(folder, 1, 2)
+    file = next((folder / '2' / 'd').iterdir())
+    damage(file, 'flip', np.random.default_rng(0))
+    with pytest.warns(UserWarning, match=rf'its file d/{file.name} is altered; the one before'):
+      assert restored_step(folder, set_aside=False) == 1
+    with pytest.warns(UserWarning, match=f'altered; it is moved to {tmp_path}/damaged/2'):
+      assert restored_step(folder) == 1
+    assert len(list((tmp_path / 'damaged').iterdir())) == times
+
+
+def restored_step(folder, **options):
+  with checkpoints(folder, **options) as saved:
+    return saved.restore(state())[0]
+
+
+def test_no_whole_step_is_none(tmp_path):
+  save(tmp_path, 1)
+  damage(tmp_path / '1.json', 'flip', np.random.default_rng(0))
+  with checkpoints(tmp_path) as saved, pytest.warns(UserWarning, match='damaged'):
+    assert saved.restore(state()) is None
+
+
+def test_values_that_changed_on_their_way_to_the_disk_are_noticed(tmp_path, monkeypatch):
+  """The files' own sums are right then; those of the arrays are not."""
+  write = ocp.Checkpointer.save
+  bit = lambda leaf: leaf + 1 if leaf.dtype == np.float32 else leaf
+  altered = lambda given: ocp.args.StandardSave(jax.tree.map(bit, given.item))
+  wrong = lambda self, path, args, force: write(self, path, args=altered(args), force=force)
+  monkeypatch.setattr(ocp.Checkpointer, 'save', wrong)
+  save(tmp_path, 1)
+  with checkpoints(tmp_path) as saved, pytest.warns(UserWarning, match='bias holds other values'):
+    assert saved.restore(state()) is None
 
 
 FILL = """
@@ -141,7 +216,7 @@ def test_a_disk_that_fills_up_is_named_and_the_step_before_is_kept(tmp_path):
     said = f'OSError: [Errno 28] no space left for a checkpoint in {disk}; free some'
     assert filled.returncode == 1 and said in filled.stderr
     with checkpoints(disk) as saved:
-      jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), state(1))
+      jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), (1, state(1)))
 
 
 @pytest.mark.parametrize('other', [state(width=4), state(dtype=jnp.bfloat16)])

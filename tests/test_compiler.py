@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit.compiler import FUSIONS, turn_off_wrong_fusions
+from metakit.compiler import (
+  FUSIONS,
+  compiling_for,
+  keep_programs,
+  target_platform,
+  turn_off_wrong_fusions,
+)
 
 # What the other operand of the product is broadcast from, and what is done with the product.
 PRODUCTS = {
@@ -45,3 +51,38 @@ def test_flags_of_the_user_stay():
   environment = {}
   turn_off_wrong_fusions(environment)
   assert environment == {'XLA_FLAGS': f'{FUSIONS}=-reduce'}
+
+
+@pytest.fixture
+def no_cache():
+  """These tests have a folder of programs themselves."""
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update('jax_compilation_cache_dir', None)
+  yield
+  jax.config.update('jax_compilation_cache_dir', before)
+
+
+def test_programs_are_kept_where_the_user_has_a_cache(tmp_path, no_cache):
+  keep_programs({'HOME': str(tmp_path)})
+  folder = next((tmp_path / '.cache' / 'metakit').iterdir())
+  assert jax.config.jax_compilation_cache_dir == str(folder)
+  keep_programs({'HOME': str(tmp_path), 'XDG_CACHE_HOME': str(tmp_path / 'xdg')})
+  assert not (tmp_path / 'xdg').exists()  # it has been chosen
+  jax.config.update('jax_compilation_cache_dir', None)
+  keep_programs({'HOME': str(tmp_path), 'XDG_CACHE_HOME': str(tmp_path / 'xdg')})
+  assert jax.config.jax_compilation_cache_dir.startswith(str(tmp_path / 'xdg' / 'metakit'))
+
+
+def test_nothing_is_kept_where_the_user_says_so_or_cannot_write(tmp_path, no_cache):
+  keep_programs({'HOME': str(tmp_path), 'JAX_COMPILATION_CACHE_DIR': '/elsewhere'})
+  (tmp_path / 'file').touch()
+  keep_programs({'HOME': str(tmp_path / 'file')})
+  assert jax.config.jax_compilation_cache_dir is None
+  assert [each.name for each in tmp_path.iterdir()] == ['file']
+
+
+def test_a_platform_can_be_compiled_for_that_is_not_there():
+  assert target_platform() == 'cpu'
+  with compiling_for('tpu'):
+    assert target_platform() == 'tpu'
+  assert target_platform() == 'cpu'

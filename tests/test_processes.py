@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from metakit.evaluate import evaluate
+from metakit.objectives import cross_entropy
 from metakit.train import make_dispatch
 from tests import tiny
-from tests.test_train import ROOTS, SGD, TASKS, trained
+from tests.test_train import ROOTS, SGD, TASKS, start, trained
 
 
 def free_port() -> int:
@@ -33,14 +35,27 @@ def run_two(parallel, name, out):
   return np.load(out)
 
 
-@pytest.mark.parametrize('parallel', [pytest.param('pmap', marks=pytest.mark.slow), 'shard_map'])
-def test_two_processes_of_four_devices_equal_one_device(parallel, tmp_path):
-  result = run_two(parallel, 'maml', str(tmp_path / 'out.npz'))
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+  ('name', 'parallel'),
+  [
+    ('maml', 'shard_map'),
+    pytest.param('maml', 'pmap', marks=SLOW),
+    pytest.param('prototypical', 'shard_map', marks=SLOW),
+    pytest.param('in_context', 'shard_map', marks=SLOW),
+  ],
+)
+def test_two_processes_of_four_devices_equal_one_device(name, parallel, tmp_path):
+  result = run_two(parallel, name, str(tmp_path / 'out.npz'))
   assert result['devices'] == 8
-  state, _ = trained('maml', 'none')
-  for i, leaf in enumerate(jax.tree.leaves(state.params)):
+  learner, source = tiny.learners()[name], tiny.source()
+  for i, leaf in enumerate(jax.tree.leaves(trained(name, 'none')[0].params)):
     np.testing.assert_allclose(result[f'leaf{i}'], leaf, rtol=0, atol=2e-6)
-  for i, leaf in enumerate(jax.tree.leaves(trained('maml', 'none', 3)[0].params)):
+  for i, leaf in enumerate(jax.tree.leaves(trained(name, 'none', 3)[0].params)):
     np.testing.assert_allclose(result[f'fed{i}'], leaf, rtol=0, atol=2e-6)
-  plan = make_dispatch(tiny.learners()['maml'], SGD, tiny.source(), ROOTS, TASKS).plan
+  plan = make_dispatch(learner, SGD, source, ROOTS, TASKS).plan
   np.testing.assert_array_equal(result['rows'], plan(20, 0).support.x)
+  alone = evaluate(learner, cross_entropy, start(learner).params, source, ROOTS.test, 21)
+  np.testing.assert_allclose(result['losses'], alone['loss'], rtol=1e-5, atol=1e-5)

@@ -5,16 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
+from experiments.counting import collectives
 from metakit import roots, task_key
 from metakit.episodes.few_shot import gather_rows, sampler_of
 from metakit.train import (
+  AXIS,
   PARALLEL,
   NonFiniteLoss,
   check_finite,
   init_state,
   make_dispatch,
   make_train_step,
+  task_mesh,
   train_until,
 )
 from tests import tiny
@@ -90,8 +94,32 @@ def test_compiled_step_gathers_nothing():
   learner, source = tiny.learners()['maml'], tiny.source()
   dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, 'shard_map')
   text = dispatch.sampled.lower(2, start(learner), source.data).compile().as_text()
-  assert 'all-reduce' in text
-  assert 'all-gather' not in text
+  assert collectives(text) == {'all-reduce': 1}
+
+
+def test_a_planted_gradient_that_is_summed_over_devices_is_caught(monkeypatch):
+  """With check_vma, shard_map sums gradients with respect to what all devices share."""
+  checked = lambda *given, check_vma, **more: SHARD_MAP(*given, **more)
+  monkeypatch.setattr(jax, 'shard_map', checked)
+  learner, source = tiny.learners()['maml'], tiny.source()
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, 'shard_map')
+  planted, _ = dispatch.sampled(20, start(learner), source.data)
+  with pytest.raises(AssertionError):
+    assert_close(planted.params, trained('maml', 'none')[0].params)
+
+
+SHARD_MAP = jax.shard_map
+
+
+def test_a_planted_task_axis_that_the_partitioner_splits_is_caught():
+  """Kernels of each task's own under vmap: the partitioner gathers those of all devices."""
+  tasks = NamedSharding(task_mesh(jax.devices()), PartitionSpec(AXIS))
+  given = jnp.ones((TASKS, 4, 8, 8, 3)), jnp.ones((TASKS, 3, 3, 3, 5))
+  layer = lambda x, kernel: jax.lax.conv_general_dilated(
+    x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+  step = jax.jit(jax.vmap(layer), in_shardings=(tasks, tasks), out_shardings=tasks)
+  assert collectives(step.lower(*given).compile().as_text())['all-gather'] > 0
 
 
 def test_one_dispatch_of_many_steps_equals_many_dispatches():

@@ -9,7 +9,11 @@ if __name__ == '__main__':
   port, processes, number, parallel, name, out = sys.argv[1:]
   jax.distributed.initialize(f'127.0.0.1:{port}', int(processes), int(number))
 
+  from jax.experimental import multihost_utils
+
   from metakit.data.host import read_rows
+  from metakit.evaluate import evaluate
+  from metakit.objectives import cross_entropy
   from metakit.train import make_dispatch
   from tests import tiny
   from tests.test_train import ROOTS, SGD, TASKS, start
@@ -20,8 +24,11 @@ if __name__ == '__main__':
   first, data = jax.device_get(start(learner)), jax.device_get(source.data)
   leaves = local(dispatch.sampled(20, first, data)[0])
   fed = local(dispatch.fed(first, read_rows(dispatch.plan(3, 0), data))[0])  # rows by the host
+  judged = evaluate(learner, cross_entropy, first.params, source, ROOTS.test, 21, 4, parallel)
+  planned = multihost_utils.process_allgather(dispatch.plan(20, 0).support.x)
   if jax.process_index() == 0:
     arrays = {f'leaf{i}': x for i, x in enumerate(leaves)} | {
       f'fed{i}': x for i, x in enumerate(fed)
     }
-    np.savez(out, rows=dispatch.plan(20, 0).support.x, devices=jax.device_count(), **arrays)
+    arrays |= {'losses': judged['loss'], 'devices': jax.device_count()}
+    np.savez(out, rows=np.concatenate(planned, axis=1), **arrays)

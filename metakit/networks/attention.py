@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metakit.compiler import target_platform
+
 
 class Heads(NamedTuple):
   """The projections of some tokens: query, key and value, each [tokens, heads, features]."""
@@ -87,7 +89,7 @@ def fused_attention() -> Attention:
     )
     mask = jnp.concatenate([before, own], axis=1)
     fits = query.dtype in (jnp.float16, jnp.bfloat16) and query.shape[-1] in range(8, 257, 8)
-    implementation: Any = 'cudnn' if fits and jax.default_backend() == 'gpu' else 'xla'
+    implementation: Any = 'cudnn' if fits and target_platform() == 'gpu' else 'xla'
     fused = partial(jax.nn.dot_product_attention, implementation=implementation)
     outputs = fused(_even(query), _even(key), _even(value), mask=_even(_even(mask).T).T[None])
     return outputs[: len(query)], cache

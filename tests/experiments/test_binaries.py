@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import time
 
@@ -6,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.metrics_log import read_metrics
 from experiments.results import read_results
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS
@@ -38,10 +40,9 @@ def parameters(workdir):
   """All arrays of the newest checkpoint, read without the library."""
   import orbax.checkpoint as ocp
 
-  with ocp.CheckpointManager(workdir / 'checkpoints') as manager:
-    step = manager.latest_step()
+  step = max(int(path.stem) for path in (workdir / 'checkpoints').glob('*.json'))
   with ocp.StandardCheckpointer() as reader:
-    return step, reader.restore(workdir / 'checkpoints' / str(step) / 'default')
+    return step, reader.restore(workdir / 'checkpoints' / str(step))
 
 
 def assert_same_bits(a, b):
@@ -112,7 +113,7 @@ def test_kill_9_and_the_same_command_give_the_same_bits(trained, tmp_path):
   command = [*command[:-1], '--save_every=2', f'--workdir={tmp_path / "killed"}']
   never = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1e6'}  # half-written, it would stay so
   process = start('train', *command, **never)
-  while not (tmp_path / 'killed' / 'checkpoints' / '4').is_dir():
+  while not (tmp_path / 'killed' / 'checkpoints' / '4.json').exists():
     assert process.poll() is None, finish(process)
     time.sleep(0.01)
   process.kill()
@@ -124,6 +125,44 @@ def test_kill_9_and_the_same_command_give_the_same_bits(trained, tmp_path):
   assert_same_bits(parameters(tmp_path / 'killed'), parameters(workdir))
   lines = (tmp_path / 'killed' / 'metrics.jsonl').read_text()
   assert [json.loads(line)['step'] for line in lines.splitlines()] == [2, 4, 4, 6, 8, 8]
+
+
+def test_a_run_that_is_told_to_end_saves_where_it_is_and_continues(trained, tmp_path):
+  """Between the multiples at which it would save or validate."""
+  _, command, _ = trained
+  ended = tmp_path / 'ended'
+  command = [*command[:-1], '--steps=800', '--schedule=constant', '--save_every=400']
+  command = [*command, '--validate_every=400', f'--workdir={ended}']
+  process = start('train', *command)
+  while not (ended / 'metrics.jsonl').exists() or len(read_metrics(ended)) < 5:
+    assert process.poll() is None, finish(process)
+    time.sleep(0.01)
+  process.terminate()
+  status, _, error = finish(process)
+  assert status == 75, error
+  said = re.search(r'told to end: step (\d+) of 800 is saved; the same command continues$', error)
+  assert said and (ended / 'checkpoints' / f'{said[1]}.json').exists()
+  assert int(said[1]) % 400
+  status, _, error = run('train', *command)
+  assert status == 0, error
+  assert f'continuing {ended} at step {said[1]}' in error
+  straight = tmp_path / 'straight'
+  status, _, error = run('train', *command[:-1], f'--workdir={straight}')
+  assert status == 0, error
+  assert_same_bits(parameters(ended), parameters(straight))
+  assert read_metrics(ended) == read_metrics(straight)
+
+
+def test_a_run_that_is_told_to_end_while_it_starts_says_so(trained, tmp_path):
+  _, command, _ = trained
+  process = start('train', *command[:-1], f'--workdir={tmp_path / "new"}')
+  while not (tmp_path / 'new').exists():
+    assert process.poll() is None, finish(process)
+    time.sleep(0.01)
+  process.terminate()
+  status, _, error = finish(process)
+  assert status == 75
+  assert error.endswith('the same command continues\n')
 
 
 def test_other_flags_are_refused_by_name_and_touch_nothing(trained):
@@ -164,7 +203,9 @@ def test_all_ways_to_map_tasks_end_in_the_same_parameters(trained, tmp_path):
     assert status == 0, error
     _, found = parameters(tmp_path / how)
     assert_close(found['params']['body'], expected['params']['body'])
-    shutil.rmtree(tmp_path / how / 'checkpoints' / '8')  # as if it had been stopped before
+    for_step_8 = tmp_path / how / 'checkpoints' / '8'  # as if it had been stopped before
+    shutil.rmtree(for_step_8)
+    for_step_8.with_suffix('.json').unlink()
   again = {how: start('train', *spread(how), **two) for how in runs}
   for how, process in again.items():
     status, _, error = finish(process)

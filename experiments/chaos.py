@@ -1,0 +1,145 @@
+r"""Kills and resumes a training again and again, and compares what it ends with.
+
+  python -m experiments.chaos --runs=100 --workdir=runs/chaos
+  python -m experiments.chaos --runs=20 --processes=2 --workdir=runs/chaos_pod
+
+Each run is disturbed at random moments (start-up, compilation, steps, saves, the test) by SIGKILL
+or SIGTERM, of one process or of all, until it finishes; its parameters and metrics must be bit by
+bit those of the run that nobody disturbed. Written is chaos.json.
+"""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments.metrics_log import read_metrics
+from experiments.results import describe_device, versions, write_text
+from experiments.runtime import BAD_INPUT, PREEMPTED, one_line_errors, run
+from experiments.wrap_up import command_line
+
+FLAGS = flags.FLAGS
+STEPS = 200
+TRAINING = (
+  '--task=glyphs:ways=3,shots=1,queries=3',
+  '--network=conv4:width=8,depth=2',
+  f'--steps={STEPS}',
+  '--tasks_per_step=8',
+  '--steps_per_dispatch=4',
+  '--save_every=20',
+  '--save_minutes=0.02',
+  '--validate_every=40',
+  '--validation_episodes=8',
+  '--episodes=16',
+)
+SIGNALS = signal.SIGKILL, signal.SIGTERM
+MOST_STARTS = 200
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    workdir = Path(FLAGS.workdir)
+    start(workdir / 'undisturbed').wait()
+    begun = time.monotonic()
+    start(workdir / 'again').wait()  # with programs compiled before, as in what follows
+    usual = time.monotonic() - begun
+    expected = ending(workdir / 'undisturbed')
+    chance, seen = random.Random(FLAGS.seed), Counter[str]()
+    for number in range(FLAGS.runs):
+      folder = workdir / 'disturbed'
+      shutil.rmtree(folder, ignore_errors=True)
+      disturb(folder, chance, usual, seen)
+      seen['runs that ended differently'] += ending(folder) != expected
+      print(f'{number + 1}: {dict(seen)}', flush=True)
+    record = {'runs': FLAGS.runs, 'processes': FLAGS.processes, 'seen': dict(sorted(seen.items()))}
+    record |= {'training': TRAINING, 'seed': FLAGS.seed, 'command': command_line()}
+    record |= {'device': describe_device(), 'versions': versions()}
+    write_text(workdir / 'chaos.json', json.dumps(record, indent=2) + '\n')
+    if seen['runs that ended differently'] or seen['other exit statuses']:
+      sys.exit(1)
+
+
+def start(folder: Path) -> subprocess.Popen:
+  """Starts the training in a folder, as a local pod if it has several processes."""
+  train = [sys.executable, '-m', 'experiments.train', *TRAINING, f'--workdir={folder}']
+  if FLAGS.processes > 1:
+    pod = [sys.executable, '-m', 'launch.local_pod', f'--processes={FLAGS.processes}']
+    train = [*pod, '--devices=2', '--grace=20', '--', *train, '--parallel=shard_map']
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with open(folder.parent / f'{folder.name}.log', 'w', encoding='utf-8') as log:
+    return subprocess.Popen(train, stdout=log, stderr=log, start_new_session=True)
+
+
+def disturb(folder: Path, chance: random.Random, usual: float, seen: Counter[str]) -> None:
+  """Starts a training until it finishes, with a signal at a random moment of each start.
+
+  Args:
+    folder: of the run.
+    chance: what is random.
+    usual: seconds of a run that nobody disturbs.
+    seen: counts of what happened, by what it is called.
+  """
+  for _ in range(MOST_STARTS):
+    process = start(folder)
+    try:
+      process.wait(chance.uniform(0, 0.9 * usual))
+    except subprocess.TimeoutExpired:
+      number = chance.choice(SIGNALS)
+      seen[f'{number.name} in {phase(folder)}'] += 1
+      hit(process, number, chance)
+    status = process.wait()
+    if status == 0:
+      return
+    told = status in (PREEMPTED, -signal.SIGKILL, 128 + signal.SIGKILL, 134)
+    told = told or status in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    seen['ended with 75' if status == PREEMPTED else 'were killed'] += 1
+    seen['other exit statuses'] += not told
+  raise ValueError(f'{folder} did not finish in {MOST_STARTS} starts')
+
+
+def hit(process: subprocess.Popen, number: signal.Signals, chance: random.Random) -> None:
+  """Sends a signal to the training: one of its processes or, by the launcher's end, all."""
+  victims = [process.pid]
+  if FLAGS.processes > 1:
+    asked = ['pgrep', '-P', str(process.pid)]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    children = [int(child) for child in found]
+    if children and chance.random() < 0.5:
+      victims = [chance.choice(children)]
+    elif number == signal.SIGKILL:  # the launcher cannot pass it on
+      victims = [*children, process.pid]
+  for victim in victims:
+    subprocess.run(['kill', f'-{int(number)}', str(victim)], check=False, capture_output=True)
+
+
+def phase(folder: Path) -> str:
+  """Says what a training was about to do, by the files that it has written."""
+  if (folder / 'results.json').exists():
+    return 'the end'
+  lines = read_metrics(folder) if folder.exists() else []
+  if not lines:
+    return 'start-up or compilation'
+  return 'the test' if lines[-1]['step'] == STEPS else 'training, saves or validation'
+
+
+def ending(folder: Path) -> dict[str, Any]:
+  """Returns what must be the same: the sums of all arrays of the last step, and all metrics."""
+  last = max((folder / 'checkpoints').glob('*.json'), key=lambda path: int(path.stem))
+  arrays = json.loads(last.read_text(encoding='utf-8'))['arrays']
+  return {'step': last.stem, 'arrays': arrays, 'metrics': read_metrics(folder)}
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('workdir', 'runs/chaos', 'folder for the runs and chaos.json')
+  flags.DEFINE_integer('runs', 100, 'disturbed runs', lower_bound=1)
+  flags.DEFINE_integer('processes', 1, 'of each run', lower_bound=1)
+  flags.DEFINE_integer('seed', 0, 'of the moments', lower_bound=0)
+  run(main, __doc__)

@@ -1,0 +1,163 @@
+r"""Starts a command on Kubernetes as a JobSet: one process on each node of a TPU slice or GPU pool.
+
+  python -m launch.gke --name=maml --image=REGISTRY/metakit --hosts=4 --chips_per_host=4 \
+      --accelerator=tpu-v5-lite-podslice --topology=4x4 --volume=CLAIM -- \
+      python -m experiments.train --parallel=shard_map --workdir=/runs/maml
+
+The manifest is shown by --dry_run (JSON, which kubectl reads). A run that is disrupted or told to
+end starts again without being counted; --restarts counts failures.
+"""
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from launch.common import PREEMPTED, call, define_dry_run, run, show
+
+FLAGS = flags.FLAGS
+PORT = 8482
+WORKERS, MOUNT, VOLUME = 'workers', '/runs', 'runs'
+APPLY = 'kubectl', 'apply', '-f', '-'
+
+
+def main(command: list[str]) -> int:
+  text = json.dumps(
+    manifest(
+      command,
+      FLAGS.name,
+      FLAGS.image,
+      FLAGS.hosts,
+      resources(FLAGS.accelerator, FLAGS.chips_per_host),
+      selector(FLAGS.accelerator, FLAGS.topology),
+      FLAGS.volume,
+      FLAGS.restarts,
+      FLAGS.grace,
+    ),
+    indent=2,
+  )
+  if FLAGS.dry_run:
+    print(f'{text}\n{show(APPLY)}')
+    return 0
+  return call(APPLY, input=text).returncode
+
+
+def resources(accelerator: str, chips: int) -> dict[str, str]:
+  """Returns what a process asks for."""
+  return {'google.com/tpu' if accelerator.startswith('tpu') else 'nvidia.com/gpu': str(chips)}
+
+
+def selector(accelerator: str, topology: str | None) -> dict[str, str]:
+  """Returns the labels of the nodes to use."""
+  kind = 'tpu' if accelerator.startswith('tpu') else 'gpu'
+  labels = {f'cloud.google.com/gke-{kind}-accelerator'.replace('gpu-', ''): accelerator}
+  return labels | ({'cloud.google.com/gke-tpu-topology': topology} if topology else {})
+
+
+def manifest(
+  command: Sequence[str],
+  name: str,
+  image: str,
+  hosts: int,
+  limits: dict[str, str],
+  nodes: dict[str, str],
+  volume: str | None,
+  restarts: int,
+  grace: int,
+) -> dict[str, Any]:
+  """Returns the JobSet.
+
+  Args:
+    command: what each process runs.
+    name: of the JobSet, and of its network.
+    image: of the container.
+    hosts: processes, each on a node of its own.
+    limits: resources of each.
+    nodes: labels of the nodes.
+    volume: name of a claim that is mounted at /runs, where runs survive their pods.
+    restarts: how many failures start everything again.
+    grace: seconds from SIGTERM to SIGKILL.
+  """
+  pod = {
+    'restartPolicy': 'Never',
+    'terminationGracePeriodSeconds': grace,
+    'nodeSelector': nodes,
+    'containers': [_container(command, name, image, hosts, limits, volume)],
+  }
+  if volume:
+    pod['volumes'] = [{'name': VOLUME, 'persistentVolumeClaim': {'claimName': volume}}]
+  job = {
+    'parallelism': hosts,
+    'completions': hosts,
+    'completionMode': 'Indexed',
+    'backoffLimit': 0,
+    # Without a disruption or a run that was told to end, a failure counts.
+    'podFailurePolicy': {
+      'rules': [
+        {
+          'action': 'FailJob',
+          'onPodConditions': [{'type': 'DisruptionTarget', 'status': 'True'}],
+        },
+        {'action': 'FailJob', 'onExitCodes': {'operator': 'In', 'values': [PREEMPTED]}},
+      ]
+    },
+    'template': {'spec': pod},
+  }
+  again = {
+    'name': 'preempted',
+    'action': 'RestartJobSetAndIgnoreMaxRestarts',
+    'onJobFailureReasons': ['PodFailurePolicy'],
+  }
+  exclusive = {'alpha.jobset.sigs.k8s.io/exclusive-topology': 'cloud.google.com/gke-nodepool'}
+  return {
+    'apiVersion': 'jobset.x-k8s.io/v1alpha2',
+    'kind': 'JobSet',
+    'metadata': {'name': name, 'annotations': exclusive},
+    'spec': {
+      'failurePolicy': {'maxRestarts': restarts, 'rules': [again]},
+      'network': {'enableDNSHostnames': True, 'subdomain': name},
+      'replicatedJobs': [{'name': WORKERS, 'replicas': 1, 'template': {'spec': job}}],
+    },
+  }
+
+
+def _container(
+  command: Sequence[str],
+  name: str,
+  image: str,
+  hosts: int,
+  limits: dict[str, str],
+  volume: str | None,
+) -> dict[str, Any]:
+  variables = {
+    'METAKIT_COORDINATOR': f'{name}-{WORKERS}-0-0.{name}:{PORT}',
+    'METAKIT_NUM_PROCESSES': str(hosts),  # JOB_COMPLETION_INDEX says which one it is
+  }
+  container = {
+    'name': 'metakit',
+    'image': image,
+    # exec: SIGTERM is sent to the first process of the container.
+    'command': ['bash', '-c', f'exec {shlex.join(command)}'],
+    'env': [{'name': key, 'value': value} for key, value in variables.items()],
+    'ports': [{'containerPort': PORT}],
+    'resources': {'limits': limits},
+  }
+  if volume:
+    container['volumeMounts'] = [{'name': VOLUME, 'mountPath': MOUNT}]
+  return container
+
+
+if __name__ == '__main__':
+  define_dry_run()
+  flags.DEFINE_string('name', 'metakit', 'of the JobSet; the same name continues the same run')
+  flags.DEFINE_string('image', None, 'container image with metakit in it', required=True)
+  flags.DEFINE_integer('hosts', 1, 'nodes', lower_bound=1)
+  flags.DEFINE_integer('chips_per_host', 4, 'TPU chips or GPUs of each', lower_bound=1)
+  flags.DEFINE_string('accelerator', 'tpu-v5-lite-podslice', "the nodes' accelerator label")
+  flags.DEFINE_string('topology', None, "the nodes' TPU topology label, such as 4x4")
+  flags.DEFINE_string('volume', None, 'claim to mount at /runs; without it a restart begins anew')
+  flags.DEFINE_integer('restarts', 3, 'failures that start everything again', lower_bound=0)
+  flags.DEFINE_integer('grace', 120, 'seconds from SIGTERM to SIGKILL', lower_bound=1)
+  run(main, __doc__)

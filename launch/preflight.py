@@ -1,0 +1,160 @@
+r"""Compiles the training step of a run for a TPU pod, without a TPU.
+
+  python -m launch.preflight --flagfile=experiments/presets/omniglot_maml.flags \
+      --topology=v5e:4x4 --tasks_per_step=64
+
+Printed are memory of a chip, operations, and what the chips exchange. It fails where the step does
+not fit, and where tasks are gathered, which must not be: then memory does not grow with the pod.
+Needs pip install 'metakit[tpu]', and the data of the task for its sizes.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+# Before JAX is imported: this process has no TPU, whatever it compiles for.
+ALONE = {
+  'JAX_PLATFORMS': 'cpu',
+  'TPU_SKIP_MDS_QUERY': '1',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+  'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
+}
+os.environ |= ALONE
+
+import jax  # noqa: E402
+from jax.experimental import topologies  # noqa: E402
+from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
+
+from experiments.counting import collectives, product_flops  # noqa: E402
+from experiments.flags import define_common, define_training  # noqa: E402
+from experiments.results import versions as known_versions  # noqa: E402
+from experiments.results import write_text  # noqa: E402
+from experiments.runtime import BAD_INPUT, one_line_errors, run  # noqa: E402
+from experiments.setup import (  # noqa: E402
+  DEFINING,
+  abstract_episode,
+  abstract_state,
+  make_optimizer,
+  make_setup,
+)
+from experiments.wrap_up import command_line  # noqa: E402
+from metakit.compiler import compiling_for  # noqa: E402
+from metakit.keys import roots  # noqa: E402
+from metakit.train import make_dispatch, make_train_step, task_mesh  # noqa: E402
+
+FLAGS = flags.FLAGS
+MIB = 1 << 20
+MEMORY = {'v4': 32, 'v5e': 16, 'v5p': 95, 'v6e': 32}  # GiB of a chip
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    devices = described_devices(FLAGS.topology)
+    found = measure(devices, FLAGS.topology.partition(':')[0])
+    print('\n'.join(f'{name}: {value}' for name, value in found.items()))
+    if FLAGS.json:
+      record = found | {'command': command_line(), 'versions': known_versions()}
+      write_text(Path(FLAGS.json), json.dumps(record, indent=2) + '\n')
+    refuse(found)
+
+
+def described_devices(topology: str) -> list[Any]:
+  """Returns the devices of a topology such as v5e:4x4.
+
+  Raises:
+    ImportError: without libtpu.
+    ValueError: if there is no such topology.
+  """
+  try:
+    import libtpu
+  except ImportError:
+    raise ImportError("libtpu is missing; pip install 'metakit[tpu]'") from None
+  os.environ.setdefault('TPU_LIBRARY_PATH', str(Path(libtpu.__file__).parent / 'libtpu.so'))
+  try:
+    return list(topologies.get_topology_desc(platform='tpu', topology_name=topology).devices)
+  except Exception as error:
+    reason = ' '.join(str(error).split())[:200]
+    raise ValueError(f'--topology={topology} is none ({reason}); use v5e:4x4, say') from error
+
+
+def measure(devices: list[Any], family: str) -> dict[str, Any]:
+  """Compiles a training step for the devices; returns what it takes.
+
+  Raises:
+    ValueError: if it does not fit into memory, or the flags make no sense.
+  """
+  defining = {name: FLAGS[name].value for name in DEFINING}
+  setup = make_setup(defining, FLAGS.data_dir, FLAGS.table_budget_gib, 'shard_map')
+  optimizer, learner = make_optimizer(defining), setup.learner(setup.task)
+  source, at_once = setup.task.source('train'), FLAGS.tasks_at_once or None
+  everywhere = NamedSharding(task_mesh(devices), PartitionSpec())
+  place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
+  state, data = jax.tree.map(place, (abstract_state(setup, learner, optimizer), source.data))
+  sharing = FLAGS.tasks_per_step, 'shard_map', devices, at_once
+  with compiling_for('tpu'):
+    dispatch = make_dispatch(learner, optimizer, source, roots(0), *sharing)
+    lowered = dispatch.sampled.lower(FLAGS.steps_per_dispatch, state, data)  # type: ignore[attr-defined]
+    operations = task_operations(learner, optimizer, source, state)
+  compiled = fitting(lowered)
+  memory = compiled.memory_analysis()
+  return {
+    'topology': FLAGS.topology,
+    'chips': len(devices),
+    'tasks per chip and step': FLAGS.tasks_per_step // len(devices),
+    'GiB of a chip': MEMORY.get(family),
+    'MiB of arguments': round(memory.argument_size_in_bytes / MIB, 1),
+    'MiB of temporaries': round(memory.temp_size_in_bytes / MIB, 1),
+    'MiB of results': round((memory.output_size_in_bytes - memory.alias_size_in_bytes) / MIB, 1),
+    'GFLOP asked for, a chip and step': round(
+      operations * FLAGS.tasks_per_step / len(devices) / 1e9, 3
+    ),
+    'collectives': dict(collectives(compiled.as_text())),
+  }
+
+
+def task_operations(learner: Any, optimizer: Any, source: Any, state: Any) -> int:
+  """Returns the operations of one task in a training step."""
+  step = make_train_step(learner, optimizer)
+  one = lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+  return product_flops(step, state, keys, jax.tree.map(one, abstract_episode(source)))
+
+
+def fitting(lowered: Any) -> Any:
+  """Compiles.
+
+  Raises:
+    ValueError: if the program does not fit into a chip's memory.
+  """
+  try:
+    return lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    reason = ' '.join(str(error).split())[:200]
+    raise ValueError(
+      f'the step does not fit into a chip: {reason}; lower --tasks_per_step, or --tasks_at_once'
+    ) from error
+
+
+def refuse(found: dict[str, Any]) -> None:
+  """Ends with status 1 if tasks are gathered."""
+  if found['collectives'].get('all-gather'):
+    print(
+      'error: the step gathers from all chips; its memory would grow with the pod. Map tasks by '
+      'shard_map, without check_vma',
+      file=sys.stderr,
+    )
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  define_common()
+  define_training()
+  flags.DEFINE_string('topology', 'v5e:4x4', 'family:shape of the pod')
+  flags.DEFINE_string('json', None, 'file to write what was found to')
+  run(main, __doc__)

@@ -1,0 +1,85 @@
+r"""Submits a command to Slurm, as one process on each GPU or node, again after each preemption.
+
+  python -m launch.slurm --nodes=2 --tasks_per_node=8 --gpus_per_task=1 --time=08:00:00 -- \
+      python -m experiments.train --parallel=shard_map --workdir=runs/pod
+
+The file that is submitted is written to --file first; --dry_run prints it. Slurm sends SIGTERM two
+minutes ahead of the limit; the run saves, ends with 75, and the job goes back to the queue.
+"""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from launch.common import PREEMPTED, Refused, call, define_dry_run, run, show
+
+FLAGS = flags.FLAGS
+OPTIONS = 'partition', 'account', 'qos', 'constraint', 'mem', 'cpus_per_task', 'gpus_per_task'
+
+
+def main(command: list[str]) -> int:
+  lines = {name: FLAGS[name].value for name in ('job_name', 'nodes', 'time', *OPTIONS)}
+  text = batch_file(command, FLAGS.tasks_per_node, FLAGS.logs, FLAGS.seconds_ahead, lines)
+  submit = ['sbatch', FLAGS.file]
+  if FLAGS.dry_run:
+    print(f'# {FLAGS.file}\n{text}\n{show(submit)}')
+    return 0
+  path = Path(FLAGS.file)
+  if path.exists() and path.read_text() != text:
+    raise Refused(f'{path} exists and differs; give another --file, or delete it')
+  Path(FLAGS.logs).mkdir(parents=True, exist_ok=True)
+  path.write_text(text)
+  return call(submit).returncode
+
+
+def batch_file(
+  command: Sequence[str],
+  tasks_per_node: int,
+  logs: str,
+  seconds_ahead: int,
+  options: dict[str, object],
+) -> str:
+  """Returns the text of the file for sbatch.
+
+  Args:
+    command: what each process runs.
+    tasks_per_node: processes on a node.
+    logs: folder of the log, which requeued jobs append to.
+    seconds_ahead: of the time limit, when SIGTERM is sent.
+    options: of sbatch by name, those that are None left out.
+  """
+  given = {name.replace('_', '-'): value for name, value in options.items() if value is not None}
+  given |= {'ntasks-per-node': tasks_per_node, 'output': f'{logs}/%x-%j.log'}
+  given |= {'signal': f'TERM@{seconds_ahead}'}
+  lines = [f'#SBATCH --{name}={value}' for name, value in given.items()]
+  return '\n'.join(
+    [
+      '#!/bin/bash',
+      *lines,
+      '#SBATCH --requeue',
+      '#SBATCH --open-mode=append',
+      '',
+      'status=0',
+      f'srun --kill-on-bad-exit=1 {shlex.join(command)} || status=$?',
+      f'# {PREEMPTED}: told to end, all saved; the same command continues.',
+      f'if [ "$status" -eq {PREEMPTED} ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
+      'exit "$status"',
+      '',
+    ]
+  )
+
+
+if __name__ == '__main__':
+  define_dry_run()
+  flags.DEFINE_string('job_name', 'metakit', 'name of the job')
+  flags.DEFINE_integer('nodes', 1, 'machines', lower_bound=1)
+  flags.DEFINE_integer('tasks_per_node', 1, 'processes on each', lower_bound=1)
+  flags.DEFINE_string('time', '01:00:00', 'limit of a start, hours:minutes:seconds')
+  flags.DEFINE_integer('seconds_ahead', 120, 'from SIGTERM to the limit', lower_bound=1)
+  flags.DEFINE_string('file', 'metakit.sbatch', 'where the batch file is written')
+  flags.DEFINE_string('logs', 'logs', 'folder of the log')
+  for option in OPTIONS:
+    flags.DEFINE_string(option, None, f'--{option.replace("_", "-")} of sbatch')
+  run(main, __doc__)

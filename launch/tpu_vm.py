@@ -1,0 +1,195 @@
+r"""Runs a command on every worker of a TPU VM, creating it again whenever it is taken away.
+
+  python -m launch.tpu_vm --name=maml --type=v5litepod-16 --zone=us-west4-a --spot -- \
+      python -m experiments.train --parallel=shard_map --workdir=/mnt/runs/maml
+
+A queued resource is created, waited for and used; one that is suspended or has failed is deleted
+and created again, and the same command continues the run, whose folder has to outlive the VM (a
+mounted bucket). It ends when the command does, with its exit status; the VM stays unless --delete.
+"""
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from launch.common import PREEMPTED, Refused, call, define_dry_run, run, show
+
+FLAGS = flags.FLAGS
+PORT = 8482
+USABLE, LOST = ('ACTIVE', 'READY'), ('SUSPENDED', 'SUSPENDING', 'FAILED')
+RANK = (
+  'curl -s -H Metadata-Flavor:Google '
+  'http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number'
+)
+# type -> (chips or cores of a host, the largest that one host has), as its name counts them
+HOSTS = {
+  'v2': (8, 8),
+  'v3': (8, 8),
+  'v4': (8, 8),
+  'v5p': (8, 8),
+  'v5litepod': (4, 8),
+  'v6e': (4, 8),
+}
+
+
+class Machine(NamedTuple):
+  """A TPU VM and where it is.
+
+  Attributes:
+    name: of the VM, and of its queued resource.
+    type: such as v5litepod-16.
+    place: flags of gcloud that say where.
+  """
+
+  name: str
+  type: str
+  place: tuple[str, ...]
+
+
+def main(command: list[str]) -> int:
+  place = [f'--{name}={FLAGS[name].value}' for name in ('zone', 'project') if FLAGS[name].value]
+  machine = Machine(FLAGS.name, FLAGS.type, tuple(place))
+  make = create(machine, FLAGS.runtime, FLAGS.spot)
+  if FLAGS.dry_run:
+    addresses = [f'ADDRESS_{i}' for i in range(hosts(machine.type))]
+    steps = make, state(machine), endpoints(machine), work(machine, command, addresses)
+    print('\n'.join(map(show, [*steps, *([delete(machine)] if FLAGS.delete else [])])))
+    return 0
+  status = keep_running(machine, make, command, FLAGS.attempts, FLAGS.poll_seconds)
+  if FLAGS.delete:
+    call(delete(machine))
+  return status
+
+
+def hosts(kind: str) -> int:
+  """Returns the number of hosts of a TPU type.
+
+  Raises:
+    Refused: if it is not known.
+
+  >>> hosts('v5litepod-16'), hosts('v4-32'), hosts('v6e-8')
+  (4, 4, 1)
+  """
+  family, _, size = kind.partition('-')
+  if family not in HOSTS or not size.isdigit():
+    raise Refused(f'--type={kind} is unknown; use one of {", ".join(HOSTS)} and a size: v4-32')
+  each, alone = HOSTS[family]
+  return 1 if int(size) <= alone else int(size) // each
+
+
+def create(machine: Machine, runtime: str, spot: bool) -> list[str]:
+  """Returns the command that asks for a machine."""
+  return [
+    *('gcloud', 'compute', 'tpus', 'queued-resources', 'create', machine.name),
+    *(f'--node-id={machine.name}', f'--accelerator-type={machine.type}'),
+    *(f'--runtime-version={runtime}', *machine.place, *(['--spot'] if spot else [])),
+  ]
+
+
+def state(machine: Machine) -> list[str]:
+  """Returns the command that prints the state of the queued resource."""
+  of = 'gcloud', 'compute', 'tpus', 'queued-resources', 'describe', machine.name
+  return [*of, *machine.place, '--format=value(state.state)']
+
+
+def endpoints(machine: Machine) -> list[str]:
+  """Returns the command that prints the addresses of the hosts."""
+  of = 'gcloud', 'compute', 'tpus', 'tpu-vm', 'describe', machine.name
+  return [*of, *machine.place, '--format=json(networkEndpoints)']
+
+
+def delete(machine: Machine) -> list[str]:
+  """Returns the command that gives the machine back."""
+  of = 'gcloud', 'compute', 'tpus', 'queued-resources', 'delete', machine.name
+  return [*of, *machine.place, '--force', '--quiet']
+
+
+def work(machine: Machine, command: Sequence[str], addresses: Sequence[str]) -> list[str]:
+  """Returns the command that runs the same on every worker."""
+  known = f'METAKIT_COORDINATOR={addresses[0]}:{PORT} METAKIT_NUM_PROCESSES={len(addresses)}'
+  remote = f'{known} METAKIT_PROCESS_ID=$({RANK}) exec {shlex.join(command)}'
+  of = 'gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', machine.name
+  return [*of, *machine.place, '--worker=all', f'--command={remote}']
+
+
+def keep_running(
+  machine: Machine,
+  make: Sequence[str],
+  command: Sequence[str],
+  attempts: int,
+  seconds: float,
+  sleep: Callable[[float], Any] = time.sleep,
+) -> int:
+  """Runs the command until it ends by itself; returns its exit status.
+
+  Args:
+    machine: where.
+    make: the command that asks for the machine.
+    command: what every worker runs.
+    attempts: how many failures of the command itself are tried again.
+    seconds: between two looks at the state.
+    sleep: waits; another one for tests.
+
+  Raises:
+    Refused: if the machine has not the number of hosts of its type, or cannot be asked for.
+  """
+  while True:
+    found = said(state(machine))
+    if found in USABLE:
+      status = call(work(machine, command, addresses(machine))).returncode
+      if status == 0 or (said(state(machine)) in USABLE and status != PREEMPTED):
+        attempts -= 1
+        if status == 0 or attempts < 0:
+          return status
+    elif found in LOST:
+      print(f'{machine.name} is {found}: created again', flush=True)
+      checked(delete(machine))
+      checked(make)
+    elif not found:
+      checked(make)
+    sleep(seconds)
+
+
+def said(argv: Sequence[str]) -> str:
+  """Returns what a command prints, '' if it fails: there is no such machine then."""
+  done = call(argv, capture_output=True)
+  return done.stdout.strip() if done.returncode == 0 else ''
+
+
+def checked(argv: Sequence[str]) -> None:
+  """Runs a command that has to succeed."""
+  done = call(argv, capture_output=True)
+  if done.returncode:
+    raise Refused(f'{show(argv[:6])} failed: {" ".join(done.stderr.split())[-300:]}')
+
+
+def addresses(machine: Machine) -> list[str]:
+  """Returns the addresses of the hosts, the first worker first.
+
+  Raises:
+    Refused: if there are not as many as the type has.
+  """
+  found = json.loads(said(endpoints(machine)) or '{}').get('networkEndpoints') or []
+  if len(found) != hosts(machine.type):
+    raise Refused(
+      f'{machine.name} has {len(found)} hosts, a {machine.type} {hosts(machine.type)}; check --type'
+    )
+  return [each['ipAddress'] for each in found]
+
+
+if __name__ == '__main__':
+  define_dry_run()
+  flags.DEFINE_string('name', None, 'of the VM', required=True)
+  flags.DEFINE_string('type', None, 'accelerator type, such as v5litepod-16', required=True)
+  flags.DEFINE_string('zone', None, 'zone of gcloud', required=True)
+  flags.DEFINE_string('project', None, "project of gcloud; gcloud's own by default")
+  flags.DEFINE_string('runtime', 'v2-alpha-tpuv5-lite', 'software version of the VM')
+  flags.DEFINE_bool('spot', False, 'cheaper, and taken away at any time')
+  flags.DEFINE_bool('delete', False, 'give the machine back at the end')
+  flags.DEFINE_integer('attempts', 0, 'failures of the command that are tried again', lower_bound=0)
+  flags.DEFINE_float('poll_seconds', 30.0, 'between two looks at the state', lower_bound=0.0)
+  run(main, __doc__)
