@@ -43,7 +43,7 @@ def main() -> None:
     setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
     check_judges(setup, setup.test_task)
-    step, state = restore(setup, specs, workdir)
+    step, state = restore(setup, specs, workdir, FLAGS.best)
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
     tested = prepare(setup, state.params, setup.test_task, 'test', seed)
     wrap_up(setup, tested, step, workdir, FLAGS.episodes, seed, f'-{FLAGS.name}')
@@ -79,11 +79,17 @@ def measuring(setup: Setup, metric: str | None) -> Setup:
   return setup._replace(test_task=task._replace(metric=metric)) if metric else setup
 
 
-def restore(setup: Setup, specs: dict[str, Any], workdir: Path) -> tuple[int, Any]:
-  """Returns the newest checkpoint of a run that is whole, and its step."""
+def restore(
+  setup: Setup, specs: dict[str, Any], workdir: Path, best: bool = False
+) -> tuple[int, Any]:
+  """Returns the step and state of a run's newest whole checkpoint, or of its best.
+
+  Raises:
+    ValueError: if there is none.
+  """
   learner, optimizer = setup.learner(setup.task), make_optimizer(specs)
   with checkpoints(workdir / 'checkpoints', set_aside=False) as saved:
-    found = saved.restore(abstract_state(setup, learner, optimizer))
+    found = saved.restore(abstract_state(setup, learner, optimizer), best)
   if found is None:
     raise ValueError(f'{workdir} has no checkpoint yet; train first')
   return found
@@ -92,6 +98,7 @@ def restore(setup: Setup, specs: dict[str, Any], workdir: Path) -> tuple[int, An
 if __name__ == '__main__':
   define_common()
   flags.DEFINE_string('learner', None, 'learner spec, to test with other arguments')
+  flags.DEFINE_bool('best', False, 'the checkpoint of highest validation score, not the newest')
   flags.DEFINE_string('name', 'evaluation', 'suffix of the files that are written')
   flags.DEFINE_string(
     'metric',

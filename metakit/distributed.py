@@ -310,12 +310,15 @@ def barrier(name: str, seconds: float = MEETING_SECONDS) -> None:
   """
   if jax.process_count() == 1:
     return
+  client, here = _client(), f'here/{name}/'
+  client.key_value_set(f'{here}{jax.process_index()}', '')
   try:
-    _client().wait_at_barrier(name, int(seconds * 1000))
+    client.wait_at_barrier(name, int(seconds * 1000))
   except jax.errors.JaxRuntimeError as error:
-    said = ' '.join(str(error).split())
+    came = {int(key.rpartition('/')[2]) for key, _ in client.key_value_dir_get(here)}
+    missing = sorted(set(range(jax.process_count())) - came)
     raise TimeoutError(
-      f'not all processes came to {name!r} within {seconds:g} s: {said}'
+      f'processes {missing} did not come to {name!r} within {seconds:g} s; see their logs'
     ) from error
 
 

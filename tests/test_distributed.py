@@ -3,6 +3,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 
@@ -191,6 +193,38 @@ def test_alone_every_agreement_is_ones_own():
   assert [agreed('save', 1, value) for value in (False, True)] == [False, True]
   barrier('alone', 0.1)
   assert distributed.is_first()
+
+
+COMES = '''
+import sys
+from metakit.distributed import barrier, initialize, leave
+address, rank = sys.argv[1:]
+initialize(address, 2, int(rank), 60)
+barrier('both come here', 60)
+if rank == '0':
+  try:
+    barrier('one comes here', 1)
+  except TimeoutError as error:
+    print(error)
+sys.stdin.read()
+barrier('both end', 60)
+leave()
+'''
+
+
+def test_who_does_not_come_to_a_barrier_is_named_in_time():
+  address = f'127.0.0.1:{free_port()}'
+  pipes = {name: subprocess.PIPE for name in ('stdin', 'stdout', 'stderr')}
+  start = lambda rank: subprocess.Popen(
+    [sys.executable, '-c', COMES, address, str(rank)], text=True, **pipes
+  )
+  with start(0) as first, start(1) as other:
+    said = first.stdout.readline()
+    for process in (first, other):
+      process.stdin.close()
+    for process in (first, other):
+      assert process.wait() == 0, process.stderr.read()
+  assert said == "processes [1] did not come to 'one comes here' within 1 s; see their logs\n"
 
 
 def test_a_signal_is_noticed_at_the_next_question():

@@ -1,6 +1,7 @@
 """Bad input gets one clear line and exit status 1, before anything is trained or written."""
 
 import gzip
+import subprocess
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from experiments import components as c
 from experiments.optimizers import OPTIMIZERS
 from experiments.tasks import TASKS
 from tests.disks import small_disk
-from tests.experiments.commands import TINY, images_file, run, run_forked, task
+from tests.experiments.commands import TINY, finish, images_file, run, run_forked, start, task
 
 SMALL = '--network=transformer:width=8,depth=1'
 UNKNOWN = {
@@ -244,6 +245,24 @@ def test_a_disk_too_small_is_one_line_and_nothing_is_written(tmp_path):
     assert (status, len(error.strip().splitlines())) == (1, 1)
     assert 'MiB of space and this run needs' in error
     assert not any(disk.iterdir())
+
+
+def test_a_disk_that_cannot_be_written_is_one_line_and_loses_nothing(tmp_path):
+  with small_disk(tmp_path, '8m') as disk:
+    trains = [task(images_file(tmp_path)), *TINY, '--steps=4', f'--workdir={disk / "work"}']
+    status, _, error = run('train', *trains)
+    assert status == 0, error
+    before = {path: path.read_bytes() for path in disk.rglob('*') if path.is_file()}
+    subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
+    started = [
+      start('train', *trains),
+      start('train', *trains[:-1], f'--workdir={disk / "new"}'),
+      start('evaluate', f'--workdir={disk / "work"}', '--episodes=12'),
+    ]
+    for status, _, error in map(finish, started):
+      assert (status, error.count('\n')) == (1, 1), error
+      assert f"error: [Errno 30] Read-only file system: '{disk}" in error
+    assert {path: path.read_bytes() for path in disk.rglob('*') if path.is_file()} == before
 
 
 def test_a_workdir_that_was_never_trained_is_refused_by_evaluate(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.metrics_log import read_metrics
 from experiments.results import read_results
+from metakit.checkpoint import checkpoints
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS
 from tests.conftest import FAST
@@ -175,14 +176,25 @@ def test_other_flags_are_refused_by_name_and_touch_nothing(trained):
   assert {p: p.stat().st_mtime_ns for p in workdir.rglob('*')} == before
 
 
-def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained):
+def with_a_worse_step_at_the_end(workdir, copy):
+  shutil.copytree(workdir, copy)
+  step, state = parameters(copy)
+  with checkpoints(copy / 'checkpoints') as saved:
+    saved.save(step + 1, state, score=-1.0)
+  return copy
+
+
+def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained, tmp_path):
   workdir, _, _ = trained
   transductive = '--learner=prototypical:protocol=transductive'
   other = [task(workdir.parent / 'images.npz', ways=2), '--name=2way', '--seed=1']
   usual = ['evaluate', f'--workdir={workdir}', '--episodes=12']
-  runs = [start(*usual), start(*usual, transductive, *other)]
+  worse = with_a_worse_step_at_the_end(workdir, tmp_path / 'worse')
+  best = ['evaluate', f'--workdir={worse}', '--episodes=12', '--best']
+  runs = [start(*usual), start(*usual, transductive, *other), start(*best)]
   for status, _, error in map(finish, runs):
     assert status == 0, error
+  assert read_results(worse / 'results-evaluation.json')['steps'] == 8
   record = read_results(workdir / 'results-2way.json')
   assert record['protocol'] == 'transductive' and 'ways=2' in record['task']
   first, again = (
