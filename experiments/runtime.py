@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 from experiments.flags import component_help
 from metakit.compiler import keep_programs
-from metakit.distributed import initialize, is_first, leave
+from metakit.distributed import abort, initialize, is_first, leave
 
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -43,7 +43,9 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     yield
   except kinds as error:
     logging.debug('stopped by', exc_info=True)  # --verbosity=1 shows where
-    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+    line = ' '.join(str(error).split())
+    print(f'error: {line}', file=sys.stderr)
+    abort(line)
     sys.exit(1)
 
 

@@ -39,7 +39,7 @@ from experiments.testing import check_judges, per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
-from metakit.distributed import is_first
+from metakit.distributed import barrier, is_first
 from metakit.evaluate import estimate
 from metakit.keys import roots
 from metakit.train import (
@@ -72,6 +72,7 @@ def main() -> None:
     if is_first():
       check_space(workdir, abstract_state(setup, learner, optimizer))
       claim_workdir(workdir, setup.specs)
+    barrier('set up', FLAGS.meeting_seconds)
 
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
   with stops, checkpoints(workdir / 'checkpoints') as saved:

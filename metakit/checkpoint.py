@@ -23,9 +23,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from metakit.distributed import from_first, is_first
+from metakit.distributed import barrier, from_first, is_first
 
 DAMAGED = 'damaged'  # the folder beside the checkpoints that holds what could not be read
+READING_SECONDS = 3600.0  # that others wait for the first process to read a checkpoint
 ARRAYS, FILES, SCORE, SUM = 'arrays', 'files', 'score', 'sha256'
 
 
@@ -75,6 +76,7 @@ def checkpoints(directory: Any, keep: int = 2, set_aside: bool = True) -> Iterat
   def restore(state: Any, best: bool = False) -> tuple[int, Any] | None:
     wait()
     found = _newest_whole(folder, state, best, set_aside) if is_first() else None
+    barrier('checkpoint read', READING_SECONDS)
     return from_first(found, (0, state))
 
   def save(step: int, state: Any, score: float | None = None) -> None:

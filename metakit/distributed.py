@@ -10,7 +10,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
@@ -20,10 +22,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 T = TypeVar('T')
+_passed: Counter[str] = Counter()  # barriers, by name
 PORT = 8482  # what JAX uses between TPU hosts
 MEETING_SECONDS = 300.0
 PAUSE = 0.2  # seconds between attempts to connect
 HELLO, GO = 'metakit', 'go'
+SLOWEST_PAUSE = 1.0  # seconds between looks at who has come to a barrier
+FAILED = 'failed/'
 KEPT_ANSWERS = 64  # more than one process can be ahead of another
 
 
@@ -303,23 +308,46 @@ def from_first(value: T | None, like: T) -> T | None:
 
 
 def barrier(name: str, seconds: float = MEETING_SECONDS) -> None:
-  """Waits for all processes at a named place, each of which can be passed once.
+  """Waits for all processes at a named place, which they pass equally often.
 
   Raises:
     TimeoutError: naming the place and who is missing, after `seconds`.
+    ConnectionError: with the last words of a process that failed (`abort`).
   """
   if jax.process_count() == 1:
     return
-  client, here = _client(), f'here/{name}/'
-  client.key_value_set(f'{here}{jax.process_index()}', '')
-  try:
-    client.wait_at_barrier(name, int(seconds * 1000))
-  except jax.errors.JaxRuntimeError as error:
-    came = {int(key.rpartition('/')[2]) for key, _ in client.key_value_dir_get(here)}
-    missing = sorted(set(range(jax.process_count())) - came)
-    raise TimeoutError(
-      f'processes {missing} did not come to {name!r} within {seconds:g} s; see their logs'
-    ) from error
+  _passed[name] += 1
+  here, until, pause = f'here/{name}/{_passed[name]}/', time.monotonic() + seconds, 0.05
+  _client().key_value_set(f'{here}{jax.process_index()}', '')
+  while missing := sorted(set(range(jax.process_count())) - _told_by(here).keys()):
+    if failed := _told_by(FAILED):
+      rank, said = next(iter(failed.items()))
+      raise ConnectionError(f'process {rank} failed: {said}')
+    if time.monotonic() > until:
+      raise TimeoutError(
+        f'processes {missing} did not come to {name!r} within {seconds:g} s; see their logs'
+      )
+    time.sleep(pause)
+    pause = min(2 * pause, SLOWEST_PAUSE)  # the more processes ask, the longer it takes anyhow
+
+
+def abort(said: str) -> None:
+  """Ends this process, telling those that wait at a barrier why; alone, it does nothing."""
+  if not jax.distributed.is_initialized():
+    return
+  with contextlib.suppress(jax.errors.JaxRuntimeError):  # it has said so before
+    _client().key_value_set(f'{FAILED}{jax.process_index()}', said)
+  if is_first():
+    time.sleep(2 * SLOWEST_PAUSE)  # it is the first process that the others ask
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+  os._exit(1)  # JAX's own end would wait for the others
+
+
+def _told_by(folder: str) -> dict[int, str]:
+  """Returns what processes have told in a folder of JAX's service, by their numbers."""
+  found = _client().key_value_dir_get(folder)
+  return {int(key.rpartition('/')[2]): value for key, value in found}
 
 
 def agreed(name: str, number: int, value: bool) -> bool:

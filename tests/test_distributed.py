@@ -195,7 +195,7 @@ def test_alone_every_agreement_is_ones_own():
   assert distributed.is_first()
 
 
-COMES = '''
+COMES = """
 import sys
 from metakit.distributed import barrier, initialize, leave
 address, rank = sys.argv[1:]
@@ -209,7 +209,7 @@ if rank == '0':
 sys.stdin.read()
 barrier('both end', 60)
 leave()
-'''
+"""
 
 
 def test_who_does_not_come_to_a_barrier_is_named_in_time():

@@ -13,8 +13,18 @@ import numpy as np
 import pytest
 
 from experiments.metrics_log import read_metrics
-from tests.experiments.commands import CACHE, REPOSITORY, TINY, images_file, run, task
+from tests.experiments.commands import (
+  CACHE,
+  REPOSITORY,
+  TINY,
+  finish,
+  images_file,
+  run,
+  start,
+  task,
+)
 from tests.experiments.test_binaries import parameters
+from tests.test_processes import free_port
 
 SGD = '--optimizer=sgd:learning_rate=0.05'
 STEPS = ['--steps=8', '--save_every=4', '--validate_every=4', '--tasks_per_step=8', SGD]
@@ -100,6 +110,24 @@ def test_a_missing_host_is_named_in_the_time_that_was_given(tmp_path):
   assert error.startswith(f'error: no answer of process 0 at 127.0.0.1:{port} within 2 s')
   assert time.monotonic() - begun < 60
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('failing', [0, 1])
+def test_why_a_process_fails_is_said_by_the_others_too(failing, tmp_path):
+  there, gone = task(images_file(tmp_path)), f'--task=arrays:path={tmp_path / "gone.npz"}'
+  given = [f'--coordinator=127.0.0.1:{free_port()}', '--num_processes=2', '--parallel=shard_map']
+  begun = time.monotonic()
+  processes = [
+    start('train', gone if i == failing else there, *TINY, *STEPS, *given, f'--process_id={i}',
+          f'--workdir={tmp_path / "run"}')
+    for i in range(2)
+  ]  # fmt: skip
+  ended = [finish(process) for process in processes]
+  reason = ended[failing][2].removeprefix('error: ')
+  assert 'gone.npz' in reason
+  assert ended[failing] == (1, '', f'error: {reason}')
+  assert ended[1 - failing] == (1, '', f'error: process {failing} failed: {reason}')
+  assert time.monotonic() - begun < 60
 
 
 def test_preflight_without_a_compiler_for_tpus_says_what_to_install():
