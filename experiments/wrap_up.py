@@ -158,8 +158,8 @@ def training_command(workdir: Path) -> dict[str, str]:
 
 def command_line() -> str:
   """Returns the command that started this process, to be typed again."""
-  module = Path(sys.argv[0]).stem
-  return shlex.join(['python', '-m', f'experiments.{module}', *sys.argv[1:]])
+  path = Path(sys.argv[0])
+  return shlex.join(['python', '-m', f'{path.parent.name}.{path.stem}', *sys.argv[1:]])
 
 
 def write_seconds(workdir: Path, step: int, seconds: float) -> None:

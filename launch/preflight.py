@@ -8,6 +8,7 @@ not fit, and where tasks are gathered, which must not be: then memory does not g
 Needs pip install 'metakit[tpu]', and the data of the task for its sizes.
 """
 
+import importlib.metadata
 import json
 import os
 import sys
@@ -57,7 +58,8 @@ def main() -> None:
     found = measure(devices, FLAGS.topology.partition(':')[0])
     print('\n'.join(f'{name}: {value}' for name, value in found.items()))
     if FLAGS.json:
-      record = found | {'command': command_line(), 'versions': known_versions()}
+      known = known_versions() | {'libtpu': importlib.metadata.version('libtpu')}
+      record = found | {'command': command_line(), 'versions': known}
       write_text(Path(FLAGS.json), json.dumps(record, indent=2) + '\n')
     refuse(found)
 
