@@ -1,4 +1,4 @@
-r"""Writes what was measured into launch/README.md: steps compiled for pods, and runs that were killed.
+r"""Writes what was measured into launch/README.md: steps compiled for pods, runs that were killed.
 
   python -m experiments.launch_table           # writes it
   python -m experiments.launch_table --check   # fails if it is not what the files say
@@ -48,8 +48,8 @@ def chaos(record: Mapping[str, Any]) -> str:
   each = ', '.join(f'{number} {what}' for what, number in seen.items())
   return (
     f'`{record["command"]}` on {record["device"]}: {record["runs"]} runs of '
-    f'{record["processes"]} process{"es" if record["processes"] > 1 else ""} each, hit {hits} times '
-    f'({each}); {different} ended otherwise than the undisturbed run, compared bit by bit.'
+    f'{record["processes"]} process{"es" if record["processes"] > 1 else ""} each, '
+    f'hit {hits} times ({each}); {different} ended otherwise than the undisturbed run, compared bit by bit.'
   )
 
 

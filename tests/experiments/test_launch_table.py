@@ -33,8 +33,8 @@ def test_a_compiled_step_is_a_row():
 def test_killed_runs_are_counted():
   assert launch_table.chaos(CHAOS) == (
     '`python -m experiments.chaos --runs=3` on cpu: 3 runs of 2 processes each, hit 4 times '
-    '(4 SIGKILL in training, 2 ended with 75); 1 ended otherwise than the undisturbed run, compared '
-    'bit by bit.'
+    '(4 SIGKILL in training, 2 ended with 75); 1 ended otherwise than the undisturbed run, '
+    'compared bit by bit.'
   )
 
 
