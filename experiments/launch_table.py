@@ -49,7 +49,8 @@ def chaos(record: Mapping[str, Any]) -> str:
   return (
     f'`{record["command"]}` on {record["device"]}: {record["runs"]} runs of '
     f'{record["processes"]} process{"es" if record["processes"] > 1 else ""} each, '
-    f'hit {hits} times ({each}); {different} ended otherwise than the undisturbed run, compared bit by bit.'
+    f'hit {hits} times ({each}); {different} ended otherwise than the undisturbed run, '
+    'compared bit by bit.'
   )
 
 
