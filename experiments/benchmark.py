@@ -16,10 +16,13 @@ from typing import Any
 from absl import flags
 
 from experiments import (
+  benchmark_growth,
   benchmark_in_context,
   benchmark_inner_steps,
   benchmark_learners,
+  benchmark_loops,
   benchmark_meta_step,
+  benchmark_sampling,
 )
 from experiments.results import describe_device, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
@@ -41,12 +44,19 @@ def inner_steps() -> list[Case]:
 
 
 SUITES = {
-  'in_context': in_context,
-  'inner_steps': inner_steps,
-  'learners': benchmark_learners.cases,
+  'plans': benchmark_sampling.plans,
+  'episodes': benchmark_sampling.episodes,
   'meta_step': benchmark_meta_step.cases,
+  'in_context': in_context,
+  'learners': benchmark_learners.cases,
+  'memory': inner_steps,
+  'train': benchmark_loops.training,
+  'evaluate': benchmark_loops.evaluation,
+  'heads': benchmark_loops.transductive,
+  'scaling': benchmark_growth.scaling,
+  'startup': benchmark_growth.startup,
 }
-FIGURES = {'inner_steps': benchmark_inner_steps.figure}
+FIGURES = {'memory': benchmark_inner_steps.figure}
 
 
 def main() -> None:
@@ -68,8 +78,8 @@ def line(row: dict[str, Any]) -> str:
   if row['milliseconds'] is None:
     return f'{text}  not run: too large'
   text += f' {row["milliseconds"][0]:9.3f} ms'
-  if row['tokens_per_second']:
-    text += f' {row["tokens_per_second"]:12,} tokens/s'
+  if row['per_second']:
+    text += f' {row["per_second"]:12,} {row["unit"]}/s'
   if row['gflops_per_second'] is not None:
     text += f' {row["gflops_per_second"]:9.1f} GFLOP/s'
   if row['share_of_peak'] is not None:

@@ -67,7 +67,7 @@ def _training(name: str, learner: MetaLearner, episodes: Episode, dtype: str | N
   stride = {'train, pairs': 2, 'train, interleaved': 2, 'train, shifted': 1}
   tokens = tasks * (support + 1) * max(v for k, v in stride.items() if name.startswith(k))
   given = (params, optimizer.init(params)), episodes
-  return compiled_case(name, step, given, tokens=tokens, dtype=dtype or 'float32')
+  return compiled_case(name, step, given, number=tokens, dtype=dtype or 'float32')
 
 
 def _predictions(model: SequenceModel, episodes: Episode, dtype: str | None) -> list[Case]:
@@ -80,7 +80,7 @@ def _predictions(model: SequenceModel, episodes: Episode, dtype: str | None) -> 
   assert learner.extend is not None
   fitted, last = jax.jit(adapt)(support), jax.tree.map(lambda leaf: leaf[:, -1:], support)
   again = lambda support, asked: predict(adapt(support), asked)
-  case = partial(compiled_case, tokens=len(asked), dtype=dtype or 'float32')
+  case = partial(compiled_case, number=len(asked), dtype=dtype or 'float32')
   made = [
     case('predict, all read again', again, (support, asked)),
     case('predict, from the cache', predict, (fitted, asked)),

@@ -27,31 +27,33 @@ class Case(NamedTuple):
   Attributes:
     name: of the case.
     call: does it once; what it returns is waited for. None if it is not run, for want of memory.
-    tokens: that one call is for: all those of a training step, or one new one for each task; 0
-      where there is nothing to count.
+    number: what one call makes, in units; 0 where there is nothing to count. Of tokens: all those
+      of a training step, or one new one for each task.
     flops: of one call; None if they are not known.
     dtype: of the arithmetic, for the share of peak.
     temporaries: bytes that one call needs beside its arguments and results, by XLA's analysis.
     baseline: name of the case that it is compared with.
     compile_seconds: that its program took to trace and to compile; None if it has none.
+    unit: what is counted.
   """
 
   name: str
   call: Callable[[], Any] | None
-  tokens: int
-  flops: float | None
+  number: int = 0
+  flops: float | None = None
   dtype: str = 'float32'
   temporaries: int = 0
   baseline: str = ''
   compile_seconds: float | None = None
+  unit: str = 'tokens'
 
 
 def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
   """Times each case `repeats` times after one call that is not counted.
 
   Returns:
-    For each: name; milliseconds, median and quartiles (None if it is not run); tokens_per_second;
-    temporary_mib; compile_seconds (None where nothing is compiled); gflop of a call,
+    For each: name; milliseconds, median and quartiles (None if it is not run); per_second and its
+    unit; temporary_mib; compile_seconds (None where nothing is compiled); gflop of a call,
     gflops_per_second and share_of_peak (None where they are not known); `ratio`, the median over
     rounds of the baseline's time over its own, with quartiles, where there is one.
   """
@@ -72,7 +74,8 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
     row = {
       'name': case.name,
       'milliseconds': [round(1e3 * value, 3) for value in (median, low, high)],
-      'tokens_per_second': round(case.tokens / median),
+      'per_second': round(case.number / median),
+      'unit': case.unit,
       'temporary_mib': round(case.temporaries / 2**20, 2),
       'compile_seconds': case.compile_seconds and round(case.compile_seconds, 2),
       'gflop': case.flops and _four_digits(case.flops / 1e9),
@@ -92,8 +95,9 @@ def compiled_case(
   given: tuple[Any, ...],
   limit: float = math.inf,
   baseline: str = '',
-  tokens: int = 0,
+  number: int = 0,
   dtype: str = 'float32',
+  unit: str = 'tokens',
 ) -> Case:
   """Compiles a function of some arguments, and counts its matrix products and convolutions.
 
@@ -103,8 +107,9 @@ def compiled_case(
     given: its arguments.
     limit: bytes; the function is run only if its temporaries fit.
     baseline: see Case.
-    tokens: see Case.
+    number: see Case.
     dtype: see Case.
+    unit: see Case.
   """
   start = time.perf_counter()
   compiled = jax.jit(function).lower(*given).compile()
@@ -113,7 +118,7 @@ def compiled_case(
   temporaries = 0 if memory is None else memory.temp_size_in_bytes
   call = (lambda: compiled(*given)) if temporaries <= limit else None
   flops = product_flops(function, *given)
-  return Case(name, call, tokens, flops, dtype, temporaries, baseline, seconds)
+  return Case(name, call, number, flops, dtype, temporaries, baseline, seconds, unit)
 
 
 def _four_digits(value: float) -> float:

@@ -49,6 +49,7 @@ from metakit.train import (
   TrainState,
   init_state,
   make_dispatch,
+  spread,
   spread_table,
   train_until,
 )
@@ -78,8 +79,9 @@ def main() -> None:
   with stops, checkpoints(workdir / 'checkpoints') as saved:
     episode = sample_episode(train, keys.init)
     state = jax.jit(lambda: init_state(learner, optimizer, keys.init, lambda _: episode))()
-    # As NumPy arrays: those of one device are bound to it, and shard_map wants them on all.
+    # As NumPy arrays: those of one device are bound to it.
     first, state = saved.restore(state) or (0, jax.device_get(state))
+    state = spread(state, FLAGS.parallel)
     if first:
       print(f'continuing {workdir} at step {first}', file=sys.stderr)
     state = train_to_the_end(setup, dispatch, state, first, saved, workdir)

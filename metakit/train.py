@@ -1,5 +1,6 @@
 """Meta-training: one step for every learner, and its compiled form for one or many devices."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -227,9 +228,21 @@ def _places_here(devices: Sequence[jax.Device]) -> list[int]:
 
 def spread_table(source: EpisodeSource, parallel: str) -> EpisodeSource:
   """Returns the source with its table on all devices, if each dispatch would copy it there."""
-  if parallel != 'shard_map' or source.data is None or on_host(source):
+  if source.data is None or on_host(source):
     return source
-  return source._replace(data=everywhere(source.data, jax.devices()))
+  return source._replace(data=spread(source.data, parallel))
+
+
+def spread(tree: Any, parallel: str) -> Any:
+  """Puts arrays where dispatches leave their state, so that the first is compiled as the others.
+
+  Args:
+    tree: arrays that every process has.
+    parallel: see make_dispatch.
+  """
+  if parallel == 'none':
+    return tree
+  return everywhere(tree, jax.devices() if parallel == 'shard_map' else jax.local_devices())
 
 
 def everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
@@ -265,18 +278,17 @@ def _plan_steps(plan_step: Callable[..., Episode], indices: Any) -> Callable[...
 
 def _one_device(sampled, fed, indices, devices):
   del devices  # jit runs where its arguments are
-  run = jax.jit(sampled, static_argnums=0, donate_argnums=1)
-  feed = jax.jit(fed, donate_argnums=0)
-  return (
-    lambda n, state, data: run(n, state, indices, data),
-    lambda state, episodes: feed(state, indices, episodes),
-  )
+  run = lambda n, state, data: sampled(n, state, indices, data)
+  feed = lambda state, episodes: fed(state, indices, episodes)
+  return jax.jit(run, static_argnums=0, donate_argnums=1), jax.jit(feed, donate_argnums=0)
 
 
 def _pmap(sampled, fed, indices, devices):
   # State goes in and out unstacked; pmean has made every device's equal.
   local = _places_here(devices)
+  mesh = task_mesh([devices[i] for i in local])
   rows = indices.reshape(len(devices), -1)[local]  # the leading axis counts local devices
+  rows = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(AXIS)))  # once
   options: dict[str, Any] = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
   given = {'static_broadcasted_argnums': 0, 'donate_argnums': 1, **options}
   run = jax.pmap(sampled, in_axes=(None, None, 0, None), **given)
@@ -333,13 +345,13 @@ def check_finite(first_step: int, metrics: Metrics) -> None:
     first_step: the number of the first step of the dispatch.
     metrics: what the dispatch returned, fetched; each [steps].
   """
-  finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['gradient_norm'])
+  finite = np.isfinite(metrics['loss']) & np.isfinite(metrics['gradient_norm'])
   bad = [first_step + i for i, ok in enumerate(finite.tolist()) if not ok]
   if not bad:
     return
   steps = f'step {bad[0]}' if len(bad) == 1 else f'steps {bad[0]} to {bad[-1]}'
   moved = metrics.get('adaptation_norm')  # of a learner by gradient descent
-  if moved is not None and not jnp.isfinite(moved[bad[0] - first_step]):
+  if moved is not None and not np.isfinite(moved[bad[0] - first_step]):
     raise NonFiniteLoss(f'the inner loop diverges at {steps}; {INNER_REMEDY}')
   raise NonFiniteLoss(f'the loss or its gradient is not finite at {steps}; {REMEDY}')
 
@@ -383,6 +395,7 @@ def train_until(
   else:
     batches = None
     advance = lambda start, state: dispatch.sampled(count(start), state, source.data)
+  no_transfers = partial(jax.transfer_guard_host_to_device, 'allow' if batches else 'disallow')
 
   def report(start: int, metrics: Metrics) -> None:
     metrics = jax.device_get(metrics)
@@ -392,7 +405,8 @@ def train_until(
   pending = None
   try:
     for start in starts:
-      state, metrics = advance(start, state)
+      with no_transfers() if start > first else contextlib.nullcontext():  # `state` may be NumPy's
+        state, metrics = advance(start, state)
       if pending:
         report(*pending)
       pending = start, metrics

@@ -18,6 +18,8 @@ from metakit.train import (
   init_state,
   make_dispatch,
   make_train_step,
+  spread,
+  spread_table,
   task_mesh,
   train_until,
 )
@@ -144,6 +146,43 @@ def test_training_from_the_host_equals_training_from_the_device(parallel, stop):
     ends.append(train_until(dispatch, start(learner), source, 0, stop, 3, record))
     assert seen == [(0, 3), (3, 3), (6, 1)][: -(-stop // 3)]
   assert_close(*ends, 1e-6)
+
+
+@pytest.fixture
+def compilations():
+  """Counts programs that are compiled."""
+  seen = []
+  note = lambda event, seconds, **_: seen.append(event) if 'backend_compile' in event else None
+  jax.monitoring.register_event_duration_secs_listener(note)
+  yield seen
+  jax.monitoring.unregister_event_duration_listener(note)
+
+
+@pytest.mark.parametrize('parallel', PARALLEL)
+def test_nothing_is_compiled_or_sent_to_a_device_after_the_first_dispatch(parallel, compilations):
+  learner, counts = tiny.learners()['mlp'], []
+  source = spread_table(tiny.source(), parallel)
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
+
+  def counted(*given):
+    result = dispatch.sampled(*given)
+    counts.append(len(compilations))
+    return result
+
+  state = spread(jax.device_get(start(learner)), parallel)  # as a run that continues
+  given = source, 0, 12, 2, lambda *_: None
+  train_until(dispatch._replace(sampled=counted), state, *given)  # raises if something is sent
+  assert counts[0] == counts[-1] > 0 and len(counts) == 6
+
+
+def test_a_table_that_each_dispatch_would_send_is_refused():
+  learner, source = tiny.learners()['mlp'], tiny.source()
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, 'none')
+  sent = dispatch._replace(
+    sampled=lambda n, state, data: dispatch.sampled(n, state, np.asarray(data))
+  )
+  with pytest.raises(jax.errors.JaxRuntimeError, match='Disallowed host-to-device transfer'):
+    train_until(sent, start(learner), source, 0, 4, 2, lambda *_: None)
 
 
 @pytest.mark.parametrize('parallel', PARALLEL)

@@ -26,7 +26,7 @@ def test_times_rates_and_ratios_are_those_of_the_cases(monkeypatch):
   first, second = time_cases([slow, fast], 5)
   assert calls == ['slow', 'fast'] * 6  # side by side; the first round is not counted
   assert first['milliseconds'] == pytest.approx([200, 160, 240])  # 3, 4, 5, 6, 7 times
-  assert first['tokens_per_second'] == 2000
+  assert first['per_second'] == 2000
   assert first['gflop'] == 0.008
   assert first['gflops_per_second'] == pytest.approx(8e6 / 0.2 / 1e9, abs=0.05)
   assert 'ratio' not in first and second['ratio'] == [4, 4, 4]
@@ -44,7 +44,7 @@ def test_every_in_context_case_is_timed(tmp_path):
   assert rows['one more example, extend']['ratio'][0] > 0
   assert rows['train, pairs, lstm']['gflops_per_second'] > 0
   assert rows['train, pairs, fused']['gflop'] >= rows['train, pairs']['gflop'] > 0  # it pads
-  shares = {name: rows[name]['tokens_per_second'] * rows[name]['milliseconds'][0] for name in rows}
+  shares = {name: rows[name]['per_second'] * rows[name]['milliseconds'][0] for name in rows}
   pairs, shifted = shares['train, pairs'], shares['train, shifted']
   assert rows['train, pairs']['temporary_mib'] > 0
   assert pairs == pytest.approx(2 * shifted, rel=0.01)  # a token of its own for each question
