@@ -1,15 +1,17 @@
-r"""Measures how fast metakit is on this machine: tokens and FLOPs a second, and ratios.
+r"""Measures how fast metakit is on this machine, beside what one would write or install otherwise.
 
-  python -m experiments.benchmark --suite=in_context --output=benchmark.json
-  python -m experiments.benchmark --suite=inner_steps --depth=5 --examples=64 --tasks=8 \
-    --repeats=3 --output=inner_steps.json
-  python -m experiments.benchmark --suite=meta_step --output=meta_step.json  # PyTorch beside
+  python -m experiments.benchmark --suite=plans --output=plans.json
+  python -m experiments.benchmark --suite=plans --against=plans.json  # later: what became slower?
+  python -m experiments.benchmark --suite=memory --depth=5 --examples=64 --tasks=8 \
+    --repeats=3 --output=memory.json
+  python -m experiments.benchmark --suite=meta_step  # PyTorch beside, if it is installed
 
 Cases are timed in turn, round after round, and compared within a round. Nothing else should run on
 the machine meanwhile.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from experiments.timing import Case, time_cases
 from experiments.wrap_up import command_line
 
 FLAGS = flags.FLAGS
+Row = dict[str, Any]
 
 
 def in_context() -> list[Case]:
@@ -56,6 +59,7 @@ SUITES = {
   'scaling': benchmark_growth.scaling,
   'startup': benchmark_growth.startup,
 }
+TOLERATED = 1.1  # times slower than before, beside the same baseline
 FIGURES = {'memory': benchmark_inner_steps.figure}
 
 
@@ -70,9 +74,43 @@ def main() -> None:
       write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
       if FLAGS.suite in FIGURES:
         FIGURES[FLAGS.suite](rows, Path(FLAGS.output).with_suffix('.svg'))
+    if FLAGS.against:
+      stored = json.loads(Path(FLAGS.against).read_text('utf-8'))
+      if found := slower(rows, stored.get('rows', [])):
+        raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(found)}')
 
 
-def line(row: dict[str, Any]) -> str:
+def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
+  """Says what of metakit is slower than it was, beside the same baselines, by more than 10%.
+
+  Ratios rather than times, since these differ by the machine and what else it does.
+
+  Raises:
+    ValueError: if no case with a ratio is in both.
+  """
+  now, before = (dict(map(_compared, filter(_has_ratio, each))) for each in (rows, stored))
+  both = [name for name in now if name in before]
+  if not both:
+    raise ValueError('no case with a ratio is in both; compare with a record of the same suite')
+  return [
+    f'{name}: {now[name]:.3g} times as fast, {before[name]:.3g} before'
+    for name in both
+    if now[name] < before[name] / TOLERATED
+  ]
+
+
+def _has_ratio(row: Row) -> bool:
+  return bool(row.get('ratio'))
+
+
+def _compared(row: Row) -> tuple[str, float]:
+  """Returns what is compared with what, and how many times as fast the first is."""
+  if row.get('peer'):
+    return f'{row["baseline"]} beside {row["name"]}', 1 / row['ratio'][0]
+  return f'{row["name"]} beside {row["baseline"]}', row['ratio'][0]
+
+
+def line(row: Row) -> str:
   """Returns what is printed of a case."""
   text = f'{row["name"]:38} {row["temporary_mib"]:9.1f} MiB'
   if row['milliseconds'] is None:
@@ -86,13 +124,16 @@ def line(row: dict[str, Any]) -> str:
     text += f' {100 * row["share_of_peak"]:.1f}% of peak'
   if row['compile_seconds'] is not None:
     text += f' compiled in {row["compile_seconds"]:.1f} s'
-  return text + (f'  {row["ratio"][0]:.1f} x {row["baseline"]}' if 'ratio' in row else '')
+  return text + (
+    f'  {row["ratio"][0]:.3g} x as fast as {row["baseline"]}' if 'ratio' in row else ''
+  )
 
 
 if __name__ == '__main__':
   flags.DEFINE_enum('suite', 'in_context', list(SUITES), 'what is measured')
   flags.DEFINE_integer('repeats', 20, 'times that each case is timed', lower_bound=3)
   flags.DEFINE_string('output', None, 'JSON file to write')
+  flags.DEFINE_string('against', None, 'JSON file of another time: fail if a ratio fell by a tenth')
   flags.DEFINE_integer('tasks', 16, 'sequences in a training step', lower_bound=1)
   flags.DEFINE_integer('examples', 100, 'examples of a sequence', lower_bound=2)
   flags.DEFINE_integer('features', 196, 'numbers in an input', lower_bound=1)

@@ -28,6 +28,7 @@ from metakit.types import EpisodeSource, MetaLearner
 STEPS, STEPS_PER_DISPATCH, TASKS, WIDTH, INNER_STEPS, RATE = 2000, 100, 4, 40, 5, 0.01
 BY_HAND = 'by hand: one scan'
 FEATURES, CLASSES, ROWS = 64, 423, 20
+EVALUATED, JUDGED = 10_000, 1000  # episodes
 TRANSDUCTIVE = (
   'soft_kmeans', 'slk', 'laplacian_shot', 'bd_cspn', 'tim', 'alpha_tim', 'pt_map', 'paddle',
   'transductive_tuning',
@@ -47,7 +48,6 @@ def training() -> list[Case]:
   dispatch = make_dispatch(learner, optimizer, source, keys, TASKS)
   by_hand = _fused(sampler, optimizer, keys.train)
   check_same(by_hand, dispatch, state)
-  log = tempfile.TemporaryDirectory(prefix='metakit-benchmark-')
 
   def hand_written() -> Any:
     now = jax.tree.map(jnp.copy, state)
@@ -60,12 +60,12 @@ def training() -> list[Case]:
     return train_until(dispatch, now, source, 0, STEPS, STEPS_PER_DISPATCH, on_metrics)
 
   def binary() -> Any:
-    with metrics_log(Path(log.name) / 'run', 0) as written:
+    with tempfile.TemporaryDirectory() as folder, metrics_log(Path(folder) / 'run', 0) as written:
       means = lambda metrics: {name: float(each.mean()) for name, each in metrics.items()}
       return library(lambda start, metrics: written.write(start, means(metrics)))
 
   case = lambda name, call: Case(name, call, STEPS, baseline=BY_HAND, unit='steps')
-  hand = Case(BY_HAND, hand_written, STEPS, unit='steps')
+  hand = Case(BY_HAND, hand_written, STEPS, unit='steps', peer=True)
   return [hand, case('metakit.train_until', library), case('with logs, as the binary', binary)]
 
 
@@ -126,11 +126,11 @@ def embedded(ways: int, shots: int, queries: int) -> EpisodeSource:
 
 
 def evaluation() -> list[Case]:
-  """Returns 10,000 episodes of class means on features, of several sizes, and by NumPy."""
-  number, root, made = 10_000, roots(0).test, []
+  """Returns episodes of class means on features, of several sizes, and by NumPy."""
+  number, root, made = EVALUATED, roots(0).test, []
   name_of = lambda ways, shots: f'{ways}-way {shots}-shot'
   for ways, shots in ((5, 1), (20, 5)):
-    source, learner = embedded(ways, shots, 15), heads.simpleshot(ways, how='un')
+    source, learner = embedded(ways, shots, 15), heads.prototypes(ways)
 
     def judge(source: EpisodeSource = source, learner: MetaLearner = learner) -> Any:
       return evaluate(learner, cross_entropy, {}, source, root, number)['accuracy']
@@ -138,7 +138,7 @@ def evaluation() -> list[Case]:
     numpy = _numpy_accuracies(source, ways, root, number)
     np.testing.assert_allclose(judge().mean(), numpy().mean(), atol=1e-4)  # a tie, at most
     name = name_of(ways, shots)
-    made.append(Case(f'{name}, NumPy', numpy, number, unit='episodes'))
+    made.append(Case(f'{name}, NumPy', numpy, number, unit='episodes', peer=True))
     made.append(Case(name, judge, number, baseline=made[-1].name, unit='episodes'))
   return made
 
@@ -161,8 +161,8 @@ def _numpy_accuracies(
 
 
 def transductive() -> list[Case]:
-  """Returns 1,000 episodes of each transductive head, and of one of them one by one."""
-  ways, number, root = 5, 1000, roots(0).test
+  """Returns episodes of each transductive head, and of one of them one by one."""
+  ways, number, root = 5, JUDGED, roots(0).test
   source = embedded(ways, 5, 15)
   made = {name: getattr(heads, name)(ways) for name in TRANSDUCTIVE}
 

@@ -41,7 +41,7 @@ def plans() -> list[Case]:
     made.append(_plan(f'{OURS}, {classes:,} classes', _table(classes, ROWS)))
   for rows in NUMBERS_OF_ROWS:
     made.append(_plan(f'{OURS}, {rows:,} rows a class', _table(CLASSES, rows)))
-  return made + [_case(name, draw, PLANS) for name, draw in _other_plans().items()]
+  return made + [_case(name, draw, PLANS, peer=True) for name, draw in _other_plans().items()]
 
 
 def episodes() -> list[Case]:
@@ -53,7 +53,7 @@ def episodes() -> list[Case]:
   made.append(_case(f'{OURS}, read by the host', _read(table, table.x), WHOLE))
   made.append(_case(f'{OURS}, read from the disk', _read(table, _on_disk(table.x)), WHOLE))
   for name, draw in _other_plans(WHOLE).items():
-    made.append(_case(name, _others_whole(name, table, draw), WHOLE))
+    made.append(_case(name, _others_whole(name, table, draw), WHOLE, peer=True))
   return made
 
 
@@ -76,8 +76,9 @@ def _on_disk(x: np.ndarray) -> np.ndarray:
     return np.load(file.name, mmap_mode='r')
 
 
-def _case(name: str, call: Callable[[], Any], number: int) -> Case:
-  return Case(name, call, number, baseline='' if name == OURS else OURS, unit='episodes')
+def _case(name: str, call: Callable[[], Any], number: int, peer: bool = False) -> Case:
+  baseline = '' if name == OURS else OURS
+  return Case(name, call, number, baseline=baseline, unit='episodes', peer=peer)
 
 
 def _plan(

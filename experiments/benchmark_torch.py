@@ -52,7 +52,9 @@ def cases(episodes: Episode, sizes: Sizes, baseline: str) -> list[Case]:
     ours.send(form)
     ours.recv()
 
-  return [Case(name, partial(call, i), 0, None, baseline=baseline) for i, name in enumerate(FORMS)]
+  return [
+    Case(name, partial(call, i), baseline=baseline, peer=True) for i, name in enumerate(FORMS)
+  ]
 
 
 def serve(connection: Connection, data: tuple[np.ndarray, ...], sizes: Sizes) -> None:

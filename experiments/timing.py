@@ -35,6 +35,7 @@ class Case(NamedTuple):
     baseline: name of the case that it is compared with.
     compile_seconds: that its program took to trace and to compile; None if it has none.
     unit: what is counted.
+    peer: whether it is not metakit, but what one would use otherwise.
   """
 
   name: str
@@ -46,6 +47,7 @@ class Case(NamedTuple):
   baseline: str = ''
   compile_seconds: float | None = None
   unit: str = 'tokens'
+  peer: bool = False
 
 
 def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
@@ -53,7 +55,7 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
 
   Returns:
     For each: name; milliseconds, median and quartiles (None if it is not run); per_second and its
-    unit; temporary_mib; compile_seconds (None where nothing is compiled); gflop of a call,
+    unit; peer; temporary_mib; compile_seconds (None where nothing is compiled); gflop of a call,
     gflops_per_second and share_of_peak (None where they are not known); `ratio`, the median over
     rounds of the baseline's time over its own, with quartiles, where there is one.
   """
@@ -76,6 +78,7 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
       'milliseconds': [round(1e3 * value, 3) for value in (median, low, high)],
       'per_second': round(case.number / median),
       'unit': case.unit,
+      'peer': case.peer,
       'temporary_mib': round(case.temporaries / 2**20, 2),
       'compile_seconds': case.compile_seconds and round(case.compile_seconds, 2),
       'gflop': case.flops and _four_digits(case.flops / 1e9),
@@ -84,7 +87,7 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
     }
     if case.baseline and cases[place[case.baseline]].call is not None:
       ratios = np.quantile(seconds[:, place[case.baseline]] / own, [0.5, 0.25, 0.75])
-      row |= {'baseline': case.baseline, 'ratio': [round(float(value), 2) for value in ratios]}
+      row |= {'baseline': case.baseline, 'ratio': [_four_digits(float(value)) for value in ratios]}
     rows.append(row)
   return rows
 

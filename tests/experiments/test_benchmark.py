@@ -2,10 +2,17 @@
 
 import json
 
+import numpy as np
+import optax
 import pytest
 
-from experiments import benchmark_meta_step
+from experiments import benchmark_loops, benchmark_meta_step, benchmark_sampling
+from experiments.benchmark import SUITES, slower
+from experiments.benchmark_sampling import check_rows
 from experiments.timing import Case, time_cases
+from metakit.learners.maml import maml
+from metakit.networks.mlp import mlp
+from metakit.objectives import squared_error
 from tests.experiments.commands import run
 
 
@@ -60,3 +67,62 @@ def test_every_form_of_the_meta_step_is_compiled_and_timed(monkeypatch):
   for name in modes:
     assert rows[name]['compile_seconds'] > 0 and rows[name]['temporary_mib'] > 0
     assert rows[name].get('baseline', 'second order') == 'second order'
+
+
+def test_what_became_slower_beside_its_baseline_is_named():
+  row = lambda name, ratio, **more: {'name': name, 'baseline': 'base', 'ratio': [ratio], **more}
+  stored = [row('a', 2.0), row('b', 2.0), row('peer', 0.5, peer=True), {'name': 'base'}]
+  assert slower([row('a', 1.9), row('b', 2.3), row('peer', 0.45, peer=True)], stored) == []
+  assert slower([row('a', 1.8), row('b', 2.0), row('peer', 0.6, peer=True)], stored) == [
+    'a beside base: 1.8 times as fast, 2 before',
+    'base beside peer: 1.67 times as fast, 2 before',
+  ]
+  with pytest.raises(ValueError, match='a record of the same suite'):
+    slower([row('c', 1.0)], stored)
+
+
+@pytest.mark.parametrize(
+  'rows', [[[[0, 0], [20, 21]]], [[[0, 1], [2, 3]]], [[[0, 21], [22, 23]]], [[[0, 1]], [[3, 3]]]]
+)
+def test_a_plan_that_repeats_or_mixes_is_not_timed(rows):
+  check_rows([[[0, 1], [20, 21]], [[39, 20], [1, 0]]], 20)
+  with pytest.raises(ValueError, match='repeats a class or a row, or mixes classes'):
+    check_rows(np.array(rows), 20)
+
+
+SMALL = {
+  benchmark_sampling: {'PLANS': 32, 'WHOLE': 16, 'NUMBERS_OF_CLASSES': (50,)},
+  benchmark_loops: {'STEPS': 40, 'STEPS_PER_DISPATCH': 20, 'EVALUATED': 64, 'JUDGED': 8},
+}
+
+
+@pytest.mark.parametrize('suite', ['plans', 'episodes', 'train', 'evaluate', 'heads'])
+def test_every_suite_checks_its_values_and_is_timed(suite, monkeypatch):
+  for module, sizes in SMALL.items():
+    for name, value in sizes.items():
+      monkeypatch.setattr(module, name, value)
+  rows = time_cases(SUITES[suite](), 3)
+  assert len(rows) >= 3 and all(row['per_second'] > 0 for row in rows)
+  assert any('ratio' in row for row in rows)
+
+
+def test_a_loop_by_hand_that_does_something_else_is_not_timed(monkeypatch):
+  monkeypatch.setattr(benchmark_loops, 'STEPS', 20)
+  learner = maml(mlp(1, 40, 2), optax.sgd(0.02), 5, objective=squared_error)
+  monkeypatch.setattr(benchmark_loops, '_sinusoid_maml', lambda: learner)
+  with pytest.raises(AssertionError, match='Not equal to tolerance'):
+    benchmark_loops.training()
+
+
+@pytest.mark.slow
+def test_a_binary_that_became_slower_fails(tmp_path):
+  sizes = ['--tasks=2', '--examples=6', '--features=4', '--width=8', '--depth=1', '--repeats=3']
+  output = tmp_path / 'record.json'
+  status, _, error = run('benchmark', '--suite=in_context', *sizes, f'--output={output}')
+  assert status == 0, error
+  record = json.loads(output.read_text())
+  for row in record['rows']:
+    row |= {'ratio': [100 * row['ratio'][0]]} if 'ratio' in row else {}
+  output.write_text(json.dumps(record))
+  status, _, error = run('benchmark', '--suite=in_context', *sizes, f'--against={output}')
+  assert status == 1 and error.startswith(f'error: slower than in {output}: ')
