@@ -31,7 +31,6 @@ from experiments.results import (
 )
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = '<!-- results -->', '<!-- /results -->'
 SCORE = '#= '  # how a preset's lines begin that are written here
 COLUMNS = (
   'what',
@@ -51,16 +50,17 @@ def render_table(records: Sequence[Mapping[str, Any]]) -> str:
   return markdown_table(COLUMNS, map(_row, records))
 
 
-def update(text: str, table: str) -> str:
-  """Returns a README's text with the table between its markers.
+def update(text: str, table: str, name: str = 'results') -> str:
+  """Returns a page's text with the table between its markers, <!-- name --> and <!-- /name -->.
 
   Raises:
     ValueError: if the markers are not there once, in order.
   """
-  if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-    raise ValueError(f'README.md needs one line {BEGIN} and, after it, one line {END}')
-  before, _, rest = text.partition(BEGIN)
-  return f'{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}'
+  begin, end = f'<!-- {name} -->', f'<!-- /{name} -->'
+  if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+    raise ValueError(f'README.md needs one line {begin} and, after it, one line {end}')
+  before, _, rest = text.partition(begin)
+  return f'{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}'
 
 
 def update_preset(text: str, records: Sequence[Mapping[str, Any]]) -> str:

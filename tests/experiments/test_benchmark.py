@@ -6,7 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import benchmark_loops, benchmark_meta_step, benchmark_sampling
+from experiments import (
+  benchmark_loops,
+  benchmark_meta_step,
+  benchmark_sampling,
+  benchmark_table,
+)
 from experiments.benchmark import SUITES, slower
 from experiments.benchmark_sampling import check_rows
 from experiments.timing import Case, time_cases
@@ -126,3 +131,29 @@ def test_a_binary_that_became_slower_fails(tmp_path):
   output.write_text(json.dumps(record))
   status, _, error = run('benchmark', '--suite=in_context', *sizes, f'--against={output}')
   assert status == 1 and error.startswith(f'error: slower than in {output}: ')
+
+
+def test_the_tables_are_written_from_the_records_and_checked(tmp_path):
+  record = {'command': 'python -m experiments.benchmark', 'device': 'cpu', 'repeats': 3}
+  record['versions'] = {'jax': '0.10', 'python': '3.11'}
+  names = ('5-way 1-shot', 'NumPy')
+  rows = [
+    {'name': name, 'milliseconds': [ms, ms, ms], 'per_second': round(2e6 / ms), 'unit': 'episodes'}
+    | {'temporary_mib': 0, 'peer': name == 'NumPy'}
+    for name, ms in zip(names, (10, 200), strict=True)
+  ]
+  rows[1] |= {'baseline': '5-way 1-shot', 'ratio': [0.05, 0.04, 0.06]}
+  folder = tmp_path / benchmark_table.RESULTS
+  folder.mkdir(parents=True)
+  (folder / 'plans.json').write_text(json.dumps(record | {'rows': rows}))
+  (tmp_path / 'README.md').write_text('# a\n<!-- performance -->\n<!-- /performance -->\n')
+  benchmark_table.run(tmp_path, check=False)
+  benchmark_table.run(tmp_path, check=True)
+  assert (
+    '| plan of a task, 5-way 1-shot | 200,000 episodes/s | NumPy: 10,000 episodes/s, 20 x | cpu |'
+    in (tmp_path / 'README.md').read_text()
+  )
+  rows[0]['milliseconds'] = [11, 11, 11]
+  (folder / 'plans.json').write_text(json.dumps(record | {'rows': rows}))
+  with pytest.raises(ValueError, match=r'benchmarks.md is stale; run .*benchmark_table'):
+    benchmark_table.run(tmp_path, check=True)

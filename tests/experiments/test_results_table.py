@@ -9,9 +9,10 @@ import pytest
 
 from experiments import results_table
 from experiments.results import DESCRIPTION, write_results
-from experiments.results_table import BEGIN, END, render_table, run, update
+from experiments.results_table import render_table, run, update
 from tests.experiments.test_results import files_limited_to, record
 
+BEGIN, END = '<!-- results -->', '<!-- /results -->'
 README = f'# metakit\n\nResults.\n\n{BEGIN}\n{END}\n\nMore text.\n'
 
 
