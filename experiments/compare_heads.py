@@ -14,6 +14,7 @@ each episode, NAME.npz, after each head: the same command, or one with more head
 import functools
 import json
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from experiments.results import describe_device, format_estimate, versions, writ
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.specs import Component
 from experiments.wrap_up import command_line, write_episodes
+from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
 from metakit.evaluate import compare, estimate, evaluate, judge_queries
 from metakit.keys import roots
@@ -116,15 +118,22 @@ def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
   """Returns what an earlier run of the same setting has measured.
 
   Raises:
-    ValueError: if the files are of another setting.
+    ValueError: if the files are of another setting, or damaged.
   """
   if not path.with_suffix('.json').exists():
     return {}
+  try:
+    return _read_done(path, setting)
+  except (zipfile.BadZipFile, EOFError, KeyError, json.JSONDecodeError) as error:
+    raise damaged(f'{path}.json or {path}.npz', error) from error
+
+
+def _read_done(path: Path, setting: Mapping[str, Any]) -> Done:
   record = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
   other = [name for name in setting if record.get(name) != setting[name]]
   if other:
     raise ValueError(f'{path}.json was measured with another {other[0]}; give another --name')
-  with np.load(path.with_suffix('.npz')) as values:
+  with open(path.with_suffix('.npz'), 'rb') as file, np.load(file) as values:
     of = lambda c: Judged(values[f'{c["task"]}/{c["head"]}'], c['protocol'], c['seconds_per_1000'])
     return {(c['task'], c['head']): of(c) for c in record['cells']}
 

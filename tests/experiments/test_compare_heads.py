@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import heads_table
+from experiments import compare_heads, heads_table
 from experiments.compare_heads import score
 from experiments.components import LEARNER_SUPPLIED, LEARNERS
 from experiments.head_learners import HEADS, pretrained_learner
@@ -96,6 +96,11 @@ def test_a_comparison_goes_on_with_further_heads(tmp_path):
   assert status == 1 and 'another head_task' in error  # heads would be trained on other tasks
   with open(tmp_path / 'out' / 'heads.json') as file:
     assert json.load(file) == fewer
+  for name in ('heads.npz', 'heads.json'):
+    path = tmp_path / 'out' / name
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r'heads\.npz: .*; get or make the file again'):
+      compare_heads.read_done(tmp_path / 'out' / 'heads', {})
 
 
 @pytest.mark.slow
