@@ -38,6 +38,7 @@ SHOWN = (
     (
       'PyTorch, learn2learn form',
       'PyTorch, torch.func, vmap over tasks',
+      'TorchOpt, MetaSGD',
       'grouped convolutions',
     ),
   ),

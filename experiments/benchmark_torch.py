@@ -6,8 +6,9 @@ of PyTorch would run them, with the settings of PyTorch alone.
 """
 
 import contextlib
+import importlib.util
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -26,7 +27,9 @@ FORMS = (
   'PyTorch, learn2learn form, first order',
   'PyTorch, torch.func, a loop over tasks',
   'PyTorch, torch.func, vmap over tasks',
+  'TorchOpt, MetaSGD',  # the last, where it is installed
 )
+ALL = -1
 
 
 class Sizes(NamedTuple):
@@ -34,45 +37,76 @@ class Sizes(NamedTuple):
 
   steps: int
   rate: float
-  width: int
   depth: int
 
 
-def cases(episodes: Episode, sizes: Sizes, baseline: str) -> list[Case]:
-  """Returns a case for each form, of the same tasks and of a network of the same shape."""
+def cases(
+  episodes: Episode, weights: Sequence[np.ndarray], sizes: Sizes, baseline: str
+) -> list[tuple[Case, list[np.ndarray]]]:
+  """Returns a case for each form, on the same tasks and weights, and the gradient it computes.
+
+  Args:
+    episodes: tasks [tasks, examples, ...].
+    weights: of each block kernel, scale and bias, then kernel and bias, as JAX has them; gradients
+      are returned so too.
+    sizes: of network and inner loop.
+    baseline: name of the case that they are compared with.
+  """
   images = lambda x: np.moveaxis(np.asarray(x), -1, 2)
   labels = lambda y: np.asarray(y, np.int64)
   parts = episodes.support, episodes.query
   data = tuple(array for part in parts for array in (images(part.x), labels(part.y)))
   ours, theirs = multiprocessing.Pipe()
   spawn = multiprocessing.get_context('spawn')
-  spawn.Process(target=serve, args=(theirs, data, sizes), daemon=True).start()
+  spawn.Process(target=serve, args=(theirs, data, list(weights), sizes), daemon=True).start()
 
-  def call(form: int) -> None:
-    ours.send(form)
-    ours.recv()
+  def call(form: int, show: bool = False) -> Any:
+    ours.send((form, show))
+    return ours.recv()
 
-  return [
-    Case(name, partial(call, i), baseline=baseline, peer=True) for i, name in enumerate(FORMS)
-  ]
+  made = []
+  for i, name in enumerate(FORMS[: call(ALL)]):
+    case = Case(name, partial(call, i), baseline=baseline, peer=True)
+    made.append((case, call(i, show=True)))
+  return made
 
 
-def serve(connection: Connection, data: tuple[np.ndarray, ...], sizes: Sizes) -> None:
-  """Computes the form whose number is received, and says when it is done, until nobody asks."""
-  computed = forms(tuple(map(torch.from_numpy, data)), sizes)
+def serve(
+  connection: Connection,
+  data: tuple[np.ndarray, ...],
+  weights: Sequence[np.ndarray],
+  sizes: Sizes,
+) -> None:
+  """Computes the form whose number is received until nobody asks; says how many there are to ALL.
+
+  Sent back is None when it is done or, where that is asked for, the gradient.
+  """
+  started = [torch.from_numpy(_turned(w)).requires_grad_() for w in weights]
+  computed = forms(tuple(map(torch.from_numpy, data)), started, sizes)
   with contextlib.suppress(EOFError):
     while True:
-      computed[connection.recv()]()
-      connection.send(None)
+      form, show = connection.recv()
+      if form == ALL:
+        connection.send(len(computed))
+        continue
+      gradient = computed[form]()
+      connection.send([_turned(g.detach().numpy(), back=True) for g in gradient] if show else None)
 
 
-def forms(data: tuple[torch.Tensor, ...], sizes: Sizes) -> list[Callable[[], Any]]:
-  """Returns the FORMS; each computes the gradient of the mean loss over tasks."""
-  tasks, ways = len(data[0]), int(data[1].max()) + 1
-  params = _initial(sizes, ways)
+def _turned(weight: np.ndarray, back: bool = False) -> np.ndarray:
+  """Turns a weight of JAX into PyTorch's order of axes, or back."""
+  axes = {4: (2, 3, 1, 0) if back else (3, 2, 0, 1), 2: (1, 0)}.get(weight.ndim, (0,))
+  return np.ascontiguousarray(np.transpose(weight, axes))
 
-  def loss(weights: Weights, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(_network(weights, x, sizes.depth), y)
+
+def forms(
+  data: tuple[torch.Tensor, ...], params: Weights, sizes: Sizes
+) -> list[Callable[[], Weights]]:
+  """Returns the FORMS that are installed: each the gradient of the mean loss over tasks."""
+  tasks = len(data[0])
+
+  def loss(weights: Weights, x: torch.Tensor, y: torch.Tensor, *norm: Any) -> torch.Tensor:
+    return functional.cross_entropy(_network(weights, x, sizes.depth, *norm), y)
 
   def by_autograd(second: bool) -> Any:
     total: Any = 0
@@ -84,37 +118,83 @@ def forms(data: tuple[torch.Tensor, ...], sizes: Sizes) -> list[Callable[[], Any
       total = total + loss(weights, query_x, query_y) / tasks
     return torch.autograd.grad(total, params)
 
-  def outer(weights: Weights, *task: torch.Tensor) -> torch.Tensor:
+  def outer(weights: Weights, task: tuple[torch.Tensor, ...], *norm: Any) -> torch.Tensor:
+    x, y, query_x, query_y = task
     for _ in range(sizes.steps):
-      slopes = grad(loss)(weights, *task[:2])
+      slopes = grad(loss)(weights, x, y, *norm)
       weights = [w - sizes.rate * g for w, g in zip(weights, slopes, strict=True)]
-    return loss(weights, *task[2:])
+    return loss(weights, query_x, query_y, *norm)
 
-  one_by_one = lambda weights: sum(outer(weights, *(a[t] for a in data)) for t in range(tasks))
-  at_once = lambda weights: vmap(outer, (None, 0, 0, 0, 0))(weights, *data).sum()
-  return [
+  one = lambda weights, task: outer(weights, tuple(array[task] for array in data))
+  one_by_one = lambda weights: sum(one(weights, task) for task in range(tasks)) / tasks
+  beside = vmap(lambda weights, task: outer(weights, task, _written_norm), (None, 0))
+  at_once = lambda weights: beside(weights, data).mean()
+  made: list[Callable[[], Any]] = [
     lambda: by_autograd(True),
     lambda: by_autograd(False),
     lambda: grad(one_by_one)(params),
     lambda: grad(at_once)(params),
   ]
+  if importlib.util.find_spec('torchopt') is not None:
+    made.append(_by_torchopt(data, params, sizes))
+  return made
 
 
-def _initial(sizes: Sizes, ways: int) -> Weights:
-  torch.manual_seed(0)
-  weights, channels, width = [], 1, sizes.width
-  for _ in range(sizes.depth):
-    scale = (2 / (9 * channels)) ** 0.5
-    weights += [torch.randn(width, channels, 3, 3) * scale, torch.ones(width), torch.zeros(width)]
-    channels = width
-  weights += [0.1 * torch.randn(ways, width), torch.zeros(ways)]
-  return [weight.requires_grad_() for weight in weights]
+class _Network(torch.nn.Module):
+  """The network as TorchOpt wants it: a module whose weights it replaces."""
+
+  def __init__(self, weights: Weights, depth: int):
+    super().__init__()
+    self.depth, self.number = depth, len(weights)
+    for i, weight in enumerate(weights):
+      self.register_parameter(f'w{i}', torch.nn.Parameter(weight.detach().clone()))
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    return _network([getattr(self, f'w{i}') for i in range(self.number)], x, self.depth)
 
 
-def _network(weights: Weights, x: torch.Tensor, depth: int) -> torch.Tensor:
+def _by_torchopt(
+  data: tuple[torch.Tensor, ...], params: Weights, sizes: Sizes
+) -> Callable[[], Weights]:
+  """As in TorchOpt's own example of MAML: its differentiable optimizer, reset after each task."""
+  import torchopt
+
+  network = _Network(params, sizes.depth)
+  inner = torchopt.MetaSGD(network, lr=sizes.rate)
+  leaves, tasks = list(network.parameters()), len(data[0])
+  parts: tuple[Any, Any] = (network, inner)
+  started = [torchopt.extract_state_dict(each, by='reference') for each in parts]
+  loss = lambda x, y: functional.cross_entropy(network(x), y)
+
+  def gradient() -> Weights:
+    total: Any = 0
+    for task in range(tasks):
+      x, y, query_x, query_y = (array[task] for array in data)
+      for _ in range(sizes.steps):
+        inner.step(loss(x, y))
+      total = total + loss(query_x, query_y) / tasks
+      for each, state in zip(parts, started, strict=True):
+        torchopt.recover_state_dict(each, state)
+    return list(torch.autograd.grad(total, leaves))
+
+  return gradient
+
+
+def _library_norm(x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+  return functional.batch_norm(x, None, None, scale, bias, training=True)
+
+
+def _written_norm(x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+  """The same as the library's, whose second derivative under vmap is wrong (PyTorch 2.15)."""
+  mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), correction=0, keepdim=True)
+  return (x - mean) * torch.rsqrt(variance + 1e-5) * scale[:, None, None] + bias[:, None, None]
+
+
+def _network(
+  weights: Weights, x: torch.Tensor, depth: int, norm: Callable[..., torch.Tensor] = _library_norm
+) -> torch.Tensor:
   for block in range(depth):
     kernel, scale, bias = weights[3 * block : 3 * block + 3]
     x = functional.conv2d(x, kernel, padding=1)
-    x = functional.batch_norm(x, None, None, scale, bias, training=True)
-    x = functional.max_pool2d(functional.relu(x), 2)
+    x = functional.max_pool2d(functional.relu(norm(x, scale, bias)), 2)
   return functional.linear(x.flatten(1), *weights[-2:])

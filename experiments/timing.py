@@ -101,6 +101,7 @@ def compiled_case(
   number: int = 0,
   dtype: str = 'float32',
   unit: str = 'tokens',
+  peer: bool = False,
 ) -> Case:
   """Compiles a function of some arguments, and counts its matrix products and convolutions.
 
@@ -113,6 +114,7 @@ def compiled_case(
     number: see Case.
     dtype: see Case.
     unit: see Case.
+    peer: see Case.
   """
   start = time.perf_counter()
   compiled = jax.jit(function).lower(*given).compile()
@@ -121,7 +123,7 @@ def compiled_case(
   temporaries = 0 if memory is None else memory.temp_size_in_bytes
   call = (lambda: compiled(*given)) if temporaries <= limit else None
   flops = product_flops(function, *given)
-  return Case(name, call, number, flops, dtype, temporaries, baseline, seconds, unit)
+  return Case(name, call, number, flops, dtype, temporaries, baseline, seconds, unit, peer)
 
 
 def _four_digits(value: float) -> float:
