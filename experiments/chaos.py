@@ -27,18 +27,18 @@ from experiments.runtime import BAD_INPUT, PREEMPTED, one_line_errors, run
 from experiments.wrap_up import command_line
 
 FLAGS = flags.FLAGS
-STEPS = 200
+STEPS = 60
 TRAINING = (
   '--task=glyphs:ways=3,shots=1,queries=3',
-  '--network=conv4:width=8,depth=2',
+  '--network=conv4:width=4,depth=2',
   f'--steps={STEPS}',
-  '--tasks_per_step=8',
+  '--tasks_per_step=4',
   '--steps_per_dispatch=4',
-  '--save_every=20',
+  '--save_every=10',
   '--save_minutes=0.02',
-  '--validate_every=40',
+  '--validate_every=30',
   '--validation_episodes=8',
-  '--episodes=16',
+  '--episodes=4',
 )
 SIGNALS = signal.SIGKILL, signal.SIGTERM
 MOST_STARTS = 200
