@@ -249,8 +249,9 @@ def picture(setup: Setup, tested: Tested) -> EpisodePicture:
   """Returns episode 0 with its predictions, and what they attended to."""
   key = task_key(tested.root, 0, 0)
   episode = sample_episode(tested.source, key)
-  fitted = tested.learner.adapt(jax.random.fold_in(key, 1), tested.params, episode.support)
-  outputs = tested.learner.predict(fitted, episode.query.x)
+  adapt, predict = jax.jit(tested.learner.adapt), jax.jit(tested.learner.predict)  # not op by op
+  fitted = adapt(jax.random.fold_in(key, 1), tested.params, episode.support)
+  outputs = predict(fitted, episode.query.x)
   support = without_padding(episode.support, episode.support.x, episode.support.y)
   shown = EpisodePicture(*support, *without_padding(episode.query, *episode.query[:2], outputs))
   return shown._replace(attention=attention(setup, tested, fitted, episode))

@@ -56,16 +56,19 @@ def test_flags_of_the_user_stay():
 @pytest.fixture
 def no_cache():
   """These tests have a folder of programs themselves."""
-  before = jax.config.jax_compilation_cache_dir
+  names = 'jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs'
+  before = {name: getattr(jax.config, name) for name in names}
   jax.config.update('jax_compilation_cache_dir', None)
   yield
-  jax.config.update('jax_compilation_cache_dir', before)
+  for name, value in before.items():
+    jax.config.update(name, value)
 
 
 def test_programs_are_kept_where_the_user_has_a_cache(tmp_path, no_cache):
   keep_programs({'HOME': str(tmp_path)})
   folder = next((tmp_path / '.cache' / 'metakit').iterdir())
   assert jax.config.jax_compilation_cache_dir == str(folder)
+  assert jax.config.jax_persistent_cache_min_compile_time_secs == 0
   keep_programs({'HOME': str(tmp_path), 'XDG_CACHE_HOME': str(tmp_path / 'xdg')})
   assert not (tmp_path / 'xdg').exists()  # it has been chosen
   jax.config.update('jax_compilation_cache_dir', None)
