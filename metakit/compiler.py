@@ -38,9 +38,10 @@ def turn_off_wrong_fusions(environment: MutableMapping[str, str] = os.environ) -
 def keep_programs(environment: Mapping[str, str] = os.environ) -> None:
   """Keeps compiled programs in the user's cache, so that the next run starts sooner.
 
-  Small ones too, which JAX leaves out: a run has two hundred of them, of 7 s together. A variable or
-  option of JAX that says where goes before, and an unwritable folder keeps nothing. Programs of another processor would be loaded, and may end in
-  an illegal instruction: each kind has a folder of its own.
+  Small ones too, which JAX leaves out: a run has two hundred of them, of 7 s together. A variable
+  or option of JAX that says where goes before, and an unwritable folder keeps nothing. Programs of
+  another processor would be loaded, and may end in an illegal instruction: each kind has a folder
+  of its own.
 
   Args:
     environment: the variables of the process.
