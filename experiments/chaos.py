@@ -3,9 +3,10 @@ r"""Kills and resumes a training again and again, and compares what it ends with
   python -m experiments.chaos --runs=100 --workdir=runs/chaos
   python -m experiments.chaos --runs=20 --processes=2 --workdir=runs/chaos_pod
 
-Each run is disturbed at random moments (start-up, compilation, steps, saves, the test) by SIGKILL
-or SIGTERM, of one process or of all, and started again until it finishes; its parameters and metrics must be bit by
-bit those of the run that nobody disturbed. Written is chaos.json.
+Each run is disturbed at a random moment (start-up, compilation, steps, saves, the test) by SIGKILL
+or SIGTERM, of one process or of all, and started again, where it may be disturbed again, until it
+finishes; its parameters and metrics must be bit by bit those of the run that nobody disturbed.
+Written is chaos.json.
 """
 
 import json
@@ -80,7 +81,7 @@ def start(folder: Path) -> subprocess.Popen:
 
 
 def disturb(folder: Path, chance: random.Random, usual: float, seen: Counter[str]) -> None:
-  """Starts a training until it finishes; a signal at a random moment of the first start and of some.
+  """Starts a training until it finishes, with a signal in the first start and in some others.
 
   Args:
     folder: of the run.
