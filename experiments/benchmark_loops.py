@@ -20,6 +20,7 @@ from metakit.episodes.sinusoid import sinusoid
 from metakit.evaluate import evaluate
 from metakit.keys import roots, task_key
 from metakit.learners.maml import maml
+from metakit.meta_gradient import unroll
 from metakit.networks.mlp import mlp
 from metakit.objectives import cross_entropy, squared_error
 from metakit.train import Dispatch, TrainState, init_state, make_dispatch, train_until
@@ -70,8 +71,9 @@ def training() -> list[Case]:
 
 
 def _sinusoid_maml() -> MetaLearner:
-  model = mlp(1, WIDTH, 2)
-  return maml(model, optax.sgd(RATE), INNER_STEPS, objective=squared_error)
+  """MAML with its inner steps written out, as they are by hand."""
+  model, mode = mlp(1, WIDTH, 2), unroll(unrolled=True)
+  return maml(model, optax.sgd(RATE), INNER_STEPS, mode=mode, objective=squared_error)
 
 
 def _fused(sampler: Any, optimizer: Any, root: jax.Array) -> Callable[..., Any]:
@@ -133,31 +135,37 @@ def evaluation() -> list[Case]:
     source, learner = embedded(ways, shots, 15), heads.prototypes(ways)
 
     def judge(source: EpisodeSource = source, learner: MetaLearner = learner) -> Any:
-      return evaluate(learner, cross_entropy, {}, source, root, number)['accuracy']
+      return evaluate(learner, cross_entropy, {}, source, root, number)
 
-    numpy = _numpy_accuracies(source, ways, root, number)
-    np.testing.assert_allclose(judge().mean(), numpy().mean(), atol=1e-4)  # a tie, at most
+    numpy = _judged_by_numpy(source, ways, root, number)
+    for metric, values in numpy().items():  # of accuracy, a tie at most
+      np.testing.assert_allclose(judge()[metric].mean(), values.mean(), rtol=1e-4)
     name = name_of(ways, shots)
     made.append(Case(f'{name}, NumPy', numpy, number, unit='episodes', peer=True))
     made.append(Case(name, judge, number, baseline=made[-1].name, unit='episodes'))
   return made
 
 
-def _numpy_accuracies(
+def _judged_by_numpy(
   source: EpisodeSource, ways: int, root: jax.Array, number: int
-) -> Callable[[], np.ndarray]:
-  """Nearest class means, one episode after the other, of the same episodes."""
+) -> Callable[[], dict[str, np.ndarray]]:
+  """Loss and accuracy of nearest class means, one episode after the other, of the same episodes."""
   plan = jax.jit(jax.vmap(lambda i: source.plan(task_key(root, 0, i))))
   planned, data = jax.device_get(plan(jnp.arange(number))), np.asarray(source.data)
 
-  def accuracy(support: np.ndarray, query: np.ndarray) -> float:
+  def judge(support: np.ndarray, query: np.ndarray) -> tuple[float, float]:
     means = data[support].reshape(ways, -1, FEATURES).mean(1)
-    x = data[query]
-    apart = (x**2).sum(1)[:, None] - 2 * x @ means.T + (means**2).sum(1)
-    return (apart.argmin(1) == np.arange(len(x)) // (len(x) // ways)).mean()
+    x, rows = data[query], np.arange(len(query))
+    logits = 2 * x @ means.T - (x**2).sum(1)[:, None] - (means**2).sum(1)
+    labels, top = rows // (len(x) // ways), logits.max(1)
+    losses = np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[rows, labels]
+    return losses.mean(), (logits.argmax(1) == labels).mean()
 
   pairs = planned.support.x, planned.query.x
-  return lambda: np.array([accuracy(*each) for each in zip(*pairs, strict=True)])
+  names = 'loss', 'accuracy'
+  return lambda: dict(
+    zip(names, np.array([judge(*each) for each in zip(*pairs, strict=True)]).T, strict=True)
+  )
 
 
 def transductive() -> list[Case]:

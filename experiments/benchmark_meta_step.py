@@ -1,12 +1,14 @@
-"""A meta-gradient step of MAML, beside the obvious JAX implementation and the forms of PyTorch.
+"""A meta-gradient step, beside the obvious JAX implementation and the forms of PyTorch.
 
 Conv4 with 64 filters, images of 28x28, 5-way 1-shot, 15 queries a class, 5 inner steps, 4 tasks,
-float32. The obvious implementation is flax's convolution under vmap: with a kernel for each task it
-becomes a grouped convolution. PyTorch is timed where it is installed.
+float32: MAML in every mode of the engine, and prototypical networks. The obvious implementation is
+flax's convolution under vmap: with a kernel for each task it becomes a grouped convolution. PyTorch
+is timed where it is installed. Steps of in-context learners are a suite of their own.
 """
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,21 +19,28 @@ from flax import linen as nn
 
 from experiments.timing import Case, compiled_case
 from metakit import meta_gradient
+from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
-from metakit.models import Model, from_linen
+from metakit.learners.prototypical import prototypical
+from metakit.models import from_linen
 from metakit.networks.conv4 import conv4
 from metakit.networks.normalisation import Norm
 from metakit.train import init_state, make_train_step
-from metakit.types import Episode, Examples
+from metakit.types import Episode, Examples, MetaLearner
 
 WAYS, QUERIES, TASKS, STEPS, RATE, WIDTH, DEPTH = 5, 15, 4, 5, 0.4, 64, 4
 CLOSE = 1e-3  # of the largest entry
-OURS = 'second order'
-MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
-  OURS: meta_gradient.unroll,
+OURS, FIRST_ORDER, PROTOTYPICAL = 'second order', 'first order', 'prototypical networks'
+EXACT: dict[str, Callable[[], meta_gradient.Mode]] = {
+  'second order, remat': meta_gradient.remat,
   'second order, mixed': meta_gradient.mixed,
-  'first order': meta_gradient.first_order,
 }
+APPROXIMATE: dict[str, Callable[[], meta_gradient.Mode]] = {
+  FIRST_ORDER: meta_gradient.first_order,
+  'truncated to the last step': partial(meta_gradient.truncated, 1),
+  'evolution, one antithetic pair': partial(meta_gradient.evolution, pairs=1),
+}
+IMPLICIT = 'iMAML, implicit'
 
 
 class Plain(nn.Module):
@@ -49,49 +58,70 @@ Weights = list[np.ndarray]  # of each block kernel, scale and bias, then kernel 
 
 
 def cases() -> list[Case]:
-  """Returns the cases; each is compared with metakit's second order.
+  """Returns the cases; each is compared with metakit's of the same gradient, or second order.
 
   Raises:
-    AssertionError: if a form computes another gradient than metakit.
+    AssertionError: if two forms of one gradient differ.
   """
+  episodes, network, plain = _episodes(), conv4(WAYS, WIDTH, DEPTH), from_linen(Plain(), None)
+  init = lambda model: model.init(jax.random.key(0), episodes.support.x[0])
+  params = init(network)
+  inner = optax.sgd(RATE)
+  by_mode = lambda mode: maml(network, inner, STEPS, mode=mode())
+  of_maml = lambda name, mode: _case(name, by_mode(mode), params, episodes)
+  second_order = of_maml(OURS, meta_gradient.unroll)
+  exact = [of_maml(*each) for each in EXACT.items()]
+  approximate = [of_maml(*each) for each in APPROXIMATE.items()]
+  embedding = {'params': {k: v for k, v in params['params'].items() if not k.startswith('Dense')}}
+  metric = prototypical(conv4(None, WIDTH, DEPTH), WAYS)
+  by_distances = _case(PROTOTYPICAL, metric, embedding, episodes)
+  implicit = _case(IMPLICIT, imaml(network, inner, inner_steps=STEPS), params, episodes)
+  same = _with_weights(init(plain), weights_of(params))
+  grouped = maml(plain, inner, STEPS, mode=meta_gradient.unroll())
+  obvious = _case('grouped convolutions', grouped, same, episodes, at_once=TASKS, peer=True)
+  others = _of_pytorch(episodes, weights_of(params))
+  expected = {case.name: gradient for case, gradient in (second_order, *approximate, by_distances)}
+  for case, gradient in (*exact, obvious, *others):
+    check_gradient(case.name, gradient, expected[case.baseline])
+  made = second_order, *exact, *approximate, implicit, by_distances, obvious, *others
+  return [case for case, _ in made]
+
+
+def _episodes() -> Episode:
   rng = np.random.default_rng(0)
   images = lambda number: rng.normal(size=(TASKS, number, 28, 28, 1)).astype(np.float32)
   labels = lambda number: np.tile(np.arange(WAYS, dtype=np.int32), (TASKS, number // WAYS))
   draw = lambda number: Examples(images(number), labels(number))
-  episodes = jax.tree.map(jnp.asarray, Episode(draw(WAYS), draw(WAYS * QUERIES), {}))
-  ours, plain = conv4(WAYS, WIDTH, DEPTH), from_linen(Plain(), None)
-  params = ours.init(jax.random.key(0), episodes.support.x[0])
-  made = [_case(name, ours, mode(), params, episodes, None) for name, mode in MODES.items()]
-  expected = {name: gradient for name, (_, gradient) in zip(MODES, made, strict=True)}
-  check_gradient('second order, mixed', made[1][1], expected[OURS])
-  same = _with_weights(plain.init(jax.random.key(0), episodes.support.x[0]), weights_of(params))
-  made.append(
-    _case('grouped convolutions', plain, meta_gradient.unroll(), same, episodes, TASKS, peer=True)
-  )
-  check_gradient('grouped convolutions', made[-1][1], expected[OURS])
-  found = [case for case, _ in made]
-  if importlib.util.find_spec('torch') is not None:
-    from experiments import benchmark_torch
+  return jax.tree.map(jnp.asarray, Episode(draw(WAYS), draw(WAYS * QUERIES), {}))
 
-    sizes = benchmark_torch.Sizes(STEPS, RATE, DEPTH)
-    others = benchmark_torch.cases(episodes, weights_of(params), sizes, OURS)
-    for case, gradient in others:
-      of_first_order = 'first order' in case.name
-      check_gradient(case.name, gradient, expected['first order' if of_first_order else OURS])
-    found += [case for case, _ in others]
-  return found
+
+def _of_pytorch(episodes: Episode, weights: Weights) -> list[tuple[Case, Weights]]:
+  """Returns PyTorch's forms, each compared with ours of the same gradient; none without PyTorch."""
+  if importlib.util.find_spec('torch') is None:
+    return []
+  from experiments import benchmark_torch
+
+  def baseline(name: str) -> str:
+    return next((own for own in (FIRST_ORDER, PROTOTYPICAL) if own in name), OURS)
+
+  forms = benchmark_torch.forms_beside(episodes, weights, benchmark_torch.Sizes(STEPS, RATE, DEPTH))
+  return [
+    (Case(name, call, baseline=baseline(name), peer=True), gradient)
+    for name, call, gradient in forms
+  ]
 
 
 def weights_of(params: Any) -> Weights:
-  """Lists the weights of Conv4, ours or the plain one."""
+  """Lists the weights of Conv4, ours or the plain one, with or without a last layer."""
   own = params['params']
   leaves = []
   for i in range(DEPTH):
     convolution = own.get(f'Convolution_{i}') or own[f'Conv_{i}']
     norm = own[f'Norm_{i}']['BatchNorm_0']
     leaves += [convolution['kernel'], norm['scale'], norm['bias']]
-  last = own['Dense_0']
-  return [np.asarray(leaf) for leaf in (*leaves, last['kernel'], last['bias'])]
+  last = own.get('Dense_0')
+  leaves += [last['kernel'], last['bias']] if last else []
+  return [np.asarray(leaf) for leaf in leaves]
 
 
 def _with_weights(params: Any, weights: Weights) -> Any:
@@ -114,15 +144,14 @@ def check_gradient(name: str, found: Weights, expected: Weights) -> None:
 
 def _case(
   name: str,
-  model: Model,
-  mode: meta_gradient.Mode,
+  learner: MetaLearner,
   params: Any,
   episodes: Episode,
-  at_once: int | None,
+  at_once: int | None = None,
   peer: bool = False,
 ) -> tuple[Case, Weights]:
   """Returns a case, and the gradient that it computes."""
-  learner, optimizer = maml(model, optax.sgd(RATE), STEPS, mode=mode), optax.sgd(1.0)
+  optimizer = optax.sgd(1.0)
   first = lambda key: jax.tree.map(lambda a: a[0], episodes)
   state = init_state(learner, optimizer, jax.random.key(0), first)
   state = state._replace(params=params)

@@ -22,7 +22,7 @@ from metakit.episodes.few_shot import few_shot_plan, gather_rows
 from metakit.types import Episode
 
 CLASSES, ROWS, WAYS, SHOTS, QUERIES = 1200, 20, 5, 1, 15
-PLANS, WHOLE, BATCHES = 4096, 512, 4
+PLANS, WHOLE, BATCHES = 4096, 256, 4
 OURS = '5-way 1-shot'
 SIZES = {  # ways, shots, queries
   OURS: (WAYS, SHOTS, QUERIES),
@@ -49,6 +49,7 @@ def episodes() -> list[Case]:
   table = _with_images(_table(CLASSES, ROWS))
   made = [_whole(name, table, *sizes) for name, sizes in SIZES.items()]
   made.append(_whole(f'{OURS}, 12,000 classes', _with_images(_table(12_000, ROWS))))
+  made.append(_whole(f'{OURS}, rows of 784 bytes', table._replace(x=table.x.reshape(-1, 784))))
   made.append(_whole(f'{OURS}, as float32', table, dtype=jnp.float32))
   made.append(_case(f'{OURS}, read by the host', _read(table, table.x), WHOLE))
   made.append(_case(f'{OURS}, read from the disk', _read(table, _on_disk(table.x)), WHOLE))

@@ -42,6 +42,12 @@ SHOWN = (
       'grouped convolutions',
     ),
   ),
+  (
+    'step of prototypical networks, Conv4, 4 tasks',
+    'meta_step',
+    'prototypical networks',
+    ('PyTorch, prototypical networks',),
+  ),
   ('2,000 steps of MAML on sinusoids', 'train', 'with logs, as the binary', ('by hand: one scan',)),
   (
     '10,000 episodes of features, 20-way 5-shot',

@@ -1,7 +1,8 @@
-"""The meta-step of benchmark_meta_step as it is written in PyTorch.
+"""The steps of benchmark_meta_step as they are written in PyTorch.
 
-A loop over tasks and inner steps with `torch.autograd.grad` (what learn2learn and higher do), and
-`torch.func` in a loop over tasks or under its vmap. They run in a process of their own, as a user
+Of MAML: a loop over tasks and inner steps with `torch.autograd.grad` (what learn2learn and higher do), and
+`torch.func` in a loop over tasks or under its vmap, or TorchOpt's differentiable optimizer; of
+prototypical networks: a loop over tasks. They run in a process of their own, as a user
 of PyTorch would run them, with the settings of PyTorch alone.
 """
 
@@ -18,7 +19,6 @@ import torch
 from torch.func import grad, vmap
 from torch.nn import functional
 
-from experiments.timing import Case
 from metakit.types import Episode
 
 Weights = list[torch.Tensor]
@@ -27,6 +27,7 @@ FORMS = (
   'PyTorch, learn2learn form, first order',
   'PyTorch, torch.func, a loop over tasks',
   'PyTorch, torch.func, vmap over tasks',
+  'PyTorch, prototypical networks',
   'TorchOpt, MetaSGD',  # the last, where it is installed
 )
 ALL = -1
@@ -40,17 +41,16 @@ class Sizes(NamedTuple):
   depth: int
 
 
-def cases(
-  episodes: Episode, weights: Sequence[np.ndarray], sizes: Sizes, baseline: str
-) -> list[tuple[Case, list[np.ndarray]]]:
-  """Returns a case for each form, on the same tasks and weights, and the gradient it computes.
+def forms_beside(
+  episodes: Episode, weights: Sequence[np.ndarray], sizes: Sizes
+) -> list[tuple[str, Callable[[], Any], list[np.ndarray]]]:
+  """Returns name, call and gradient of each form, on the same tasks and weights.
 
   Args:
     episodes: tasks [tasks, examples, ...].
     weights: of each block kernel, scale and bias, then kernel and bias, as JAX has them; gradients
       are returned so too.
     sizes: of network and inner loop.
-    baseline: name of the case that they are compared with.
   """
   images = lambda x: np.moveaxis(np.asarray(x), -1, 2)
   labels = lambda y: np.asarray(y, np.int64)
@@ -64,11 +64,8 @@ def cases(
     ours.send((form, show))
     return ours.recv()
 
-  made = []
-  for i, name in enumerate(FORMS[: call(ALL)]):
-    case = Case(name, partial(call, i), baseline=baseline, peer=True)
-    made.append((case, call(i, show=True)))
-  return made
+  names = FORMS[: call(ALL)]
+  return [(name, partial(call, i), call(i, show=True)) for i, name in enumerate(names)]
 
 
 def serve(
@@ -125,6 +122,16 @@ def forms(
       weights = [w - sizes.rate * g for w, g in zip(weights, slopes, strict=True)]
     return loss(weights, query_x, query_y, *norm)
 
+  def by_distances() -> Weights:
+    """Snell et al. 2017: queries by squared distance to class means; the last layer is unused."""
+    total: Any = 0
+    for x, y, query_x, query_y in zip(*data, strict=True):
+      features = _features(params, torch.cat([x, query_x]), sizes.depth)
+      support, query = features[: len(x)], features[len(x) :]
+      means = torch.stack([support[y == label].mean(0) for label in y.unique()])
+      total = total + functional.cross_entropy(-(torch.cdist(query, means) ** 2), query_y) / tasks
+    return torch.autograd.grad(total, params[:-2])
+
   one = lambda weights, task: outer(weights, tuple(array[task] for array in data))
   one_by_one = lambda weights: sum(one(weights, task) for task in range(tasks)) / tasks
   beside = vmap(lambda weights, task: outer(weights, task, _written_norm), (None, 0))
@@ -134,6 +141,7 @@ def forms(
     lambda: by_autograd(False),
     lambda: grad(one_by_one)(params),
     lambda: grad(at_once)(params),
+    by_distances,
   ]
   if importlib.util.find_spec('torchopt') is not None:
     made.append(_by_torchopt(data, params, sizes))
@@ -193,8 +201,14 @@ def _written_norm(x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> t
 def _network(
   weights: Weights, x: torch.Tensor, depth: int, norm: Callable[..., torch.Tensor] = _library_norm
 ) -> torch.Tensor:
+  return functional.linear(_features(weights, x, depth, norm), *weights[-2:])
+
+
+def _features(
+  weights: Weights, x: torch.Tensor, depth: int, norm: Callable[..., torch.Tensor] = _library_norm
+) -> torch.Tensor:
   for block in range(depth):
     kernel, scale, bias = weights[3 * block : 3 * block + 3]
     x = functional.conv2d(x, kernel, padding=1)
     x = functional.max_pool2d(functional.relu(norm(x, scale, bias)), 2)
-  return functional.linear(x.flatten(1), *weights[-2:])
+  return x.flatten(1)

@@ -21,6 +21,9 @@ PEAKS = {
 }
 
 
+SECONDS_BETWEEN = 0.03  # the threads of the case before (OpenMP's) go on spinning for a while
+
+
 class Case(NamedTuple):
   """Something to be timed.
 
@@ -133,6 +136,7 @@ def _four_digits(value: float) -> float:
 def _seconds(case: Case) -> float:
   if case.call is None:
     return float('nan')
+  time.sleep(SECONDS_BETWEEN)
   start = time.perf_counter()
   jax.block_until_ready(case.call())
   return time.perf_counter() - start

@@ -102,7 +102,9 @@ def gather_rows(episode: Episode, data: jax.Array | None) -> Episode:
     return episode
 
   def rows(examples):
-    return examples._replace(x=data.at[examples.x].get(mode='promise_in_bounds'))
+    # Row numbers of a plan are never negative; to look costs as much as to copy.
+    wanted = data.at[examples.x].get(mode='promise_in_bounds', wrap_negative_indices=False)
+    return examples._replace(x=wanted)
 
   return episode._replace(support=rows(episode.support), query=rows(episode.query))
 
