@@ -18,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from experiments import (
+  benchmark_figure,
   benchmark_growth,
   benchmark_in_context,
   benchmark_inner_steps,
@@ -60,8 +61,6 @@ SUITES = {
   'startup': benchmark_growth.startup,
 }
 TOLERATED = 1.1  # times slower than before, beside the same baseline
-FIGURES = {'memory': benchmark_inner_steps.figure}
-
 
 def main() -> None:
   with one_line_errors(*BAD_INPUT):
@@ -72,12 +71,19 @@ def main() -> None:
       print(line(row))
     if FLAGS.output:
       write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
-      if FLAGS.suite in FIGURES:
-        FIGURES[FLAGS.suite](rows, Path(FLAGS.output).with_suffix('.svg'))
+      draw(FLAGS.suite, rows, Path(FLAGS.output).with_suffix('.svg'))
     if FLAGS.against:
       stored = json.loads(Path(FLAGS.against).read_text('utf-8'))
       if found := slower(rows, stored.get('rows', [])):
         raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(found)}')
+
+
+def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
+  """Draws the figure of a suite: that of inner steps as curves, all others as bars."""
+  if suite == 'memory':
+    benchmark_inner_steps.figure(rows, path)
+  else:
+    benchmark_figure.draw(rows, path, suite)
 
 
 def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:

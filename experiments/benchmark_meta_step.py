@@ -72,9 +72,9 @@ def cases() -> list[Case]:
   second_order = of_maml(OURS, meta_gradient.unroll)
   exact = [of_maml(*each) for each in EXACT.items()]
   approximate = [of_maml(*each) for each in APPROXIMATE.items()]
-  embedding = {'params': {k: v for k, v in params['params'].items() if not k.startswith('Dense')}}
   metric = prototypical(conv4(None, WIDTH, DEPTH), WAYS)
-  by_distances = _case(PROTOTYPICAL, metric, embedding, episodes)
+  body = {'params': {k: v for k, v in params['params'].items() if not k.startswith('Dense')}}
+  by_distances = _case(PROTOTYPICAL, metric, {'body': body, 'head': {}}, episodes)
   implicit = _case(IMPLICIT, imaml(network, inner, inner_steps=STEPS), params, episodes)
   same = _with_weights(init(plain), weights_of(params))
   grouped = maml(plain, inner, STEPS, mode=meta_gradient.unroll())
@@ -113,7 +113,7 @@ def _of_pytorch(episodes: Episode, weights: Weights) -> list[tuple[Case, Weights
 
 def weights_of(params: Any) -> Weights:
   """Lists the weights of Conv4, ours or the plain one, with or without a last layer."""
-  own = params['params']
+  own = params.get('body', params)['params']
   leaves = []
   for i in range(DEPTH):
     convolution = own.get(f'Convolution_{i}') or own[f'Conv_{i}']

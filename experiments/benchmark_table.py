@@ -111,7 +111,8 @@ def suite(name: str, record: Mapping[str, Any]) -> str:
   table = markdown_table(columns, map(_row, record['rows']))
   jax, python = record['versions']['jax'], record['versions']['python']
   made = f'{record["repeats"]} rounds on {record["device"]}, jax {jax}, Python {python}'
-  return f'## {name}\n\n{made}:\n`{record["command"]}`\n\n{table}\n'
+  figure = f'![How long each case takes]({RESULTS.name}/{name}.svg)'
+  return f'## {name}\n\n{made}:\n`{record["command"]}`\n\n{table}\n\n{figure}\n'
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:

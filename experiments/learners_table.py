@@ -30,7 +30,7 @@ from experiments.specs import parse
 ROOT = Path(__file__).parents[1]
 PAGE = Path('metakit') / 'learners' / 'README.md'
 COSTS = Path('experiments') / 'results' / 'benchmarks' / 'learners.json'
-MODES = Path('experiments') / 'results' / 'benchmarks' / 'inner_steps.json'
+MODES = Path('experiments') / 'results' / 'benchmarks' / 'memory.json'
 COMPARISONS = Path('experiments') / 'results' / 'comparisons'
 NONE = '-'
 
@@ -91,7 +91,7 @@ transformer on 8 sequences of 64) on {device}; not run where it takes more than 
 many steps need `truncated`, `implicit`, `first_order` or `evolution`, which do not grow.
 `{command}`
 
-![Memory and time by inner steps](../../experiments/results/benchmarks/inner_steps.svg)
+![Memory and time by inner steps](../../experiments/results/benchmarks/memory.svg)
 
 """
 
@@ -196,7 +196,7 @@ def comparison(record: Mapping[str, Any]) -> str:
 
 
 def modes(record: Mapping[str, Any]) -> str:
-  """Returns a record of the suite inner_steps as Markdown: a row for each mode."""
+  """Returns a record of the suite memory as Markdown: a row for each mode."""
   cells: dict[str, dict[int, str]] = {}
   for each in record['rows']:
     mode, _, steps = each['name'].rpartition(', ')

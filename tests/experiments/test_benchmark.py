@@ -98,7 +98,8 @@ def test_a_plan_that_repeats_or_mixes_is_not_timed(rows):
 
 SMALL = {
   benchmark_sampling: {'PLANS': 32, 'WHOLE': 16, 'NUMBERS_OF_CLASSES': (50,)},
-  benchmark_loops: {'STEPS': 40, 'STEPS_PER_DISPATCH': 20, 'EVALUATED': 64, 'JUDGED': 8},
+  benchmark_loops: {'STEPS': 40, 'STEPS_PER_DISPATCH': 20, 'EVALUATED': 64, 'JUDGED': 8}
+  | {'TRANSDUCTIVE': ('soft_kmeans', 'pt_map')},
 }
 
 

@@ -98,7 +98,7 @@ def test_a_stale_page_is_found_and_written_anew(tmp_path, monkeypatch):
   record = {'rows': [{'name': 'maml', 'temporary_mib': 2.0}], 'device': 'cpu'}
   (tmp_path / 'experiments/results/benchmarks/learners.json').write_text(json.dumps(record))
   engine = {'rows': [], 'device': 'cpu', 'command': 'python'}
-  (tmp_path / 'experiments/results/benchmarks/inner_steps.json').write_text(json.dumps(engine))
+  (tmp_path / 'experiments/results/benchmarks/memory.json').write_text(json.dumps(engine))
   with pytest.raises(ValueError, match=r'is stale; run python -m experiments\.learners_table'):
     run(tmp_path, check=True)
   run(tmp_path, check=False)
