@@ -62,6 +62,7 @@ SUITES = {
 }
 TOLERATED = 1.1  # times slower than before, beside the same baseline
 
+
 def main() -> None:
   with one_line_errors(*BAD_INPUT):
     rows = time_cases(SUITES[FLAGS.suite](), FLAGS.repeats)

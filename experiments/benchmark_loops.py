@@ -27,7 +27,7 @@ from metakit.train import Dispatch, TrainState, init_state, make_dispatch, train
 from metakit.types import EpisodeSource, MetaLearner
 
 STEPS, STEPS_PER_DISPATCH, TASKS, WIDTH, INNER_STEPS, RATE = 2000, 100, 4, 40, 5, 0.01
-BY_HAND = 'by hand: one scan'
+BY_HAND, LOSS_ALONE = 'by hand: one scan', 'by hand, the loss alone'
 FEATURES, CLASSES, ROWS = 64, 423, 20
 EVALUATED, JUDGED = 10_000, 1000  # episodes
 TRANSDUCTIVE = (
@@ -47,14 +47,14 @@ def training() -> list[Case]:
   source = EpisodeSource(sampler)
   state = init_state(learner, optimizer, keys.init, sampler)
   dispatch = make_dispatch(learner, optimizer, source, keys, TASKS)
-  by_hand = _fused(sampler, optimizer, keys.train)
+  by_hand = _fused(sampler, optimizer, keys.train, with_norms=True)
   check_same(by_hand, dispatch, state)
 
-  def hand_written() -> Any:
+  def hand_written(run: Callable[..., Any] = by_hand) -> Any:
     now = jax.tree.map(jnp.copy, state)
     for _ in range(STEPS // STEPS_PER_DISPATCH):
-      now, losses = by_hand(STEPS_PER_DISPATCH, now)
-    return now, losses
+      now, metrics = run(STEPS_PER_DISPATCH, now)
+    return now, metrics
 
   def library(on_metrics: Callable[..., None] = lambda *_: None) -> Any:
     now = jax.tree.map(jnp.copy, state)
@@ -67,7 +67,9 @@ def training() -> list[Case]:
 
   case = lambda name, call: Case(name, call, STEPS, baseline=BY_HAND, unit='steps')
   hand = Case(BY_HAND, hand_written, STEPS, unit='steps', peer=True)
-  return [hand, case('metakit.train_until', library), case('with logs, as the binary', binary)]
+  less = partial(hand_written, _fused(sampler, optimizer, keys.train, with_norms=False))
+  made = [hand, case('metakit.train_until', library), case('with logs, as the binary', binary)]
+  return [*made, case(LOSS_ALONE, less)._replace(peer=True)]
 
 
 def _sinusoid_maml() -> MetaLearner:
@@ -76,8 +78,16 @@ def _sinusoid_maml() -> MetaLearner:
   return maml(model, optax.sgd(RATE), INNER_STEPS, mode=mode, objective=squared_error)
 
 
-def _fused(sampler: Any, optimizer: Any, root: jax.Array) -> Callable[..., Any]:
-  """MAML as one would write it for one network and one task: nothing but JAX and optax."""
+def _fused(sampler: Any, optimizer: Any, root: jax.Array, with_norms: bool) -> Callable[..., Any]:
+  """MAML as one would write it for one network and one task: nothing but JAX and optax.
+
+  Args:
+    sampler: of the tasks.
+    optimizer: the outer one.
+    root: key of the training tasks.
+    with_norms: whether it reports the norms of the meta-gradient and of the adaptation too, as the
+      library does; on a network so small they show.
+  """
 
   def network(params: Any, x: jax.Array) -> jax.Array:
     layers = [params['params'][name] for name in sorted(params['params'])]
@@ -88,25 +98,32 @@ def _fused(sampler: Any, optimizer: Any, root: jax.Array) -> Callable[..., Any]:
   def error(params: Any, examples: Any) -> jax.Array:
     return jnp.square(network(params, examples.x) - examples.y).mean()
 
-  def task_loss(params: Any, episode: Any) -> jax.Array:
+  def task_loss(params: Any, episode: Any) -> tuple[jax.Array, Any]:
+    adapted = params
     for _ in range(INNER_STEPS):
-      slope = jax.grad(error)(params, episode.support)
-      params = jax.tree.map(lambda p, g: p - RATE * g, params, slope)
-    return error(params, episode.query)
+      slope = jax.grad(error)(adapted, episode.support)
+      adapted = jax.tree.map(lambda p, g: p - RATE * g, adapted, slope)
+    moved = jax.tree.map(lambda a, p: jax.lax.stop_gradient(a - p), adapted, params)
+    return error(adapted, episode.query), optax.tree.norm(moved) if with_norms else None
 
-  def step(state: TrainState, _: None) -> tuple[TrainState, jax.Array]:
+  def step(state: TrainState, _: None) -> tuple[TrainState, Any]:
     keys = jax.vmap(lambda i: task_key(root, state.step, i))(jnp.arange(TASKS))
     episodes = jax.vmap(sampler)(keys)
-    mean = lambda params: jax.vmap(task_loss, (None, 0))(params, episodes).mean()
-    loss, slope = jax.value_and_grad(mean)(state.params)
+    mean = lambda params: _means(jax.vmap(task_loss, (None, 0))(params, episodes))
+    (loss, moved), slope = jax.value_and_grad(mean, has_aux=True)(state.params)
+    norms = (optax.tree.norm(slope), moved) if with_norms else ()
     updates, opt_state = optimizer.update(slope, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), loss
+    return TrainState(state.step + 1, params, opt_state), (loss, *norms)
 
-  def run(steps: int, state: TrainState) -> tuple[TrainState, jax.Array]:
+  def run(steps: int, state: TrainState) -> tuple[TrainState, Any]:
     return jax.lax.scan(step, state, None, length=steps)
 
   return jax.jit(run, static_argnums=0, donate_argnums=1)
+
+
+def _means(of_tasks: Any) -> Any:
+  return jax.tree.map(jnp.mean, of_tasks)
 
 
 def check_same(by_hand: Callable[..., Any], dispatch: Dispatch, state: TrainState) -> None:

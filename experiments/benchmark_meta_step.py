@@ -73,8 +73,9 @@ def cases() -> list[Case]:
   exact = [of_maml(*each) for each in EXACT.items()]
   approximate = [of_maml(*each) for each in APPROXIMATE.items()]
   metric = prototypical(conv4(None, WIDTH, DEPTH), WAYS)
-  body = {'params': {k: v for k, v in params['params'].items() if not k.startswith('Dense')}}
-  by_distances = _case(PROTOTYPICAL, metric, {'body': body, 'head': {}}, episodes)
+  started = metric.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], episodes))
+  started['body']['params'] = {k: params['params'][k] for k in started['body']['params']}
+  by_distances = _case(PROTOTYPICAL, metric, started, episodes)
   implicit = _case(IMPLICIT, imaml(network, inner, inner_steps=STEPS), params, episodes)
   same = _with_weights(init(plain), weights_of(params))
   grouped = maml(plain, inner, STEPS, mode=meta_gradient.unroll())

@@ -130,7 +130,7 @@ def forms(
       support, query = features[: len(x)], features[len(x) :]
       means = torch.stack([support[y == label].mean(0) for label in y.unique()])
       total = total + functional.cross_entropy(-(torch.cdist(query, means) ** 2), query_y) / tasks
-    return torch.autograd.grad(total, params[:-2])
+    return list(torch.autograd.grad(total, params[:-2]))
 
   one = lambda weights, task: outer(weights, tuple(array[task] for array in data))
   one_by_one = lambda weights: sum(one(weights, task) for task in range(tasks)) / tasks

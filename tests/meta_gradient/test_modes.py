@@ -114,10 +114,14 @@ ADAM = optax.adam(0.1, eps=1e-3, eps_root=1e-6)
 OPTIMIZERS = {'learned rate': None, 'adam': ADAM, 'momentum': optax.sgd(0.2, momentum=0.9)}
 
 
-PAIRS = [*(('mlp', name) for name in OPTIMIZERS), ('conv4', 'adam'), ('transformer', 'learned rate')]
+PAIRS = [
+  *(('mlp', name) for name in OPTIMIZERS),
+  ('conv4', 'adam'),
+  ('transformer', 'learned rate'),
+]
 
 
-@pytest.mark.parametrize(('network', 'optimizer'), PAIRS)  # the others cost minutes of compilation
+@pytest.mark.parametrize(('network', 'optimizer'), PAIRS)
 def test_exact_modes_agree(network, optimizer):
   """Weights, other meta-parameters, learned rates and data, with and without a proximal term."""
   with jax.enable_x64(True):
