@@ -29,7 +29,7 @@ from metakit.train import init_state, make_train_step
 from metakit.types import Episode, Examples, MetaLearner
 
 WAYS, QUERIES, TASKS, STEPS, RATE, WIDTH, DEPTH = 5, 15, 4, 5, 0.4, 64, 4
-CLOSE = 1e-3  # of the largest entry
+CLOSE = 5e-3  # of the norm; rounding moves a ReLU or a maximum to another side here and there
 OURS, FIRST_ORDER, PROTOTYPICAL = 'second order', 'first order', 'prototypical networks'
 EXACT: dict[str, Callable[[], meta_gradient.Mode]] = {
   'second order, remat': meta_gradient.remat,
@@ -139,8 +139,9 @@ def _with_weights(params: Any, weights: Weights) -> Any:
 def check_gradient(name: str, found: Weights, expected: Weights) -> None:
   """Raises an AssertionError unless two gradients differ by rounding alone."""
   for i, (a, b) in enumerate(zip(found, expected, strict=True)):
-    limit = CLOSE * np.abs(b).max()
-    np.testing.assert_allclose(a, b, rtol=0, atol=limit, err_msg=f'{name}, weight {i}')
+    apart = np.linalg.norm(a - b) / np.linalg.norm(b)
+    if not apart < CLOSE:
+      raise AssertionError(f'{name}: weight {i} has another gradient, by {apart:.2g} of its norm')
 
 
 def _case(

@@ -1,9 +1,9 @@
 """The steps of benchmark_meta_step as they are written in PyTorch.
 
-Of MAML: a loop over tasks and inner steps with `torch.autograd.grad` (what learn2learn and higher do), and
-`torch.func` in a loop over tasks or under its vmap, or TorchOpt's differentiable optimizer; of
-prototypical networks: a loop over tasks. They run in a process of their own, as a user
-of PyTorch would run them, with the settings of PyTorch alone.
+Of MAML: a loop over tasks and inner steps with `torch.autograd.grad` (what learn2learn and higher
+do), `torch.func` in a loop over tasks or under its vmap, TorchOpt's differentiable optimizer; of
+prototypical networks: a loop over tasks. They run in a process of their own, as a user of PyTorch
+would run them, with the settings of PyTorch alone.
 """
 
 import contextlib
