@@ -129,6 +129,8 @@ def line(row: Row) -> str:
     text += f' {row["gflops_per_second"]:9.1f} GFLOP/s'
   if row['share_of_peak'] is not None:
     text += f' {100 * row["share_of_peak"]:.1f}% of peak'
+  if row.get('share_of_bandwidth') is not None:
+    text += f' {100 * row["share_of_bandwidth"]:.1f}% of memory bandwidth'
   if row['compile_seconds'] is not None:
     text += f' compiled in {row["compile_seconds"]:.1f} s'
   return text + (

@@ -21,6 +21,13 @@ PEAKS = {
 }
 
 
+# Of the memory of one device, bytes/s, from the same sheets.
+BANDWIDTHS = {
+  'NVIDIA H100 80GB HBM3': 3.35e12,
+  'NVIDIA H200': 4.8e12,
+  'TPU v4': 1.2e12,
+  'TPU v5 lite': 0.819e12,
+}
 SECONDS_BETWEEN = 0.03  # the threads of the case before (OpenMP's) go on spinning for a while
 
 
@@ -33,6 +40,7 @@ class Case(NamedTuple):
     number: what one call makes, in units; 0 where there is nothing to count. Of tokens: all those
       of a training step, or one new one for each task.
     flops: of one call; None if they are not known.
+    moved: bytes that one call reads and writes, by XLA's analysis; None if they are not known.
     dtype: of the arithmetic, for the share of peak.
     temporaries: bytes that one call needs beside its arguments and results, by XLA's analysis.
     baseline: name of the case that it is compared with.
@@ -51,6 +59,7 @@ class Case(NamedTuple):
   compile_seconds: float | None = None
   unit: str = 'tokens'
   peer: bool = False
+  moved: float | None = None
 
 
 def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
@@ -58,9 +67,10 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
 
   Returns:
     For each: name; milliseconds, median and quartiles (None if it is not run); per_second and its
-    unit; peer; temporary_mib; compile_seconds (None where nothing is compiled); gflop of a call,
-    gflops_per_second and share_of_peak (None where they are not known); `ratio`, the median over
-    rounds of the baseline's time over its own, with quartiles, where there is one.
+    unit; peer; temporary_mib; compile_seconds (None where nothing is compiled); gflop of a call;
+    gflops_per_second, gigabytes_per_second, and what share of the device's peak and of its memory
+    bandwidth they are (None where they are not known); `ratio`, the median over rounds of the
+    baseline's time over its own, with quartiles, where there is one.
   """
   for case in cases:
     if case.call is not None:
@@ -75,7 +85,9 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
       rows.append({'name': case.name, 'milliseconds': None, 'temporary_mib': memory})
       continue
     rate = None if case.flops is None else case.flops / median
-    peak = PEAKS.get((jax.devices()[0].device_kind, case.dtype))
+    device = jax.devices()[0].device_kind
+    peak, bandwidth = PEAKS.get((device, case.dtype)), BANDWIDTHS.get(device)
+    moved = None if case.moved is None else case.moved / median
     row = {
       'name': case.name,
       'milliseconds': [round(1e3 * value, 3) for value in (median, low, high)],
@@ -87,6 +99,8 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
       'gflop': case.flops and _four_digits(case.flops / 1e9),
       'gflops_per_second': rate and _four_digits(rate / 1e9),
       'share_of_peak': rate and peak and round(rate / peak, 3),
+      'gigabytes_per_second': moved and _four_digits(moved / 1e9),
+      'share_of_bandwidth': moved and bandwidth and round(moved / bandwidth, 3),
     }
     if case.baseline and cases[place[case.baseline]].call is not None:
       ratios = np.quantile(seconds[:, place[case.baseline]] / own, [0.5, 0.25, 0.75])
@@ -126,7 +140,8 @@ def compiled_case(
   temporaries = 0 if memory is None else memory.temp_size_in_bytes
   call = (lambda: compiled(*given)) if temporaries <= limit else None
   flops = product_flops(function, *given)
-  return Case(name, call, number, flops, dtype, temporaries, baseline, seconds, unit, peer)
+  moved = (compiled.cost_analysis() or {}).get('bytes accessed')
+  return Case(name, call, number, flops, dtype, temporaries, baseline, seconds, unit, peer, moved)
 
 
 def _four_digits(value: float) -> float:

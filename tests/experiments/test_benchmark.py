@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -11,6 +12,7 @@ from experiments import (
   benchmark_meta_step,
   benchmark_sampling,
   benchmark_table,
+  timing,
 )
 from experiments.benchmark import SUITES, slower
 from experiments.benchmark_sampling import check_rows
@@ -33,16 +35,21 @@ def test_times_rates_and_ratios_are_those_of_the_cases(monkeypatch):
     return Case(name, call, *rest, **more)
 
   monkeypatch.setattr('experiments.timing.time.perf_counter', lambda: clock[0])
-  slow = case('slow', 0.04, 400, 8e6)
+  kind = jax.devices()[0].device_kind
+  monkeypatch.setitem(timing.PEAKS, (kind, 'float32'), 80e6)
+  monkeypatch.setitem(timing.BANDWIDTHS, kind, 1e3)
+  slow = case('slow', 0.04, 400, 8e6, moved=100)
   fast = case('fast', 0.01, 100, None, baseline='slow')
   first, second = time_cases([slow, fast], 5)
   assert calls == ['slow', 'fast'] * 6  # side by side; the first round is not counted
   assert first['milliseconds'] == pytest.approx([200, 160, 240])  # 3, 4, 5, 6, 7 times
   assert first['per_second'] == 2000
   assert first['gflop'] == 0.008
-  assert first['gflops_per_second'] == pytest.approx(8e6 / 0.2 / 1e9, abs=0.05)
+  assert first['gflops_per_second'] == pytest.approx(8e6 / 0.2 / 1e9)
+  assert first['share_of_peak'] == 0.5 and first['share_of_bandwidth'] == 0.5
   assert 'ratio' not in first and second['ratio'] == [4, 4, 4]
   assert second['gflops_per_second'] is None and second['share_of_peak'] is None
+  assert second['share_of_bandwidth'] is None
 
 
 @pytest.mark.slow
