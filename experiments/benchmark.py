@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 
 from experiments import (
@@ -64,6 +65,7 @@ TOLERATED = 1.1  # times slower than before, beside the same baseline
 
 
 def main() -> None:
+  jax.config.update('jax_enable_compilation_cache', False)  # what is compiled is timed
   with one_line_errors(*BAD_INPUT):
     rows = time_cases(SUITES[FLAGS.suite](), FLAGS.repeats)
     record = {'suite': FLAGS.suite, 'command': command_line(), 'device': describe_device()}
