@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from experiments import (
+  benchmark_figure,
   benchmark_loops,
   benchmark_meta_step,
   benchmark_sampling,
@@ -140,6 +141,18 @@ def test_a_binary_that_became_slower_fails(tmp_path):
   output.write_text(json.dumps(record))
   status, _, error = run('benchmark', '--suite=in_context', *sizes, f'--against={output}')
   assert status == 1 and error.startswith(f'error: slower than in {output}: ')
+
+
+def test_a_figure_names_every_case_that_was_run(tmp_path):
+  row = lambda name, times, **more: {'name': name, 'milliseconds': times, **more}
+  rows = [row('ours', [2, 1, 3]), row('theirs', [200, 100, 300], peer=True), row('large', None)]
+  benchmark_figure.draw(rows, tmp_path / 'a.svg', 'a suite')
+  drawn = (tmp_path / 'a.svg').read_text()
+  assert all(f'>{text}<' in drawn for text in ('ours', 'theirs', 'a suite', '2', '200'))
+  assert '>large<' not in drawn
+  again = tmp_path / 'b.svg'
+  benchmark_figure.draw(rows, again, 'a suite')
+  assert again.read_text() == drawn  # a figure changes with its numbers alone
 
 
 def test_the_tables_are_written_from_the_records_and_checked(tmp_path):
