@@ -23,7 +23,7 @@ MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'unroll': meta_gradient.unroll,
   'remat': meta_gradient.remat,
   'mixed': meta_gradient.mixed,
-  'mixed, gradients recomputed': lambda: meta_gradient.mixed(save_gradients=False),
+  'mixed, one in 6 kept': lambda: meta_gradient.mixed(every=6),
   'truncated to 4': lambda: meta_gradient.truncated(4),
   'first_order': meta_gradient.first_order,
   'implicit': meta_gradient.implicit,

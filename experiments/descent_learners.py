@@ -36,16 +36,22 @@ MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'implicit': meta_gradient.implicit,
   'evolution': meta_gradient.evolution,
 }
+NUMBERED: dict[str, Callable[[int], meta_gradient.Mode]] = {
+  'truncated': meta_gradient.truncated,  # of the last steps
+  'mixed': lambda every: meta_gradient.mixed(every=every),
+  'remat': lambda every: meta_gradient.remat(every=every),
+}
 INNER_EPS_ROOT = 1e-8
 
 
 def make_mode(name: str) -> meta_gradient.Mode:
-  """Returns a mode of differentiation by name; 'truncated_3' differentiates the last 3 steps."""
-  kind, _, last = name.partition('truncated_')
-  if not kind and last.isdigit():
-    return meta_gradient.truncated(int(last))
+  """Returns a mode by name; a number behind it is its argument: truncated_3, mixed_8, remat_8."""
+  kind, _, number = name.rpartition('_')
+  if kind in NUMBERED and number.isdigit():
+    return NUMBERED[kind](int(number))
   if name not in MODES:
-    raise ValueError(f'mode={name} is unknown; use one of {", ".join(MODES)}, truncated_1, ...')
+    numbered = ', '.join(f'{kind}_8' for kind in NUMBERED)
+    raise ValueError(f'mode={name} is unknown; use one of {", ".join(MODES)}, {numbered}, ...')
   return MODES[name]()
 
 

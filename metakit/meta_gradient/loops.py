@@ -8,7 +8,9 @@ Mixed-Mode Differentiation, ICML 2025, arXiv:2505.00793. The cotangent v of an i
 for products of the Hessian, which is symmetric, and of the mixed second derivative with v: one
 forward-mode derivative of the gradients along v gives both, without the tape of a reverse pass over
 a reverse pass. Steps are recomputed in the backward pass but for their inner gradients, which are
-saved by name; beside those only the weights of each step are kept.
+saved by name; beside those only the weights of each step are kept, or of one step in `every`, as
+Chen, Xu, Zhang, Guestrin, Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174, do
+for layers: with `every` the root of the number of steps, memory grows with the root.
 """
 
 from collections.abc import Callable
@@ -48,29 +50,47 @@ def unroll(unrolled: int | bool = 1) -> Mode:
   return lambda inner: _exact(inner, _gradient(inner), _plain, unrolled)
 
 
-def remat(unrolled: int | bool = 1) -> Mode:
+def remat(unrolled: int | bool = 1, every: int = 1) -> Mode:
   """As `unroll`, keeping the weights of each step and computing the rest again.
 
   Args:
     unrolled: see unroll.
+    every: see mixed.
+
+  Raises:
+    ValueError: if every is below 1.
   """
-  return lambda inner: _exact(inner, _gradient(inner), jax.checkpoint, unrolled)
+  check_every(every)
+  return lambda inner: _exact(inner, _gradient(inner), jax.checkpoint, unrolled, every=every)
 
 
-def mixed(unrolled: int | bool = 1, save_gradients: bool = True) -> Mode:
+def mixed(unrolled: int | bool = 1, save_gradients: bool = True, every: int = 1) -> Mode:
   """Forward over reverse, keeping the weights and the inner gradients of each step.
 
   Args:
     unrolled: see unroll.
     save_gradients: False computes the inner gradients again too, which saves the memory of one set
       of weights a step and costs one gradient.
+    every: how many steps have the weights of one of them kept, from which those of the others are
+      computed again, at the cost of one more gradient a step. n steps keep n / every + every sets
+      of weights: the root of n is best.
+
+  Raises:
+    ValueError: if every is below 1.
   """
+  check_every(every)
   names = (SAVED,) if save_gradients else ()
   policy = jax.checkpoint_policies.save_only_these_names(*names)
   wrap = lambda step: jax.checkpoint(step, policy=policy)
   return lambda inner: _exact(
-    inner, forward_over_reverse(_gradient(inner), anchored(inner)), wrap, unrolled
+    inner, forward_over_reverse(_gradient(inner), anchored(inner)), wrap, unrolled, every=every
   )
+
+
+def check_every(every: int) -> None:
+  """Raises ValueError unless weights of some step are kept."""
+  if every < 1:
+    raise ValueError(f'every={every} keeps the weights of no step; use 1 or more')
 
 
 def first_order(unrolled: int | bool = 1) -> Mode:
@@ -118,17 +138,27 @@ def _gradient(inner: Inner) -> Gradient:
 
 
 def _exact(
-  inner: Inner, gradient: Gradient, wrap: Wrap, unrolled: int | bool, last: int | None = None
+  inner: Inner,
+  gradient: Gradient,
+  wrap: Wrap,
+  unrolled: int | bool,
+  last: int | None = None,
+  every: int = 1,
 ) -> Solve:
   if inner.fault:
     raise ValueError(
       f'{inner.fault}; use another (optax.sgd, optax.adam) or mode first_order or evolution'
     )
-  return _looped(inner, gradient, wrap, unrolled, last)
+  return _looped(inner, gradient, wrap, unrolled, last, every)
 
 
 def _looped(
-  inner: Inner, gradient: Gradient, wrap: Wrap, unrolled: int | bool, last: int | None
+  inner: Inner,
+  gradient: Gradient,
+  wrap: Wrap,
+  unrolled: int | bool,
+  last: int | None,
+  every: int = 1,
 ) -> Solve:
   """Returns the loop.
 
@@ -141,6 +171,7 @@ def _looped(
     wrap: of each step; rematerialisation.
     unrolled: see unroll.
     last: the number of steps whose gradients are differentiated; None for all.
+    every: see mixed.
   """
 
   def solve(key: Key, fast: Fast, slow: Slow, data: Data, steps: int) -> Solution:
@@ -167,7 +198,7 @@ def _looped(
       numbers = jnp.arange(max(begin, 1), end)
       if len(numbers):
         body = lambda carry, number: advance(carry, fixed, number)
-        carry, others = jax.lax.scan(body, carry, numbers, unroll=unrolled)
+        carry, others = _scan(body, carry, numbers, unrolled, every)
         shown.append(others)
       return carry, shown
 
@@ -181,6 +212,22 @@ def _looped(
     return Solution(carry[0], jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *shown))
 
   return solve
+
+
+def _scan(
+  body: Callable[..., Any], carry: Any, numbers: jax.Array, unrolled: int | bool, every: int
+) -> tuple[Any, Any]:
+  """As jax.lax.scan, whose derivative keeps the carry of one step in `every`."""
+  scan = lambda carry, numbers: jax.lax.scan(body, carry, numbers, unroll=unrolled)
+  if every == 1 or every >= len(numbers):
+    return scan(carry, numbers)
+  blocks, rest = jnp.split(numbers, [len(numbers) // every * every])
+  carry, shown = jax.lax.scan(jax.checkpoint(scan), carry, blocks.reshape(-1, every))
+  shown = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), shown)
+  if not len(rest):
+    return carry, shown
+  carry, last = scan(carry, rest)
+  return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), shown, last)
 
 
 def forward_over_reverse(gradient: Gradient, loss: Callable[..., jax.Array]) -> Gradient:

@@ -154,6 +154,40 @@ def test_gradients_are_finite_differences(network, mode):
   assert abs(numeric - exact) < 1e-9 * max(1, abs(exact))
 
 
+@pytest.mark.parametrize('steps', [7, 8, 9])  # the first stands alone: 6, 7, 8 in blocks of 3
+@pytest.mark.parametrize('mode', [modes.mixed, modes.remat])
+def test_keeping_the_weights_of_some_steps_changes_no_gradient(mode, steps):
+  readout = lambda fast, slow, data, step: (step + 1) * slow['rate'] * optax.tree.norm(fast)
+  with jax.enable_x64(True):
+    given, options = problem('mlp'), {'steps': steps, 'readout': readout}
+    theirs = slopes(given, mode(), **options)
+    assert_close(slopes(given, mode(every=3), **options), theirs, 1e-12)
+
+
+def test_keeping_the_weights_of_some_steps_takes_the_memory_of_the_root_of_their_number():
+  """A model of many weights and few examples: memory is sets of weights."""
+  numbers, steps = 20_000, 65
+
+  def loss(fast, slow, data, step):
+    return jnp.tanh(data @ fast).mean()
+
+  def sets(mode):
+    solve = mode(modes.by_optax(loss, optax.sgd(0.1)))
+    outer = lambda fast, data: loss(solve(KEY, fast, {}, data, steps).fast, {}, data, None)
+    shapes = jnp.zeros(numbers), jnp.zeros((2, numbers))
+    memory = jax.jit(jax.grad(outer)).lower(*shapes).compile().memory_analysis()
+    return memory.temp_size_in_bytes / (4 * numbers)
+
+  assert sets(modes.mixed()) > steps
+  assert sets(modes.mixed(every=8)) < 30  # 8 and 8, and those at work
+
+
+def test_keeping_the_weights_of_no_step_is_refused():
+  for mode in (modes.mixed, modes.remat):
+    with pytest.raises(ValueError, match='every=0 keeps the weights of no step; use 1 or more'):
+      mode(every=0)
+
+
 @pytest.mark.parametrize('name', ['mixed', 'remat', 'truncated to all'])
 def test_readouts_of_every_step_are_differentiated_too(name):
   readout = lambda fast, slow, data, step: cross_entropy(fast_apply(fast, data[1]), data[2])
