@@ -179,10 +179,10 @@ def judge_meta_gradient(
   """Returns what metakit.meta_gradient.diagnose measures, and the metrics of the query set.
 
   Raises:
-    ValueError: for a learner without an inner loop.
+    ValueError: for a learner that does not differentiate through an inner loop.
   """
   if learner.diagnose is None:
-    raise ValueError('this learner has no inner loop to be differentiated; use maml or its kin')
+    raise ValueError('this learner has no meta-gradient through an inner loop; use maml or its kin')
   judged = judge_queries(learner, objective, params, key, episode)
   return {**judged, **learner.diagnose(jax.random.fold_in(key, 1), params, episode)}
 

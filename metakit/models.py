@@ -181,6 +181,23 @@ def sequence_from_linen(module: nn.Module, causal: bool = True) -> SequenceModel
   return SequenceModel(init, apply, causal, inspect)
 
 
+def learned(params: Params) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Params]]:
+  """Returns the arrays of a Model that are learned rather than measured ('statistics').
+
+  Returns:
+    The arrays, and a function that returns the parameters with others in their place.
+  """
+  found, tree = jax.tree_util.tree_flatten_with_path(params)
+  own = ['statistics' not in jax.tree_util.keystr(path) for path, _ in found]
+
+  def replaced(arrays: list[jax.Array]) -> Params:
+    others = iter(arrays)
+    leaves = [next(others) if mine else leaf for mine, (_, leaf) in zip(own, found, strict=True)]
+    return jax.tree.unflatten(tree, leaves)
+
+  return [leaf for mine, (_, leaf) in zip(own, found, strict=True) if mine], replaced
+
+
 def pool_statistics(measured: Any) -> Any:
   """Pools per-batch moments: mean of means, and mean of variances plus variance of means."""
   if 'mean' in measured:

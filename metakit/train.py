@@ -326,6 +326,11 @@ def _shard_map(sampled, fed, indices, devices):
 
 
 REMEDY = 'lower the learning rate or clip the gradient, and start again'
+GRADIENT_REMEDY = (
+  'lower the learning rate or clip the gradient, or, with Adam or RMSProp in the inner loop, set '
+  'its eps_root (1e-8, say): without it there is no derivative where an inner gradient is exactly '
+  'zero, as behind a silent ReLU'
+)
 INNER_REMEDY = (
   'lower the inner learning rate, take fewer inner steps or lower the outer learning rate, and '
   'start again'
@@ -353,6 +358,8 @@ def check_finite(first_step: int, metrics: Metrics) -> None:
   moved = metrics.get('adaptation_norm')  # of a learner by gradient descent
   if moved is not None and not np.isfinite(moved[bad[0] - first_step]):
     raise NonFiniteLoss(f'the inner loop diverges at {steps}; {INNER_REMEDY}')
+  if moved is not None and np.isfinite(metrics['loss'][bad[0] - first_step]):
+    raise NonFiniteLoss(f'the gradient is not finite at {steps}; {GRADIENT_REMEDY}')
   raise NonFiniteLoss(f'the loss or its gradient is not finite at {steps}; {REMEDY}')
 
 

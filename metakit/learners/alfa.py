@@ -4,7 +4,8 @@ Sungyong Baik, Myungsub Choi, Janghoon Choi, Heewon Kim, Kyoung Mu Lee, Meta-Lea
 Hyperparameters, NeurIPS 2020, arXiv:2011.00209. Implemented: theta_{j+1} = beta_j o theta_j -
 alpha_j o grad L(theta_j) (eq. 6), where a small network reads the mean of the weights and of the
 gradients of every layer and gives a rate alpha and a decay beta for each (eq. 7), multiplied with
-learned values of each layer and step (section 3.3). Deviation: a "layer" is an array.
+learned values of each layer and step (section 3.3). Deviations: a "layer" is an array, and the
+factors are 1 + tanh of a network whose last layer starts at zero, so that training starts with MAML.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 from metakit.learners.descent import by_descent
 from metakit.meta_gradient import Inner, Mode, unroll
-from metakit.models import Model
+from metakit.models import Model, learned
 from metakit.networks.mlp import mlp
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Key, MetaLearner, Objective, Params
@@ -47,14 +48,16 @@ def alfa(
   def init(key: Key, episode: Episode) -> Params:
     start_key, generator_key = jax.random.split(key)
     start = model.init(start_key, episode.support.x)
-    layers = len(jax.tree.leaves(start))
+    layers = len(learned(start)[0])
     made = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
+    *_, last = sorted(made['params'])
+    made['params'][last] = jax.tree.map(jnp.zeros_like, made['params'][last])
     rates = jnp.full((inner_steps, layers), initial_rate, jnp.float32)
     return {'start': start, 'generator': made, 'rates': rates, 'decays': jnp.ones_like(rates)}
 
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
-    weights, tree = jax.tree.flatten(fast)
-    gradients, layers = jax.tree.leaves(grads), len(weights)
+    (weights, replaced), (gradients, _) = learned(fast), learned(grads)
+    layers = len(weights)
     seen = jnp.stack([leaf.mean() for leaf in weights] + [leaf.mean() for leaf in gradients])
     made = generator(layers).apply(slow['generator'], seen[None])[0]
     place = jnp.minimum(step, inner_steps - 1)
@@ -65,7 +68,7 @@ def alfa(
     moved = [
       decay[i] * w - rate[i] * g for i, (w, g) in enumerate(zip(weights, gradients, strict=True))
     ]
-    return jax.tree.unflatten(tree, moved), state
+    return replaced(moved), state
 
   return by_descent(
     model,

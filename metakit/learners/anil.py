@@ -38,7 +38,8 @@ def anil(
     inner_optimizer: any optax transformation; see metakit.learners.maml.
     inner_steps: gradient steps in meta-training.
     test_steps: gradient steps of `adapt`; inner_steps by default.
-    mode: how to differentiate; unroll() by default. Not evolution, to which the features are data.
+    mode: how to differentiate; unroll() by default. Not evolution, which
+      takes the features for constants.
     objective: loss of the inner steps and of the meta-objective.
     protocol: 'inductive' or 'transductive', which differ by the statistics of batch normalisation.
     inner_batch: support examples of an inner step; 0 for all.
@@ -46,7 +47,7 @@ def anil(
   Raises:
     ValueError: for numbers of steps, a protocol, an optimizer or a mode that do not fit.
   """
-  inner = lambda loss: by_optax(loss, inner_optimizer)
+  inner = lambda loss: by_optax(loss, inner_optimizer)._replace(through_data=True)
   steps = inner_steps, test_steps
   init = lambda key, episode: init_head(key, episode.support.x.shape[1], num_outputs)
   head = by_descent(head_alone, inner, mode or unroll(), *steps, objective, None, inner_batch, init)

@@ -51,9 +51,11 @@ def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> Me
     return head.loss(key, params['head'], Episode(*parts, episode.info))
 
   init, calibrate = partial(_init, model, head), partial(_calibrate, model, head, protocol)
+  diagnose = head.diagnose and _diagnosis(model, head.diagnose)
   if protocol == 'transductive':
-    return MetaLearner(init, *_jointly(model, head), loss, protocol, calibrate)
-  learner = MetaLearner(init, *_one_by_one(model, head), loss, head.protocol, calibrate)
+    return MetaLearner(init, *_jointly(model, head), loss, protocol, calibrate, diagnose=diagnose)
+  parts = _one_by_one(model, head)
+  learner = MetaLearner(init, *parts, loss, head.protocol, calibrate, diagnose=diagnose)
   embed = lambda params, x: embed_rows(model)(params['body'], x)
   learner = learner._replace(features=Features(embed, of_whole(head)))
   return learner if head.extend is None else learner._replace(extend=_extend(embed, head.extend))
@@ -94,6 +96,16 @@ def _calibrate(
 
   features = jax.lax.map(embed, episodes)  # one by one: memory
   return {**params, 'head': head.calibrate(params['head'], features)}
+
+
+def _diagnosis(model: Model, diagnose: Callable[..., Metrics]) -> Callable[..., Metrics]:
+  """Returns the diagnosis of a head: of the gradients in its own parameters, not the network's."""
+
+  def diagnose_embedded(key: Key, params: Params, episode: Episode) -> Metrics:
+    parts = _embed_together(model, params, episode.support, episode.query)
+    return diagnose(key, params['head'], Episode(*parts, episode.info))
+
+  return diagnose_embedded
 
 
 def _one_by_one(model: Model, head: MetaLearner) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -24,6 +24,7 @@ from jax.tree_util import keystr
 
 from metakit.learners.descent import check_protocol, check_steps, distance
 from metakit.meta_gradient import Inner, Mode, Solve, first_order, unroll
+from metakit.meta_gradient.diagnostics import diagnose
 from metakit.models import Model, StoredStatistics, pool_statistics
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
@@ -93,6 +94,11 @@ def maml_plus_plus(
     end = solve(key, fast, params, (support,), steps).fast if steps else fast
     return of_step(end, params, steps)
 
+  def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
+    outer = lambda end, slow: judge(end, slow, episode.query, inner_steps)[0]
+    given = key, params['start'], params, (episode.support,), inner_steps
+    return diagnose(last, outer, *given)
+
   stored = model.stored if protocol == 'inductive' else None
   return MetaLearner(
     lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
@@ -102,6 +108,7 @@ def maml_plus_plus(
     protocol,
     calibration(stored, adapt),
     loss_at=in_turn(begins, phases) if len(phases) > 1 else None,
+    diagnose=diagnosis,
   )
 
 

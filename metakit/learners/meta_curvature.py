@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from metakit.learners.descent import by_descent
 from metakit.meta_gradient import Inner, Mode, unroll
-from metakit.models import Model
+from metakit.models import Model, learned
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Key, MetaLearner, Objective, Params
 
@@ -45,14 +45,15 @@ def meta_curvature(
   def init(key: Key, episode: Episode) -> Params:
     start = model.init(key, episode.support.x)
     identities = lambda leaf: tuple(jnp.eye(n, dtype=leaf.dtype) for n in modes(leaf.shape))
-    curvature = [identities(leaf) for leaf in jax.tree.leaves(start)]
+    curvature = [identities(leaf) for leaf in learned(start)[0]]
     return {'start': start, 'curvature': curvature}
 
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
     del step  # one curvature for all
-    leaves, tree = jax.tree.flatten(grads)
-    turned = jax.tree.unflatten(tree, [transform(g, m) for g, m in zip(leaves, slow, strict=True)])
-    return jax.tree.map(lambda p, g: p - inner_learning_rate * g, fast, turned), state
+    (weights, replaced), (gradients, _) = learned(fast), learned(grads)
+    turned = [transform(g, m) for g, m in zip(gradients, slow, strict=True)]
+    moved = [w - inner_learning_rate * g for w, g in zip(weights, turned, strict=True)]
+    return replaced(moved), state
 
   return by_descent(
     model,

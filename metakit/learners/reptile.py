@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metakit.learners.descent import by_descent
+from metakit.learners.descent import by_descent, distance
 from metakit.meta_gradient import by_optax, first_order
 from metakit.models import Model
 from metakit.objectives import cross_entropy
@@ -50,7 +50,8 @@ def reptile(
     raise ValueError(f'inner_steps={inner_steps} makes Reptile joint training; use 2 or more')
   inner = lambda loss: by_optax(loss, inner_optimizer)
   rest = first_order(), inner_steps
-  training = by_descent(model, inner, *rest, None, objective, protocol, inner_batch)
+  # Normalisation statistics are not learned, so training measures none for the queries.
+  training = by_descent(model, inner, *rest, None, objective, None, inner_batch)
   learner = by_descent(model, inner, *rest, test_steps, objective, protocol, inner_batch)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
@@ -59,6 +60,6 @@ def reptile(
     adapted = training.adapt(key, held, join(episode.support, query))
     away = jax.tree.map(lambda p, a: 0.5 * jnp.square(p - a).sum(), params, adapted)
     _, metrics = objective(model.apply(adapted, query.x, weight=query.weight), query)
-    return optax.tree.sum(away), metrics
+    return optax.tree.sum(away), {**metrics, 'adaptation_norm': distance(adapted, held)}
 
   return learner._replace(loss=loss, diagnose=None)  # its gradient is no derivative

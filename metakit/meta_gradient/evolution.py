@@ -29,6 +29,9 @@ def evolution(sigma: float = 0.01, pairs: int = 16) -> Mode:
     sigma: standard deviation of the perturbations of every parameter.
     pairs: antithetic pairs; each costs two inner loops, one pair after the other.
 
+  Returns:
+    A Mode. It raises ValueError for an Inner whose data have meta-parameters behind them.
+
   Raises:
     ValueError: if sigma or pairs is not positive.
   """
@@ -36,6 +39,11 @@ def evolution(sigma: float = 0.01, pairs: int = 16) -> Mode:
     raise ValueError(f'sigma={sigma} and pairs={pairs} must be positive')
 
   def build(inner: Inner) -> Solve:
+    if inner.through_data:
+      raise ValueError(
+        'mode evolution takes the data of a task as constants, and this learner learns the features '
+        'in them; use mode unroll'
+      )
     loop = constant(inner)
 
     def solve(key: Key, fast: Fast, slow: Slow, data: Data, steps: int) -> Solution:

@@ -31,6 +31,7 @@ class Inner(NamedTuple):
     readout: (fast, slow, data, step) -> pytree, what is to be known of the weights after each step;
       None if only the last weights matter.
     proximal: strength of the term proximal / 2 |fast - start|^2, which is added to the loss.
+    through_data: whether the data have meta-parameters behind them: they are features of a network.
     fault: why `update` cannot be differentiated, or ''.
   """
 
@@ -39,6 +40,7 @@ class Inner(NamedTuple):
   update: Callable[[Any, Any, Fast, Slow, Any], tuple[Fast, Any]]
   readout: Callable[[Fast, Slow, Data, Any], Any] | None = None
   proximal: float = 0.0
+  through_data: bool = False
   fault: str = ''
 
 
@@ -54,7 +56,8 @@ class Solution(NamedTuple):
   readouts: Any = None
 
 
-# (key, fast, slow, data, steps) -> Solution; the key is for modes that draw random numbers.
+# (key, fast, slow, data, steps) -> Solution; the key is for modes that draw random numbers. Raises
+# ValueError for less than one step.
 Solve = Callable[[Key, Fast, Slow, Data, int], Solution]
 # A way to differentiate through an inner problem; raises ValueError for one that it cannot treat.
 Mode = Callable[[Inner], Solve]
@@ -102,20 +105,38 @@ def by_optax(
     return optax.apply_updates(fast, updates), state
 
   init = lambda fast, slow: optimizer.init(fast)
-  return Inner(loss, init, update, readout, proximal, fault_of(optimizer))
+  return Inner(loss, init, update, readout, proximal, fault=fault_of(optimizer))
 
 
 def fault_of(optimizer: optax.GradientTransformation) -> str:
   """Returns why two updates cannot be differentiated in their gradients, or '' if they can.
 
-  Found by trying, on four numbers: integers that depend on the gradients, derivatives that vanish
-  (a sign, a quantisation) and loops without a derivative.
+  Found by trying, on a few numbers: integers that depend on the gradients, derivatives that vanish
+  (a sign, a quantisation) and loops without a derivative. An optimizer made for other trees
+  (optax.masked by labels, say) or of traced numbers cannot be tried, and one that does not move in
+  its first updates (optax.MultiSteps) shows nothing: these pass.
 
   Raises:
     ValueError: if the optimizer needs more than gradients and parameters.
   """
+  with jax.ensure_compile_time_eval():
+    try:
+      return _tried(optimizer)
+    except jax.errors.ConcretizationTypeError:  # it holds traced numbers
+      return ''
+    except TypeError as error:
+      raise ValueError(
+        f'the inner optimizer needs more than gradients and parameters ({error}); use one like '
+        'optax.sgd or optax.adam'
+      ) from error
+    except (ValueError, KeyError, AttributeError):  # it is for trees like that of the network
+      return ''
+
+
+def _tried(optimizer: optax.GradientTransformation) -> str:
+  # Large and small gradients, of which an optimizer that clips leaves some as they are.
   params = {'probe': jnp.array([[0.3, -0.5], [0.7, 0.2]], jnp.float32)}
-  one = {'probe': jnp.array([[1.5, -0.4], [-0.8, 0.6]], jnp.float32)}
+  one = {'probe': jnp.array([[1.5, -0.4], [-0.03, 1e-6]], jnp.float32)}
   other = {'probe': jnp.array([[-0.002, 0.011], [0.009, -0.013]], jnp.float32)}
 
   def twice(grads: Any) -> tuple[Any, Any]:
@@ -124,20 +145,15 @@ def fault_of(optimizer: optax.GradientTransformation) -> str:
     updates, state = optimizer.update(grads, state, moved)
     return optax.apply_updates(moved, updates), state
 
-  try:
-    (_, ours), (_, theirs) = twice(one), twice(other)
-  except (TypeError, ValueError) as error:
-    raise ValueError(
-      f'the inner optimizer needs more than gradients and parameters ({error}); use one like '
-      'optax.sgd or optax.adam'
-    ) from error
+  (end, ours), (_, theirs) = twice(one), twice(other)
   if any(bool((a != b).any()) for a, b in zip(_integers(ours), _integers(theirs), strict=True)):
     return 'the state of the inner optimizer holds integers that depend on the gradients'
   try:
     slope = jax.grad(lambda grads: optax.tree.vdot(other, twice(grads)[0]))(one)
   except (TypeError, ValueError) as error:
     return f'the inner optimizer has no derivative ({str(error).splitlines()[0]})'
-  if not bool(jnp.any(slope['probe'])):
+  moves = bool(jnp.any(end['probe'] != params['probe']))
+  if moves and not bool(jnp.any(slope['probe'])):
     return 'the update of the inner optimizer has derivative 0 in its gradients (a sign, say)'
   return ''
 

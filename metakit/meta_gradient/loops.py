@@ -176,6 +176,8 @@ def _looped(
 
   def solve(key: Key, fast: Fast, slow: Slow, data: Data, steps: int) -> Solution:
     del key  # nothing is drawn
+    if steps < 1:
+      raise ValueError(f'steps={steps} leaves the inner loop where it starts; use 1 or more')
     fixed = (slow, fast if inner.proximal else None), data
 
     def stepping(gradient: Gradient, wrap: Wrap) -> Callable[..., Any]:

@@ -88,7 +88,7 @@ def _centred(x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, ...]:
     centred = flat - _spread(mean, rows=rows)
     return mean, centred, centred, jnp.asarray(rows, x.dtype)
   weight = jnp.repeat(weight, rows // len(x))[:, None]
-  total = weight.sum()
+  total = jnp.maximum(weight.sum(), jnp.finfo(x.dtype).tiny)  # all may be absent
   mean = _total(flat * weight, rows=rows) / total
   centred = flat - _spread(mean, rows=rows)
   return mean, centred, centred * weight, total

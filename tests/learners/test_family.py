@@ -20,7 +20,7 @@ from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
-from metakit.meta_gradient import first_order, unroll
+from metakit.meta_gradient import evolution, first_order, unroll
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode, Examples
@@ -118,11 +118,10 @@ def test_meta_curvature_is_maml_at_the_identity_and_turns_gradients_otherwise():
   np.testing.assert_allclose(transform(gradient, tuple(turn)), expected, atol=1e-5)
 
 
-def test_alfa_without_an_opinion_is_maml():
+def test_alfa_starts_as_maml():
   episode = episode_of('maml:3_steps')
   ours, theirs = alfa(perceptron(), 0.3, 3), maml(perceptron(), SGD, 3)
   params = ours.init(KEY, episode)
-  params['generator'] = jax.tree.map(jnp.zeros_like, params['generator'])
   slope = loss_and_slope(theirs, params['start'], episode)[1]
   same(loss_and_slope(ours, params, episode)[1]['start'], slope)
   faster = ours.adapt(KEY, {**params, 'rates': 2 * params['rates']}, episode.support)
@@ -334,3 +333,66 @@ def test_minibatches_pass_over_all_examples_before_any_comes_again():
   assert all(sorted(drawn[i : i + 7]) == list(range(7)) for i in (0, 7, 14))
   assert drawn[:7] != drawn[7:14]
   assert sorted(minibatch(KEY, examples, 2, 20).x.tolist()) == list(range(7))
+
+
+@pytest.mark.parametrize('make', [alfa, meta_curvature])
+def test_normalisation_statistics_are_no_weights(make):
+  """They are neither moved nor counted: [steps, 6] rates, 6 arrays with curvature."""
+  episode, learner = episode_of('maml:batch'), make(small('batch'))
+  params = learner.init(KEY, episode)
+  arrays = len(jax.tree.leaves(params['start']['params']))
+  assert len(jax.tree.leaves(params['start'])) == arrays + 2
+  counted = params['rates'].shape[1] if make is alfa else len(params['curvature'])
+  assert counted == arrays
+  given = jax.tree.map(lambda leaf: leaf + 0.1, params['start']['statistics'])
+  start = {**params['start'], 'statistics': given}
+  fitted = learner.adapt(KEY, {**params, 'start': start}, episode.support)
+  same(fitted['statistics'], given, 0)
+
+
+def test_reptile_learns_no_statistics_and_says_how_far_it_went():
+  episode = episode_of('maml:batch')
+  learner = reptile(small('batch'), SGD, 3, protocol='inductive')
+  params = learner.init(KEY, episode)
+  (_, metrics), slope = jax.value_and_grad(learner.loss, 1, has_aux=True)(KEY, params, episode)
+  same(slope['statistics'], jax.tree.map(jnp.zeros_like, params['statistics']), 0)
+  np.testing.assert_allclose(metrics['adaptation_norm'], optax.tree.norm(slope), rtol=1e-5)
+
+
+def test_examples_may_be_numpy_arrays_where_minibatches_are_drawn():
+  support = jax.tree.map(np.asarray, episode_of('maml:3_steps').support)
+  learner = reptile(perceptron(), SGD, 3, inner_batch=2)
+  params = learner.init(KEY, episode_of('maml:3_steps'))
+  traced = jax.jit(learner.adapt)(KEY, params, support)
+  same(learner.adapt(KEY, params, support), traced)
+
+
+def test_absent_examples_are_in_no_minibatch_that_others_can_fill():
+  x = np.arange(12.0)[:, None]
+  weight = np.zeros(12, np.float32)
+  weight[[2, 5, 7, 8, 11]] = 1
+  examples = Examples(x, np.zeros(12, int), weight)
+  drawn = [minibatch(KEY, examples, step, 4) for step in range(5)]
+  assert all((batch.weight == 1).all() for batch in drawn)
+  seen = np.concatenate([batch.x[:, 0] for batch in drawn]).reshape(-1, 5)
+  assert (np.sort(seen) == [2, 5, 7, 8, 11]).all()  # four times each
+  few = minibatch(KEY, examples._replace(weight=(x[:, 0] == 3).astype(np.float32)), 1, 4)
+  assert few.x[0] == 3 and list(few.weight) == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize('present', [0, 2])
+def test_padded_supports_have_gradients(present):
+  """Batch statistics of a minibatch that holds nothing, and of one that holds little."""
+  episode = episode_of('maml:batch')
+  support = episode.support._replace(
+    weight=(np.arange(len(episode.support.x)) < present).astype(np.float32)
+  )
+  learner = maml(small('batch'), SGD, 3, inner_batch=2)
+  params = learner.init(KEY, episode)
+  _, slope = loss_and_slope(learner, params, episode._replace(support=support))
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+
+
+def test_anil_refuses_a_mode_that_would_leave_its_network_untaught():
+  with pytest.raises(ValueError, match='learns the features in them; use mode unroll'):
+    anil(perceptron(None), WAYS, SGD, mode=evolution())

@@ -7,12 +7,14 @@ import optax
 import pytest
 
 from metakit.evaluate import judge_meta_gradient
+from metakit.learners.anil import anil
 from metakit.learners.maml import maml
+from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.prototypical import prototypical
 from metakit.meta_gradient import first_order, unroll
 from metakit.objectives import cross_entropy
 from tests.learners.rows import KEY, WAYS, perceptron
-from tests.learners.test_family import QUADRATIC
+from tests.learners.test_family import QUADRATIC, random_like
 from tests.learners.test_laws import episode_of
 from tests.learners.test_maml import ALPHA, CENTRE, OTHER, THE_PARAMETERS, THETA, half_square
 
@@ -51,5 +53,30 @@ def test_the_cosine_is_that_of_the_two_meta_gradients():
 
 
 def test_a_learner_without_an_inner_loop_is_refused():
-  with pytest.raises(ValueError, match='no inner loop to be differentiated; use maml'):
+  with pytest.raises(ValueError, match='no meta-gradient through an inner loop; use maml'):
     judge_meta_gradient(prototypical(perceptron(), WAYS), cross_entropy, {}, KEY, None)
+
+
+@pytest.mark.parametrize(
+  ('make', 'part'),
+  [
+    (lambda mode: anil(perceptron(None), WAYS, optax.sgd(0.4), 3, mode=mode), ['head']),
+    (
+      lambda mode: maml_plus_plus(perceptron(), 0.4, 3, mode=mode),
+      ['start', 'norms', 'rates'],
+    ),
+  ],
+  ids=['anil', 'maml_plus_plus'],
+)
+def test_learners_with_a_loop_of_their_own_are_diagnosed(make, part):
+  """Of the head alone where there is one; the rates of MAML++ count."""
+  episode = episode_of('maml:3_steps')
+  second, first = make(unroll()), make(first_order())
+  params = random_like(second.init(KEY, episode))
+  slope = lambda learner: jax.grad(lambda p: learner.loss(KEY, p, episode)[0])(params)
+  one, other = ({name: slope(each)[name] for name in part} for each in (second, first))
+  expected = optax.tree.vdot(one, other) / (optax.tree.norm(one) * optax.tree.norm(other))
+  found = second.diagnose(KEY, params, episode)
+  assert expected < 0.99  # else the test would say little
+  np.testing.assert_allclose(found['meta_gradient_cosine'], expected, rtol=1e-4)
+  assert sum(name.startswith('inner_loss_') for name in found) == 4

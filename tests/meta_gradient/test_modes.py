@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from metakit import meta_gradient as modes
-from metakit.meta_gradient.inner import fault_of
+from metakit.meta_gradient.inner import by_optax, fault_of
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.networks.transformer import transformer
@@ -337,6 +337,53 @@ def test_integers_that_depend_on_gradients_are_found_and_counts_are_not():
   assert 'integers that depend on the gradients' in fault_of(counting)
   for good in (optax.sgd(0.1), optax.adam(0.1), optax.rmsprop(0.1), optax.adamw(0.1)):
     assert fault_of(good) == ''
+
+
+BY_LABELS = optax.multi_transform({'a': optax.sgd(0.1), 'b': optax.adam(0.1)}, {'w': 'a', 'v': 'b'})
+
+
+@pytest.mark.parametrize(
+  'optimizer',
+  [
+    optax.chain(optax.clip(0.1), optax.sgd(0.1)),
+    optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1)),
+    BY_LABELS,
+    optax.masked(optax.sgd(0.1), {'w': True, 'v': False}),
+    optax.MultiSteps(optax.sgd(0.1), 3).gradient_transformation(),
+    optax.sgd(lambda count: jnp.where(count < 2, 0.0, 0.1)),
+  ],
+  ids=['clip', 'clip_by_norm', 'multi_transform', 'masked', 'multi_steps', 'late'],
+)
+def test_optimizers_that_have_a_derivative_are_not_refused(optimizer):
+  """The meta-gradient after five steps is the finite difference."""
+  loss = lambda fast, slow, data, step: 0.5 * (jnp.square(fast['w'] - 3) + fast['v'] ** 4)
+  with jax.enable_x64(True):
+    solve = modes.unroll()(by_optax(loss, optimizer))
+    end = lambda w: sum(
+      jnp.square(leaf)
+      for leaf in jax.tree.leaves(solve(KEY, {'w': w, 'v': 2 * w}, {}, (), 5).fast)
+    )
+    at, small = jnp.asarray(0.7), 1e-4
+    expected = (end(at + small) - end(at - small)) / (2 * small)
+    assert_close(jax.grad(end)(at), expected, 1e-3)  # some sum in float32
+
+
+def test_a_learner_may_be_built_where_its_rate_is_traced():
+  def end(rate):
+    loss = lambda fast, slow, data, step: 0.5 * jnp.square(fast).sum()
+    inner = by_optax(loss, optax.sgd(rate))
+    return modes.unroll()(inner)(KEY, jnp.ones(()), {}, (), 2).fast
+
+  np.testing.assert_allclose(jax.jit(jax.grad(end))(0.3), -2 * 0.7, rtol=1e-6)
+
+
+@pytest.mark.parametrize('steps', [0, -1])
+@pytest.mark.parametrize('name', ['unroll', 'mixed', 'first_order', 'implicit', 'evolution'])
+def test_no_step_is_refused(name, steps):
+  loss = lambda fast, slow, data, step: jnp.square(fast).sum()
+  solve = getattr(modes, name)()(by_optax(loss, optax.sgd(0.1), proximal=1.0))
+  with pytest.raises(ValueError, match=f'steps={steps} leaves the inner loop where it starts'):
+    solve(KEY, jnp.ones(()), {}, (), steps)
 
 
 @pytest.mark.parametrize(
