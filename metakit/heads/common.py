@@ -138,7 +138,7 @@ def means(member: jax.Array, x: jax.Array) -> jax.Array:
     x: [examples, features].
   """
   total = member.sum(0)
-  return product(member.T, x) / jnp.maximum(total, jnp.finfo(total.dtype).tiny)[:, None]
+  return product(member.T, x) / jnp.where(total > 0, total, 1)[:, None]
 
 
 def class_means(support: Examples, ways: int) -> tuple[jax.Array, jax.Array]:
@@ -149,12 +149,18 @@ def class_means(support: Examples, ways: int) -> tuple[jax.Array, jax.Array]:
 
 def centred(support: Examples, query: Examples) -> Examples:
   """Returns the queries moved to where their mean is that of the support."""
+  check_width(query.x.shape[-1], support.x.shape[-1])
   mean = lambda part: means(weight_of(part, part.x.dtype)[:, None], part.x)
   return query._replace(x=query.x + mean(support) - mean(query))
 
 
 def squared_distances(z: jax.Array, points: jax.Array) -> jax.Array:
   """|z - c|^2 for z [n, features] and points [m, features]; [n, m]."""
+  check_width(z.shape[-1], points.shape[-1])
+  # Around the mean of the points: far from zero the squares are large beside their difference.
+  # Distances do not depend on the place, and neither do their derivatives.
+  middle = jax.lax.stop_gradient(points.mean(0))
+  z, points = z - middle, points - middle
   squares = lambda v: jnp.square(v).sum(-1)
   return squares(z)[:, None] + squares(points) - 2 * product(z, points.T)
 
@@ -174,7 +180,21 @@ def cosine_similarity(z: jax.Array, points: jax.Array) -> jax.Array:
   return product(unit(z), unit(points).T)
 
 
+def check_width(one: int, other: int) -> None:
+  """Raises ValueError unless features have the same number of numbers."""
+  if one != other:
+    raise ValueError(
+      f'features of {one} and of {other} numbers meet; a head, its support and its queries need '
+      'features of one width'
+    )
+
+
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
   """A matrix product in full precision: accelerators round the factors, which differences of
-  squares do not survive."""
+  squares do not survive.
+
+  Raises:
+    ValueError: if the factors do not fit, as with features of two widths.
+  """
+  check_width(a.shape[-1], b.shape[max(b.ndim - 2, 0)])
   return jnp.matmul(a, b, precision='highest')

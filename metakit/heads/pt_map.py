@@ -101,12 +101,12 @@ def sinkhorn(cost: jax.Array, rows: jax.Array, columns: jax.Array, steps: int) -
     steps: each scales rows and then columns.
   """
   kernel = jnp.exp(cost.min(-1, keepdims=True) - cost)  # the plan does not depend on such factors
-  tiny = 1e-30  # of a sum that underflows: its inverse is finite
+  some = lambda total: jnp.where(total > 1e-30, total, 1)  # its inverse is finite
 
   def step(v: jax.Array, _: None) -> tuple[jax.Array, None]:
-    u = rows / jnp.maximum(product(kernel, v), tiny)
-    return columns / jnp.maximum(product(kernel.T, u), tiny), None
+    u = rows / some(product(kernel, v))
+    return columns / some(product(kernel.T, u)), None
 
   v, _ = jax.lax.scan(step, jnp.ones_like(columns), length=steps)
-  u = rows / jnp.maximum(product(kernel, v), tiny)
+  u = rows / some(product(kernel, v))
   return u[:, None] * kernel * v

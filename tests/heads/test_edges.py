@@ -12,6 +12,7 @@ from tests.heads.made import KEY, blobs
 
 EVERY = [name for name in heads.__all__ if name != 'normalised']
 IN_MINIBATCHES = {'baseline': {'batch': 0}}
+COUNTED = {'baseline', 'feat', 'relation', 'svm'}  # parameters or sums over all classes
 TASKWIDE = {'soft_kmeans'}  # what examples without a label are for
 
 
@@ -51,6 +52,45 @@ def test_one_example_of_one_class_is_enough(name):
   outputs, loss = judged(made(name), support, query)
   assert np.isfinite(outputs).all() and np.isfinite(loss)
   assert (outputs.argmax(1) == 0).all()
+
+
+@pytest.mark.parametrize('name', EVERY)
+def test_a_class_without_support_leaves_the_gradients_of_the_others(name):
+  """With respect to features of support and queries; learned heads may differ, and are finite."""
+  support, query = map(single, blobs()[:2])
+
+  def slopes(ways):
+    head = made(name, ways)
+    params = head.init(KEY, Episode(support, query))
+    loss = lambda x, z: head.loss(KEY, params, Episode(support._replace(x=x), query._replace(x=z)))[
+      0
+    ]
+    return jax.jit(jax.grad(loss, (0, 1)))(support.x, query.x)
+
+  found, expected = slopes(4), slopes(3)
+  assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in found)
+  if name not in COUNTED:
+    for a, b in zip(found, expected, strict=True):
+      np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())
+
+
+@pytest.mark.parametrize('name', ['prototypes', 'slk', 'soft_kmeans', 'mahalanobis'])
+def test_features_may_be_far_from_zero(name):
+  """A mean of a thousand, beside which classes are close: float32 has seven digits."""
+  support, query = map(single, blobs()[:2])
+  far = lambda part: part._replace(x=part.x + np.float32(1024))
+  (found, _), (expected, _) = (
+    judged(made(name), *map(move, (support, query))) for move in (far, lambda part: part)
+  )
+  np.testing.assert_allclose(found, expected, rtol=0, atol=2e-2 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize('name', ['prototypes', 'matching', 'ridge', 'logistic', 'tim', 'slk'])
+def test_features_of_two_widths_are_named(name):
+  support, query = map(single, blobs()[:2])
+  short = query._replace(x=query.x[:, :-1])
+  with pytest.raises(ValueError, match=r'features? of .*5.* need features of one width'):
+    judged(made(name), support, short)
 
 
 @pytest.mark.parametrize('name', ['discriminant', 'naive_bayes', 'mahalanobis'])

@@ -216,6 +216,18 @@ def test_support_order_does_not_matter(name):
   assert_close(side_by_side(name, episode._replace(support=support))[0], plain(name))
 
 
+@every_learner
+def test_query_order_does_not_matter(name):
+  """Predictions are those of their queries; the loss and its gradient are the same."""
+  episode = episode_of(name)
+  turned = jax.tree.map(lambda a: a[::-1].copy(), episode.query)
+  (judged,) = side_by_side(name, episode._replace(query=turned))
+  expected = plain(name)
+  assert_close(judged['outputs'][::-1], expected['outputs'])
+  assert_close(judged['loss'], expected['loss'])
+  assert_close(judged['gradient'], expected['gradient'])
+
+
 @symmetric
 def test_permuting_labels_permutes_outputs(name):
   new, episode = np.array([2, 0, 1], np.int32), episode_of(name)

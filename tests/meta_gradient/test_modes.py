@@ -360,8 +360,7 @@ def test_optimizers_that_have_a_derivative_are_not_refused(optimizer):
   with jax.enable_x64(True):
     solve = modes.unroll()(by_optax(loss, optimizer))
     end = lambda w: sum(
-      jnp.square(leaf)
-      for leaf in jax.tree.leaves(solve(KEY, {'w': w, 'v': 2 * w}, {}, (), 5).fast)
+      jnp.square(leaf) for leaf in jax.tree.leaves(solve(KEY, {'w': w, 'v': 2 * w}, {}, (), 5).fast)
     )
     at, small = jnp.asarray(0.7), 1e-4
     expected = (end(at + small) - end(at - small)) / (2 * small)
