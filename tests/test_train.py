@@ -228,7 +228,7 @@ def test_a_single_bad_step_is_named_alone():
     check_finite(10, metrics)
   with pytest.raises(NonFiniteLoss, match='the inner loop diverges at step 11; lower the inner'):
     check_finite(10, metrics | {'adaptation_norm': np.array([1.0, np.inf, 1.0])})
-  with pytest.raises(NonFiniteLoss, match='the gradient is not finite at step 11; .*eps_root'):
+  with pytest.raises(NonFiniteLoss, match=r'the gradient is not finite at step 11; .*eps_root'):
     check_finite(10, metrics | {'adaptation_norm': np.ones(3)})
   with pytest.raises(NonFiniteLoss, match='the loss or its gradient'):
     bad = {'adaptation_norm': np.ones(3), 'loss': np.array([1.0, np.nan, 1.0])}

@@ -5,7 +5,7 @@ Hyperparameters, NeurIPS 2020, arXiv:2011.00209. Implemented: theta_{j+1} = beta
 alpha_j o grad L(theta_j) (eq. 6), where a small network reads the mean of the weights and of the
 gradients of every layer and gives a rate alpha and a decay beta for each (eq. 7), multiplied with
 learned values of each layer and step (section 3.3). Deviations: a "layer" is an array, and the
-factors are 1 + tanh of a network whose last layer starts at zero, so that training starts with MAML.
+factors are 1 + tanh of a network whose last layer starts at zero: training starts as MAML.
 """
 
 from typing import Any

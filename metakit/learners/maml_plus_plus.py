@@ -5,13 +5,15 @@ arXiv:1810.09502. Implemented, by the names of its section 4:
   MSL: the loss of the queries after every inner step, with weights that move to the last step in
     the course of training (eq. 2); afterwards the last step alone.
   DA: first-order gradients in the first training steps, then second order.
-  BNRS: normalisation statistics of the queries after the last step, measured on training episodes
-    (protocol 'inductive'); BNWB: scale and bias of the normalisation are of each step's own, and
-    meta-learned: the inner loop leaves them alone.
+  BNRS: normalisation statistics of each step's own, of the support before that step and of the
+    queries after the last, measured on training episodes (protocol 'inductive'); BNWB: scale and
+    bias of the normalisation are of each step's own too, and meta-learned: the inner loop leaves
+    them alone. There is one more of them than steps, for the queries.
   LSLR: a learned rate for every array of the network and every step.
   CA: --schedule=cosine of the outer optimizer.
-Deviations: inner steps normalise the support by its own statistics at test time too, as they do in
-training. The published numbers are those of an ensemble of five checkpoints; there is none here.
+Deviations: statistics are measured after training, each step's with the weights that the steps
+before reach by theirs, rather than tracked in its course (which normalises batches by their own, as
+published). The published numbers are those of an ensemble of five checkpoints; there is none here.
 """
 
 import functools
@@ -58,7 +60,8 @@ def maml_plus_plus(
       loop of steps take twice as long on a CPU. Compilation grows with the steps.
     objective: loss of the inner steps and of the meta-objective.
     protocol: of a network with batch statistics: 'transductive' (the default there) normalises
-      queries by their own, 'inductive' by those of training episodes after as many steps.
+      support and queries by their own, 'inductive' by those of training episodes after as many
+      steps.
     multi_step_until: training steps in which the losses after all inner steps count.
     first_order_until: training steps in which the inner gradients count as constants.
 
@@ -66,7 +69,8 @@ def maml_plus_plus(
     A MetaLearner whose params are {'start', 'norms', 'rates'}.
 
   Raises:
-    ValueError: for numbers of steps, a rate, a protocol or a mode that do not fit.
+    ValueError: for numbers of steps, a rate, a protocol or a mode that do not fit; at init, if
+      modules that normalise have another name.
   """
   protocol = check_protocol(model, protocol)
   check_steps(inner_steps, test_steps)
@@ -75,7 +79,7 @@ def maml_plus_plus(
       f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
       f'first_order_until={first_order_until} not negative'
     )
-  judge = judging(model, objective)
+  judge = judging(model.apply, objective)
   last, every = problems(judge, inner_steps)
   second, first = mode or unroll(True), first_order(True)
   begins = sorted({0, multi_step_until, first_order_until})
@@ -87,9 +91,12 @@ def maml_plus_plus(
     return phase_loss(judge, descend, inner_steps, multi_step_until if multi else 0)
 
   phases = [phase(begin) for begin in begins]
-  solve, steps = second(last), inner_steps if test_steps is None else test_steps
+  steps = inner_steps if test_steps is None else test_steps
+  stored = model.stored if protocol == 'inductive' else None
+  ask = model.apply if stored is None else stored.apply
+  solve = second(problems(judging(ask, objective), inner_steps)[0])
 
-  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+  def after(steps: int, key: Key, params: Params, support: Examples) -> Fitted:
     fast = params['start']
     end = solve(key, fast, params, (support,), steps).fast if steps else fast
     return of_step(end, params, steps)
@@ -99,24 +106,25 @@ def maml_plus_plus(
     given = key, params['start'], params, (episode.support,), inner_steps
     return diagnose(last, outer, *given)
 
-  stored = model.stored if protocol == 'inductive' else None
   return MetaLearner(
     lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
-    adapt,
-    model.apply if stored is None else stored.apply,
+    functools.partial(after, steps),
+    ask,
     lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
     protocol,
-    calibration(stored, adapt),
+    calibration(stored, after, steps),
     loss_at=in_turn(begins, phases) if len(phases) > 1 else None,
     diagnose=diagnosis,
   )
 
 
-def judging(model: Model, objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
+def judging(
+  apply: Callable[..., jax.Array], objective: Objective
+) -> Callable[..., tuple[jax.Array, Metrics]]:
   """Returns (fast, slow, examples, step) -> (loss, metrics) of the network of an inner step."""
 
   def judge(fast: Params, slow: Params, examples: Examples, step: Any) -> tuple[Any, Metrics]:
-    outputs = model.apply(of_step(fast, slow, step), examples.x, weight=examples.weight)
+    outputs = apply(of_step(fast, slow, step), examples.x, weight=examples.weight)
     return objective(outputs, examples)
 
   return judge
@@ -163,34 +171,61 @@ def in_turn(begins: Sequence[int], phases: Sequence[Phase]) -> Phase:
 
 
 def calibration(
-  stored: StoredStatistics | None, adapt: Callable[..., Fitted]
+  stored: StoredStatistics | None, after: Callable[..., Fitted], steps: int
 ) -> Callable[[Params, Episode], Params]:
-  """Returns the measurement of normalisation statistics: of queries, after the last step."""
+  """Returns the measurement of the normalisation statistics of every step, the first one first.
+
+  Args:
+    stored: of the network; None if nothing is to be measured.
+    after: (step, key, params, support) -> the network of that step.
+    steps: of the inner loop.
+  """
   if stored is None:
     return lambda params, episodes: params
 
-  def measure(params: Params, episode: Episode) -> Any:
-    fitted = adapt(jax.random.key(0), params, episode.support)
-    one = jax.tree.map(lambda leaf: leaf[None], (episode.query.x, episode.query.weight))
-    return stored.calibrate(fitted, *one)['statistics']
+  def measure(params: Params, step: int, episode: Episode) -> Any:
+    own = after(step, jax.random.key(0), params, episode.support)
+    part = episode.query if step == steps else episode.support
+    one = jax.tree.map(lambda leaf: leaf[None], (part.x, part.weight))
+    return stored.calibrate(own, *one)['statistics']
 
   def calibrate(params: Params, episodes: Episode) -> Params:
-    statistics = jax.lax.map(functools.partial(measure, params), episodes)
-    start = {**params['start'], 'statistics': pool_statistics(statistics)}
-    return {**params, 'start': start}
+    for step in range(steps + 1):
+      found = jax.lax.map(functools.partial(measure, params, step), episodes)
+      params = with_statistics(params, step, pool_statistics(found))
+    return params
 
   return calibrate
 
 
+def with_statistics(params: Params, step: int, statistics: Any) -> Params:
+  """Returns the parameters with other normalisation statistics of a step."""
+  leaves = jax.tree_util.tree_leaves_with_path({'statistics': statistics})
+  found = {keystr(path): leaf for path, leaf in leaves}
+  norms = dict(params['norms'])
+  for name, leaf in found.items():
+    norms[name] = norms[name].at[min(step, len(norms[name]) - 1)].set(leaf)
+  return {**params, 'norms': norms}
+
+
 def initial(model: Model, inner_steps: int, rate: float, key: Key, episode: Episode) -> Params:
-  """Returns the network, a copy of its normalisation for each step, and its rates, by path."""
+  """Returns the network, a copy of its normalisation for each step, and its rates, by path.
+
+  Raises:
+    ValueError: if it normalises by statistics in modules of another name.
+  """
   start = model.init(key, episode.support.x)
   named = {keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(start)}
+  if any('statistics' in name for name in named) and not any(map(is_norm, named)):
+    raise ValueError(
+      "this network normalises in modules whose names do not hold 'Norm', which could not be of each "
+      "step's own; rename them"
+    )
   rates = jnp.full(inner_steps, rate, jnp.float32)
   per_step = lambda leaf: jnp.repeat(leaf[None], inner_steps + 1, axis=0)
   return {
     'start': start,
-    'norms': {name: per_step(leaf) for name, leaf in named.items() if is_norm(name)},
+    'norms': {name: per_step(leaf) for name, leaf in named.items() if is_constant(name)},
     'rates': {name: rates for name in named if not is_constant(name)},
   }
 

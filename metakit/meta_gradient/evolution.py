@@ -41,8 +41,8 @@ def evolution(sigma: float = 0.01, pairs: int = 16) -> Mode:
   def build(inner: Inner) -> Solve:
     if inner.through_data:
       raise ValueError(
-        'mode evolution takes the data of a task as constants, and this learner learns the features '
-        'in them; use mode unroll'
+        'mode evolution takes the data of a task as constants, and this learner learns the '
+        'features in them; use mode unroll'
       )
     loop = constant(inner)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
@@ -21,8 +22,11 @@ from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
 from metakit.meta_gradient import evolution, first_order, unroll
+from metakit.models import from_linen
 from metakit.networks.mlp import mlp
+from metakit.networks.normalisation import BatchNorm
 from metakit.networks.resnet12 import resnet12
+from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples
 from tests.learners.rows import KEY, WAYS, perceptron, small
 from tests.learners.test_laws import episode_of, judge
@@ -260,25 +264,56 @@ def test_multi_step_weights_move_to_the_last_step():
   np.testing.assert_allclose(multi_step_weights(99, 4, 100), [0.0075] * 3 + [0.9775], rtol=1e-6)
 
 
-def test_inductive_maml_plus_plus_normalises_by_training_episodes():
-  """The pooled moments of the queries after the last step, by hand."""
+def test_inductive_maml_plus_plus_normalises_every_step_by_training_episodes():
+  """A step and a prediction by hand: pooled moments of the support, then of the queries."""
   episodes = [episode_of('maml:batch', task) for task in range(3)]
-  learner = maml_plus_plus(small('batch'), 0.3, 2, protocol='inductive')
+  learner = maml_plus_plus(small('batch'), 0.3, 1, protocol='inductive')
   params = random_like(learner.init(KEY, episodes[0]))
-  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *episodes)
-  calibrated = learner.calibrate(params, stacked)
+  calibrated = learner.calibrate(params, jax.tree.map(lambda *leaves: np.stack(leaves), *episodes))
+  norms = {name.split("'")[-2]: leaf for name, leaf in calibrated['norms'].items()}
 
-  def moments(episode):
-    fitted = learner.adapt(KEY, params, episode.support)['params']
-    z = episode.query.x @ fitted['Dense_0']['kernel'] + fitted['Dense_0']['bias']
-    return z.mean(0), z.var(0)
+  def pooled(values):
+    mean, var = (np.stack([moment(z, 0) for z in values]) for moment in (np.mean, np.var))
+    return mean.mean(0), var.mean(0) + mean.var(0)
 
-  mean, var = (np.stack(part) for part in zip(*map(moments, episodes), strict=True))
-  (found,) = jax.tree.leaves(
-    calibrated['start']['statistics'], is_leaf=lambda node: 'mean' in node and 'var' in node
-  )
-  np.testing.assert_allclose(found['mean'], mean.mean(0), atol=1e-5)
-  np.testing.assert_allclose(found['var'], var.mean(0) + mean.var(0), rtol=1e-4)
+  def hidden(weights, x):
+    return x @ weights['Dense_0']['kernel'] + weights['Dense_0']['bias']
+
+  def outputs(weights, x, step):
+    unit = (hidden(weights, x) - norms['mean'][step]) / jnp.sqrt(norms['var'][step] + 1e-5)
+    last = jax.nn.relu(unit * norms['scale'][step] + norms['bias'][step])
+    return last @ weights['Dense_1']['kernel'] + weights['Dense_1']['bias']
+
+  def adapted(support):
+    start = calibrated['start']['params']
+    slope = jax.grad(lambda w: cross_entropy(outputs(w, support.x, 0), support)[0])(start)
+    rate = lambda layer, name: calibrated['rates'][f"['params']['{layer}']['{name}']"][0]
+    step = lambda layer: {
+      name: leaf - rate(layer, name) * slope[layer][name] for name, leaf in start[layer].items()
+    }
+    return {layer: step(layer) for layer in ('Dense_0', 'Dense_1')}
+
+  first = pooled([hidden(params['start']['params'], each.support.x) for each in episodes])
+  second = pooled([hidden(adapted(each.support), each.query.x) for each in episodes])
+  for step, (mean, var) in enumerate((first, second)):
+    np.testing.assert_allclose(norms['mean'][step], mean, atol=1e-4)
+    np.testing.assert_allclose(norms['var'][step], var, rtol=1e-3)
+  support, query = episodes[0][:2]
+  found = learner.predict(learner.adapt(KEY, calibrated, support), query.x)
+  np.testing.assert_allclose(found, outputs(adapted(support), query.x, 1), rtol=1e-3, atol=1e-3)
+
+
+def test_maml_plus_plus_names_a_network_whose_normalisation_it_would_miss():
+  class Hidden(nn.Module):
+    stored: bool = False
+
+    @nn.compact
+    def __call__(self, x, weight=None):
+      return nn.Dense(WAYS)(BatchNorm(self.stored, name='whiten')(x, weight))
+
+  network = from_linen(Hidden(), Hidden(stored=True))
+  with pytest.raises(ValueError, match=r"do not hold 'Norm'.*rename them"):
+    maml_plus_plus(network).init(KEY, episode_of('maml:batch'))
 
 
 def test_inductive_maml_normalises_queries_by_the_support():
