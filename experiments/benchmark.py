@@ -10,12 +10,16 @@ Cases are timed in turn, round after round, and compared within a round. Nothing
 the machine meanwhile.
 """
 
+import importlib.metadata
+import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 
 from experiments import (
@@ -61,7 +65,8 @@ SUITES = {
   'scaling': benchmark_growth.scaling,
   'startup': benchmark_growth.startup,
 }
-TOLERATED = 1.1  # times slower than before, beside the same baseline
+PEERS = 'torch', 'torchopt'
+TOLERATED = 1.1  # times as long, or as large, as before
 
 
 def main() -> None:
@@ -69,7 +74,8 @@ def main() -> None:
   with one_line_errors(*BAD_INPUT):
     rows = time_cases(SUITES[FLAGS.suite](), FLAGS.repeats)
     record = {'suite': FLAGS.suite, 'command': command_line(), 'device': describe_device()}
-    record |= {'versions': versions(), 'repeats': FLAGS.repeats, 'rows': rows}
+    record |= {'versions': versions() | versions_of_peers(), 'threads': threads()}
+    record |= {'repeats': FLAGS.repeats, 'rows': rows}
     for row in rows:
       print(line(row))
     if FLAGS.output:
@@ -81,6 +87,17 @@ def main() -> None:
         raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(found)}')
 
 
+def versions_of_peers() -> dict[str, str]:
+  """Returns the versions of what is compared with, where it is installed."""
+  there = [name for name in PEERS if importlib.util.find_spec(name)]
+  return {name: importlib.metadata.version(name) for name in there}
+
+
+def threads() -> int:
+  """Returns the processors that this process may use: all forms take as many threads."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
   """Draws the figure of a suite: that of inner steps as curves, all others as bars."""
   if suite == 'memory':
@@ -90,33 +107,41 @@ def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
 
 
 def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
-  """Says what of metakit is slower than it was, beside the same baselines, by more than 10%.
+  """Says what of metakit takes longer than it did, or more memory, by more than a tenth.
 
-  Ratios rather than times, since these differ by the machine and what else it does.
+  Times are compared by ratio, since they differ by the machine and what else it does: to those of
+  what is not metakit, where both records have such cases, and to the median of all cases where not
+  (which cannot tell when all of them became slower). Memory is compared as it is.
 
   Raises:
-    ValueError: if no case with a ratio is in both.
+    ValueError: if no case is in both.
   """
-  now, before = (dict(map(_compared, filter(_has_ratio, each))) for each in (rows, stored))
+  now, before = ({row['name']: row for row in each} for each in (rows, stored))
   both = [name for name in now if name in before]
   if not both:
-    raise ValueError('no case with a ratio is in both; compare with a record of the same suite')
-  return [
-    f'{name}: {now[name]:.3g} times as fast, {before[name]:.3g} before'
-    for name in both
-    if now[name] < before[name] / TOLERATED
+    raise ValueError('no case is in both; compare with a record of the same suite')
+  took = {name: _growth('milliseconds', now[name], before[name]) for name in both}
+  took = {name: growth for name, growth in took.items() if growth}
+  peers = [name for name in took if now[name].get('peer')]
+  usual = float(np.median([took[name] for name in peers or took])) if took else 1.0
+  beside = 'what is not metakit' if peers else 'the other cases'
+  found = [
+    f'{name}: takes {growth / usual:.3g} times as long, beside {beside}'
+    for name, growth in took.items()
+    if name not in peers and growth > TOLERATED * usual
+  ]
+  memory = {name: _growth('temporary_mib', now[name], before[name]) for name in both}
+  return found + [
+    f'{name}: takes {growth:.3g} times as much memory'
+    for name, growth in memory.items()
+    if name not in peers and growth and growth > TOLERATED
   ]
 
 
-def _has_ratio(row: Row) -> bool:
-  return bool(row.get('ratio'))
-
-
-def _compared(row: Row) -> tuple[str, float]:
-  """Returns what is compared with what, and how many times as fast the first is."""
-  if row.get('peer'):
-    return f'{row["baseline"]} beside {row["name"]}', 1 / row['ratio'][0]
-  return f'{row["name"]} beside {row["baseline"]}', row['ratio'][0]
+def _growth(what: str, now: Row, before: Row) -> float | None:
+  """Returns how many times as large a number is as it was; None where it is not known."""
+  one, other = (np.ravel(row.get(what) or 0)[0] for row in (now, before))
+  return float(one / other) if one and other else None
 
 
 def line(row: Row) -> str:
@@ -144,7 +169,7 @@ if __name__ == '__main__':
   flags.DEFINE_enum('suite', 'in_context', list(SUITES), 'what is measured')
   flags.DEFINE_integer('repeats', 20, 'times that each case is timed', lower_bound=3)
   flags.DEFINE_string('output', None, 'JSON file to write')
-  flags.DEFINE_string('against', None, 'JSON file of another time: fail if a ratio fell by a tenth')
+  flags.DEFINE_string('against', None, 'JSON file of another time: fail if slower by a tenth')
   flags.DEFINE_integer('tasks', 16, 'sequences in a training step', lower_bound=1)
   flags.DEFINE_integer('examples', 100, 'examples of a sequence', lower_bound=2)
   flags.DEFINE_integer('features', 196, 'numbers in an input', lower_bound=1)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def scaling() -> list[Case]:
   of_images = prototypical(conv4(width=16), ways=5)
   sharing = [n for n in DEVICES if n <= len(jax.devices())]
   made = [_step(f'{SHARED} tasks, devices: {n}', of_images, images, SHARED, n) for n in sharing]
+  check_same(made)
   waves = EpisodeSource(sinusoid())
   learner = maml(mlp(1), optax.sgd(0.01), 5, objective=squared_error)
   made += [_step(f'MAML on sinusoids, tasks: {n:,}', learner, waves, n) for n in TASKS]
@@ -81,6 +82,14 @@ def _step(
   return Case(
     name, lambda: dispatch.sampled(STEPS, state, source.data), STEPS * tasks, unit='tasks'
   )
+
+
+def check_same(made: Sequence[Case]) -> None:
+  """Raises an AssertionError unless training on more devices ends with the same parameters."""
+  ends = [jax.device_get(case.call()[0].params) for case in made if case.call is not None]
+  for case, end in zip(made, ends, strict=True):
+    for a, b in zip(jax.tree.leaves(end), jax.tree.leaves(ends[0]), strict=True):
+      np.testing.assert_allclose(a, b, rtol=0, atol=1e-5, err_msg=case.name)
 
 
 def startup() -> list[Case]:

@@ -16,6 +16,7 @@ from metakit.networks.transformer import transformer
 from metakit.types import Episode, Examples, MetaLearner
 
 WAYS = 10
+CLOSE = 2e-2  # of the norm; bfloat16 has three digits
 
 
 def cases(
@@ -80,12 +81,26 @@ def _predictions(model: SequenceModel, episodes: Episode, dtype: str | None) -> 
   assert learner.extend is not None
   fitted, last = jax.jit(adapt)(support), jax.tree.map(lambda leaf: leaf[:, -1:], support)
   again = lambda support, asked: predict(adapt(support), asked)
+  extend = jax.vmap(learner.extend)
+  before = jax.tree.map(lambda leaf: leaf[:, :-1], support)
+  expected = jax.jit(predict)(fitted, asked)
+  check_same('a prediction from the cache', jax.jit(again)(support, asked), expected)
+  extended = jax.jit(lambda support, last: extend(adapt(support), last))(before, last)
+  check_same('an extended cache', jax.jit(predict)(extended, asked), expected)
   case = partial(compiled_case, number=len(asked), dtype=dtype or 'float32')
   made = [
     case('predict, all read again', again, (support, asked)),
     case('predict, from the cache', predict, (fitted, asked)),
     case('one more example, all read again', adapt, (support,)),
-    case('one more example, extend', jax.vmap(learner.extend), (fitted, last)),
+    case('one more example, extend', extend, (fitted, last)),
   ]
   compared = {1: made[0].name, 3: made[2].name}
   return [case._replace(baseline=compared.get(i, '')) for i, case in enumerate(made)]
+
+
+def check_same(name: str, found: jax.Array, expected: jax.Array) -> None:
+  """Raises an AssertionError unless two predictions differ by rounding alone, or half precision."""
+  found, expected = (np.asarray(each, np.float64) for each in (found, expected))
+  apart = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+  if not apart < CLOSE:
+    raise AssertionError(f'{name} is another one, by {apart:.2g} of its norm')

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmark_meta_step import check_gradient
 from experiments.timing import Case, compiled_case
 from metakit import meta_gradient
 from metakit.networks.transformer import transformer
@@ -29,6 +30,7 @@ MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'implicit': meta_gradient.implicit,
   'evolution': lambda: meta_gradient.evolution(pairs=4),
 }
+EXACT = 'unroll', 'remat', 'mixed', 'mixed, one in 6 kept'
 PROXIMAL = 1.0  # for all, since mode implicit needs it
 FEATURES = 8
 LIMIT = 2 * 2**30  # bytes of temporaries: more is not run
@@ -65,7 +67,18 @@ def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: 
       text = f'{name}, {number} steps'
       baseline = f'unroll, {number} steps' if name != 'unroll' else ''
       made.append(compiled_case(text, jax.grad(outer), (params,), LIMIT, baseline))
+  check_same(made)
   return made
+
+
+def check_same(made: Sequence[Case]) -> None:
+  """Raises an AssertionError if exact modes have different gradients after as many steps."""
+  found: dict[str, list[np.ndarray]] = {}
+  for case in made:
+    mode, _, steps = case.name.rpartition(', ')
+    if mode in EXACT and case.call is not None:
+      gradient = list(map(np.asarray, jax.tree.leaves(case.call())))
+      check_gradient(case.name, gradient, found.setdefault(steps, gradient))
 
 
 def next_error(model: Any, params: Any, x: jax.Array) -> jax.Array:

@@ -111,6 +111,7 @@ def suite(name: str, record: Mapping[str, Any]) -> str:
   table = markdown_table(columns, map(_row, record['rows']))
   jax, python = record['versions']['jax'], record['versions']['python']
   made = f'{record["repeats"]} rounds on {record["device"]}, jax {jax}, Python {python}'
+  made += f', {record["threads"]} threads' if 'threads' in record else ''
   figure = f'![How long each case takes]({RESULTS.name}/{name}.svg)'
   return f'## {name}\n\n{made}:\n`{record["command"]}`\n\n{table}\n\n{figure}\n'
 

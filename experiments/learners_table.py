@@ -87,9 +87,10 @@ MODES_HEAD = """## Modes
 What a meta-gradient through so many inner steps takes, by the [mode](../meta_gradient/loops.py) of
 differentiation: XLA's temporary memory, and time, for an inner model of a million parameters (a
 transformer on 8 sequences of 64) on {device}; not run where it takes more than 2 GiB. With SGD
-`remat` and `mixed` grow by the weights of each step alone, 4 bytes a parameter; with those of one step
-in `every` kept, and every the root of their number (the mode `mixed_6`, for 36), by the root: a thousand
-times as many steps take 1.4 GB. `truncated`, `implicit`, `first_order` and `evolution` do not grow.
+`remat` and `mixed` grow by the weights of each step alone, 4 bytes a parameter; with those of one
+step in `every` kept, and every the root of their number (the mode `mixed_6`, for 36), by the root:
+a thousand times as many steps take 1.4 GB. `truncated`, `implicit`, `first_order` and `evolution`
+do not grow.
 `{command}`
 
 ![Memory and time by inner steps](../../experiments/results/benchmarks/memory.svg)

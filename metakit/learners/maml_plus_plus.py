@@ -218,8 +218,8 @@ def initial(model: Model, inner_steps: int, rate: float, key: Key, episode: Epis
   named = {keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(start)}
   if any('statistics' in name for name in named) and not any(map(is_norm, named)):
     raise ValueError(
-      "this network normalises in modules whose names do not hold 'Norm', which could not be of each "
-      "step's own; rename them"
+      "this network normalises in modules whose names do not hold 'Norm', which could not be of "
+      "each step's own; rename them"
     )
   rates = jnp.full(inner_steps, rate, jnp.float32)
   per_step = lambda leaf: jnp.repeat(leaf[None], inner_steps + 1, axis=0)

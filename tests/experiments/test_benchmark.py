@@ -9,6 +9,9 @@ import pytest
 
 from experiments import (
   benchmark_figure,
+  benchmark_growth,
+  benchmark_in_context,
+  benchmark_inner_steps,
   benchmark_loops,
   benchmark_meta_step,
   benchmark_sampling,
@@ -21,6 +24,7 @@ from experiments.timing import Case, time_cases
 from metakit.learners.maml import maml
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
+from metakit.train import TrainState
 from tests.experiments.commands import run
 
 
@@ -83,16 +87,35 @@ def test_every_form_of_the_meta_step_is_compiled_and_timed(monkeypatch):
     assert rows[name].get('baseline', 'second order') == 'second order'
 
 
-def test_what_became_slower_beside_its_baseline_is_named():
-  row = lambda name, ratio, **more: {'name': name, 'baseline': 'base', 'ratio': [ratio], **more}
-  stored = [row('a', 2.0), row('b', 2.0), row('peer', 0.5, peer=True), {'name': 'base'}]
-  assert slower([row('a', 1.9), row('b', 2.3), row('peer', 0.45, peer=True)], stored) == []
-  assert slower([row('a', 1.8), row('b', 2.0), row('peer', 0.6, peer=True)], stored) == [
-    'a beside base: 1.8 times as fast, 2 before',
-    'base beside peer: 1.67 times as fast, 2 before',
+def test_what_became_slower_is_named_however_fast_the_machine_is():
+  row = lambda name, ms, **more: {'name': name, 'milliseconds': [ms, ms, ms], **more}
+  stored = [row('a', 10), row('b', 20), row('theirs', 30, peer=True)]
+  twice = [row('a', 20), row('b', 40), row('theirs', 60, peer=True)]
+  assert slower(twice, stored) == slower(stored, twice) == []
+  faster = [row('a', 5), row('b', 20), row('theirs', 30, peer=True)]  # b is no slower for that
+  assert slower(faster, stored) == []
+  assert slower([row('a', 10), row('b', 24), row('theirs', 30, peer=True)], stored) == [
+    'b: takes 1.2 times as long, beside what is not metakit'
   ]
+  assert slower([row('a', 10), row('b', 20), row('theirs', 60, peer=True)], stored) == []
   with pytest.raises(ValueError, match='a record of the same suite'):
     slower([row('c', 1.0)], stored)
+
+
+def test_cases_without_a_peer_are_compared_with_one_another():
+  row = lambda name, ms, **more: {'name': name, 'milliseconds': ms and [ms, ms, ms], **more}
+  stored = [
+    row('a', 1),
+    row('b', 2),
+    row('c', 3, temporary_mib=10),
+    row('d', None, temporary_mib=8),
+  ]
+  assert slower([row('a', 2), row('b', 4), row('c', 6), row('d', None)], stored) == []
+  grown = [row('a', 1), row('b', 3), row('c', 3, temporary_mib=9), row('d', None, temporary_mib=9)]
+  assert slower(grown, stored) == [
+    'b: takes 1.5 times as long, beside the other cases',
+    'd: takes 1.12 times as much memory',
+  ]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +125,23 @@ def test_a_plan_that_repeats_or_mixes_is_not_timed(rows):
   check_rows([[[0, 1], [20, 21]], [[39, 20], [1, 0]]], 20)
   with pytest.raises(ValueError, match='repeats a class or a row, or mixes classes'):
     check_rows(np.array(rows), 20)
+
+
+def test_forms_that_compute_something_else_are_not_timed():
+  right, wrong = [np.array([3.0, 4.0])], [np.array([3.0, 4.05])]
+  benchmark_meta_step.check_gradient('a', right, right)
+  with pytest.raises(AssertionError, match='a: weight 0 has another gradient, by 0.01 of its norm'):
+    benchmark_meta_step.check_gradient('a', wrong, right)
+  with pytest.raises(AssertionError, match='a cache is another one'):
+    benchmark_in_context.check_same('a cache', *(1.1 * right[0], right[0]))
+  steps = [Case('unroll, 4 steps', lambda: right), Case('mixed, 4 steps', lambda: wrong)]
+  with pytest.raises(AssertionError, match='mixed, 4 steps: weight 0 has another gradient'):
+    benchmark_inner_steps.check_same(steps)
+  benchmark_inner_steps.check_same([steps[0], Case('mixed, 8 steps', lambda: wrong)])
+  state = lambda params: (TrainState(0, params, ()), {})
+  ends = [Case('1', lambda: state(right)), Case('8', lambda: state(wrong))]
+  with pytest.raises(AssertionError, match='8'):
+    benchmark_growth.check_same(ends)
 
 
 SMALL = {
@@ -136,8 +176,7 @@ def test_a_binary_that_became_slower_fails(tmp_path):
   status, _, error = run('benchmark', '--suite=in_context', *sizes, f'--output={output}')
   assert status == 0, error
   record = json.loads(output.read_text())
-  for row in record['rows']:
-    row |= {'ratio': [100 * row['ratio'][0]]} if 'ratio' in row else {}
+  record['rows'][0]['milliseconds'] = [0.001 * ms for ms in record['rows'][0]['milliseconds']]
   output.write_text(json.dumps(record))
   status, _, error = run('benchmark', '--suite=in_context', *sizes, f'--against={output}')
   assert status == 1 and error.startswith(f'error: slower than in {output}: ')
