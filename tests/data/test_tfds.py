@@ -54,8 +54,13 @@ def test_an_array_feature_may_be_the_input():
   assert table.x.shape == (30,) and np.issubdtype(table.x.dtype, np.integer)
 
 
-def test_importing_the_source_imports_neither_tensorflow_nor_tfds():
-  check = 'import metakit.data.tfds, sys; sys.exit("tensorflow_datasets" in sys.modules)'
+def test_importing_takes_neither_tensorflow_nor_plots_nor_a_network():
+  """Of the library and of this source; a connection would be an error."""
+  check = (
+    'import socket, sys; socket.socket.connect = None; import metakit, metakit.data.tfds; '
+    'heavy = {"tensorflow", "tensorflow_datasets", "matplotlib", "torch", "flax"}; '
+    'sys.exit(", ".join(heavy & sys.modules.keys()) or 0)'
+  )
   subprocess.run([sys.executable, '-c', check], check=True)
 
 

@@ -130,7 +130,7 @@ def test_a_plan_that_repeats_or_mixes_is_not_timed(rows):
 def test_forms_that_compute_something_else_are_not_timed():
   right, wrong = [np.array([3.0, 4.0])], [np.array([3.0, 4.05])]
   benchmark_meta_step.check_gradient('a', right, right)
-  with pytest.raises(AssertionError, match='a: weight 0 has another gradient, by 0.01 of its norm'):
+  with pytest.raises(AssertionError, match=r'a: weight 0 .* by 0.01 of its norm'):
     benchmark_meta_step.check_gradient('a', wrong, right)
   with pytest.raises(AssertionError, match='a cache is another one'):
     benchmark_in_context.check_same('a cache', *(1.1 * right[0], right[0]))
