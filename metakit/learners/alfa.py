@@ -63,8 +63,8 @@ def alfa(
     place = jnp.minimum(step, inner_steps - 1)
     # 1 + tanh: at 1, and thus plain gradient descent, where the generator says nothing.
     factors = 1 + jnp.tanh(made)
-    rate = slow['rates'][place] * factors[:layers]
-    decay = slow['decays'][place] * factors[layers:]
+    rate = jnp.asarray(slow['rates'])[place] * factors[:layers]
+    decay = jnp.asarray(slow['decays'])[place] * factors[layers:]
     moved = [
       decay[i] * w - rate[i] * g for i, (w, g) in enumerate(zip(weights, gradients, strict=True))
     ]

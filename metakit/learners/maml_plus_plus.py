@@ -5,18 +5,20 @@ arXiv:1810.09502. Implemented, by the names of its section 4:
   MSL: the loss of the queries after every inner step, with weights that move to the last step in
     the course of training (eq. 2); afterwards the last step alone.
   DA: first-order gradients in the first training steps, then second order.
-  BNRS: normalisation statistics of each step's own, of the support before that step and of the
-    queries after the last, measured on training episodes (protocol 'inductive'); BNWB: scale and
-    bias of the normalisation are of each step's own too, and meta-learned: the inner loop leaves
-    them alone. There is one more of them than steps, for the queries.
+  BNRS: normalisation statistics are of each step's own: those of the support with the weights of
+    that step, at test time as in training, and those after the last step for the queries (protocol
+    'inductive'; see the deviations).
+  BNWB: scale and bias of the normalisation are of each step's own too, and meta-learned: the inner
+    loop leaves them alone. There is one more of them than steps, for the queries.
   LSLR: a learned rate for every array of the network and every step.
   CA: --schedule=cosine of the outer optimizer.
-Deviations: statistics are measured after training, each step's with the weights that the steps
-before reach by theirs, rather than tracked in its course (which normalises batches by their own, as
-published). The published numbers are those of an ensemble of five checkpoints; there is none here.
+Deviations: no statistics are tracked in the course of training. Where training normalises each
+batch by its own, as published, statistics of training episodes at every step leave 46.9% on
+validation classes of Omniglot where queries normalised by themselves have 97.4% (5-way 1-shot,
+3,350 steps of 8 tasks); for the queries alone they have 86.8%, those of the support 96.5%. The
+published numbers are those of an ensemble of five checkpoints; there is none here.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,10 +26,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
 
-from metakit.learners.descent import check_protocol, check_steps, distance
+from metakit.learners.descent import asking, check_protocol, check_steps, distance
 from metakit.meta_gradient import Inner, Mode, Solve, first_order, unroll
 from metakit.meta_gradient.diagnostics import diagnose
-from metakit.models import Model, StoredStatistics, pool_statistics
+from metakit.models import Model
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
 
@@ -60,8 +62,7 @@ def maml_plus_plus(
       loop of steps take twice as long on a CPU. Compilation grows with the steps.
     objective: loss of the inner steps and of the meta-objective.
     protocol: of a network with batch statistics: 'transductive' (the default there) normalises
-      support and queries by their own, 'inductive' by those of training episodes after as many
-      steps.
+      queries by their own, 'inductive' by those of the support.
     multi_step_until: training steps in which the losses after all inner steps count.
     first_order_until: training steps in which the inner gradients count as constants.
 
@@ -79,7 +80,7 @@ def maml_plus_plus(
       f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
       f'first_order_until={first_order_until} not negative'
     )
-  judge = judging(model.apply, objective)
+  judge = judging(model, objective)
   last, every = problems(judge, inner_steps)
   second, first = mode or unroll(True), first_order(True)
   begins = sorted({0, multi_step_until, first_order_until})
@@ -91,15 +92,14 @@ def maml_plus_plus(
     return phase_loss(judge, descend, inner_steps, multi_step_until if multi else 0)
 
   phases = [phase(begin) for begin in begins]
-  steps = inner_steps if test_steps is None else test_steps
-  stored = model.stored if protocol == 'inductive' else None
-  ask = model.apply if stored is None else stored.apply
-  solve = second(problems(judging(ask, objective), inner_steps)[0])
+  solve, steps = second(last), inner_steps if test_steps is None else test_steps
 
-  def after(steps: int, key: Key, params: Params, support: Examples) -> Fitted:
+  settle, ask = asking(model, protocol)
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     fast = params['start']
     end = solve(key, fast, params, (support,), steps).fast if steps else fast
-    return of_step(end, params, steps)
+    return settle(of_step(end, params, steps), support)
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     outer = lambda end, slow: judge(end, slow, episode.query, inner_steps)[0]
@@ -108,23 +108,20 @@ def maml_plus_plus(
 
   return MetaLearner(
     lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
-    functools.partial(after, steps),
+    adapt,
     ask,
     lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
     protocol,
-    calibration(stored, after, steps),
     loss_at=in_turn(begins, phases) if len(phases) > 1 else None,
     diagnose=diagnosis,
   )
 
 
-def judging(
-  apply: Callable[..., jax.Array], objective: Objective
-) -> Callable[..., tuple[jax.Array, Metrics]]:
+def judging(model: Model, objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
   """Returns (fast, slow, examples, step) -> (loss, metrics) of the network of an inner step."""
 
   def judge(fast: Params, slow: Params, examples: Examples, step: Any) -> tuple[Any, Metrics]:
-    outputs = apply(of_step(fast, slow, step), examples.x, weight=examples.weight)
+    outputs = model.apply(of_step(fast, slow, step), examples.x, weight=examples.weight)
     return objective(outputs, examples)
 
   return judge
@@ -170,44 +167,6 @@ def in_turn(begins: Sequence[int], phases: Sequence[Phase]) -> Phase:
   return loss_at
 
 
-def calibration(
-  stored: StoredStatistics | None, after: Callable[..., Fitted], steps: int
-) -> Callable[[Params, Episode], Params]:
-  """Returns the measurement of the normalisation statistics of every step, the first one first.
-
-  Args:
-    stored: of the network; None if nothing is to be measured.
-    after: (step, key, params, support) -> the network of that step.
-    steps: of the inner loop.
-  """
-  if stored is None:
-    return lambda params, episodes: params
-
-  def measure(params: Params, step: int, episode: Episode) -> Any:
-    own = after(step, jax.random.key(0), params, episode.support)
-    part = episode.query if step == steps else episode.support
-    one = jax.tree.map(lambda leaf: leaf[None], (part.x, part.weight))
-    return stored.calibrate(own, *one)['statistics']
-
-  def calibrate(params: Params, episodes: Episode) -> Params:
-    for step in range(steps + 1):
-      found = jax.lax.map(functools.partial(measure, params, step), episodes)
-      params = with_statistics(params, step, pool_statistics(found))
-    return params
-
-  return calibrate
-
-
-def with_statistics(params: Params, step: int, statistics: Any) -> Params:
-  """Returns the parameters with other normalisation statistics of a step."""
-  leaves = jax.tree_util.tree_leaves_with_path({'statistics': statistics})
-  found = {keystr(path): leaf for path, leaf in leaves}
-  norms = dict(params['norms'])
-  for name, leaf in found.items():
-    norms[name] = norms[name].at[min(step, len(norms[name]) - 1)].set(leaf)
-  return {**params, 'norms': norms}
-
-
 def initial(model: Model, inner_steps: int, rate: float, key: Key, episode: Episode) -> Params:
   """Returns the network, a copy of its normalisation for each step, and its rates, by path.
 
@@ -225,7 +184,7 @@ def initial(model: Model, inner_steps: int, rate: float, key: Key, episode: Epis
   per_step = lambda leaf: jnp.repeat(leaf[None], inner_steps + 1, axis=0)
   return {
     'start': start,
-    'norms': {name: per_step(leaf) for name, leaf in named.items() if is_constant(name)},
+    'norms': {name: per_step(leaf) for name, leaf in named.items() if is_norm(name)},
     'rates': {name: rates for name in named if not is_constant(name)},
   }
 
@@ -235,9 +194,14 @@ def of_step(fast: Params, slow: Params, step: Any) -> Params:
 
   def own(path: Any, leaf: jax.Array) -> jax.Array:
     copies = slow['norms'].get(keystr(path))
-    return leaf if copies is None else copies[jnp.minimum(step, len(copies) - 1)]
+    return leaf if copies is None else copy_of(copies, step)
 
   return jax.tree_util.tree_map_with_path(own, fast)
+
+
+def copy_of(copies: jax.Array, step: Any) -> jax.Array:
+  """Returns what belongs to a step, or to the last one."""
+  return jnp.asarray(copies)[jnp.minimum(step, len(copies) - 1)]
 
 
 def update(grads: Any, state: Any, fast: Params, slow: Params, step: Any) -> tuple[Params, Any]:
@@ -245,7 +209,7 @@ def update(grads: Any, state: Any, fast: Params, slow: Params, step: Any) -> tup
 
   def move(path: Any, leaf: jax.Array, gradient: jax.Array) -> jax.Array:
     rates = slow['rates'].get(keystr(path))
-    return leaf if rates is None else leaf - rates[jnp.minimum(step, len(rates) - 1)] * gradient
+    return leaf if rates is None else leaf - copy_of(rates, step) * gradient
 
   return jax.tree_util.tree_map_with_path(move, fast, grads), state
 

@@ -151,6 +151,14 @@ def test_traced_once_through_steps_and_calibration(name):
 
 
 @every_learner
+def test_numpy_arrays_will_do(name):
+  """Parameters from a file, and examples, without a jit around: traced, which shows what fails."""
+  learner, params = made(name)
+  params, episode = jax.tree.map(np.asarray, (params, episode_of(name)))
+  jax.eval_shape(lambda: judge(learner, params, episode))
+
+
+@every_learner
 def test_parameters_and_fitted_hold_arrays_only(name):
   learner, episode = made(name)[0], jax.tree.map(jnp.asarray, episode_of(name))
 
