@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.counting import collectives
+from experiments.counting import collectives, product_flops
 from metakit import roots, task_key
 from metakit.episodes.few_shot import gather_rows, sampler_of
 from metakit.train import (
@@ -90,6 +90,18 @@ def test_eight_devices_equal_one(name, parallel):
   assert jax.device_count() == 8
   assert_close(eight.params, one.params)
   assert_close(spread_metrics, metrics, 1e-5)
+
+
+@pytest.mark.parametrize('name', ['prototypical', 'maml', 'in_context'])
+def test_eight_devices_do_no_more_work_than_one(name):
+  """Matrix products of all devices together: what is not shared out would be done eight times."""
+  learner, source = tiny.learners()[name], tiny.source()
+
+  def work(parallel):
+    dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
+    return product_flops(lambda state: dispatch.sampled(2, state, source.data), start(learner))
+
+  assert 8 * work('shard_map') == work('none') > 0
 
 
 def test_compiled_step_gathers_nothing():

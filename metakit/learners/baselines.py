@@ -81,7 +81,7 @@ def fine_tuning(
     del key  # nothing is drawn
     both = join(episode.support, episode.query)
     if num_classes is not None:
-      both = both._replace(y=episode.info['classes'][both.y])
+      both = both._replace(y=jnp.asarray(episode.info['classes'])[both.y])
     return objective(whole.apply(params, both.x, weight=both.weight), both)
 
   learner = by_descent(

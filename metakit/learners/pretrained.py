@@ -73,7 +73,7 @@ def pretrained(
   def ordinary(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     del key  # nothing is drawn
     both = join(episode.support, episode.query)
-    both = both._replace(y=episode.info['classes'][both.y])
+    both = both._replace(y=jnp.asarray(episode.info['classes'])[both.y])
     both = jointly_labelled(both, transforms) if transforms else both
     z = model.apply(params['body'], both.x, weight=both.weight)
     return cross_entropy(classify(params, z), both)

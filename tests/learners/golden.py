@@ -16,14 +16,20 @@ PATH = Path(__file__).with_suffix('.json')
 
 
 def values(name):
-  """Loss, and sums of squares of the predictions and of the meta-gradient."""
+  """Loss, and of the predictions and of the meta-gradient the sum of squares and a projection.
+
+  The projection is on sines of the places, so that what is permuted or changes its sign shows.
+  """
   from tests.learners.test_laws import padded_in_float64, precise
 
   with jax.enable_x64(True):
     judged = jax.device_get(precise(name)(*padded_in_float64(name)))
-  squares = lambda tree: float(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(tree)))
   found = {'loss': float(judged['loss'])}
-  return found | {part: squares(judged[part]) for part in ('outputs', 'gradient')}
+  for part in ('outputs', 'gradient'):
+    flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(judged[part])])
+    found[part] = float(flat @ flat)
+    found[f'{part}, projected'] = float(flat @ np.sin(1 + np.arange(len(flat))))
+  return found
 
 
 def main():
