@@ -34,7 +34,7 @@ MODES = Path('experiments') / 'results' / 'benchmarks' / 'memory.json'
 COMPARISONS = Path('experiments') / 'results' / 'comparisons'
 NONE = '-'
 
-# Omniglot 5-way 1-shot and 20-way 1-shot, in percent, as published; None where we know of no number.
+# Omniglot 5-way 1-shot and 20-way 1-shot, in percent, as published; None where none is known.
 PUBLISHED: dict[str, tuple[float | None, float | None]] = {
   'anil': (None, 96.2),
   'imaml': (99.50, 96.18),
