@@ -114,13 +114,13 @@ MISSED = """Why some are missed, and what was tried:
 - Second over first order: the step asks for 8.66 GFLOP a task in second order and 5.81 in first
   (`experiments.counting.product_flops`), so 1.49 is the least that this algorithm can have however
   fast it runs. What made the one faster made the other faster too.
-- The meta-step beside PyTorch and grouped convolutions differs by the day: ours took 243, 335 and 462
-  ms, learn2learn's form 407, 605 and 628 (1.67, 1.8 and 1.35 times) with the same programs. A profile
-  of 382 ms on two cores: matrix products 322 ms of the threads' time, at 108 GFLOP/s each, which is
-  all they have; patches, padding, pooling and copies 200 ms; in the rest one core waits between small
-  operations. Two CPU devices under shard_map take 8% less; `remat` and `mixed` take longer.
-- Compilation: nearly all of it is LLVM's, for some 800 kernels; it took 11 s on quick days. Steps
-  are a loop but for the first, which is why there are two copies of them.
+- The meta-step beside PyTorch and grouped convolutions differs by the day: ours took 243, 335 and
+  462 ms, learn2learn's form 407, 605 and 628 (1.67, 1.8 and 1.35 times) with the same programs. A
+  profile of 382 ms on two cores: matrix products 322 ms of the threads' time, at 108 GFLOP/s each,
+  which is all they have; patches, padding, pooling and copies 200 ms; in the rest one core waits
+  between small operations. Two CPU devices under shard_map take 8% less; `remat` and `mixed` more.
+- Compilation took 11 s on the quickest of these days. The first step stands outside the loop over
+  steps, to use plain convolutions, and is compiled beside it.
 - Whole tasks of images: XLA copies the rows of images [28, 28, 1] by 28 bytes at a time where it
   reshapes what it gathers; rows of 784 bytes are twice as fast, and tables may hold those.
 """

@@ -182,6 +182,17 @@ def test_a_binary_that_became_slower_fails(tmp_path):
   assert status == 1 and error.startswith(f'error: slower than in {output}: ')
 
 
+def test_an_aim_is_met_or_missed_by_what_was_measured():
+  row = lambda name, ms, **more: {'name': name, 'milliseconds': [ms, ms, ms], **more}
+  rows = [row('second order', 100, compile_seconds=16, temporary_mib=3)]
+  rows.append(row('first order', 80, baseline='second order', ratio=[1.25], temporary_mib=2))
+  lines = benchmark_table.targets({'meta_step': {'rows': rows}}).splitlines()
+  said = {line.split(' | ')[2]: line.split(' | ')[3:] for line in lines if '| meta_step |' in line}
+  assert said['at most 1.35 times as long as first order'] == ['1.25', 'met |']
+  assert said['at most 15 compile seconds'] == ['16', 'missed |']
+  assert said['at least 15 times as fast as grouped convolutions'] == ['unmeasured', ' |']
+
+
 def test_a_figure_names_every_case_that_was_run(tmp_path):
   row = lambda name, times, **more: {'name': name, 'milliseconds': times, **more}
   rows = [row('ours', [2, 1, 3]), row('theirs', [200, 100, 300], peer=True), row('large', None)]
@@ -214,6 +225,9 @@ def test_the_tables_are_written_from_the_records_and_checked(tmp_path):
     '| plan of a task, 5-way 1-shot | 200,000 episodes/s | NumPy: 10,000 episodes/s, 20 x | cpu |'
     in (tmp_path / 'README.md').read_text()
   )
+  page = (tmp_path / benchmark_table.PAGE).read_text()
+  assert '| plans | 5-way 1-shot | at least 150,000 per second | 2e+05 | met |' in page
+  assert '1,000,000 classes | at most 1.1 times as long as 5-way 1-shot | unmeasured |' in page
   rows[0]['milliseconds'] = [11, 11, 11]
   (folder / 'plans.json').write_text(json.dumps(record | {'rows': rows}))
   with pytest.raises(ValueError, match=r'benchmarks.md is stale; run .*benchmark_table'):
