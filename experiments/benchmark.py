@@ -120,8 +120,8 @@ def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
   both = [name for name in now if name in before]
   if not both:
     raise ValueError('no case is in both; compare with a record of the same suite')
-  took = {name: _growth('milliseconds', now[name], before[name]) for name in both}
-  took = {name: growth for name, growth in took.items() if growth}
+  grown = lambda what: _growth(what, [(name, now[name], before[name]) for name in both])
+  took = grown('milliseconds')
   peers = [name for name in took if now[name].get('peer')]
   usual = float(np.median([took[name] for name in peers or took])) if took else 1.0
   beside = 'what is not metakit' if peers else 'the other cases'
@@ -130,18 +130,18 @@ def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
     for name, growth in took.items()
     if name not in peers and growth > TOLERATED * usual
   ]
-  memory = {name: _growth('temporary_mib', now[name], before[name]) for name in both}
   return found + [
     f'{name}: takes {growth:.3g} times as much memory'
-    for name, growth in memory.items()
-    if name not in peers and growth and growth > TOLERATED
+    for name, growth in grown('temporary_mib').items()
+    if name not in peers and growth > TOLERATED
   ]
 
 
-def _growth(what: str, now: Row, before: Row) -> float | None:
-  """Returns how many times as large a number is as it was; None where it is not known."""
-  one, other = (np.ravel(row.get(what) or 0)[0] for row in (now, before))
-  return float(one / other) if one and other else None
+def _growth(what: str, cases: Sequence[tuple[str, Row, Row]]) -> dict[str, float]:
+  """Returns how many times as large a number is as it was, of cases where both are known."""
+  number = lambda row: float(np.ravel(row.get(what) or 0)[0])
+  known = [(name, number(now), number(before)) for name, now, before in cases]
+  return {name: one / other for name, one, other in known if one and other}
 
 
 def line(row: Row) -> str:

@@ -100,7 +100,7 @@ def _predictions(model: SequenceModel, episodes: Episode, dtype: str | None) -> 
 
 def check_same(name: str, found: jax.Array, expected: jax.Array) -> None:
   """Raises an AssertionError unless two predictions differ by rounding alone, or half precision."""
-  found, expected = (np.asarray(each, np.float64) for each in (found, expected))
-  apart = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+  one, other = (np.asarray(each, np.float64) for each in (found, expected))
+  apart = np.linalg.norm(one - other) / np.linalg.norm(other)
   if not apart < CLOSE:
     raise AssertionError(f'{name} is another one, by {apart:.2g} of its norm')
