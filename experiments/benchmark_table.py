@@ -88,9 +88,7 @@ SHOWN = (
 # What was aimed at on two CPU cores: suite, case, what of it, beside which case, and the bound.
 TARGETS = (
   Target('meta_step', 'second order', FASTER, 'PyTorch, learn2learn form', AT_LEAST, 1.6),
-  Target(
-    'meta_step', 'second order', FASTER, 'PyTorch, torch.func, a loop over tasks', AT_LEAST, 1.6
-  ),
+  Target('meta_step', 'second order', FASTER, LOOP, AT_LEAST, 1.6),
   Target('meta_step', 'second order', FASTER, 'grouped convolutions', AT_LEAST, 15),
   Target('meta_step', 'second order', LONGER, 'first order', AT_MOST, 1.35),
   Target('meta_step', 'second order', 'compile_seconds', '', AT_MOST, 15),
@@ -109,7 +107,8 @@ TARGETS = (
 )
 COLUMNS = 'what', 'metakit', 'beside it: metakit is so many times as fast', 'device'
 NONE = '-'
-MISSED = """Why some are missed, and what was tried:
+MISSED = """Why some are missed, and what was tried (notes, of other days
+too than those of the files from which the rest of this page is generated):
 
 - Second over first order: the step asks for 8.66 GFLOP a task in second order and 5.81 in first
   (`experiments.counting.product_flops`), so 1.49 is the least that this algorithm can have however

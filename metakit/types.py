@@ -122,8 +122,7 @@ class MetaLearner(NamedTuple):
     loss_at: (step, key, params, episode) -> (scalar, metrics), the loss of a meta-training step
       [] int32, where it changes in the course of training; None if it is always `loss`.
     diagnose: (key, params, episode) -> metrics of the meta-gradient of one task, see
-      metakit.meta_gradient.diagnose; None for learners that differentiate through no
-      inner loop.
+      metakit.meta_gradient.diagnose; None for learners without an inner loop to differentiate.
   """
 
   init: Callable[[Key, Episode], Params]

@@ -12,8 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from metakit.learners.descent import by_descent
+from metakit.learners.head import with_head
 from metakit.meta_gradient import Inner, Mode, unroll
 from metakit.models import Model, learned
 from metakit.networks.mlp import mlp
@@ -50,8 +52,7 @@ def alfa(
     start = model.init(start_key, episode.support.x)
     layers = len(learned(start)[0])
     made = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
-    *_, last = sorted(made['params'])
-    made['params'][last] = jax.tree.map(jnp.zeros_like, made['params'][last])
+    made = {**made, 'head': optax.tree.zeros_like(made['head'])}  # which therefore says nothing yet
     rates = jnp.full((inner_steps, layers), initial_rate, jnp.float32)
     return {'start': start, 'generator': made, 'rates': rates, 'decays': jnp.ones_like(rates)}
 
@@ -86,4 +87,4 @@ def alfa(
 
 def generator(layers: int) -> Model:
   """Returns the network of three layers (section 4.1) that makes rates and decays."""
-  return mlp(2 * layers, width=2 * layers, depth=2)
+  return with_head(mlp(width=2 * layers, depth=2), 2 * layers)

@@ -38,8 +38,7 @@ def anil(
     inner_optimizer: any optax transformation; see metakit.learners.maml.
     inner_steps: gradient steps in meta-training.
     test_steps: gradient steps of `adapt`; inner_steps by default.
-    mode: how to differentiate; unroll() by default. Not evolution, which
-      takes the features for constants.
+    mode: how to differentiate; unroll() by default. Not evolution, to which features are constants.
     objective: loss of the inner steps and of the meta-objective.
     protocol: 'inductive' or 'transductive', which differ by the statistics of batch normalisation.
     inner_batch: support examples of an inner step; 0 for all.
