@@ -81,7 +81,7 @@ def make_train_step(
     params: Params, number: jax.Array, keys: Key, episodes: Episode
   ) -> tuple[jax.Array, Metrics]:
     loss = learner.loss if learner.loss_at is None else partial(learner.loss_at, number)
-    losses, metrics = jax.vmap(loss, (0, None, 0))(keys, params, episodes)
+    losses, metrics = _side_by_side(loss)(keys, params, episodes)
     metrics = {**metrics, 'loss': losses}
     return losses.mean(), jax.tree.map(jnp.mean, metrics)
 
@@ -115,6 +115,21 @@ def check_groups(tasks: int, tasks_at_once: int | None) -> None:
     raise ValueError(
       f'tasks_at_once={tasks_at_once} does not divide the {tasks} tasks of a device; use a divisor'
     )
+
+
+def _side_by_side(loss: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns vmap of a loss over tasks; a single task goes without.
+
+  An axis of one task would make products of batches of one, a quarter more time on a CPU.
+  """
+
+  def losses(keys: Key, params: Params, episodes: Episode) -> Any:
+    if len(keys) > 1:
+      return jax.vmap(loss, (0, None, 0))(keys, params, episodes)
+    of_one = loss(keys[0], params, jax.tree.map(lambda leaf: leaf[0], episodes))
+    return jax.tree.map(lambda leaf: leaf[None], of_one)
+
+  return losses
 
 
 def _mean_over_groups(
