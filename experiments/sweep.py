@@ -33,12 +33,13 @@ from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import claim_workdir
 from experiments.specs import build, parse
 from experiments.wrap_up import command_line
+from metakit.divergence import NonFiniteLoss
 from metakit.episodes.few_shot import complete
 from metakit.evaluate import estimate
 from metakit.keys import roots, task_key
 from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.networks.transformer import transformer
-from metakit.train import NonFiniteLoss, TrainState, init_state, make_dispatch
+from metakit.train import TrainState, init_state, make_dispatch
 from metakit.types import Key, MetaLearner
 
 FLAGS = flags.FLAGS

@@ -40,12 +40,11 @@ from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
 from metakit.distributed import barrier, is_first
+from metakit.divergence import REMEDY, NonFiniteLoss
 from metakit.evaluate import estimate
 from metakit.keys import roots
 from metakit.train import (
-  REMEDY,
   Dispatch,
-  NonFiniteLoss,
   TrainState,
   init_state,
   make_dispatch,

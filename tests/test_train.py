@@ -9,12 +9,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.counting import collectives, product_flops
 from metakit import roots, task_key
+from metakit.divergence import NonFiniteLoss, check_finite
 from metakit.episodes.few_shot import gather_rows, sampler_of
 from metakit.train import (
   AXIS,
   PARALLEL,
-  NonFiniteLoss,
-  check_finite,
   init_state,
   make_dispatch,
   make_train_step,
