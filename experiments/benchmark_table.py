@@ -107,18 +107,18 @@ TARGETS = (
 )
 COLUMNS = 'what', 'metakit', 'beside it: metakit is so many times as fast', 'device'
 NONE = '-'
-MISSED = """Why some are missed, and what was tried. Of other days too than the files from which the
-rest of this page is generated:
+MISSED = """Why some are missed, and what was tried. These notes are typed, and of other days too
+than the files from which the rest of this page is generated:
 
 - Second over first order: the step asks for 8.66 GFLOP a task in second order and 5.81 in first
   (`experiments.counting.product_flops`), so 1.49 is the least that this algorithm can have however
   fast it runs. What made the one faster made the other faster too.
 - The meta-step beside PyTorch differs by the day: ours took 243, 335 and 462 ms, learn2learn's form
-  407, 605 and 628 (1.67, 1.8 and 1.35 times) with the same programs, all before a single task went
-  without vmap, whose products of batches of one take up to a quarter longer. A
-  profile of 382 ms on two cores: matrix products 322 ms of the threads' time, at 108 GFLOP/s each,
-  which is all they have; patches, padding, pooling and copies 200 ms; in the rest one core waits
-  between small operations. Two CPU devices under shard_map take 8% less; `remat` and `mixed` more.
+  407, 605 and 628 (1.67, 1.8 and 1.35 times) with the same programs. Since then a single task goes
+  without vmap, whose products of batches of one took up to a quarter longer. A profile from before,
+  382 ms on two cores: matrix products 322 ms of the threads' time, at 108 GFLOP/s each, which is
+  all they have; patches, padding, pooling and copies 200 ms; in the rest one core waits between
+  small operations. Two CPU devices under shard_map take 8% less; `remat` and `mixed` more.
 - Compilation took 11 s on the quickest of these days. The first step stands outside the loop over
   steps, to use plain convolutions, and is compiled beside it.
 - Whole tasks of images: XLA copies the rows of images [28, 28, 1] by 28 bytes at a time where it

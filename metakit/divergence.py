@@ -6,9 +6,9 @@ from metakit.types import Metrics
 
 REMEDY = 'lower the learning rate or clip the gradient, and start again'
 GRADIENT_REMEDY = (
-  'lower the learning rate or clip the gradient, or, with Adam or RMSProp in the inner loop, set '
-  'its eps_root (1e-8, say): without it there is no derivative where an inner gradient is exactly '
-  'zero, as behind a silent ReLU'
+  'lower the learning rate or that of the inner loop, take fewer inner steps or clip the gradient, '
+  'or, with Adam or RMSProp in the inner loop, set its eps_root (1e-8, say): without it there is '
+  'no derivative where an inner gradient is exactly zero, as behind a silent ReLU'
 )
 INNER_REMEDY = (
   'lower the inner learning rate, take fewer inner steps or lower the outer learning rate, and '

@@ -42,7 +42,7 @@ def reptile(
 
   Returns:
     A MetaLearner. The metrics of its loss are those of the support after training on all examples:
-    of the queries they would be as little of a test, and cost a third of the time (10 shots).
+    of the queries they would be as little of a test, and take a quarter of the time (10 shots).
 
   Raises:
     ValueError: for numbers of steps or a protocol that make no sense.

@@ -30,7 +30,6 @@ from metakit.types import Episode, Examples
 from tests.learners.rows import KEY, WAYS, perceptron, small
 from tests.learners.test_laws import episode_of, judge
 from tests.learners.test_maml import (
-  ALPHA,
   CENTRE,
   OTHER,
   THE_PARAMETERS,
@@ -80,25 +79,6 @@ def test_imaml_on_a_quadratic():
     _, slope = loss_and_slope(learner, jnp.asarray(THETA), QUADRATIC)
   minimum = (CENTRE + strength * THETA) / (1 + strength)
   assert_exact(np.asarray(slope), strength / (1 + strength) * (minimum - OTHER))
-
-
-@pytest.mark.parametrize('batch', [0, 1])
-def test_the_gradient_of_reptile_is_its_update(batch):
-  """Of a quadratic, with all examples or one of two a step: params - adapted."""
-  pair = Episode(quadratic(CENTRE), quadratic(CENTRE))
-  objective = lambda outputs, examples: (
-    0.5 * jnp.square(outputs - examples.y).sum(-1).mean(),
-    {'loss': jnp.zeros(())},
-  )
-  with jax.enable_x64(True):
-    learner = reptile(THE_PARAMETERS, optax.sgd(ALPHA), 3, inner_batch=batch, objective=objective)
-    _, slope = loss_and_slope(learner, jnp.asarray(THETA), pair)
-  assert_exact(np.asarray(slope), (1 - (1 - ALPHA) ** 3) * (THETA - CENTRE))
-
-
-def test_reptile_refuses_one_step():
-  with pytest.raises(ValueError, match='inner_steps=1 makes Reptile joint training'):
-    reptile(THE_PARAMETERS, SGD, 1)
 
 
 def test_equal_rates_make_meta_sgd_maml():
@@ -353,15 +333,6 @@ def test_normalisation_statistics_are_no_weights(make):
   start = {**params['start'], 'statistics': given}
   fitted = learner.adapt(KEY, {**params, 'start': start}, episode.support)
   same(fitted['statistics'], given, 0)
-
-
-def test_reptile_learns_no_statistics_and_says_how_far_it_went():
-  episode = episode_of('maml:batch')
-  learner = reptile(small('batch'), SGD, 3, protocol='inductive')
-  params = learner.init(KEY, episode)
-  (_, metrics), slope = jax.value_and_grad(learner.loss, 1, has_aux=True)(KEY, params, episode)
-  same(slope['statistics'], jax.tree.map(jnp.zeros_like, params['statistics']), 0)
-  np.testing.assert_allclose(metrics['adaptation_norm'], optax.tree.norm(slope), rtol=1e-5)
 
 
 def test_examples_may_be_numpy_arrays_where_minibatches_are_drawn():

@@ -1,0 +1,60 @@
+"""Reptile: its surrogate gradient, and what it reports."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metakit.learners.reptile import reptile
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, join
+from tests.learners.rows import KEY, perceptron, small
+from tests.learners.test_family import SGD, loss_and_slope, same
+from tests.learners.test_laws import episode_of
+from tests.learners.test_maml import (
+  ALPHA,
+  CENTRE,
+  THE_PARAMETERS,
+  THETA,
+  assert_exact,
+  quadratic,
+)
+
+
+@pytest.mark.parametrize('batch', [0, 1])
+def test_the_gradient_of_reptile_is_its_update(batch):
+  """Of a quadratic, with all examples or one of two a step: params - adapted."""
+  pair = Episode(quadratic(CENTRE), quadratic(CENTRE))
+  objective = lambda outputs, examples: (
+    0.5 * jnp.square(outputs - examples.y).sum(-1).mean(),
+    {'loss': jnp.zeros(())},
+  )
+  with jax.enable_x64(True):
+    learner = reptile(THE_PARAMETERS, optax.sgd(ALPHA), 3, inner_batch=batch, objective=objective)
+    _, slope = loss_and_slope(learner, jnp.asarray(THETA), pair)
+  assert_exact(np.asarray(slope), (1 - (1 - ALPHA) ** 3) * (THETA - CENTRE))
+
+
+def test_reptile_refuses_one_step():
+  with pytest.raises(ValueError, match='inner_steps=1 makes Reptile joint training'):
+    reptile(THE_PARAMETERS, SGD, 1)
+
+
+def test_reptile_learns_no_statistics_and_says_how_far_it_went():
+  episode = episode_of('maml:batch')
+  learner = reptile(small('batch'), SGD, 3, protocol='inductive')
+  params = learner.init(KEY, episode)
+  (_, metrics), slope = jax.value_and_grad(learner.loss, 1, has_aux=True)(KEY, params, episode)
+  same(slope['statistics'], jax.tree.map(jnp.zeros_like, params['statistics']), 0)
+  np.testing.assert_allclose(metrics['adaptation_norm'], optax.tree.norm(slope), rtol=1e-5)
+
+
+def test_the_metrics_are_of_the_support_after_training_on_all_examples():
+  episode, model = episode_of('maml:3_steps'), perceptron()
+  learner = reptile(model, SGD, 3, 3, inner_batch=0)
+  params = learner.init(KEY, episode)
+  adapted = learner.adapt(KEY, params, join(episode.support, episode.query))
+  _, expected = cross_entropy(model.apply(adapted, episode.support.x), episode.support)
+  _, metrics = learner.loss(KEY, params, episode)
+  np.testing.assert_allclose(metrics['loss'], expected['loss'], rtol=1e-5)
