@@ -17,6 +17,7 @@ import optax
 from experiments.timing import Case
 from metakit import heads
 from metakit.data.table import class_table
+from metakit.devices import spread_table
 from metakit.episodes.few_shot import few_shot_plan, sampler_of
 from metakit.episodes.sinusoid import sinusoid
 from metakit.keys import roots
@@ -26,7 +27,7 @@ from metakit.learners.prototypical import prototypical
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
-from metakit.train import init_state, make_dispatch, spread_table
+from metakit.train import init_state, make_dispatch
 from metakit.types import EpisodeSource, MetaLearner
 
 DEVICES, SHARED, STEPS = (1, 2, 4, 8), 16, 4

@@ -39,19 +39,12 @@ from experiments.testing import check_judges, per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
+from metakit.devices import spread, spread_table
 from metakit.distributed import barrier, is_first
 from metakit.divergence import REMEDY, NonFiniteLoss
 from metakit.evaluate import estimate
 from metakit.keys import roots
-from metakit.train import (
-  Dispatch,
-  TrainState,
-  init_state,
-  make_dispatch,
-  spread,
-  spread_table,
-  train_until,
-)
+from metakit.train import Dispatch, TrainState, init_state, make_dispatch, train_until
 
 FLAGS = flags.FLAGS
 

@@ -44,8 +44,9 @@ from experiments.setup import (  # noqa: E402
 )
 from experiments.wrap_up import command_line  # noqa: E402
 from metakit.compiler import compiling_for  # noqa: E402
+from metakit.devices import task_mesh  # noqa: E402
 from metakit.keys import roots  # noqa: E402
-from metakit.train import make_dispatch, make_train_step, task_mesh  # noqa: E402
+from metakit.train import make_dispatch, make_train_step  # noqa: E402
 
 FLAGS = flags.FLAGS
 MIB = 1 << 20

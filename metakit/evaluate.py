@@ -14,10 +14,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from metakit.compiler import target_platform
 from metakit.data.host import on_host, read_rows
+from metakit.devices import AXIS, check_parallel, task_mesh
 from metakit.episodes.few_shot import complete
 from metakit.keys import task_key
 from metakit.objectives import cross_entropy
-from metakit.train import AXIS, check_parallel, group_size, task_mesh
+from metakit.train import group_size
 from metakit.types import (
   Episode,
   EpisodeSource,

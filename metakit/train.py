@@ -9,17 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from metakit.compiler import target_platform
 from metakit.data.host import on_host, read_ahead
+from metakit.devices import AXIS, check_parallel, places_here, task_mesh
 from metakit.divergence import check_finite
 from metakit.episodes.few_shot import complete
 from metakit.keys import Roots, task_key
 from metakit.types import Episode, EpisodeSource, Key, MetaLearner, Metrics, Params, Sampler
-
-PARALLEL = ('none', 'pmap', 'shard_map')
-AXIS = 'tasks'
 
 
 class TrainState(NamedTuple):
@@ -228,57 +226,8 @@ def make_dispatch(
   spread = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}[parallel]
   indices = np.arange(tasks_per_step, dtype=np.int32)  # NumPy: the same in every process
   run, feed = spread(sampled, fed, indices, devices)
-  own = np.concatenate(indices.reshape(sharing, -1)[_places_here(devices[:sharing])])
+  own = np.concatenate(indices.reshape(sharing, -1)[places_here(devices[:sharing])])
   return Dispatch(run, feed, _plan_steps(plan_step, own))
-
-
-def task_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
-  """Returns the mesh of some devices, in their order, whose one axis is that of tasks."""
-  return jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
-
-
-def _places_here(devices: Sequence[jax.Device]) -> list[int]:
-  """Returns which of the devices are this process's."""
-  return [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
-
-
-def spread_table(source: EpisodeSource, parallel: str) -> EpisodeSource:
-  """Returns the source with its table on all devices, if each dispatch would copy it there."""
-  if source.data is None or on_host(source):
-    return source
-  return source._replace(data=spread(source.data, parallel))
-
-
-def spread(tree: Any, parallel: str) -> Any:
-  """Puts arrays where dispatches leave their state, so that the first is compiled as the others.
-
-  Args:
-    tree: arrays that every process has.
-    parallel: see make_dispatch.
-  """
-  if parallel == 'none':
-    return tree
-  return everywhere(tree, jax.devices() if parallel == 'shard_map' else jax.local_devices())
-
-
-def everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
-  """Puts arrays that every process has on all devices, those of other processes included."""
-  sharding = NamedSharding(task_mesh(devices), PartitionSpec())
-  put = lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, lambda place: leaf[place])
-  return jax.tree.map(put, jax.device_get(tree))
-
-
-def check_parallel(tasks_per_step: int, parallel: str, num_devices: int) -> None:
-  """Raises ValueError if the tasks of a step cannot be spread evenly."""
-  if parallel not in PARALLEL:
-    raise ValueError(f'parallel={parallel!r} is unknown; use one of {", ".join(PARALLEL)}')
-  if tasks_per_step < 1:
-    raise ValueError(f'tasks_per_step={tasks_per_step} is not positive; use tasks_per_step>=1')
-  if parallel != 'none' and tasks_per_step % num_devices:
-    raise ValueError(
-      f'tasks_per_step={tasks_per_step} is not divisible by the {num_devices} devices; use a '
-      f'multiple of {num_devices} or --parallel=none'
-    )
 
 
 def _plan_steps(plan_step: Callable[..., Episode], indices: Any) -> Callable[..., Episode]:
@@ -301,7 +250,7 @@ def _one_device(sampled, fed, indices, devices):
 
 def _pmap(sampled, fed, indices, devices):
   # State goes in and out unstacked; pmean has made every device's equal.
-  local = _places_here(devices)
+  local = places_here(devices)
   mesh = task_mesh([devices[i] for i in local])
   rows = indices.reshape(len(devices), -1)[local]  # the leading axis counts local devices
   rows = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(AXIS)))  # once

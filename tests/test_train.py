@@ -9,19 +9,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.counting import collectives, product_flops
 from metakit import roots, task_key
+from metakit.devices import AXIS, PARALLEL, spread, spread_table, task_mesh
 from metakit.divergence import NonFiniteLoss, check_finite
 from metakit.episodes.few_shot import gather_rows, sampler_of
-from metakit.train import (
-  AXIS,
-  PARALLEL,
-  init_state,
-  make_dispatch,
-  make_train_step,
-  spread,
-  spread_table,
-  task_mesh,
-  train_until,
-)
+from metakit.train import init_state, make_dispatch, make_train_step, train_until
 from tests import tiny
 
 TASKS = 8

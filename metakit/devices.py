@@ -1,0 +1,63 @@
+"""Devices: the axis of tasks over them, and what lies on all of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from metakit.data.host import on_host
+from metakit.types import EpisodeSource
+
+PARALLEL = ('none', 'pmap', 'shard_map')
+AXIS = 'tasks'
+
+
+def task_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+  """Returns the mesh of some devices, in their order, whose one axis is that of tasks."""
+  return jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def places_here(devices: Sequence[jax.Device]) -> list[int]:
+  """Returns which of the devices are this process's."""
+  return [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+
+
+def spread_table(source: EpisodeSource, parallel: str) -> EpisodeSource:
+  """Returns the source with its table on all devices, if each dispatch would copy it there."""
+  if source.data is None or on_host(source):
+    return source
+  return source._replace(data=spread(source.data, parallel))
+
+
+def spread(tree: Any, parallel: str) -> Any:
+  """Puts arrays where dispatches leave their state, so that the first is compiled as the others.
+
+  Args:
+    tree: arrays that every process has.
+    parallel: see metakit.train.make_dispatch.
+  """
+  if parallel == 'none':
+    return tree
+  return everywhere(tree, jax.devices() if parallel == 'shard_map' else jax.local_devices())
+
+
+def everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
+  """Puts arrays that every process has on all devices, those of other processes included."""
+  sharding = NamedSharding(task_mesh(devices), PartitionSpec())
+  put = lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, lambda place: leaf[place])
+  return jax.tree.map(put, jax.device_get(tree))
+
+
+def check_parallel(tasks_per_step: int, parallel: str, num_devices: int) -> None:
+  """Raises ValueError if the tasks of a step cannot be spread evenly."""
+  if parallel not in PARALLEL:
+    raise ValueError(f'parallel={parallel!r} is unknown; use one of {", ".join(PARALLEL)}')
+  if tasks_per_step < 1:
+    raise ValueError(f'tasks_per_step={tasks_per_step} is not positive; use tasks_per_step>=1')
+  if parallel != 'none' and tasks_per_step % num_devices:
+    raise ValueError(
+      f'tasks_per_step={tasks_per_step} is not divisible by the {num_devices} devices; use a '
+      f'multiple of {num_devices} or --parallel=none'
+    )
