@@ -1,4 +1,4 @@
-"""Every optax optimizer that takes a learning rate, as a component: outer and inner ones."""
+"""Every optax optimizer that takes a learning rate as a component, outer and inner, and SGDW."""
 
 import inspect
 from collections.abc import Callable
@@ -32,4 +32,15 @@ def _with_default_rate(make: Callable[..., Any]) -> Callable[..., Any]:
   return optimizer
 
 
-OPTIMIZERS = _optimizers()
+def sgdw(
+  learning_rate: Any = 1e-3, momentum: float = 0.0, weight_decay: float = 1e-4
+) -> optax.GradientTransformation:
+  """SGD with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 1)."""
+  return optax.chain(
+    optax.trace(momentum),
+    optax.add_decayed_weights(weight_decay),
+    optax.scale_by_learning_rate(learning_rate),
+  )
+
+
+OPTIMIZERS = {**_optimizers(), 'sgdw': _with_default_rate(sgdw)}

@@ -129,6 +129,19 @@ def test_training_may_have_more_ways_than_the_test_split_has_classes(tmp_path):
     check_fits(make_setup(too_many, data_dir='', budget_gib=0))
 
 
+def test_sgdw_decays_weights_apart_from_the_momentum():
+  given = {'optimizer': 'sgdw:learning_rate=0.5,momentum=0.9,weight_decay=0.1', 'steps': 2}
+  optimizer = make_optimizer(given | {'schedule': 'constant', 'clip_norm': 0.0})
+  w, trace, state = 2.0, 0.0, optimizer.init(jnp.asarray(2.0))
+  params = jnp.asarray(w)
+  for gradient in (1.0, -3.0):
+    updates, state = optimizer.update(jnp.asarray(gradient), state, params)
+    params = params + updates
+    trace = 0.9 * trace + gradient
+    w = w - 0.5 * (trace + 0.1 * w)
+  np.testing.assert_allclose(params, w, rtol=1e-6)
+
+
 @pytest.mark.filterwarnings('ignore:`optimistic_adam` is deprecated', 'ignore:Specifying a key')
 @pytest.mark.parametrize('name', OPTIMIZERS)
 def test_every_optimizer_works_or_says_in_one_line_with_which_schedule(name):
