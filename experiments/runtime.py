@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+import jax
 from absl import app, flags, logging
 
 from experiments.flags import component_help
@@ -63,6 +64,8 @@ def end_preempted(said: str) -> NoReturn:
 
 def join_processes() -> None:
   """Joins the other processes of the run, if there are any; the first one alone prints."""
+  if flags.FLAGS.cpu_devices:
+    jax.config.update('jax_num_cpu_devices', flags.FLAGS.cpu_devices)
   # Before JAX's own: of several processes, its service is to have the signal.
   signal.signal(signal.SIGTERM, lambda *_: end_preempted('nothing is lost'))
   given: list[Any] = [flags.FLAGS[name].value for name in PROCESS_FLAGS]
@@ -76,7 +79,10 @@ PROCESS_FLAGS = 'coordinator', 'num_processes', 'process_id', 'meeting_seconds'
 
 
 def define_processes() -> None:
-  """Defines the flags of a run of several processes."""
+  """Defines the flags of a run of several processes, and of several devices that are one CPU."""
+  flags.DEFINE_integer(
+    'cpu_devices', None, 'JAX devices that a CPU is divided into, for --parallel', lower_bound=1
+  )
   flags.DEFINE_string('coordinator', None, 'host:port of process 0, if no launcher tells')
   flags.DEFINE_integer('num_processes', None, 'of the run, all machines together', lower_bound=1)
   flags.DEFINE_integer('process_id', None, 'number of this process', lower_bound=0)

@@ -144,8 +144,8 @@ def broken_cases(folder):
     'a truncated IDX': (['--task=mnist', f'--data_dir={idx}'], 'truncated: 116 of 1584 bytes'),
     'a broken image': ([f'--task=folder:path={pictures.parent},ways=2'], 'one.png'),
     'tasks that devices cannot share': (
-      [task(good), '--parallel=pmap', '--tasks_per_step=3'],
-      'tasks_per_step=3 is not divisible by the 2 devices',
+      [task(good), '--cpu_devices=3', '--parallel=pmap', '--tasks_per_step=4'],
+      'tasks_per_step=4 is not divisible by the 3 devices',
     ),
     'test episodes of other ways': (
       [task(good), '--learner=maml', task(good, ways=2).replace('--task', '--test_task')],
@@ -166,7 +166,7 @@ def outcomes(tmp_path_factory):
     return ['train', *usual, f'--workdir={workdir}', *arguments]
 
   commands = [command(case[0], each) for case, each in zip(cases.values(), workdirs, strict=True)]
-  ended = run_forked(commands, folder, XLA_FLAGS='--xla_force_host_platform_device_count=2')
+  ended = run_forked(commands, folder)
   rows = zip(ended, cases.values(), workdirs, strict=True)
   return dict(zip(cases, ((*end, case[1], each) for end, case, each in rows), strict=True))
 
