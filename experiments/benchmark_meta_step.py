@@ -3,7 +3,8 @@
 Conv4 with 64 filters, images of 28x28, 5-way 1-shot, 15 queries a class, 5 inner steps, 4 tasks,
 float32: MAML in every mode of the engine, and prototypical networks. The obvious implementation is
 flax's convolution under vmap: with a kernel for each task it becomes a grouped convolution. PyTorch
-is timed where it is installed. Steps of in-context learners are a suite of their own.
+is timed where it is installed. metakit's tasks are spread over the devices that there are
+(`--cpu_devices=2` makes two of a CPU). Steps of in-context learners are a suite of their own.
 """
 
 import importlib.util
@@ -16,17 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.timing import Case, compiled_case
 from metakit import meta_gradient
+from metakit.devices import AXIS, task_mesh
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
 from metakit.models import from_linen
 from metakit.networks.conv4 import conv4
 from metakit.networks.normalisation import Norm
-from metakit.train import init_state, make_train_step
-from metakit.types import Episode, Examples, MetaLearner
+from metakit.train import TrainState, TrainStep, init_state, make_train_step
+from metakit.types import Episode, Examples, Key, MetaLearner
 
 WAYS, QUERIES, TASKS, STEPS, RATE, WIDTH, DEPTH = 5, 15, 4, 5, 0.4, 64, 4
 CLOSE = 5e-3  # of the norm; rounding moves a ReLU or a maximum to another side here and there
@@ -40,7 +43,7 @@ APPROXIMATE: dict[str, Callable[[], meta_gradient.Mode]] = {
   'truncated to the last step': partial(meta_gradient.truncated, 1),
   'evolution, one antithetic pair': partial(meta_gradient.evolution, pairs=1),
 }
-IMPLICIT = 'iMAML, implicit'
+IMPLICIT, ONE_DEVICE = 'iMAML, implicit', 'second order, one device'
 
 
 class Plain(nn.Module):
@@ -76,6 +79,8 @@ def cases() -> list[Case]:
   started = metric.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], episodes))
   started['body']['params'] = {k: params['params'][k] for k in started['body']['params']}
   by_distances = _case(PROTOTYPICAL, metric, started, episodes)
+  if len(_devices()) > 1:
+    exact += [_case(ONE_DEVICE, by_mode(meta_gradient.unroll), params, episodes, one_device=True)]
   implicit = _case(IMPLICIT, imaml(network, inner, inner_steps=STEPS), params, episodes)
   same = _with_weights(init(plain), weights_of(params))
   grouped = maml(plain, inner, STEPS, mode=meta_gradient.unroll())
@@ -151,17 +156,36 @@ def _case(
   episodes: Episode,
   at_once: int | None = None,
   peer: bool = False,
+  one_device: bool = False,
 ) -> tuple[Case, Weights]:
   """Returns a case, and the gradient that it computes."""
   optimizer = optax.sgd(1.0)
   first = lambda key: jax.tree.map(lambda a: a[0], episodes)
   state = init_state(learner, optimizer, jax.random.key(0), first)
   state = state._replace(params=params)
-  step = make_train_step(learner, optimizer, tasks_at_once=at_once)
+  devices = _devices()[:1] if peer or one_device else _devices()
   keys = jax.random.split(jax.random.key(1), TASKS)
+  step = make_train_step(learner, optimizer, AXIS, at_once)
+  shared, given = _over(devices, step, (state, keys, episodes))
   baseline = '' if name == OURS else OURS
-  case = compiled_case(name, step, (state, keys, episodes), baseline=baseline, peer=peer)
+  case = compiled_case(name, shared, given, baseline=baseline, peer=peer)
   assert case.call is not None
   after, _ = case.call()
-  gradient = jax.tree.map(jnp.subtract, state.params, after.params)
+  gradient = jax.tree.map(jnp.subtract, state.params, jax.device_get(after.params))
   return case, weights_of(gradient)
+
+
+def _devices() -> list[jax.Device]:
+  """Returns those that share the tasks: no more than there are tasks."""
+  return jax.devices()[:TASKS]
+
+
+def _over(
+  devices: list[jax.Device], step: TrainStep, given: tuple[TrainState, Key, Episode]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+  """Returns a step whose tasks devices share, as in `make_dispatch`, and its arguments there."""
+  mesh, same, split = task_mesh(devices), PartitionSpec(), PartitionSpec(AXIS)
+  specs = same, split, split
+  put = lambda tree, spec: jax.device_put(tree, NamedSharding(mesh, spec))
+  options: dict[str, Any] = {'mesh': mesh, 'in_specs': specs, 'out_specs': same}
+  return jax.shard_map(step, check_vma=False, **options), tuple(map(put, given, specs))

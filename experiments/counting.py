@@ -22,9 +22,9 @@ COLLECTIVES = 'all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'r
 def product_flops(function: Callable[..., Any], *given: Any) -> int:
   """Returns the operations of its matrix products and convolutions: two for each multiply-add.
 
-  A scan counts as often as it runs, a branch as if every branch ran; a loop whose length is not
-  known counts once. Products with padding count too; what a kernel of another language does
-  inside (the attention of cuDNN, say) does not.
+  A scan counts as often as it runs, shard_map once for each device, a branch as if every branch
+  ran; a loop whose length is not known counts once. Products with padding count too; what a kernel
+  of another language does inside (the attention of cuDNN, say) does not.
 
   Args:
     function: any that JAX can trace.
@@ -42,8 +42,14 @@ def _count(jaxpr: Any) -> int:
 
 
 def _inside(equation: Any) -> int:
-  times = equation.params['length'] if equation.primitive.name == 'scan' else 1
-  return times * sum(map(_count, _jaxprs(equation.params)))
+  return _times(equation) * sum(map(_count, _jaxprs(equation.params)))
+
+
+def _times(equation: Any) -> int:
+  """Returns how often what is inside runs: each step of a scan, each device of a mesh."""
+  if equation.primitive.name == 'shard_map':
+    return equation.params['mesh'].size
+  return equation.params['length'] if equation.primitive.name == 'scan' else 1
 
 
 def _jaxprs(params: dict[str, Any]) -> Iterator[Any]:

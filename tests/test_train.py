@@ -91,7 +91,7 @@ def test_eight_devices_do_no_more_work_than_one(name):
     dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
     return product_flops(lambda state: dispatch.sampled(2, state, source.data), start(learner))
 
-  assert 8 * work('shard_map') == work('none') > 0
+  assert work('shard_map') == work('none') > 0
 
 
 def test_compiled_step_gathers_nothing():

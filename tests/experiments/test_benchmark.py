@@ -81,7 +81,9 @@ def test_every_form_of_the_meta_step_is_compiled_and_timed(monkeypatch):
   rows = {row['name']: row for row in time_cases(benchmark_meta_step.cases(), 3)}
   ours = [name for name, row in rows.items() if not row['peer']]
   modes = {'second order', *benchmark_meta_step.EXACT, *benchmark_meta_step.APPROXIMATE}
-  assert modes | {'iMAML, implicit', 'prototypical networks'} == set(ours)
+  others = {'iMAML, implicit', 'prototypical networks', 'second order, one device'}
+  assert modes | others == set(ours)
+  assert rows['second order']['gflop'] == rows['second order, one device']['gflop']
   for name in (*ours, 'grouped convolutions'):
     assert rows[name]['compile_seconds'] > 0 and rows[name]['temporary_mib'] > 0
     assert rows[name].get('baseline', 'second order') == 'second order'

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
+from jax.sharding import PartitionSpec
 
 from experiments.counting import product_flops
+from metakit.devices import AXIS, task_mesh
 from metakit.networks.convolution import convolution
 
 IMAGES, KERNEL = jnp.ones((3, 8, 6, 4)), jnp.ones((3, 3, 4, 5))
@@ -37,3 +39,10 @@ def test_a_scan_counts_as_often_as_it_runs():
   matrix = jnp.ones((4, 4))
   power = lambda x: jax.lax.scan(lambda x, _: (matrix @ x, None), x, length=6)[0]
   assert product_flops(jax.jit(power), jnp.ones(4)) == 6 * 2 * 16
+
+
+def test_a_program_of_several_devices_counts_on_each():
+  mesh = task_mesh(jax.devices()[:2])
+  options = {'mesh': mesh, 'in_specs': PartitionSpec(AXIS), 'out_specs': PartitionSpec(AXIS)}
+  shared = jax.shard_map(lambda x: x @ jnp.ones((4, 5)), **options)
+  assert product_flops(shared, jnp.ones((6, 4))) == 2 * 6 * 4 * 5
