@@ -111,16 +111,15 @@ MISSED = """Why some are missed, and what was tried. These notes are typed, and 
 than the files from which the rest of this page is generated:
 
 - Second over first order: the step asks for 8.66 GFLOP a task in second order and 5.81 in first
-  (`experiments.counting.product_flops`), so 1.49 is the least that this algorithm can have however
-  fast it runs. What made the one faster made the other faster too.
-- The meta-step beside PyTorch differs by the day: ours took 243, 335 and 462 ms, learn2learn's form
-  407, 605 and 628 (1.67, 1.8 and 1.35 times) with the same programs. Since then a single task goes
-  without vmap, whose products of batches of one took up to a quarter longer. A profile from before,
-  382 ms on two cores: matrix products 322 ms of the threads' time, at 108 GFLOP/s each, which is
-  all they have; patches, padding, pooling and copies 200 ms; in the rest one core waits between
-  small operations. Two CPU devices under shard_map take 8% less; `remat` and `mixed` more.
-- Compilation took 11 s on the quickest of these days. The first step stands outside the loop over
-  steps, to use plain convolutions, and is compiled beside it.
+  (`experiments.counting.product_flops`), 1.49 times as many, and both run at the same GFLOP/s. What
+  made the one faster made the other faster too.
+- The meta-step beside PyTorch depends on the machine. On AMD EPYC it took 243, 335, 462 and 457
+  ms on four days, learn2learn's form 407, 605, 628 and 661 (1.67, 1.8, 1.35 and 1.49 times), and
+  it was compiled in 11 to 16 s; on Intel Xeon, above, one device takes 298 ms, two devices of the
+  same two cores 270. A profile, 382 ms on AMD EPYC: matrix products 322 ms of the threads' time,
+  at 108 GFLOP/s each, which is all they have; patches, padding, pooling and copies 200 ms; in the
+  rest one core waits between small operations, which is what two devices make good. `remat` and
+  `mixed` take more.
 - Whole tasks of images: XLA copies the rows of images [28, 28, 1] by 28 bytes at a time where it
   reshapes what it gathers; rows of 784 bytes are twice as fast, and tables may hold those.
 """
