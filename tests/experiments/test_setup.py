@@ -15,6 +15,7 @@ from experiments.flags import define_common, define_training
 from experiments.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.optimizers import OPTIMIZERS
 from experiments.results import read_results
+from experiments.runtime import define_processes
 from experiments.setup import (
   check_fits,
   claim_workdir,
@@ -110,6 +111,7 @@ def parsed(arguments, define=define_training):
   """The values of a command line, of experiments.train for instance, by flag."""
   before = set(flags.FLAGS)
   define_common()
+  define_processes()
   define()
   ours = set(flags.FLAGS) - before
   try:
