@@ -44,7 +44,7 @@ from experiments.wrap_up import command_line, write_episodes
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
 from metakit.evaluate import compare, estimate, evaluate, judge_queries
-from metakit.keys import roots
+from metakit.keys import learner_key, roots
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, EpisodeSource, MetaLearner, Objective, Params
 
@@ -175,8 +175,10 @@ def runs_of_features(embed: Callable[[EpisodeSource], EpisodeSource]) -> Episode
 
 def judge_runs(learner: MetaLearner, params: Params, runs: Episode) -> Judged:
   """Tests a head on given episodes."""
-  given = partial(judge_queries, learner, cross_entropy, params, roots(FLAGS.seed).test)
-  return Judged(np.asarray(jax.jit(jax.vmap(given))(runs)['accuracy']), learner.protocol, None)
+  root = roots(FLAGS.seed).test
+  keys = jax.vmap(lambda i: learner_key(root, i))(jnp.arange(len(runs.query.y)))
+  judged = jax.jit(jax.vmap(partial(judge_queries, learner, cross_entropy, params)))(keys, runs)
+  return Judged(np.asarray(judged['accuracy']), learner.protocol, None)
 
 
 def cell(task: str, head: str, done: Done, first: str) -> dict[str, Any]:

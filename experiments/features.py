@@ -18,7 +18,7 @@ from experiments.specs import Component, build, parse, write_spec
 from experiments.task import Task
 from metakit.data.host import on_host, sample_episode
 from metakit.evaluate import calibrate, embed_source
-from metakit.keys import roots
+from metakit.keys import roots, task_key
 from metakit.train import init_state, make_dispatch, train_until
 from metakit.types import Episode, EpisodeSource, MetaLearner, Params
 
@@ -140,7 +140,8 @@ def ready_params(head: Component, task: Task, train: EpisodeSource) -> Params:
 
 def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
   """Returns parameters after steps of Adam on tasks of features; at once if none would change."""
-  keys, episode = roots(FLAGS.seed), sample_episode(source, roots(FLAGS.seed).init)
+  keys = roots(FLAGS.seed)
+  episode = sample_episode(source, task_key(keys.train, 0, 0))
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
   state = init_state(learner, optimizer, keys.init, lambda _: episode)
   state = state._replace(params=calibrate(learner, state.params, source, keys.calibration))

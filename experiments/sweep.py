@@ -36,7 +36,7 @@ from experiments.wrap_up import command_line
 from metakit.divergence import NonFiniteLoss
 from metakit.episodes.few_shot import complete
 from metakit.evaluate import estimate
-from metakit.keys import roots, task_key
+from metakit.keys import learner_key, roots, task_key
 from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.networks.transformer import transformer
 from metakit.train import TrainState, init_state, make_dispatch
@@ -178,7 +178,8 @@ def judge_all(
     def one(params: Any, tasks: jax.Array) -> jax.Array:
       source, key = measure.source(tasks), task_key(root, 0, index)
       episode = complete(source, source.plan(key), data)
-      judged = measure.judge(tasks)(learner, varied.objective, params, key, episode)
+      given = learner, varied.objective, params, learner_key(root, index), episode
+      judged = measure.judge(tasks)(*given)
       return judged[varied.metric]
 
     return jax.vmap(one)(params, jnp.asarray(pools))

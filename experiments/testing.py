@@ -22,7 +22,7 @@ from metakit.evaluate import (
   judge_prefixes,
   judge_queries,
 )
-from metakit.keys import roots, task_key
+from metakit.keys import learner_key, roots, task_key
 from metakit.measures import attention_to_support
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, EpisodeSource, Examples, Key, MetaLearner, Params
@@ -250,7 +250,7 @@ def picture(setup: Setup, tested: Tested) -> EpisodePicture:
   key = task_key(tested.root, 0, 0)
   episode = sample_episode(tested.source, key)
   adapt, predict = jax.jit(tested.learner.adapt), jax.jit(tested.learner.predict)  # not op by op
-  fitted = adapt(jax.random.fold_in(key, 1), tested.params, episode.support)
+  fitted = adapt(learner_key(tested.root, 0), tested.params, episode.support)
   outputs = predict(fitted, episode.query.x)
   support = without_padding(episode.support, episode.support.x, episode.support.y)
   shown = EpisodePicture(*support, *without_padding(episode.query, *episode.query[:2], outputs))

@@ -43,7 +43,7 @@ from metakit.devices import spread, spread_table
 from metakit.distributed import barrier, is_first
 from metakit.divergence import REMEDY, NonFiniteLoss
 from metakit.evaluate import estimate
-from metakit.keys import roots
+from metakit.keys import roots, task_key
 from metakit.train import Dispatch, TrainState, init_state, make_dispatch, train_until
 
 FLAGS = flags.FLAGS
@@ -69,7 +69,7 @@ def main() -> None:
 
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
   with stops, checkpoints(workdir / 'checkpoints') as saved:
-    episode = sample_episode(train, keys.init)
+    episode = sample_episode(train, task_key(keys.train, 0, 0))
     state = jax.jit(lambda: init_state(learner, optimizer, keys.init, lambda _: episode))()
     # As NumPy arrays: those of one device are bound to it.
     first, state = saved.restore(state) or (0, jax.device_get(state))

@@ -28,7 +28,7 @@ from experiments.results import describe_device, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.wrap_up import command_line
 from metakit.heads import logistic, naive_bayes
-from metakit.keys import MAX_SEED, roots
+from metakit.keys import MAX_SEED, roots, stream
 from metakit.types import Examples, Key, MetaLearner
 
 FLAGS = flags.FLAGS
@@ -147,7 +147,8 @@ def error(
   support = draw(of_noise, labels, ways, features)
   weight = (jnp.arange(room) < number).astype(jnp.float32)
   asked = draw(of_test, jnp.arange(TESTED, dtype=jnp.int32) % ways, ways, features)
-  outputs = head.predict(head.adapt(key, {}, support._replace(weight=weight)), asked.x)
+  fitted = head.adapt(stream(key, 'learner'), {}, support._replace(weight=weight))
+  outputs = head.predict(fitted, asked.x)
   return (outputs.argmax(-1) != asked.y).mean()
 
 

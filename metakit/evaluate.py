@@ -16,7 +16,7 @@ from metakit.compiler import target_platform
 from metakit.data.host import on_host, read_rows
 from metakit.devices import AXIS, check_parallel, task_mesh
 from metakit.episodes.few_shot import complete
-from metakit.keys import task_key
+from metakit.keys import learner_key, task_key
 from metakit.objectives import cross_entropy
 from metakit.train import group_size
 from metakit.types import (
@@ -88,7 +88,8 @@ def compare(values: Any, baseline: Any) -> Estimate:
   return Estimate(round(mean, 12), ci95, episodes)
 
 
-# (learner, objective, params, key, episode) -> metrics of one episode.
+# (learner, objective, params, key, episode) -> metrics of one episode; the key is the learner's
+# (metakit.keys.learner_key), never the one that the episode was made from.
 Judge = Callable[[MetaLearner, Objective, Params, Key, Episode], Metrics]
 
 
@@ -96,7 +97,7 @@ def judge_queries(
   learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
 ) -> Metrics:
   """Returns the metrics of the query set, predicted from the support set."""
-  fitted = learner.adapt(jax.random.fold_in(key, 1), params, episode.support)
+  fitted = learner.adapt(key, params, episode.support)
   return objective(learner.predict(fitted, episode.query.x), episode.query)[1]
 
 
@@ -109,7 +110,7 @@ def judge_prefixes(
   of the first query.
   """
   examples = sequence(episode)
-  outputs = predict_prefixes(learner, jax.random.fold_in(key, 1), params, examples)
+  outputs = predict_prefixes(learner, key, params, examples)
   return _one_by_one(objective, outputs, examples)
 
 
@@ -141,7 +142,7 @@ def judge_beside(reference: MetaLearner) -> Judge:
   ) -> Metrics:
     examples = sequence(episode)
     own, best = (
-      predict_prefixes(each, jax.random.fold_in(key, 1), theirs, examples)
+      predict_prefixes(each, key, theirs, examples)
       for each, theirs in ((learner, params), (reference, {}))
     )
     known = _one_by_one(objective, best, examples)
@@ -185,7 +186,7 @@ def judge_meta_gradient(
   if learner.diagnose is None:
     raise ValueError('this learner has no meta-gradient through an inner loop; use maml or its kin')
   judged = judge_queries(learner, objective, params, key, episode)
-  return {**judged, **learner.diagnose(jax.random.fold_in(key, 1), params, episode)}
+  return {**judged, **learner.diagnose(key, params, episode)}
 
 
 def predict_prefixes(
@@ -227,7 +228,7 @@ def evaluate(
     params: the meta-parameters.
     source: where episodes come from, its data on a device or on the host.
     root: the root key of the episodes, roots(seed).test for instance; episode i is made from
-      task_key(root, 0, i).
+      task_key(root, 0, i), and what the learner draws in it from learner_key(root, i).
     episodes: how many.
     chunk: how many at a time on a device, side by side under vmap; by default what suits the
       device and the size of an episode (usual_chunk). The results do not depend on it.
@@ -280,8 +281,8 @@ def _programs(learner, objective, judge, plan, finish, parallel):
 
   @jax.jit
   def plan_chunk(root, indices):
-    keys = jax.vmap(lambda i: task_key(root, 0, i))(indices)
-    return keys, jax.vmap(plan)(keys)
+    planned = jax.vmap(lambda i: plan(task_key(root, 0, i)))(indices)
+    return jax.vmap(lambda i: learner_key(root, i))(indices), planned
 
   def judge_chunk(keys, planned, params, data):
     whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)

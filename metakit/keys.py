@@ -4,6 +4,7 @@ So there is no sampler state. Resuming needs the step number alone, the tasks of
 on one device, eight, or many hosts, and a test episode is named by (seed, index) for ever.
 """
 
+import zlib
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import jax
 from metakit.types import Key
 
 MAX_SEED = 2**32 - 1  # the generator keeps 32 bits: larger seeds would name other seeds' tasks
+GENERATOR = 'threefry2x32'  # with partitionable numbers, JAX's default
 
 
 class Roots(NamedTuple):
@@ -49,10 +51,42 @@ def roots(seed: int) -> Roots:
   >>> jax.random.key_data(roots(0).train).tolist()
   [928981903, 3453687069]
   """
+  key = fixed_key(seed)
+  return Roots(*(jax.random.fold_in(key, i) for i in range(len(Roots._fields))))
+
+
+def fixed_key(seed: int) -> Key:
+  """Returns the key of a seed, the same whatever generator the process prefers.
+
+  Args:
+    seed: 0 to 2**32 - 1.
+
+  Raises:
+    ValueError: for another seed, or a process whose settings change what keys draw.
+  """
   if not 0 <= seed <= MAX_SEED:
     raise ValueError(f'seed={seed} is not between 0 and {MAX_SEED}; use one that is')
-  key = jax.random.key(seed, impl='threefry2x32')
-  return Roots(*(jax.random.fold_in(key, i) for i in range(len(Roots._fields))))
+  key = jax.random.key(seed, impl=GENERATOR)
+  check_generator(key)
+  return key
+
+
+def check_generator(key: Key) -> None:
+  """Raises ValueError if a key draws other numbers than it does elsewhere.
+
+  Args:
+    key: typed, of any shape; may be traced.
+  """
+  if not jax.config.jax_threefry_partitionable:  # type: ignore[attr-defined]
+    raise ValueError(
+      'JAX_THREEFRY_PARTITIONABLE=0 makes other episodes of the same seed; leave it out (or set '
+      'jax_threefry_partitionable to True, its default)'
+    )
+  if str(jax.random.key_impl(key)) != GENERATOR:
+    raise ValueError(
+      f'a key of the generator {jax.random.key_impl(key)} makes other episodes than one of '
+      f"{GENERATOR}; take keys from metakit.roots(seed) or jax.random.key(seed, impl='{GENERATOR}')"
+    )
 
 
 def task_key(root: Key, step: jax.typing.ArrayLike, index: jax.typing.ArrayLike) -> Key:
@@ -62,5 +96,41 @@ def task_key(root: Key, step: jax.typing.ArrayLike, index: jax.typing.ArrayLike)
     root: a root key of `roots`.
     step: the meta-training step; 0 for validation and test.
     index: the global number of the task in that step, whichever device computes it.
+
+  Raises:
+    ValueError: if the root is of another generator, or the process has settings that change it.
   """
+  check_generator(root)
   return jax.random.fold_in(jax.random.fold_in(root, step), index)
+
+
+def stream(key: Key, name: str) -> Key:
+  """Returns a key beside all those that others make of `key` with small numbers or `split`.
+
+  `split(key)[i]` equals `fold_in(key, i)`: two who both number their draws from 0 share a stream.
+
+  Args:
+    key: any key.
+    name: of the purpose.
+
+  >>> import jax
+  >>> key = jax.random.key(0)
+  >>> bool((jax.random.split(key)[1] == jax.random.fold_in(key, 1)).all())
+  True
+  >>> bool(stream(key, 'learner') == jax.random.fold_in(key, 1))
+  False
+  """
+  return jax.random.fold_in(key, zlib.crc32(name.encode()) | 1 << 31)
+
+
+def learner_key(root: Key, index: jax.typing.ArrayLike) -> Key:
+  """Returns what a learner draws from in test episode `index`.
+
+  It comes from a root of its own. The key of the episode, task_key(root, 0, index), made the
+  support and the queries: a learner that had it could know the queries.
+
+  Args:
+    root: of validation or test episodes.
+    index: the number of the episode.
+  """
+  return task_key(stream(root, 'learner'), 0, index)

@@ -84,7 +84,7 @@ def judge_regret(
 ) -> Metrics:
   """A Judge whose metrics are `regret`, the whole sequence's excess, and `weight`; see regret."""
   del objective  # it is the log-loss
-  excess, weight = regret(learner, jax.random.fold_in(key, 1), params, episode)
+  excess, weight = regret(learner, key, params, episode)
   return {'regret': excess[-1], 'weight': weight}
 
 

@@ -33,7 +33,7 @@ def judge_sessions(sessions: Sessions) -> Judge:
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
     del objective  # accuracies alone
-    known = _after_each(learner, jax.random.fold_in(key, 1), params, episode.support, starts)
+    known = _after_each(learner, key, params, episode.support, starts)
     right = []
     for after, fitted in enumerate(known):
       asked = int((of_class <= after).sum()) * sessions.queries  # sorted by label, so by session

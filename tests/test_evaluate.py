@@ -19,8 +19,14 @@ from metakit import (
   task_key,
 )
 from metakit.episodes.few_shot import gather_rows, sampler_of
-from metakit.evaluate import calibrate, judge_queries, usual_chunk
+from metakit.evaluate import calibrate, judge_gain, judge_prefixes, judge_queries, usual_chunk
+from metakit.heads import prototypes
+from metakit.keys import learner_key
+from metakit.learners.embedded import embedded
+from metakit.models import Model
+from metakit.types import MetaLearner
 from tests import tiny
+from tests.tiny import WAYS
 
 ROOT = roots(3).test
 
@@ -45,7 +51,7 @@ def test_episode_i_is_made_from_the_key_of_seed_and_index(name):
   for i in range(5):
     key = task_key(ROOT, 0, i)
     episode = gather_rows(source.plan(key), source.data)
-    outputs = answer(jax.random.fold_in(key, 1), episode)
+    outputs = answer(learner_key(ROOT, i), episode)
     expected.append(cross_entropy(outputs, episode.query)[0])
   np.testing.assert_allclose(losses(learner, params, source, 5), expected, rtol=1e-5)
 
@@ -184,3 +190,42 @@ def test_an_estimate_of_what_is_not_finite_has_no_interval():
   """And no warning, which every test takes for an error."""
   mean, ci95, episodes = estimate([1.0, np.inf])
   assert (mean, episodes) == (np.inf, 2) and np.isnan(ci95)
+
+
+def guesses(key):
+  """Labels that a sampler draws of its second key, and a learner of the key it is given."""
+  return jax.random.randint(key, (40,), 0, WAYS, jnp.int32)
+
+
+def lottery(key):
+  """An episode whose labels have nothing to do with its inputs."""
+  examples = Examples(jnp.zeros((40, 1)), guesses(jax.random.split(key)[1]))
+  return Episode(examples, examples)
+
+
+@pytest.mark.parametrize('judge', [judge_queries, judge_prefixes, judge_gain])
+def test_a_learner_cannot_know_what_the_sampler_draws(judge):
+  """split(key)[1] is fold_in(key, 1): whoever is given the latter has the former."""
+  answer = lambda key, count: jax.nn.one_hot(guesses(key)[jnp.arange(count) % 40], WAYS)
+  blind = MetaLearner(
+    init=lambda key, episode: {},
+    adapt=lambda key, params, support: key,
+    predict=lambda key, x: answer(key, len(x)),
+    loss=lambda key, params, episode: (0.0, {}),
+    protocol='inductive',
+    prefixes=lambda key, params, examples: answer(key, len(examples.y)),
+  )
+  values = evaluate(blind, cross_entropy, {}, EpisodeSource(lottery), ROOT, 20, judge=judge)
+  assert 0.1 < values['accuracy'].mean() < 0.6  # a third, by chance
+
+
+def test_network_and_head_start_from_keys_of_their_own():
+  """Whatever small number, or part of a split, the network takes for its own arrays."""
+  seen = []
+  numbers = lambda key: tuple(jax.random.key_data(key).tolist())
+  network = Model(lambda key, x: {}, lambda params, x, weight=None: x)
+  head = prototypes(WAYS)._replace(init=lambda key, episode: seen.append(numbers(key)) or {})
+  episode = Episode(*2 * [Examples(jnp.zeros((3, 2)), jnp.arange(3))])
+  key = jax.random.key(0)
+  embedded(network, head).init(key, episode)
+  assert seen[0] not in {numbers(jax.random.fold_in(key, i)) for i in range(100)} | {numbers(key)}

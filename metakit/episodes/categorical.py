@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metakit.episodes import draws
+from metakit.keys import fixed_key
 from metakit.types import Episode, Examples, Key, Sampler
 
 
@@ -58,9 +60,9 @@ def categorical_tasks(
     raise ValueError(f'classes={classes} leaves nothing to predict; use classes>=2')
   if not 0 <= power < math.inf:
     raise ValueError(f'power={power} is negative; use power>=0')
-  key = jax.random.key(seed, impl='threefry2x32')
+  key = fixed_key(seed)
   weight = -power * jnp.log(1.0 + jnp.arange(tasks))
-  rows = jax.random.loggamma(key, concentration, (tasks, inputs, classes))
+  rows = draws.log_gamma(key, concentration, (tasks, inputs, classes))
   return CategoricalTasks(jax.nn.log_softmax(weight), jax.nn.log_softmax(rows))
 
 
@@ -88,10 +90,10 @@ def categorical(prior: CategoricalTasks, shots: int = 32, queries: int = 1) -> S
   @jax.jit
   def sampler(key: Key) -> Episode:
     task_key, x_key, y_key = jax.random.split(key, 3)
-    task = jax.random.categorical(task_key, prior.log_weight)
+    task = draws.choice(task_key, prior.log_weight)
     table = prior.log_probability[task]
-    place = jax.random.randint(x_key, (shots + queries,), 0, inputs)
-    y = jax.random.categorical(y_key, table[place]).astype(jnp.int32)
+    place = draws.integers(x_key, (shots + queries,), 0, inputs)
+    y = draws.choice(y_key, table[place])
     x = jax.nn.one_hot(place, inputs)
     info = {'task': task, 'log_weight': prior.log_weight[task], 'log_probability': table}
     return Episode(Examples(x[:shots], y[:shots]), Examples(x[shots:], y[shots:]), info)

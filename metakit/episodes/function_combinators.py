@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.episodes import draws
 from metakit.episodes.few_shot import integers_below
 from metakit.episodes.functions import FunctionClass, Hypotheses, Prior, Process, check_positive
+from metakit.keys import fixed_key
 from metakit.types import Key
 
 _STREAM = 0x46554E43  # apart from the keys that metakit.roots makes of the same seed
@@ -54,7 +56,7 @@ def task_pool(
     raise ValueError(
       f'the functions of {function_class.name} are no vectors of weights; pool dense, fourier, ...'
     )
-  root = jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), _STREAM)
+  root = jax.random.fold_in(fixed_key(seed), _STREAM)
   member = lambda i: function_class.draw(jax.random.fold_in(root, i))
   draw = lambda key: member(integers_below(key, tasks))
   listed: tuple[tuple[float, Prior], ...] | None = None
@@ -91,7 +93,7 @@ def mix_classes(
 
   def draw(key: Key) -> dict[str, Any]:
     component_key, key = jax.random.split(key)
-    component = jax.random.categorical(component_key, jnp.asarray(log_weight))
+    component = draws.choice(component_key, log_weight)
     return {'component': component, 'each': tuple(c.draw(key) for c in classes)}
 
   def values(function: dict[str, Any], x: jax.Array) -> jax.Array:
@@ -135,7 +137,7 @@ def normalise_outputs(function_class: FunctionClass) -> FunctionClass:
     function = function_class.draw(draw_key)
     return function_class.values(function, function_class.inputs(input_key, 1))[0]
 
-  keys = jax.random.split(jax.random.key(_STREAM, impl='threefry2x32'), NORMALISING_DRAWS)
+  keys = jax.random.split(fixed_key(_STREAM), NORMALISING_DRAWS)
   square = jnp.square(jax.jit(jax.vmap(value))(keys)).mean()
   return scale_outputs(function_class, float(square) ** -0.5)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.episodes import draws
 from metakit.linear_algebra import cholesky
 from metakit.types import Episode, Examples, Key, Sampler
 
@@ -117,7 +118,7 @@ def functions(
     function = function_class.draw(draw_key)
     x = function_class.inputs(input_key, shots + queries)
     clean = function_class.values(function, x)[:, None]
-    y = clean + noise * jax.random.normal(noise_key, clean.shape) if noise else clean
+    y = clean + noise * draws.normal(noise_key, clean.shape) if noise else clean
     info = {'function': function, 'clean': clean[shots:]}
     return Episode(Examples(x[:shots], y[:shots]), Examples(x[shots:], y[shots:]), info)
 
@@ -126,12 +127,12 @@ def functions(
 
 def gaussian_inputs(dim: int) -> Callable[[Key, int], jax.Array]:
   """Inputs x ~ N(0, I)."""
-  return lambda key, n: jax.random.normal(key, (n, dim))
+  return lambda key, n: draws.normal(key, (n, dim))
 
 
 def uniform_inputs(low: float, high: float) -> Callable[[Key, int], jax.Array]:
   """Inputs x [n, 1], uniform from low to high."""
-  return lambda key, n: jax.random.uniform(key, (n, 1), minval=low, maxval=high)
+  return lambda key, n: draws.uniform(key, (n, 1), minval=low, maxval=high)
 
 
 def _linear(basis, draw, inputs, prior, name) -> FunctionClass:
@@ -143,7 +144,7 @@ def _linear(basis, draw, inputs, prior, name) -> FunctionClass:
 def _gaussian(basis, features, inputs, name) -> FunctionClass:
   """Weights w ~ N(0, I)."""
   prior = Gaussians(basis, jnp.zeros(1), jnp.zeros((1, features)), jnp.ones((1, features)))
-  return _linear(basis, lambda key: jax.random.normal(key, (features,)), inputs, prior, name)
+  return _linear(basis, lambda key: draws.normal(key, (features,)), inputs, prior, name)
 
 
 def _identity(x: jax.Array) -> jax.Array:
@@ -174,7 +175,7 @@ def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
   def draw(key: Key) -> jax.Array:
     place_key, key = jax.random.split(key)
     there = jax.random.permutation(place_key, jnp.arange(dim) < nonzeros)
-    return there * jax.random.normal(key, (dim,))
+    return there * draws.normal(key, (dim,))
 
   return _linear(_identity, draw, gaussian_inputs(dim), _spikes(dim, nonzeros), 'sparse')
 
@@ -204,7 +205,7 @@ def sign_vectors(dim: int = 20) -> FunctionClass:
     every = 1 - 2 * ((jnp.arange(2**dim)[:, None] >> jnp.arange(dim)) & 1)
     uniform = jnp.full(2**dim, -dim * math.log(2))
     prior = Hypotheses(_identity, uniform, every.astype(jnp.float32))
-  draw = lambda key: jax.random.rademacher(key, (dim,), jnp.float32)
+  draw = lambda key: draws.signs(key, (dim,))
   return _linear(_identity, draw, gaussian_inputs(dim), prior, 'sign_vectors')
 
 
@@ -221,7 +222,7 @@ def low_rank(size: int = 10, rank: int = 1) -> FunctionClass:
     raise ValueError(f'rank={rank} exceeds size={size}; use rank<={size}')
 
   def draw(key: Key) -> jax.Array:
-    a, b = jax.random.normal(key, (2, size, rank))
+    a, b = draws.normal(key, (2, size, rank))
     return (a @ b.T).ravel() / rank**0.5
 
   return _linear(_identity, draw, gaussian_inputs(size**2), None, 'low_rank')
@@ -241,8 +242,8 @@ def gaussian_mixture(dim: int = 10, distance: float = 3.0) -> FunctionClass:
 
   def draw(key: Key) -> jax.Array:
     component_key, key = jax.random.split(key)
-    component = jax.random.bernoulli(component_key).astype(jnp.int32)
-    return mean[component] + jnp.sqrt(variance[component]) * jax.random.normal(key, (dim,))
+    component = draws.coin(component_key).astype(jnp.int32)
+    return mean[component] + jnp.sqrt(variance[component]) * draws.normal(key, (dim,))
 
   prior = Gaussians(_identity, jnp.full(2, -math.log(2)), mean, variance)
   return _linear(_identity, draw, gaussian_inputs(dim), prior, 'gaussian_mixture')
@@ -315,8 +316,8 @@ def decision_trees(dim: int = 20, depth: int = 4) -> FunctionClass:
 
   def draw(key: Key) -> dict[str, jax.Array]:
     node_key, leaf_key = jax.random.split(key)
-    nodes = jax.random.randint(node_key, (2**depth - 1,), 0, dim)
-    return {'nodes': nodes, 'leaves': jax.random.normal(leaf_key, (2**depth,))}
+    nodes = draws.integers(node_key, (2**depth - 1,), 0, dim)
+    return {'nodes': nodes, 'leaves': draws.normal(leaf_key, (2**depth,))}
 
   def values(tree: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     tree = jax.tree.map(jnp.asarray, tree)
@@ -341,8 +342,8 @@ def two_layer_networks(dim: int = 20, hidden: int = 100) -> FunctionClass:
 
   def draw(key: Key) -> dict[str, jax.Array]:
     first, second = jax.random.split(key)
-    inner = jax.random.normal(first, (dim, hidden))
-    return {'inner': inner, 'outer': jax.random.normal(second, (hidden,))}
+    inner = draws.normal(first, (dim, hidden))
+    return {'inner': inner, 'outer': draws.normal(second, (hidden,))}
 
   def values(network: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     return (2 / hidden) ** 0.5 * jax.nn.relu(x @ network['inner']) @ network['outer']
@@ -366,7 +367,7 @@ def gaussian_process(
 
   def values(key_data: jax.Array, x: jax.Array) -> jax.Array:
     key = jax.random.wrap_key_data(key_data, impl='threefry2x32')
-    white = jax.random.normal(key, (len(x),))
+    white = draws.normal(key, (len(x),))
     jitter = 1e-5 * jnp.eye(len(x))  # float32: the kernel matrix of close inputs is singular
     return cholesky(kernel(x, x) + jitter) @ white
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
+from metakit.episodes import draws
 from metakit.types import Key
 
 # (key, x of one example) -> x
@@ -30,7 +31,7 @@ def rotate_quarter_turns(key: Key, image: jax.Array) -> jax.Array:
   if image.ndim < 2 or image.shape[0] != image.shape[1]:
     raise ValueError(f'image of shape {image.shape} is not square; quarter turns need [n, n, ...]')
   turns = jnp.stack([jnp.rot90(image, k) for k in range(4)])
-  return turns[jax.random.randint(key, (), 0, 4)]
+  return turns[draws.integers(key, (), 0, 4)]
 
 
 def mirror_image(key: Key, image: jax.Array) -> jax.Array:
@@ -40,7 +41,7 @@ def mirror_image(key: Key, image: jax.Array) -> jax.Array:
     key: a key.
     image: [height, width, ...].
   """
-  return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+  return jnp.where(draws.coin(key), image[:, ::-1], image)
 
 
 def shift_image(max_pixels: int, fill: float = 0) -> Transform:
@@ -62,7 +63,7 @@ def shift_image(max_pixels: int, fill: float = 0) -> Transform:
   def shift(key: Key, image: jax.Array) -> jax.Array:
     border = [(max_pixels, max_pixels)] * 2 + [(0, 0)] * (image.ndim - 2)
     padded = jnp.pad(image, border, constant_values=fill)
-    down, right = jax.random.randint(key, (2,), 0, 2 * max_pixels + 1)
+    down, right = draws.integers(key, (2,), 0, 2 * max_pixels + 1)
     rows = jax.lax.dynamic_slice_in_dim(padded, down, image.shape[0], axis=0)
     return jax.lax.dynamic_slice_in_dim(rows, right, image.shape[1], axis=1)
 
@@ -95,7 +96,7 @@ def warp_image(
   bounds = np.array([max_pixels] * 2 + [np.deg2rad(max_degrees)] + [np.log1p(max_stretch)] * 2)
 
   def warp(key: Key, image: jax.Array) -> jax.Array:
-    down, right, angle, *stretch = bounds * jax.random.uniform(key, (5,), minval=-1, maxval=1)
+    down, right, angle, *stretch = bounds * draws.uniform(key, (5,), minval=-1, maxval=1)
     centre = [(size - 1) / 2 for size in image.shape[:2]]
     y, x = jnp.meshgrid(*(jnp.arange(2 * c + 1) - c for c in centre), indexing='ij')
     y, x = y - down, x - right

@@ -14,12 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.table import ClassTable
+from metakit.episodes import draws
 from metakit.episodes.few_shot import (
   choose,
   draw_without_replacement,
   integers_below,
   reduce_below,
 )
+from metakit.keys import fixed_key
 from metakit.types import Episode, EpisodeSource, Examples, Key
 
 MOST_TASKS = 2**31 - 1  # the largest int32
@@ -81,7 +83,7 @@ def projected(
     raise ValueError(f'distinct={distinct} exceeds shots+queries={shots + queries}; use fewer')
   rows, inputs = len(table.x), math.prod(table.x.shape[1:])
   starts = jnp.asarray(table.starts, jnp.int32)
-  pools = jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), _STREAM)
+  pools = jax.random.fold_in(fixed_key(seed), _STREAM)
   pool, fixed = jax.random.fold_in(pools, int(held_out)), jax.random.fold_in(pools, 0)
   mean, deviation = _moments(table)
 
@@ -109,7 +111,7 @@ def projected(
   @jax.jit
   def finish(episode: Episode) -> Episode:
     key = part_of_task(episode.info['projection'], 1, episode.info.get('more'))
-    return _project(episode, jax.random.normal(key, (inputs, size)) / inputs**0.5, mean, deviation)
+    return _project(episode, draws.normal(key, (inputs, size)) / inputs**0.5, mean, deviation)
 
   return EpisodeSource(plan, table.x, finish)
 

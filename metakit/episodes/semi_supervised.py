@@ -83,7 +83,9 @@ def semi_supervised_plan(
     others = rows[:, shots : shots + unlabelled].ravel()
     support = jnp.concatenate([rows[:ways, :shots].ravel(), others])
     none = jnp.full(len(others), UNLABELLED, jnp.int32)
-    known = Examples(support, jnp.concatenate([labels(shots), none]))
+    # With a weight, learners can tell those without a label apart from the absent (`labelled`).
+    weight = jnp.ones(len(support), jnp.float32)
+    known = Examples(support, jnp.concatenate([labels(shots), none]), weight)
     query = Examples(rows[:ways, shots + unlabelled :].ravel(), labels(queries))
     return Episode(known, query, {'classes': classes})
 

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from metakit.episodes import draws
 from metakit.types import Episode, Examples, Key, Sampler
 
 
@@ -46,13 +47,13 @@ def sinusoid(
   @jax.jit  # one program, so that noise is added with the same rounding outside of a jit as inside
   def sampler(key: Key) -> Episode:
     keys = jax.random.split(key, 4)
-    a = jax.random.uniform(keys[0], minval=amplitude[0], maxval=amplitude[1])
-    p = jax.random.uniform(keys[1], minval=phase[0], maxval=phase[1])
+    a = draws.uniform(keys[0], minval=amplitude[0], maxval=amplitude[1])
+    p = draws.uniform(keys[1], minval=phase[0], maxval=phase[1])
     size = (shots + queries, 1)
-    x = jax.random.uniform(keys[2], size, minval=x_range[0], maxval=x_range[1])
+    x = draws.uniform(keys[2], size, minval=x_range[0], maxval=x_range[1])
     y = a * jnp.sin(x - p)
     if noise:
-      y += noise * jax.random.normal(keys[3], size)
+      y += noise * draws.normal(keys[3], size)
     support, query = Examples(x[:shots], y[:shots]), Examples(x[shots:], y[shots:])
     return Episode(support, query, {'amplitude': a, 'phase': p})
 

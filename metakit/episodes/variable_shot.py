@@ -145,7 +145,8 @@ def _size_rule(limits: _Limits, drawn: int, largest: int):
     remaining = counts - queries
     # ceil of beta in (0, 1] is floor + 1 of beta in [0, 1). One product, then floor: no device
     # rounds it in another way.
-    share = jax.random.uniform(beta_key) * jnp.minimum(limits.max_support_per_class, remaining)
+    beta = jax.random.uniform(beta_key, (), jnp.float32)  # in float64 the floor may be another
+    share = beta * jnp.minimum(limits.max_support_per_class, remaining)
     support = jnp.sum(jnp.where(real, jnp.floor(share).astype(jnp.int32) + 1, 0))
     support = jnp.minimum(limits.max_support, support)
     weights = jnp.where(real, likelihood(alpha_key, counts), 0)

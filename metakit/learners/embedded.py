@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metakit.keys import stream
 from metakit.models import Model, embed_rows
 from metakit.types import (
   Episode,
@@ -68,7 +69,7 @@ def _init(model: Model, head: MetaLearner, key: Key, episode: Episode) -> Params
     raise ValueError(f'the embedding gives {found.shape}; it must be [examples, features]')
   blank = lambda part: part._replace(x=jnp.zeros((len(part.x), found.shape[1]), found.dtype))
   features = Episode(blank(episode.support), blank(episode.query), episode.info)
-  return {'body': body, 'head': head.init(jax.random.fold_in(key, 1), features)}
+  return {'body': body, 'head': head.init(stream(key, 'head'), features)}
 
 
 def _embed_together(

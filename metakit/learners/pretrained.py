@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from metakit.heads.common import check_positive, cosine_similarity
+from metakit.keys import stream
 from metakit.learners.embedded import embedded
 from metakit.learners.head import init_head, linear
 from metakit.models import Model, StoredStatistics
@@ -64,7 +65,7 @@ def pretrained(
   def init(key: Key, episode: Episode) -> Params:
     params = base.init(key, episode)
     width = jax.eval_shape(model.apply, params['body'], episode.support.x).shape[1]
-    return {**params, 'layer': init_head(jax.random.fold_in(key, 2), width, num_classes * copies)}
+    return {**params, 'layer': init_head(stream(key, 'layer'), width, num_classes * copies)}
 
   def classify(params: Params, z: jax.Array) -> jax.Array:
     layer = params['layer']

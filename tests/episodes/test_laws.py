@@ -23,6 +23,7 @@ from metakit.episodes.semi_supervised import semi_supervised, semi_supervised_pl
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
 from metakit.episodes.within_group import within_group, within_group_plan
+from metakit.keys import roots, task_key
 from metakit.types import Sampler
 
 COUNTS = np.array([7, 9, 6, 8, 12, 6, 10, 9])
@@ -166,6 +167,23 @@ def test_jit_changes_nothing(name):
   with jax.disable_jit():
     plain = build(name).sampler(key)
   assert_same(build(name).jitted(key), plain, name in FLOATS)
+
+
+@every_sampler
+def test_float64_changes_no_draw(name):
+  """Only the precision of what is computed from them."""
+  plain = build(name).jitted(keys())
+  with jax.enable_x64(True):
+    ours = jax.jit(SAMPLERS[name]())(keys())
+  assert_same(jax.tree.map(lambda a, b: a.astype(b.dtype), ours, plain), plain, name in FLOATS)
+
+
+def test_other_generators_are_refused_by_name():
+  """Those of a process, by who names episodes, and those of a key."""
+  with jax.threefry_partitionable(False), pytest.raises(ValueError, match='PARTITIONABLE'):
+    task_key(roots(0).test, 0, 0)
+  with pytest.raises(ValueError, match='rbg'):
+    task_key(jax.random.key(0, impl='rbg'), 0, 0)
 
 
 @every_sampler
