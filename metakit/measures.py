@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 
+from metakit.absent import known
 from metakit.episodes.functions import Gaussians
 from metakit.evaluate import Judge, predict_prefixes, sequence
 from metakit.learners.bayes import component_posteriors, variance_of
@@ -75,7 +76,7 @@ def regret(
   outputs = predict_prefixes(learner, key, params, examples)
   theirs = (examples.x @ episode.info['log_probability'])[place]
   ours = jax.nn.log_softmax(outputs)[place]
-  excess = jnp.where(presence(examples), theirs - ours, 0)
+  excess = jnp.where(known(examples), theirs - ours, 0)
   return jnp.cumsum(excess), -episode.info['log_weight']
 
 

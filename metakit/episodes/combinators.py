@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.absent import numbered
 from metakit.episodes.few_shot import draw_without_replacement
 from metakit.episodes.image_transforms import Transform
 from metakit.types import Episode, EpisodeSource, Examples, Key, Sampler
@@ -119,7 +120,8 @@ def relabel(sampler: Sampler, ways: int) -> Sampler:
   Label y becomes permutation[y], every permutation equally likely; the examples stay where they
   are. info['classes'] and info['shots'], where present, are reordered with the labels:
   info['classes'][y] stays the class of label y. The rest of info is unchanged. Plans may be
-  relabelled too. Padding is relabelled like the first class, whose example it repeats.
+  relabelled too. Padding is relabelled like the first class, whose example it repeats; examples
+  without a label (-1) stay so.
 
   Args:
     sampler: a sampler or plan with integer labels 0 to ways - 1.
@@ -142,8 +144,8 @@ def relabel(sampler: Sampler, ways: int) -> Sampler:
     permutation = draw_without_replacement(permutation_key, ways, ways)
     support, query, info = sampler(key)
     return Episode(
-      support._replace(y=permutation[support.y].astype(support.y.dtype)),
-      query._replace(y=permutation[query.y].astype(query.y.dtype)),
+      support._replace(y=numbered(support.y, permutation).astype(support.y.dtype)),
+      query._replace(y=numbered(query.y, permutation).astype(query.y.dtype)),
       _reorder(info, permutation),
     )
 

@@ -9,11 +9,10 @@ pool of rows, not from a fixed 10% and 90% of each class.
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import UNLABELLED
 from metakit.data.table import ClassTable
 from metakit.episodes.few_shot import check_few_shot, choose, gather
 from metakit.types import Episode, Examples, Key, Sampler
-
-UNLABELLED = -1  # the label of examples without one; heads count them to no class
 
 
 def semi_supervised(

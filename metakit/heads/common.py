@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import guarded
 from metakit.objectives import cross_entropy
 from metakit.types import (
   Episode,
@@ -55,7 +56,7 @@ def inductive_head(
     outputs = classify(adapt(key, params, episode.support), episode.query.x)
     return objective(outputs, episode.query)
 
-  return MetaLearner(init, adapt, classify, loss, 'inductive')
+  return guarded(MetaLearner(init, adapt, classify, loss, 'inductive'), every)
 
 
 def transductive_head(
@@ -88,7 +89,7 @@ def transductive_head(
     outputs = infer(params, seen(episode.support), episode.query._replace(y=None))
     return objective(outputs, episode.query)
 
-  return MetaLearner(init, adapt, predict, loss, 'transductive')
+  return guarded(MetaLearner(init, adapt, predict, loss, 'transductive'), every)
 
 
 def check_ways(ways: int) -> None:

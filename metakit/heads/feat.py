@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import guarded
 from metakit.heads.common import (
   ABSENT,
   check_positive,
@@ -91,7 +92,7 @@ def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLea
       value += contrast * cross_entropy(classify(centres(params, both), both.x), both)[0]
     return value, metrics
 
-  return MetaLearner(init, fit, classify, loss, 'inductive')
+  return guarded(MetaLearner(init, fit, classify, loss, 'inductive'))
 
 
 def layer_norm(x: Any) -> jax.Array:

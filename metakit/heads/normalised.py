@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import guarded
 from metakit.heads.common import means, unit, weight_of
 from metakit.heads.prototypes import prototypes
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Params
@@ -80,7 +81,8 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
       'head': head.calibrate(params['head'], jax.vmap(whole, (None, 0))(params, episodes)),
     }
 
-  return MetaLearner(init, adapt, predict, loss, head.protocol, calibrate)
+  learner = MetaLearner(init, adapt, predict, loss, head.protocol, calibrate)
+  return guarded(learner, unlabelled=True)  # that is the head's affair
 
 
 def mean_of(episodes: Episode) -> jax.Array:

@@ -11,6 +11,7 @@ tested.
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import guarded
 from metakit.heads.common import ABSENT, check_positive, check_ways, class_means
 from metakit.networks.mlp import mlp
 from metakit.objectives import cross_entropy, weighted_mean
@@ -57,4 +58,4 @@ def relation(ways: int, width: int = 64, depth: int = 2) -> MetaLearner:
     value = weighted_mean(jnp.square(away).sum(-1), query.weight)
     return value, {**metrics, 'loss': value}
 
-  return MetaLearner(init, fit, classify, loss, 'inductive')
+  return guarded(MetaLearner(init, fit, classify, loss, 'inductive'))

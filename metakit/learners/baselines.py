@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metakit.absent import guarded, numbered
 from metakit.learners.descent import by_descent
 from metakit.learners.head import with_head
 from metakit.meta_gradient import by_optax, first_order
@@ -81,7 +82,7 @@ def fine_tuning(
     del key  # nothing is drawn
     both = join(episode.support, episode.query)
     if num_classes is not None:
-      both = both._replace(y=jnp.asarray(episode.info['classes'])[both.y])
+      both = both._replace(y=numbered(both.y, episode.info['classes']))
     return objective(whole.apply(params, both.x, weight=both.weight), both)
 
   learner = by_descent(
@@ -97,7 +98,7 @@ def fine_tuning(
     split=split,
     merge=lambda fast, slow, step: {**slow, **fast},
   )
-  return learner._replace(loss=loss, diagnose=None)  # there is no meta-gradient
+  return guarded(learner._replace(loss=loss, diagnose=None))  # there is no meta-gradient
 
 
 def from_scratch(
@@ -132,4 +133,4 @@ def from_scratch(
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     return 0.0 * optax.tree.sum(jax.tree.map(jnp.sum, params)), {}
 
-  return learner._replace(adapt=adapt, loss=loss, diagnose=None)
+  return guarded(learner._replace(adapt=adapt, loss=loss, diagnose=None))

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import guarded, known
 from metakit.episodes.categorical import CategoricalTasks
 from metakit.episodes.functions import FunctionClass, Gaussians, Prior, Process
 from metakit.linear_algebra import cholesky, solve_lower, solve_upper
@@ -89,7 +90,7 @@ def bayes(
     return objective(predict(adapt(key, params, episode.support), episode.query.x), episode.query)
 
   learner = MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
-  return learner if only else learner._replace(prefixes=prefixes)
+  return guarded(learner if only else learner._replace(prefixes=prefixes))
 
 
 def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
@@ -106,7 +107,7 @@ def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
   def posterior_weight(support: Examples, count: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """[tasks, examples or 1], logarithms."""
     said = jnp.take_along_axis(each_task(support.x), support.y[None, :, None], axis=2)[..., 0]
-    evidence = count(jnp.where(presence(support), said, 0))
+    evidence = count(jnp.where(known(support), said, 0))
     return jax.nn.log_softmax(prior.log_weight[:, None] + evidence, axis=0)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
@@ -125,7 +126,7 @@ def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
     return cross_entropy(outputs, episode.query)
 
   learner = MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
-  return learner._replace(prefixes=prefixes)
+  return guarded(learner._replace(prefixes=prefixes))
 
 
 def check_one_output(support: Examples) -> None:

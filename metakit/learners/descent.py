@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metakit.absent import guarded
 from metakit.learners.embedded import PROTOCOLS
 from metakit.meta_gradient.diagnostics import diagnose
 from metakit.meta_gradient.inner import Inner, Mode
@@ -91,7 +92,7 @@ def by_descent(
     return diagnose(problem, outer, key, fast, slow, (key, episode.support), inner_steps)
 
   whole = init or initial(model)
-  return MetaLearner(whole, adapt, ask, loss, protocol, diagnose=diagnosis)
+  return guarded(MetaLearner(whole, adapt, ask, loss, protocol, diagnose=diagnosis))
 
 
 def support_loss(

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import guarded
 from metakit.keys import stream
 from metakit.models import Model, embed_rows
 from metakit.types import (
@@ -54,12 +55,16 @@ def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> Me
   init, calibrate = partial(_init, model, head), partial(_calibrate, model, head, protocol)
   diagnose = head.diagnose and _diagnosis(model, head.diagnose)
   if protocol == 'transductive':
-    return MetaLearner(init, *_jointly(model, head), loss, protocol, calibrate, diagnose=diagnose)
+    parts = _jointly(model, head)
+    learner = MetaLearner(init, *parts, loss, protocol, calibrate, diagnose=diagnose)
+    return guarded(learner, unlabelled=True)  # whether it learns from those is the head's affair
   parts = _one_by_one(model, head)
   learner = MetaLearner(init, *parts, loss, head.protocol, calibrate, diagnose=diagnose)
   embed = lambda params, x: embed_rows(model)(params['body'], x)
   learner = learner._replace(features=Features(embed, of_whole(head)))
-  return learner if head.extend is None else learner._replace(extend=_extend(embed, head.extend))
+  if head.extend is not None:
+    learner = learner._replace(extend=_extend(embed, head.extend))
+  return guarded(learner, unlabelled=True)
 
 
 def _init(model: Model, head: MetaLearner, key: Key, episode: Episode) -> Params:

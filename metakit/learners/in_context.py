@@ -23,6 +23,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import guarded, known
 from metakit.models import SequenceModel
 from metakit.networks.convolution import as_float
 from metakit.objectives import cross_entropy
@@ -36,7 +37,6 @@ from metakit.types import (
   Objective,
   Params,
   join,
-  presence,
 )
 
 
@@ -101,7 +101,7 @@ def in_context(
 
     Those of the support may cost as much as reading it, and are left out unless `predicted`.
     """
-    x, y, present = flat(support.x), targets_of(support), presence(support)
+    x, y, present = flat(support.x), targets_of(support), known(support)
     state, last = (None, jnp.zeros_like(y, shape=num_outputs)) if before is None else before[1:]
     tokens, there = tokens_of(x, y, present, last)
     last = jnp.concatenate([last[None], y])[last_present(present)[-1]]
@@ -115,7 +115,7 @@ def in_context(
   def init(key: Key, episode: Episode) -> Params:
     support = episode.support
     x, y = flat(support.x), targets_of(support)
-    return model.init(key, tokens_of(x, y, presence(support), jnp.zeros_like(y[0]))[0])
+    return model.init(key, tokens_of(x, y, known(support), jnp.zeros_like(y[0]))[0])
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key  # nothing is drawn
@@ -144,7 +144,7 @@ def in_context(
     return total, {**metrics, 'gain': _gain(objective, outputs, examples)}
 
   learner = MetaLearner(init, adapt, predict, loss, 'inductive')
-  return learner._replace(extend=extend, prefixes=prefixes) if model.causal else learner
+  return guarded(learner._replace(extend=extend, prefixes=prefixes) if model.causal else learner)
 
 
 def no_tokens(asked: int) -> tuple[jax.Array, jax.Array]:

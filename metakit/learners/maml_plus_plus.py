@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
 
+from metakit.absent import guarded
 from metakit.learners.descent import asking, check_protocol, check_steps, distance
 from metakit.meta_gradient import Inner, Mode, Solve, first_order, unroll
 from metakit.meta_gradient.diagnostics import diagnose
@@ -106,7 +107,7 @@ def maml_plus_plus(
     given = key, params['start'], params, (episode.support,), inner_steps
     return diagnose(last, outer, *given)
 
-  return MetaLearner(
+  learner = MetaLearner(
     lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
     adapt,
     ask,
@@ -115,6 +116,7 @@ def maml_plus_plus(
     loss_at=in_turn(begins, phases) if len(phases) > 1 else None,
     diagnose=diagnosis,
   )
+  return guarded(learner)
 
 
 def judging(model: Model, objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:

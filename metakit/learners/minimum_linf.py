@@ -8,6 +8,7 @@ enumerate).
 import jax
 import numpy as np
 
+from metakit.absent import guarded
 from metakit.learners.bayes import check_one_output
 from metakit.objectives import squared_error
 from metakit.types import (
@@ -48,7 +49,7 @@ def minimum_linf(objective: Objective = squared_error) -> MetaLearner:
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     return objective(predict(adapt(key, params, episode.support), episode.query.x), episode.query)
 
-  return MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
+  return guarded(MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive'))
 
 
 def solve(x: np.ndarray, y: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import UNLABELLED, guarded, numbered
 from metakit.heads.common import check_positive, cosine_similarity
 from metakit.keys import stream
 from metakit.learners.embedded import embedded
@@ -74,28 +75,29 @@ def pretrained(
   def ordinary(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     del key  # nothing is drawn
     both = join(episode.support, episode.query)
-    both = both._replace(y=jnp.asarray(episode.info['classes'])[both.y])
+    both = both._replace(y=numbered(both.y, episode.info['classes']))
     both = jointly_labelled(both, transforms) if transforms else both
     z = model.apply(params['body'], both.x, weight=both.weight)
     return cross_entropy(classify(params, z), both)
 
   learner = base._replace(init=init, loss=ordinary)
   if until is None:
-    return learner
+    return guarded(learner, unlabelled=True)
 
   def loss_at(
     step: jax.Array, key: Key, params: Params, episode: Episode
   ) -> tuple[jax.Array, Metrics]:
     return jax.lax.cond(step < until, ordinary, base.loss, key, params, episode)
 
-  return learner._replace(loss_at=loss_at)
+  return guarded(learner._replace(loss_at=loss_at), unlabelled=True)
 
 
 def jointly_labelled(examples: Examples, transforms: Sequence[Transform]) -> Examples:
   """Returns all transformed examples, one transform after the other: class c becomes M c + j."""
   many = len(transforms)
   x = jnp.concatenate([transform(examples.x) for transform in transforms])
-  y = jnp.concatenate([many * examples.y + j for j in range(many)])
+  own = lambda j: jnp.where(examples.y < 0, UNLABELLED, many * examples.y + j)
+  y = jnp.concatenate([own(j) for j in range(many)])
   weight = None if examples.weight is None else jnp.tile(examples.weight, many)
   return Examples(x, y, weight)
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metakit.absent import guarded
 from metakit.learners.descent import by_descent, distance
 from metakit.meta_gradient import by_optax, first_order
 from metakit.models import Model
@@ -63,4 +64,4 @@ def reptile(
     _, metrics = objective(model.apply(adapted, support.x, weight=support.weight), support)
     return optax.tree.sum(away), {**metrics, 'adaptation_norm': distance(adapted, held)}
 
-  return learner._replace(loss=loss, diagnose=None)  # its gradient is no derivative
+  return guarded(learner._replace(loss=loss, diagnose=None))  # its gradient is no derivative

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
+from metakit.absent import blanked, guarded, labelled
 from metakit.types import Episode, Key, MetaLearner, Metrics, Params
 
 FeatureLoss = Callable[[Episode], jax.Array]  # an episode of features -> scalar
@@ -24,7 +25,8 @@ def with_losses(head: MetaLearner, losses: Sequence[FeatureLoss]) -> MetaLearner
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     own, metrics = head.loss(key, params, episode)
-    value = (own + sum(each(episode) for each in losses)) / (1 + len(losses))
+    with_labels = episode._replace(support=blanked(labelled(episode.support)))
+    value = (own + sum(each(with_labels) for each in losses)) / (1 + len(losses))
     return value, {**metrics, 'loss': value}
 
-  return head._replace(loss=loss)
+  return guarded(head._replace(loss=loss), unlabelled=True)

@@ -94,6 +94,8 @@ class Row(NamedTuple):
       that leaves alone what is measured).
     ordered: the support is a sequence, whose order matters.
     padded: an absent example is as none (it takes its place in a minibatch, and so is not).
+    supervised: an example without a label is as none; others learn from it, be it by the statistics
+      of a batch.
   """
 
   make: Callable[[], MetaLearner]
@@ -102,6 +104,7 @@ class Row(NamedTuple):
   exact: bool = True
   ordered: bool = False
   padded: bool = True
+  supervised: bool = True
 
 
 # eps_root: the square root of Adam has no derivative at a gradient of zero (metakit.learners.maml).
@@ -118,13 +121,17 @@ def attention(num_outputs=WAYS, **options):
 
 
 LEARNERS = {
-  'prototypical:batch': Row(lambda: prototypical(small('batch'), WAYS), symmetric=True),
+  'prototypical:batch': Row(
+    lambda: prototypical(small('batch'), WAYS), symmetric=True, supervised=False
+  ),
   'prototypical:group': Row(lambda: prototypical(small('group'), WAYS), symmetric=True),
   'prototypical:transductive': Row(
-    lambda: prototypical(small('batch'), WAYS, protocol='transductive'), symmetric=True
+    lambda: prototypical(small('batch'), WAYS, protocol='transductive'),
+    symmetric=True,
+    supervised=False,
   ),
   'prototypical:cosine': Row(
-    lambda: prototypical(small('batch'), WAYS, distance='cosine'), symmetric=True
+    lambda: prototypical(small('batch'), WAYS, distance='cosine'), symmetric=True, supervised=False
   ),
   'maml:batch': Row(lambda: maml(small('batch'), SGD)),
   'maml:conv4_group': Row(lambda: maml(conv4(WAYS, 4, depth=1, norm='group'), SGD), 'images'),
@@ -138,9 +145,9 @@ LEARNERS = {
   'maml:mixed': Row(lambda: maml(perceptron(), SGD, 3, mode=mixed())),
   'maml:remat': Row(lambda: maml(perceptron(), SGD, 3, mode=remat())),
   'maml:minibatches': Row(lambda: maml(perceptron(), SGD, 3, inner_batch=4), padded=False),
-  'anil': Row(lambda: anil(small('batch', None), WAYS, SGD, 3)),
+  'anil': Row(lambda: anil(small('batch', None), WAYS, SGD, 3), supervised=False),
   'anil:transductive': Row(
-    lambda: anil(small('batch', None), WAYS, SGD, 3, protocol='transductive')
+    lambda: anil(small('batch', None), WAYS, SGD, 3, protocol='transductive'), supervised=False
   ),
   'boil': Row(lambda: boil(small('batch', None), WAYS, SGD)),
   'reptile': Row(lambda: reptile(perceptron(), SGD, 3, 4, inner_batch=0), exact=False),
@@ -204,8 +211,10 @@ HEADS = {
     lambda: recursive_ridge(WAYS, 0.5, 6), symmetric=True, exact=False
   ),
   'class_mean_stream': on_features(lambda: class_mean_stream(WAYS), symmetric=True),
-  'soft_kmeans': on_features(lambda: soft_kmeans(WAYS, 2), symmetric=True),
-  'soft_kmeans:distractors': on_features(lambda: soft_kmeans(WAYS, 1, True, False), symmetric=True),
+  'soft_kmeans': on_features(lambda: soft_kmeans(WAYS, 2), symmetric=True, supervised=False),
+  'soft_kmeans:distractors': on_features(
+    lambda: soft_kmeans(WAYS, 1, True, False), symmetric=True, supervised=False
+  ),
   'slk': on_features(lambda: slk(WAYS, 0.5, 2, 'means', 2, 2), symmetric=True),
   'slk:modes': on_features(lambda: slk(WAYS, 0.5, 2, 'modes', 2, 2), symmetric=True),
   'laplacian_shot': on_features(lambda: laplacian_shot(WAYS, 0.5, 2, steps=3), symmetric=True),
@@ -223,10 +232,13 @@ HEADS = {
 }
 LEARNERS |= HEADS
 LEARNERS |= {
-  'pretrained': Row(lambda: pretrained(small('batch', None), prototypes(WAYS), 5), symmetric=True),
+  'pretrained': Row(
+    lambda: pretrained(small('batch', None), prototypes(WAYS), 5), symmetric=True, supervised=False
+  ),
   'pretrained:transforms': Row(
     lambda: pretrained(small('batch', None), ridge(WAYS), 5, None, False, transforms=VIEWS),
     symmetric=True,
+    supervised=False,
   ),
 }
 

@@ -15,6 +15,7 @@ differentiable = rows(lambda row: row.exact)
 symmetric = rows(lambda row: row.symmetric)
 unordered = rows(lambda row: not row.ordered and row.padded)
 padding = rows(lambda row: row.padded)
+supervised = rows(lambda row: row.padded and row.supervised and row.data != 'curves')
 
 
 def examples_of(data, count, rng):
@@ -176,12 +177,18 @@ def as_float(tree, dtype):
 
 
 def padded(examples):
-  """Adds one absent row in front and two behind, of large wrong numbers."""
-  present = np.pad(np.ones(len(examples.x), np.float32), (1, 2))
-  x = 100 * np.random.default_rng(0).normal(size=(len(present), *examples.x.shape[1:]))
-  x[present > 0] = examples.x
-  y = np.pad(examples.y, [(1, 2)] + [(0, 0)] * (examples.y.ndim - 1), mode='edge')
-  return Examples(x.astype(np.float32), y, present)
+  """Adds one absent row in front and two behind, of NaN."""
+  ends = lambda a, value: np.pad(a, [(1, 2)] + [(0, 0)] * (a.ndim - 1), constant_values=value)
+  blank = np.nan if examples.y.dtype == np.float32 else 0
+  weight = ends(np.ones(len(examples.x), np.float32), 0)
+  return Examples(ends(examples.x, np.nan), ends(examples.y, blank), weight)
+
+
+def with_unlabelled(examples):
+  """Adds the same rows, of large numbers, present and without a label."""
+  x, y, weight = padded(examples)
+  x[weight == 0] = 100 * np.random.default_rng(0).normal(size=(3, *x.shape[1:]))
+  return Examples(x, np.where(weight > 0, y, -1).astype(y.dtype), np.ones_like(weight))
 
 
 def padded_in_float64(name):
@@ -196,6 +203,17 @@ def test_weight_0_equals_absent(name):
   """In support and query for loss and gradient; in the support for predictions."""
   with jax.enable_x64(True):
     judged = precise(name)(*padded_in_float64(name))
+  assert_close(judged, plain(name), 1e-3)  # the latter is float32
+
+
+@supervised
+def test_an_example_without_a_label_equals_absent(name):
+  """Whatever it holds, it is no example of the last class."""
+  episode = episode_of(name)
+  whole = episode._replace(support=with_unlabelled(episode.support), query=padded(episode.query))
+  with jax.enable_x64(True):
+    given = as_float((made(name)[1], whole, episode.query.x), jnp.float64)
+    judged = precise(name)(*given)
   assert_close(judged, plain(name), 1e-3)  # the latter is float32
 
 
