@@ -27,6 +27,7 @@ from absl import flags
 
 from experiments.features import (
   Features,
+  checksums,
   chosen_heads,
   define_heads,
   embedded_once,
@@ -39,6 +40,7 @@ from experiments.flags import define_common
 from experiments.pages import markdown_table
 from experiments.results import describe_device, format_estimate, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.setup import check_same_data
 from experiments.specs import Component
 from experiments.wrap_up import command_line, write_episodes
 from metakit.data.files import damaged
@@ -52,6 +54,7 @@ FLAGS = flags.FLAGS
 NONE = '-'
 RUNS = 'omniglot_runs'
 DEFINING = 'split', 'seed', 'episodes', 'head_steps', 'head_tasks_per_step'
+DATA = 'data'
 WARM = 64  # episodes that compile a program
 
 
@@ -79,8 +82,8 @@ def main() -> None:
     heads, features = chosen_heads(), features_of_flags()
     path = Path(FLAGS.workdir) / FLAGS.name
     setting = {name: FLAGS[name].value for name in DEFINING} | features.description
-    setting |= {'head_task': str(features.tests[0]), 'device': describe_device()}
-    setting |= {'versions': versions()}
+    setting |= {'head_task': str(features.train), 'device': describe_device()}
+    setting |= {'versions': versions(), 'data': checksums(features, FLAGS.split)}
     done = read_done(path, setting)
     asked = list(measurements(heads, features))
     for task, head, measure in asked:
@@ -96,8 +99,8 @@ def measurements(
 ) -> Iterator[tuple[str, str, Callable[[], Judged]]]:
   """Yields task, head, and () -> what is measured; what several need is made once, when needed."""
   source = embedded_once(features.embed)
-  task, first = functools.cache(lambda: make_task(features.tests[0])), features.tests[0]
-  ready = functools.cache(lambda i: ready_params(heads[i], task(), source(first, 'train')))
+  task = functools.cache(lambda: make_task(features.train))
+  ready = functools.cache(lambda i: ready_params(heads[i], task(), source(features.train, 'train')))
   runs = functools.cache(lambda: runs_of_features(features.embed))
 
   def sampled(component: Component, i: int) -> Judged:
@@ -130,12 +133,18 @@ def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
 
 def _read_done(path: Path, setting: Mapping[str, Any]) -> Done:
   record = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
-  other = [name for name in setting if record.get(name) != setting[name]]
+  other = [name for name in setting if name != DATA and record.get(name) != setting[name]]
   if other:
     raise ValueError(f'{path}.json was measured with another {other[0]}; give another --name')
+  check_same_data(path, record.get(DATA, {}), setting[DATA])
   with open(path.with_suffix('.npz'), 'rb') as file, np.load(file) as values:
     of = lambda c: Judged(values[f'{c["task"]}/{c["head"]}'], c['protocol'], c['seconds_per_1000'])
     return {(c['task'], c['head']): of(c) for c in record['cells']}
+
+
+def _checksums_before(path: Path) -> dict[str, str | None]:
+  file = path.with_suffix('.json')
+  return json.loads(file.read_text(encoding='utf-8')).get(DATA, {}) if file.exists() else {}
 
 
 def write_done(
@@ -145,6 +154,7 @@ def write_done(
   order = [key for key in dict.fromkeys([*asked, *done]) if key in done]
   cells = [cell(task, head, done, asked[0][1]) for task, head in order]
   record = {'cells': cells, **setting, 'command': command_line()}
+  record[DATA] = _checksums_before(path) | setting[DATA]  # of tasks asked for before too
   values = {'/'.join(key): done[key].accuracies for key in order}
   write_episodes(path.with_suffix('.npz'), values)
   write_text(path.with_suffix('.json'), json.dumps(record, indent=2) + '\n')

@@ -18,6 +18,7 @@ from absl import flags
 
 from experiments.features import (
   Features,
+  checksums,
   chosen_heads,
   define_heads,
   embedded_once,
@@ -60,6 +61,7 @@ def main() -> None:
     record |= {'task': str(features.tests[0]), 'sizes': sizes._asdict(), 'episodes': FLAGS.episodes}
     record['command'] = command_line()
     record |= {'device': describe_device(), 'versions': versions()}
+    record['data'] = checksums(features, FLAGS.split)
     path = (Path(FLAGS.workdir) / FLAGS.name).with_suffix('.json')
     write_text(path, json.dumps(record, indent=2) + '\n')
 
@@ -75,7 +77,8 @@ def compare_all(
   if len(features.tests) > 1:
     raise ValueError('--test_task may be given once: streams are of the classes of one task')
   sources = embedded_once(features.embed)
-  tested, train = make_task(features.tests[0]), sources(features.tests[0], 'train')
+  tested = make_task(features.tests[0])
+  trained, train = make_task(features.train), sources(features.train, 'train')
   if tested.table is None:
     raise ValueError(f'{features.tests[0].name} has no classes to make sessions of')
   plan = class_incremental_plan(tested.table(FLAGS.split), sizes)
@@ -83,7 +86,7 @@ def compare_all(
   cells: list[dict[str, Any]] = []
   first: Mapping[str, Any] = {}
   for head in heads:
-    learner, params = make_head(head, tested, sizes.total_ways), ready_params(head, tested, train)
+    learner, params = make_head(head, tested, sizes.total_ways), ready_params(head, trained, train)
     given = learner, tested.objective, params, test, getattr(roots(FLAGS.seed), FLAGS.split)
     values = evaluate(*given, FLAGS.episodes, parallel=FLAGS.parallel, judge=judge_sessions(sizes))
     first = first or values

@@ -18,11 +18,13 @@ from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import (
   Setup,
   abstract_state,
+  check_data,
   check_fits,
   make_optimizer,
   make_setup,
   read_specs,
 )
+from experiments.task import fingerprint_of
 from experiments.testing import check_judges, judges_of, prepare
 from experiments.wrap_up import wrap_up
 from metakit.checkpoint import checkpoints
@@ -41,6 +43,7 @@ def main() -> None:
     specs['learner'] = same_learner(specs['learner'], FLAGS.learner)
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
+    check_data(workdir, {'train': fingerprint_of(setup.task, 'train')})
     setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
     check_judges(setup, setup.test_task)

@@ -13,12 +13,13 @@ from absl import flags
 from experiments import tasks
 from experiments.evaluate import restore
 from experiments.head_learners import HEAD_SUPPLIED, HEADS
-from experiments.setup import make_setup, read_specs
+from experiments.setup import check_data, make_setup, read_specs
 from experiments.specs import Component, build, parse, write_spec
-from experiments.task import Task
+from experiments.task import Task, fingerprint_of
 from metakit.data.host import on_host, sample_episode
 from metakit.evaluate import calibrate, embed_source
 from metakit.keys import roots, task_key
+from metakit.models import as_float
 from metakit.train import init_state, make_dispatch, train_until
 from metakit.types import Episode, EpisodeSource, MetaLearner, Params
 
@@ -31,12 +32,14 @@ class Features(NamedTuple):
   """Where episodes of features come from.
 
   Attributes:
-    tests: specs of the tasks to test on; the training classes of the first one's calibrate and
-      train the heads, in tasks like its own.
+    train: spec of the task whose training classes calibrate and train the heads, in tasks like its
+      own: --task, or the first to test on.
+    tests: specs of the tasks to test on.
     embed: source of examples -> source of features.
     description: what a record says of them.
   """
 
+  train: Component
   tests: list[Component]
   embed: Callable[[EpisodeSource], EpisodeSource]
   description: dict[str, Any]
@@ -69,15 +72,17 @@ def _given() -> Features:
   def check(source: EpisodeSource) -> EpisodeSource:
     if source.data is None or source.data.ndim != 2:
       raise ValueError(f'{task.name} has no table of features [rows, features]; train a network')
-    return source._replace(data=jnp.asarray(source.data, jnp.float32))
+    z = as_float(jnp.asarray(source.data))  # as networks see them
+    return source._replace(data=z.astype(jnp.float32))
 
   tests = [_component(spec) for spec in FLAGS.test_task or [FLAGS.task]]
-  return Features(tests, check, {'training_task': str(task)})
+  return Features(task, tests, check, {'training_task': str(task)})
 
 
 def _trained(workdir: Path) -> Features:
   specs = read_specs(workdir)
   setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib)
+  check_data(workdir, {'train': fingerprint_of(setup.task, 'train')})
   step, state = restore(setup, specs, workdir)
   learner = setup.learner(setup.task)
   if learner.features is None:
@@ -89,11 +94,18 @@ def _trained(workdir: Path) -> Features:
   names = 'learner', 'network', 'optimizer', 'schedule', 'tasks_per_step'
   said = {name: setup.specs[name] for name in names} | {'steps': step}
   said |= {'training_task': setup.specs['task'], 'training_seed': specs['seed']}
-  return Features(tests, embed, said)
+  return Features(tests[0], tests, embed, said)
 
 
 def _component(spec: str) -> Component:
   return parse('task', tasks.tasks_for(spec), spec, tasks.TASK_SUPPLIED)
+
+
+def checksums(features: Features, split: str) -> dict[str, str | None]:
+  """Returns the fingerprint of each task's data, by its spec, and of the training classes."""
+  of = lambda component, split: fingerprint_of(make_task(component), split)
+  tested = {component.brief(): of(component, split) for component in features.tests}
+  return {'train': of(features.train, 'train'), **tested}
 
 
 def make_task(component: Component) -> Task:

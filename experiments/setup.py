@@ -18,7 +18,7 @@ from experiments import components, tasks
 from experiments.optimizers import OPTIMIZERS
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
-from experiments.task import Task, training_classes
+from experiments.task import Task, fingerprint_of, training_classes
 from metakit.episodes.few_shot import complete
 from metakit.evaluate import judge_meta_gradient
 from metakit.keys import roots
@@ -41,6 +41,7 @@ DEFINING = (
   'seed',
 )
 FLAGS = 'flags.json'  # the file of a workdir that holds them
+DATA = 'data'  # beside them, the checksums of what they name
 
 
 class Setup(NamedTuple):
@@ -282,16 +283,46 @@ def claim_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
     differ = [
       f'--{name} is {theirs.get(name)} there and {ours[name]} here'
       for name in ours
-      if theirs.get(name) != ours[name]
+      if name != DATA and theirs.get(name) != ours[name]
     ]
     if differ:
       raise ValueError(
         f'{workdir} belongs to other flags: {"; ".join(differ)}; use another --workdir'
       )
+    check_data(workdir, specs.get(DATA, {}))
     return
   if workdir.exists() and any(workdir.iterdir()):
     raise ValueError(f'{workdir} holds files but no {FLAGS}; use an empty or new --workdir')
   write_text(workdir / FLAGS, json.dumps(specs, indent=2) + '\n')
+
+
+def checksums_of(setup: Setup) -> dict[str, str | None]:
+  """Returns the fingerprints of the data that a run is trained, validated and tested on."""
+  tested = {split: fingerprint_of(setup.test_task, split) for split in ('validation', 'test')}
+  return {'train': fingerprint_of(setup.task, 'train'), **tested}
+
+
+def check_data(workdir: Path, checksums: Mapping[str, str | None]) -> None:
+  """Raises ValueError if a run's data are not those of its flags; older runs have none noted."""
+  check_same_data(workdir, read_flags(workdir).get(DATA, {}), checksums)
+
+
+def check_same_data(
+  where: Path, there: Mapping[str, str | None], here: Mapping[str, str | None]
+) -> None:
+  """Raises ValueError if data changed, naming what both have: a part, or the spec of a task.
+
+  Args:
+    where: the workdir or file that `there` belongs to, for the message.
+    there: fingerprints by name.
+    here: fingerprints by name.
+  """
+  for name in here:
+    if name in there and there[name] != here[name]:
+      raise ValueError(
+        f'{where} belongs to other data: the checksum of {name} is {there[name]} there and '
+        f'{here[name]} here; bring the data back, or use another place'
+      )
 
 
 def read_flags(workdir: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from metakit.data.fingerprint import fingerprint
 from metakit.data.table import ClassTable
 from metakit.evaluate import Judge
 from metakit.types import EpisodeSource, MetaLearner, Objective
@@ -52,6 +53,11 @@ def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSourc
     with contextlib.suppress(ValueError):
       sources[number] = task.source('test', number)
   return sources
+
+
+def fingerprint_of(task: Task, split: str) -> str | None:
+  """Returns the checksum of the data of a split; None if its episodes are made of none."""
+  return fingerprint(task.source(split), task.table(split) if task.table else None)
 
 
 def training_classes(task: Task) -> Callable[[], int] | None:

@@ -25,11 +25,13 @@ from experiments.plateau import onset
 from experiments.progress import Progress, progress
 from experiments.runtime import BAD_INPUT, end_preempted, one_line_errors, run
 from experiments.setup import (
+  DATA,
   DEFINING,
   Setup,
   abstract_state,
   check_fits,
   check_space,
+  checksums_of,
   claim_workdir,
   default_workdir,
   make_optimizer,
@@ -64,7 +66,7 @@ def main() -> None:
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
     if is_first():
       check_space(workdir, abstract_state(setup, learner, optimizer))
-      claim_workdir(workdir, setup.specs)
+      claim_workdir(workdir, {**setup.specs, DATA: checksums_of(setup)})
     barrier('set up', FLAGS.meeting_seconds)
 
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)

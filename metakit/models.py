@@ -99,7 +99,15 @@ def embed_rows(model: Model) -> Callable[[Params, Any], Any]:
   return model.stored.apply if model.stored else model.apply
 
 
-identity = Model(init=lambda key, *inputs: {}, apply=lambda params, x, weight=None: x)
+def as_float(x: jax.Array) -> jax.Array:
+  """Casts uint8 images to float32 in [0, 1], other integers to float32; floats pass unchanged."""
+  if x.dtype == jnp.uint8:
+    return x.astype(jnp.float32) / 255
+  return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
+
+
+# Integers are cast: sums and distances of bytes would wrap.
+identity = Model(init=lambda key, *inputs: {}, apply=lambda params, x, weight=None: as_float(x))
 
 
 def from_linen(module: nn.Module, statistics_module: nn.Module | None = None) -> Model:

@@ -25,18 +25,12 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from metakit.models import as_float
 from metakit.networks.normalisation import Moments, covariances
 
 NUMBERS = ('NHWC', 'HWIO', 'NHWC')
 FEW_TAPS = 32  # up to so many, moments of patches are cheaper than those of what they become
 FEW_CHANNELS = 8  # below, gathering all taps of a kernel at once costs less than three products
-
-
-def as_float(x: jax.Array) -> jax.Array:
-  """Casts uint8 images to float32 in [0, 1], other integers to float32; floats pass unchanged."""
-  if x.dtype == jnp.uint8:
-    return x.astype(jnp.float32) / 255
-  return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
 
 
 def as_images(x: jax.Array) -> jax.Array:

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from metakit.models import Model, from_linen
-from metakit.networks.convolution import as_float
+from metakit.models import Model, as_float, from_linen
 
 
 class MLP(nn.Module):

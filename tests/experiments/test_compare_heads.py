@@ -11,6 +11,7 @@ from experiments.components import LEARNER_SUPPLIED, LEARNERS
 from experiments.head_learners import HEADS, pretrained_learner
 from experiments.heads_table import paper_of, results
 from experiments.specs import build, parse
+from experiments.tasks import TASK_SUPPLIED, tasks_for
 from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
@@ -68,6 +69,8 @@ def test_heads_of_given_features_are_judged_on_the_same_episodes(tmp_path):
     assert (cell['mean'], cell['ci95'], cell['episodes']) == estimate(own)
     assert tuple(cell['difference']) == compare(own, accuracies[0])[:2]
     assert cell['seconds_per_1000'] > 0
+  trained = parse('task', tasks_for(spec), spec, TASK_SUPPLIED)
+  assert record['head_task'] == record['training_task'] == str(trained)  # not the first tested
   assert record['split'] == 'test' and record['command'].startswith('python -m experiments.compare')
 
 
@@ -91,9 +94,13 @@ def test_a_comparison_goes_on_with_further_heads(tmp_path):
   status, out, error = run('compare_heads', *flags, '--episodes=31')
   assert (status, out, len(error.strip().splitlines())) == (1, '', 1)
   assert 'was measured with another episodes; give another --name' in error
-  other = f'--test_task={flags[0].partition("=")[2]},sampler=imbalanced'
-  status, _, error = run('compare_heads', *flags, '--episodes=30', '--head_steps=20', other)
-  assert status == 1 and 'another head_task' in error  # heads would be trained on other tasks
+  other = [f'{flags[0]},sampler=imbalanced', *flags[1:], '--episodes=30', '--head_steps=20']
+  status, _, error = run('compare_heads', *other)
+  assert status == 1 and 'another training_task' in error  # heads would be trained on other tasks
+  file = np.load(tmp_path / 'features.npz')
+  np.savez(tmp_path / 'features.npz', x=file['x'], y=file['y'][::-1])
+  status, _, error = run('compare_heads', *flags, '--episodes=30', '--head_steps=20')
+  assert status == 1 and 'belongs to other data: the checksum of train' in error
   with open(tmp_path / 'out' / 'heads.json') as file:
     assert json.load(file) == fewer
   for name in ('heads.npz', 'heads.json'):

@@ -18,6 +18,7 @@ from experiments.results import read_results
 from experiments.runtime import define_processes
 from experiments.setup import (
   check_fits,
+  checksums_of,
   claim_workdir,
   default_workdir,
   make_optimizer,
@@ -105,6 +106,27 @@ def test_a_run_goes_on_when_components_have_gained_arguments(tmp_path):
   sweep = {'task': None, 'learner': 'in_context', 'pools': '0,8'}
   claim_workdir(tmp_path / 'sweep', sweep)
   claim_workdir(tmp_path / 'sweep', sweep)
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+  """The same file name with rows in another order; a run of before has no checksums to compare."""
+  x, y = np.arange(120, dtype=np.float32)[:, None], np.arange(120) // 6
+
+  def run_on(labels):
+    np.savez(tmp_path / 'data.npz', x=x, y=labels)
+    task = f'--task=arrays:path={tmp_path}/data.npz,ways=2,shots=1,queries=2'
+    setup = make_setup(parsed([task, '--network=mlp']), data_dir='', budget_gib=1)
+    return {**setup.specs, 'data': checksums_of(setup)}
+
+  first, other = run_on(y), run_on(np.random.default_rng(0).permutation(y))
+  claim_workdir(tmp_path / 'run', first)
+  claim_workdir(tmp_path / 'run', first)
+  before = (tmp_path / 'run' / 'flags.json').read_bytes()
+  with pytest.raises(ValueError, match=r'run belongs to other data: the checksum of train is .* h'):
+    claim_workdir(tmp_path / 'run', other)
+  assert (tmp_path / 'run' / 'flags.json').read_bytes() == before
+  claim_workdir(tmp_path / 'old', {name: v for name, v in first.items() if name != 'data'})
+  claim_workdir(tmp_path / 'old', other)
 
 
 def parsed(arguments, define=define_training):
