@@ -41,6 +41,7 @@ class Tested(NamedTuple):
     params: calibrated parameters.
     source: the episodes.
     quick: (learner, source) that give the same predictions, the table embedded once if possible.
+    split: whose they are.
     root: names the episodes: number i is made from task_key(root, 0, i).
     parallel: how they share devices.
   """
@@ -50,6 +51,7 @@ class Tested(NamedTuple):
   params: Params
   source: EpisodeSource
   quick: tuple[MetaLearner, EpisodeSource]
+  split: str
   root: Key
   parallel: str
 
@@ -79,7 +81,8 @@ def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> 
   params = calibrate(learner, params, setup.task.source('train'), root)
   # A table on the host may be too large for its embeddings to be worth while, or to fit.
   quick = (learner, source) if on_host(source) else embed_source(learner, params, source)
-  return Tested(task, learner, params, source, quick, getattr(roots(seed), split), setup.parallel)
+  root = getattr(roots(seed), split)
+  return Tested(task, learner, params, source, quick, split, root, setup.parallel)
 
 
 def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:

@@ -4,9 +4,11 @@ import io
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments.metrics_log import read_metrics
@@ -34,7 +36,9 @@ from experiments.testing import (
   per_episode,
   picture,
 )
-from metakit.evaluate import Estimate, estimate
+from metakit.data.fingerprint import fingerprint
+from metakit.evaluate import IDENTITY, Estimate, estimate
+from metakit.keys import GENERATOR
 from metakit.measures import state_size
 
 SECONDS = 'seconds.json'  # training time up to each saved step
@@ -59,13 +63,16 @@ def wrap_up(
   """
   print(f'testing on {episodes} episodes', file=sys.stderr)
   values = per_episode(tested, episodes)
-  write_episodes(workdir / f'episodes{name}.npz', values)
+  say_not_finite(values)
+  identity = identity_of(tested, setup.specs['test_task'])
+  write_episodes(workdir / f'episodes{name}.npz', values, identity)
   metric = tested.task.metric
   curves = adaptation_curves(setup, tested, episodes)
   record = make_record(setup, tested, step, workdir, seed, estimate(values[metric]))
   record['state_size'] = state_size(
     tested.learner, tested.params, abstract_episode(tested.source).support
   )
+  record |= {'data': identity['episodes']} if tested.source.data is not None else {}
   record |= record_curves(tested, curves)
   compared = pair(metric, values)
   if compared:
@@ -116,10 +123,33 @@ def record_curves(tested: Tested, curves: Curves) -> dict[str, Any]:
   return record
 
 
-def write_episodes(path: Path, values: dict[str, Any]) -> None:
-  """Writes the metrics of each episode, an .npz of arrays [episodes]."""
+def say_not_finite(values: Mapping[str, Any]) -> None:
+  """Says how many episodes have predictions that are not finite."""
+  wrong = int((~np.isfinite(values.get('loss', []))).sum())
+  if wrong:
+    print(
+      f'{wrong} of {len(values["loss"])} episodes have a loss that is not finite; predictions that '
+      'are not finite count as wrong',
+      file=sys.stderr,
+    )
+
+
+def identity_of(tested: Tested, spec: str) -> dict[str, Any]:
+  """Returns what makes the episodes of a test what they are; metakit.compare refuses others."""
+  table = tested.task.table and tested.task.table(tested.split)
+  return {
+    'episodes': fingerprint(tested.source, table) or spec,
+    'root': jax.random.key_data(tested.root).tolist(),
+    'generator': GENERATOR,
+  }
+
+
+def write_episodes(
+  path: Path, values: Mapping[str, Any], identity: Mapping[str, Any] | None = None
+) -> None:
+  """Writes the metrics of each episode, an .npz of arrays [episodes], and what those are."""
   buffer = io.BytesIO()
-  np.savez(buffer, **values)
+  np.savez(buffer, **values, **({IDENTITY: np.array(json.dumps(identity))} if identity else {}))
   write_bytes(path, buffer.getvalue())
 
 

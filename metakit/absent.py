@@ -67,6 +67,12 @@ def check_labels(y: Any, outputs: int) -> None:
     )
 
 
+def has_known_labels(episode: Episode) -> bool:
+  """Whether an episode is of classes whose labels can be looked at (outside jit)."""
+  parts = episode.support, episode.query
+  return all(_are_classes(part.y) and _concrete(part.y) for part in parts)
+
+
 def numbered(y: jax.Array, numbers: Any) -> jax.Array:
   """Returns numbers[y] for every label, and -1 for examples without one.
 

@@ -1,7 +1,9 @@
 """Evaluation on named episodes: episode (seed, index) is the same for every learner."""
 
 import functools
+import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -68,24 +70,52 @@ def estimate(values: Any) -> Estimate:
   return Estimate(float(values.mean()), float(NORMAL_95 * error), len(values))
 
 
-def compare(values: Any, baseline: Any) -> Estimate:
+IDENTITY = 'identity'  # beside the metrics in an episodes.npz: what the episodes are, as JSON
+
+
+def compare(values: Any, baseline: Any, metric: str = 'accuracy') -> Estimate:
   """Returns the mean difference of two learners on the same episodes, paired, with its interval.
 
   Args:
-    values: [episodes] of one learner.
-    baseline: [episodes] of the other, from the same (seed, index).
+    values: [episodes] of one learner; or the path of the episodes.npz of a test, or its arrays.
+    baseline: the same of the other, from the same (seed, index).
+    metric: what is compared of files.
 
   Raises:
-    ValueError: if the numbers of episodes differ.
+    ValueError: if the numbers of episodes differ, or the files say that the episodes do.
+    OSError: if a file cannot be read.
 
-  >>> compare([0.9, 0.8, 0.7], [0.8, 0.7, 0.6]).mean
-  0.1
+  >>> compare([1.0, 0.5, 0.75], [0.5, 0.25, 0.75]).mean
+  0.25
   """
+  values, baseline = (_arrays_of(each) for each in (values, baseline))
+  if isinstance(values, Mapping) and isinstance(baseline, Mapping):
+    _check_same_episodes(values, baseline)
+  values, baseline = (e[metric] if isinstance(e, Mapping) else e for e in (values, baseline))
   values, baseline = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
   if values.shape != baseline.shape:
     raise ValueError(f'{values.shape} values against {baseline.shape}; compare the same episodes')
-  mean, ci95, episodes = estimate(values - baseline)
-  return Estimate(round(mean, 12), ci95, episodes)
+  return estimate(values - baseline)
+
+
+def _arrays_of(values: Any) -> Any:
+  if not isinstance(values, str | os.PathLike):
+    return values
+  with np.load(values, allow_pickle=False) as file:
+    return dict(file)
+
+
+def _check_same_episodes(values: Mapping[str, Any], baseline: Mapping[str, Any]) -> None:
+  """Raises ValueError if two files name other episodes; those of before name none."""
+  if IDENTITY not in values or IDENTITY not in baseline:
+    return
+  ours, theirs = (json.loads(str(each[IDENTITY])) for each in (values, baseline))
+  for name in sorted(ours | theirs):
+    if ours.get(name) != theirs.get(name):
+      raise ValueError(
+        f'these are other episodes: their {name} is {ours.get(name)} and {theirs.get(name)}; '
+        'compare tests of one task, split and seed'
+      )
 
 
 # (learner, objective, params, key, episode) -> metrics of one episode; the key is the learner's

@@ -11,13 +11,23 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from metakit.absent import check_labels, has_known_labels
 from metakit.compiler import target_platform
 from metakit.data.host import on_host, read_ahead
 from metakit.devices import AXIS, check_parallel, places_here, task_mesh
 from metakit.divergence import check_finite
 from metakit.episodes.few_shot import complete
-from metakit.keys import Roots, task_key
-from metakit.types import Episode, EpisodeSource, Key, MetaLearner, Metrics, Params, Sampler
+from metakit.keys import Roots, fixed_key, task_key
+from metakit.types import (
+  Episode,
+  EpisodeSource,
+  Examples,
+  Key,
+  MetaLearner,
+  Metrics,
+  Params,
+  Sampler,
+)
 
 
 class TrainState(NamedTuple):
@@ -47,10 +57,27 @@ def init_state(
     optimizer: the outer optimizer.
     key: determines the initial parameters.
     sampler: makes an episode of the shapes to come.
+
+  Raises:
+    ValueError: if its labels are none of the learner's classes.
   """
   params_key, episode_key = jax.random.split(key)
-  params = learner.init(params_key, sampler(episode_key))
+  episode = sampler(episode_key)
+  params = learner.init(params_key, episode)
+  _check_episode(learner, params, episode)
   return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def _check_episode(learner: MetaLearner, params: Params, episode: Episode) -> None:
+  """Raises ValueError for labels that the learner has no output for; see check_labels."""
+
+  def answer(params: Params, support: Examples, x: Any) -> jax.Array:
+    return learner.predict(learner.adapt(fixed_key(0), params, support), x)
+
+  if has_known_labels(episode):
+    outputs = jax.eval_shape(answer, params, episode.support, episode.query.x).shape[-1]
+    for part in (episode.support, episode.query):
+      check_labels(part.y, outputs)
 
 
 def make_train_step(
@@ -141,12 +168,15 @@ def _mean_over_groups(
   grouped = jax.tree.map(split, (keys, episodes))
 
   def add(total: Any, group: Any) -> tuple[Any, None]:
-    return jax.tree.map(jnp.add, total, gradient(params, *group)), None
+    one = gradient(params, *group)
+    return jax.tree.map(lambda sum, leaf: sum + leaf.astype(sum.dtype), total, one), None
 
   shapes = jax.eval_shape(gradient, params, *jax.tree.map(lambda leaf: leaf[0], grouped))
-  none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+  # In float32 at least: a long sum in bfloat16 no longer grows by what is added.
+  wide = lambda leaf: jnp.promote_types(leaf.dtype, jnp.float32)
+  none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, wide(leaf)), shapes)
   total, _ = jax.lax.scan(add, none, grouped)
-  return jax.tree.map(lambda leaf: leaf / groups, total)
+  return jax.tree.map(lambda leaf, like: (leaf / groups).astype(like.dtype), total, shapes)
 
 
 class Dispatch(NamedTuple):

@@ -1,4 +1,5 @@
 import functools
+import json
 from functools import partial
 
 import jax
@@ -19,7 +20,14 @@ from metakit import (
   task_key,
 )
 from metakit.episodes.few_shot import gather_rows, sampler_of
-from metakit.evaluate import calibrate, judge_gain, judge_prefixes, judge_queries, usual_chunk
+from metakit.evaluate import (
+  IDENTITY,
+  calibrate,
+  judge_gain,
+  judge_prefixes,
+  judge_queries,
+  usual_chunk,
+)
 from metakit.heads import prototypes
 from metakit.keys import learner_key
 from metakit.learners.embedded import embedded
@@ -229,3 +237,25 @@ def test_network_and_head_start_from_keys_of_their_own():
   key = jax.random.key(0)
   embedded(network, head).init(key, episode)
   assert seen[0] not in {numbers(jax.random.fold_in(key, i)) for i in range(100)} | {numbers(key)}
+
+
+def test_files_of_other_episodes_are_not_compared(tmp_path):
+  """Those of one task, split and seed are, whatever else differs; older ones name nothing."""
+  identity = {'episodes': 'a5', 'root': [1, 2], 'generator': 'threefry2x32'}
+
+  def file(name, accuracy, **changed):
+    said = np.array(json.dumps(identity | changed))
+    np.savez(tmp_path / name, accuracy=np.array(accuracy), **{IDENTITY: said})
+    return tmp_path / f'{name}.npz'
+
+  ours = file('ours', [1.0, 0.5])
+  assert compare(ours, file('theirs', [0.5, 0.5])).mean == 0.25
+  np.savez(tmp_path / 'old.npz', accuracy=np.array([0.5, 0.5]))
+  assert compare(ours, str(tmp_path / 'old.npz')).mean == 0.25
+  for changed in ({'root': [1, 3]}, {'episodes': 'b6'}):
+    with pytest.raises(ValueError, match=f'other episodes: their {next(iter(changed))} is'):
+      compare(ours, file('others', [0.5, 0.5], **changed))
+
+
+def test_a_difference_is_as_small_as_it_is():
+  assert compare([1e-13, 3e-13], [0.0, 0.0]).mean == pytest.approx(2e-13)

@@ -67,3 +67,36 @@ def test_weighted_mean_is_the_weighted_mean():
 def test_targets_that_would_broadcast_are_refused():
   with pytest.raises(ValueError, match=r'\(5, 1\).*\(5,\).*\[examples, outputs\]'):
     squared_error(LOGITS[:, :1], Examples(None, TARGETS[:, 0]))
+
+
+def test_what_is_not_finite_is_no_prediction():
+  """argmax counts NaN as the largest; a class that a model rules out may have -inf."""
+  broken = np.array([[np.nan, 0, 0], [0, np.nan, 0], [np.inf, 0, 0], [0, 1, -np.inf]], np.float32)
+  _, metrics = cross_entropy(broken, Examples(None, np.array([0, 1, 0, 1])))
+  assert metrics['accuracy'] == 0.25
+
+
+@pytest.mark.parametrize('weight', [None, np.ones(5, np.float32)])
+def test_an_example_without_a_label_does_not_count(weight):
+  kept = np.array([0, 2, 3])
+  y = np.where(np.isin(np.arange(5), kept), LABELS, -1)
+  value = jax.value_and_grad(lambda o, y, w: cross_entropy(o, Examples(None, y, w))[0])
+  loss, grads = jax.jit(value)(LOGITS, y, weight)
+  expected, wanted = value(LOGITS[kept], LABELS[kept], None)
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+  np.testing.assert_allclose(np.asarray(grads)[kept], wanted, rtol=1e-6)
+  assert not np.asarray(grads)[[1, 4]].any()
+
+
+@pytest.mark.parametrize('label', [-2, 3])
+def test_labels_without_an_output_are_refused_where_they_are_known(label):
+  with pytest.raises(ValueError, match=f'label {label} is none of the classes 0 to 2'):
+    cross_entropy(LOGITS, Examples(None, np.array([0, 1, label, 0, 1])))
+
+
+def test_errors_in_half_precision_are_summed_in_float32():
+  """512 errors of 1 in bfloat16, which has no number between 256 and 258."""
+  ones = jax.numpy.ones((4096, 1), jax.numpy.bfloat16)
+  targets = ones * jax.numpy.where(jax.numpy.arange(4096)[:, None] % 2, 1, 0)
+  loss, _ = squared_error(0 * ones, Examples(None, targets))
+  assert loss == 0.5

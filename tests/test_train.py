@@ -12,7 +12,10 @@ from metakit import roots, task_key
 from metakit.devices import AXIS, PARALLEL, spread, spread_table, task_mesh
 from metakit.divergence import NonFiniteLoss, check_finite
 from metakit.episodes.few_shot import gather_rows, sampler_of
-from metakit.train import init_state, make_dispatch, make_train_step, train_until
+from metakit.learners import prototypical
+from metakit.models import identity
+from metakit.train import TrainState, init_state, make_dispatch, make_train_step, train_until
+from metakit.types import Episode, Examples
 from tests import tiny
 
 TASKS = 8
@@ -256,3 +259,17 @@ def test_a_schedule_plans_each_step():
   source = tiny.source()._replace(schedule=marked)
   dispatch = make_dispatch(tiny.learners()['mlp'], SGD, source, ROOTS, TASKS)
   np.testing.assert_array_equal(dispatch.plan(3, 5).info, np.repeat([[5], [6], [7]], TASKS, axis=1))
+
+
+def test_gradients_of_many_tasks_are_summed_in_float32():
+  """In bfloat16 a sum no longer grows beyond 256 times what is added."""
+  episode = Episode(*2 * [Examples(jnp.zeros((1, 1)), jnp.zeros(1, jnp.int32))])
+  learner = prototypical(identity, 2)._replace(
+    loss=lambda key, params, episode: (params['w'], {}),
+  )
+  tasks = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], 512, 0), episode)
+  keys = jax.vmap(lambda i: task_key(roots(0).learner, 0, i))(jnp.arange(512))
+  optimizer, params = optax.sgd(1.0), {'w': jnp.zeros((), jnp.bfloat16)}
+  state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+  state, _ = make_train_step(learner, optimizer, tasks_at_once=1)(state, keys, tasks)
+  assert state.params['w'] == -1 and state.params['w'].dtype == jnp.bfloat16

@@ -187,7 +187,11 @@ def _check_largest_label(sampler: Sampler, ways: int) -> None:
     raise ValueError(f'ways={ways} but an episode has the label {largest}; use ways={largest + 1}')
 
 
-def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None) -> Sampler:
+def mixture(
+  samplers: Sequence[Sampler],
+  weights: Sequence[float] | None = None,
+  first_class: Sequence[int] | None = None,
+) -> Sampler:
   """Draws each episode from one of several samplers.
 
   Under vmap every sampler runs and one result is kept, so the cost is the sum of theirs.
@@ -196,6 +200,9 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
     samplers: samplers whose episodes have equal shapes, dtypes and info entries (or plans over
       the same table).
     weights: how likely each is, not negative, in any unit; equal by default.
+    first_class: what is added to each one's info['classes'], so that no two classes have one
+      number: for tables of 64 and 16 classes (0, 64), for samplers of one table (0, 0). Learners
+      that tell all training classes apart need it; it becomes info['first_class'] [].
 
   Returns:
     A sampler whose episodes are samplers[i](k1) with info['component'] = i [] (which replaces
@@ -204,7 +211,7 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
 
   Raises:
     ValueError: if there is no sampler, the weights do not match, are negative, not finite or all
-      zero, or the episodes differ in shape.
+      zero, the episodes differ in shape, or first_class does not match or there are no classes.
 
   >>> from metakit.episodes.sinusoid import sinusoid
   >>> small, large = sinusoid(amplitude=(0.1, 1.0)), sinusoid(amplitude=(1.0, 5.0))
@@ -216,15 +223,32 @@ def mixture(samplers: Sequence[Sampler], weights: Sequence[float] | None = None)
     raise ValueError('mixture of 0 samplers; give at least one')
   thresholds = jnp.asarray(_thresholds(len(samplers), weights), jnp.uint32)
   _check_equal_shapes(samplers)
+  _check_first_class(samplers, first_class)
 
   def mixed(key: Key) -> Episode:
     key, component_key = jax.random.split(key)
     number = jax.random.bits(component_key, dtype=jnp.uint32) >> 1
     component = jnp.sum(number >= thresholds, dtype=jnp.int32)
     episode = jax.lax.switch(component, samplers, key)
-    return episode._replace(info=_entries(episode.info) | {'component': component})
+    info = _entries(episode.info) | {'component': component}
+    if first_class is not None:
+      first = jnp.asarray(first_class, jnp.int32)[component]
+      info |= {'classes': info['classes'] + first, 'first_class': first}
+    return episode._replace(info=info)
 
   return mixed
+
+
+def _check_first_class(samplers: tuple[Sampler, ...], first_class: Sequence[int] | None) -> None:
+  if first_class is None:
+    return
+  if len(first_class) != len(samplers) or min(first_class) < 0:
+    raise ValueError(
+      f'first_class={tuple(first_class)}; give a number of 0 or more for each of '
+      f'{len(samplers)} samplers'
+    )
+  if 'classes' not in _entries(_shapes(samplers[0]).info):
+    raise ValueError("first_class is given, and the episodes have no info['classes']; leave it out")
 
 
 def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metakit.absent import guarded, numbered
+from metakit.absent import guarded
 from metakit.learners.descent import by_descent
-from metakit.learners.head import with_head
+from metakit.learners.head import of_training_classes, with_head
 from metakit.meta_gradient import by_optax, first_order
 from metakit.models import Model
 from metakit.objectives import cross_entropy
@@ -82,7 +82,7 @@ def fine_tuning(
     del key  # nothing is drawn
     both = join(episode.support, episode.query)
     if num_classes is not None:
-      both = both._replace(y=numbered(both.y, episode.info['classes']))
+      both = of_training_classes(both, episode.info)
     return objective(whole.apply(params, both.x, weight=both.weight), both)
 
   learner = by_descent(

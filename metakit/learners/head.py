@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import numbered
 from metakit.models import Model, StoredStatistics
-from metakit.types import Key, Params
+from metakit.types import Examples, Key, Params
 
 
 def with_head(embedding: Model, num_outputs: int) -> Model:
@@ -43,6 +44,25 @@ def with_head(embedding: Model, num_outputs: int) -> Model:
     return {**params, 'body': stored.calibrate(params['body'], batches, weight)}
 
   return Model(init, apply, StoredStatistics(apply_stored, calibrate))
+
+
+def of_training_classes(examples: Examples, info: Any) -> Examples:
+  """Returns the examples of an episode with the numbers of their training classes as labels.
+
+  Args:
+    examples: labelled 0 to ways - 1.
+    info: of the episode; 'classes' [ways] are those numbers.
+
+  Raises:
+    ValueError: if a mixture numbers the classes of several samplers alike.
+  """
+  if 'component' in info and 'first_class' not in info:
+    raise ValueError(
+      'a mixture of samplers says which classes an episode is of, each from 0; give '
+      'mixture(..., first_class=) the number that each begins with, such as (0, 64) for tables of '
+      '64 and more classes, or (0, 0) for one table'
+    )
+  return examples._replace(y=numbered(examples.y, info['classes']))
 
 
 def init_head(key: Key, features: int, num_outputs: int) -> Params:

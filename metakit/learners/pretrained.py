@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from metakit.absent import UNLABELLED, guarded, numbered
+from metakit.absent import UNLABELLED, guarded
 from metakit.heads.common import check_positive, cosine_similarity
 from metakit.keys import stream
 from metakit.learners.embedded import embedded
-from metakit.learners.head import init_head, linear
+from metakit.learners.head import init_head, linear, of_training_classes
 from metakit.models import Model, StoredStatistics
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Params, join
@@ -74,8 +74,7 @@ def pretrained(
 
   def ordinary(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     del key  # nothing is drawn
-    both = join(episode.support, episode.query)
-    both = both._replace(y=numbered(both.y, episode.info['classes']))
+    both = of_training_classes(join(episode.support, episode.query), episode.info)
     both = jointly_labelled(both, transforms) if transforms else both
     z = model.apply(params['body'], both.x, weight=both.weight)
     return cross_entropy(classify(params, z), both)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from metakit.data.table import class_table
@@ -19,8 +20,13 @@ from metakit.episodes.few_shot import few_shot, few_shot_plan, sampler_of
 from metakit.episodes.function_combinators import truncate_inputs
 from metakit.episodes.functions import dense, functions
 from metakit.episodes.image_transforms import rotate_quarter_turns, shift_image
+from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot_plan
+from metakit.heads import prototypes
+from metakit.learners.baselines import fine_tuning
+from metakit.learners.pretrained import pretrained
+from metakit.networks.mlp import mlp
 from metakit.types import Episode, EpisodeSource
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 from tests.episodes.test_few_shot import COUNTS, LABELS, TABLE, many, orders
@@ -254,3 +260,40 @@ def test_shorten_keeps_the_weights_there_are():
   np.testing.assert_array_equal(twice.support.weight, [1, 1, 0, 0])
   longer = shorten(lambda key: weighted(key), 9)(jax.random.key(0))
   np.testing.assert_array_equal(longer.support.weight, [1, 1, 1, 0])
+
+
+def test_a_mixture_of_tables_numbers_the_classes_of_each_apart():
+  first, second = (class_table(np.arange(60) + 100 * t, np.arange(60) % 6) for t in range(2))
+  samplers = [few_shot(table, 3, 1, 1) for table in (first, second)]
+  mixed = jax.jit(jax.vmap(mixture(samplers, first_class=(0, 6))))
+  episodes = mixed(jax.random.split(jax.random.key(0), 40))
+  of_table, classes = (np.asarray(episodes.info[name]) for name in ('component', 'classes'))
+  rows = np.asarray(episodes.support.x)
+  np.testing.assert_array_equal(classes, rows % 100 % 6 + 6 * (rows >= 100))
+  assert set(classes.ravel()) == set(range(12)) and set(of_table) == {0, 1}
+  with pytest.raises(ValueError, match='first_class'):
+    mixture(samplers, first_class=(0,))
+  with pytest.raises(ValueError, match='no info'):
+    mixture([sinusoid()], first_class=(0,))
+
+
+ON_TWELVE = {
+  'pretrained': lambda: pretrained(mlp(width=4, depth=1), prototypes(3), 12),
+  'fine_tuning': lambda: fine_tuning(mlp(width=4, depth=1), 3, optax.sgd(0.1), 12),
+}
+
+
+@pytest.mark.parametrize('make', ON_TWELVE.values(), ids=ON_TWELVE)
+def test_learners_of_all_classes_refuse_a_mixture_that_numbers_them_alike(make):
+  table = class_table(np.arange(60.0)[:, None], np.arange(60) % 6)
+  learner, episode = make(), mixture(2 * [few_shot(table, 3, 1, 1)])(jax.random.key(0))
+  params = learner.init(jax.random.key(0), episode)
+  with pytest.raises(ValueError, match=r'mixture\(..., first_class=\)'):
+    learner.loss(jax.random.key(0), params, episode)
+
+
+def test_relabelled_examples_without_a_label_have_none():
+  table = class_table(np.arange(60), np.arange(60) % 6)
+  plain = semi_supervised(table, 3, 1, 2, unlabelled=2)
+  new = relabel(plain, ways=3)(jax.random.key(0)).support.y
+  assert (np.asarray(new) == -1).sum() == 6 and set(np.asarray(new).tolist()) == {-1, 0, 1, 2}

@@ -13,6 +13,7 @@ from experiments.table_tasks import augmentations_of, classification, kept_omnig
 from experiments.tasks import TASKS
 from metakit.episodes import mirror_image, shift_image, warp_image
 from metakit.episodes.few_shot import sampler_of
+from metakit.keys import roots
 from tests import tiny
 from tests.data.test_mnist import idx
 from tests.episodes.test_few_shot import many
@@ -148,7 +149,9 @@ def test_a_slow_reference_is_of_few_episodes(spec, episodes, monkeypatch):
   assert task.reference is not None
   assert task.reference_episodes == episodes
   learner, source = task.reference._replace(prefixes=print), task.source('test')
-  tested = testing.Tested(task, learner, {}, source, (learner, source), jax.random.key(0), 'vmap')
+  tested = testing.Tested(
+    task, learner, {}, source, (learner, source), 'test', roots(0).test, 'vmap'
+  )
   monkeypatch.setattr(testing, 'prefix_curves', lambda tested, episodes: episodes)
   assert testing.adaptation_curves(None, tested, 5000) == (episodes or 5000)
   assert testing.adaptation_curves(None, tested, 100) == 100

@@ -26,9 +26,10 @@ from metakit.models import from_linen
 from metakit.networks.mlp import mlp
 from metakit.networks.normalisation import BatchNorm
 from metakit.networks.resnet12 import resnet12
+from metakit.train import init_state
 from metakit.types import Episode, Examples
 from tests.learners.rows import KEY, WAYS, perceptron, small
-from tests.learners.test_laws import episode_of, judge
+from tests.learners.test_laws import episode_of, judge, made
 from tests.learners.test_maml import (
   CENTRE,
   OTHER,
@@ -372,3 +373,15 @@ def test_padded_supports_have_gradients(present):
 def test_anil_refuses_a_mode_that_would_leave_its_network_untaught():
   with pytest.raises(ValueError, match='learns the features in them; use mode unroll'):
     anil(perceptron(None), WAYS, SGD, mode=evolution())
+
+
+@pytest.mark.parametrize('name', ['maml:3_steps', 'in_context', 'ridge', 'prototypical:group'])
+def test_labels_that_a_learner_has_no_output_for_are_refused(name):
+  """1 to ways, for instance: where they are known, by whoever adapts or begins to train."""
+  learner, params = made(name)
+  episode = episode_of(name)
+  wrong = episode._replace(support=episode.support._replace(y=episode.support.y + 1))
+  with pytest.raises(ValueError, match='label 3 is none of the classes 0 to 2'):
+    learner.adapt(KEY, params, wrong.support)
+  with pytest.raises(ValueError, match='label 3 is none of the classes 0 to 2'):
+    init_state(learner, optax.sgd(0.1), KEY, lambda key: wrong)
