@@ -365,7 +365,8 @@ def glyphs(
   check_choice('split', split, SPLITS)
   root = jax.random.fold_in(roots(seed).data, SPLITS.index(split))
   make = partial(_draw_alphabet, characters=characters, drawings=drawings, size=size)
-  x = np.stack([make(jax.random.fold_in(root, number)) for number in range(alphabets)])
+  with jax.enable_x64(False):  # in float64 they would be other characters
+    x = np.stack([make(jax.random.fold_in(root, number)) for number in range(alphabets)])
   turns = [f'/rot{angle:03d}' for angle in (0, 90, 180, 270)] if rotations else ['']
   x = np.stack([np.rot90(x, turn, axes=(3, 4)) for turn in range(len(turns))], axis=2)
   groups = [f'alphabet{a:03d}' for a in range(alphabets)]

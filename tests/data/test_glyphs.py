@@ -50,6 +50,12 @@ def test_the_same_arguments_give_the_same_bytes(table):
   assert again.x.tobytes() == table.x[:180].tobytes()
 
 
+def test_neither_float64_nor_another_generator_changes_a_character(table):
+  with jax.enable_x64(True), jax.default_prng_impl('rbg'):
+    again = glyphs('train', alphabets=3, characters=10, drawings=6)
+  assert again.x.tobytes() == table.x[:180].tobytes()
+
+
 def test_pixels_are_the_golden_ones_within_one_gray_level(table):
   assert _difference(table.x[6, 9:19, 9:19, 0].ravel(), GOLDEN.split()).max() <= 1
 
