@@ -149,7 +149,10 @@ def write_episodes(
 ) -> None:
   """Writes the metrics of each episode, an .npz of arrays [episodes], and what those are."""
   buffer = io.BytesIO()
-  np.savez(buffer, **values, **({IDENTITY: np.array(json.dumps(identity))} if identity else {}))
+  named: dict[str, Any] = {**values}
+  if identity:
+    named[IDENTITY] = np.array(json.dumps(identity))
+  np.savez(buffer, **named)
   write_bytes(path, buffer.getvalue())
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from metakit.absent import blanked
 from metakit.compiler import target_platform
 from metakit.data.host import on_host, read_rows
 from metakit.devices import AXIS, check_parallel, task_mesh
@@ -128,7 +129,7 @@ def judge_queries(
 ) -> Metrics:
   """Returns the metrics of the query set, predicted from the support set."""
   fitted = learner.adapt(key, params, episode.support)
-  return objective(learner.predict(fitted, episode.query.x), episode.query)[1]
+  return objective(learner.predict(fitted, blanked(episode.query).x), episode.query)[1]
 
 
 def judge_prefixes(

@@ -17,8 +17,10 @@ class Examples(NamedTuple):
 
   Attributes:
     x: inputs, [examples, ...]; images may stay uint8, networks cast them.
-    y: integer labels [examples], or regression targets [examples, outputs].
-    weight: [examples], 0 marks padding; None means that every example counts fully.
+    y: integer labels [examples] from 0, -1 for an example without one; or regression targets
+      [examples, outputs].
+    weight: [examples], 0 marks padding, which may hold anything; None means that every example
+      counts fully.
   """
 
   x: Any
@@ -104,7 +106,8 @@ class MetaLearner(NamedTuple):
   """A meta-learner as pure functions of one task (no task axis; callers vmap).
 
   Attributes:
-    init: (key, episode) -> params, the meta-parameters.
+    init: (key, episode) -> params, the meta-parameters. No key that a learner is given is one that
+      a sampler drew from (metakit.keys.learner_key).
     adapt: (key, params, support) -> fitted, a pytree that alone determines `predict`.
     predict: (fitted, x) -> outputs for the whole query set [queries, outputs].
     loss: (key, params, episode) -> (scalar, metrics), what meta-training minimises.
