@@ -22,7 +22,7 @@ from experiments.descent_learners import BY_DESCENT
 from experiments.flags import define_common
 from experiments.results import describe_device, format_estimate, read_results, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.setup import claim_workdir
+from experiments.setup import own_workdir
 from experiments.specs import parse
 from experiments.wrap_up import command_line
 
@@ -38,7 +38,7 @@ def main() -> None:
     names = folders(FLAGS.learner)
     steps = numbers(FLAGS.inner_steps)
     workdir = Path(FLAGS.workdir)
-    claim_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
+    own_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
     cells = compare_all({spec: workdir / name for spec, name in names.items()}, steps)
     record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'versions': versions()}
     record |= {'device': describe_device(), 'training': FLAGS.training, 'seed': FLAGS.seed}

@@ -15,10 +15,13 @@ import jax.numpy as jnp
 import optax
 
 from experiments import components, tasks
+from experiments.lock import NAME as LOCK
+from experiments.lock import lock
 from experiments.optimizers import OPTIMIZERS
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
 from experiments.task import Task, training_classes
+from metakit.distributed import is_first
 from metakit.episodes.few_shot import complete
 from metakit.evaluate import judge_meta_gradient
 from metakit.keys import roots
@@ -41,6 +44,9 @@ DEFINING = (
   'seed',
 )
 FLAGS = 'flags.json'  # the file of a workdir that holds them
+# What the file has gained, such as a sum of the data: a workdir that was made before holds none of
+# these, and goes on. All else must be there.
+GAINED = ('data',)
 
 
 class Setup(NamedTuple):
@@ -271,50 +277,81 @@ def check_space(workdir: Path, state: Any, keep: int = 2) -> None:
     )
 
 
+def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
+  """Claims a workdir for a run and locks it for as long as this process lives.
+
+  Of several processes, the first one has the lock.
+
+  Raises:
+    ValueError: like `claim_workdir`, and if another process has the workdir; nothing is changed.
+    OSError: if it cannot be written.
+  """
+  check_claim(workdir, specs)  # first: not even a lock is written to the folder of something else
+  if is_first():
+    lock(workdir / LOCK)
+  claim_workdir(workdir, specs)
+
+
 def claim_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
   """Makes the folder of a run, or checks that it belongs to the same flags.
 
   Raises:
     ValueError: if it belongs to other flags, naming those that differ, or holds other files.
   """
-  if (workdir / FLAGS).exists():
-    theirs, ours = with_defaults(read_flags(workdir)), with_defaults(specs)
-    differ = [
-      f'--{name} is {theirs.get(name)} there and {ours[name]} here'
-      for name in ours
-      if theirs.get(name) != ours[name]
-    ]
-    if differ:
-      raise ValueError(
-        f'{workdir} belongs to other flags: {"; ".join(differ)}; use another --workdir'
-      )
+  check_claim(workdir, specs)
+  if not (workdir / FLAGS).exists():
+    write_text(workdir / FLAGS, json.dumps(specs, indent=2) + '\n')
+
+
+def check_claim(workdir: Path, specs: Mapping[str, Any]) -> None:
+  """Raises ValueError like `claim_workdir`; writes nothing."""
+  if not (workdir / FLAGS).exists():
+    if workdir.exists() and any(path.name != LOCK for path in workdir.iterdir()):
+      raise ValueError(f'{workdir} holds files but no {FLAGS}; use an empty or new --workdir')
     return
-  if workdir.exists() and any(workdir.iterdir()):
-    raise ValueError(f'{workdir} holds files but no {FLAGS}; use an empty or new --workdir')
-  write_text(workdir / FLAGS, json.dumps(specs, indent=2) + '\n')
+  theirs, ours = with_defaults(read_flags(workdir)), with_defaults(specs)
+  differ = [
+    f'--{name} is {theirs.get(name)} there and {ours[name]} here'
+    for name in ours
+    if theirs.get(name) != ours[name] and (name in theirs or name not in GAINED)
+  ]
+  if differ:
+    raise ValueError(
+      f'{workdir} belongs to other flags: {"; ".join(differ)}; use another --workdir'
+    )
 
 
 def read_flags(workdir: Path) -> dict[str, Any]:
-  """Returns the flags that claimed a workdir; {} if they cannot be read."""
-  try:
-    return dict(json.loads((workdir / FLAGS).read_text()))
-  except (OSError, ValueError):
+  """Returns the flags that claimed a workdir; {} if nothing has.
+
+  Raises:
+    ValueError: if the file that holds them is damaged.
+  """
+  path = workdir / FLAGS
+  if not path.exists():
     return {}
+  try:
+    return dict(json.loads(path.read_text(encoding='utf-8')))
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); restore it from a copy, or use another --workdir'
+    ) from None
 
 
 def read_specs(workdir: Path) -> dict[str, Any]:
   """Returns the DEFINING flags that a run was started with.
 
   Raises:
-    ValueError: if the folder is no workdir of experiments.train.
+    ValueError: if the folder is no workdir of experiments.train, or its flags are damaged.
   """
-  try:
-    specs = json.loads((workdir / FLAGS).read_text())
-    return {name: specs[name] for name in DEFINING}
-  except (OSError, ValueError, KeyError):
+  specs = read_flags(workdir)
+  missing = [name for name in DEFINING if name not in specs]
+  if missing:
     raise ValueError(
-      f'{workdir} is no workdir: it has no readable {FLAGS}; train first, or check --workdir'
-    ) from None
+      f'{workdir} is no workdir of a training: its {FLAGS} is missing or lacks {missing[0]}; train '
+      'first, or check --workdir'
+    )
+  return {name: specs[name] for name in DEFINING}
 
 
 def default_workdir(specs: Mapping[str, Any]) -> Path:

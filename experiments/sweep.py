@@ -30,7 +30,7 @@ from experiments.progress import progress
 from experiments.report import page
 from experiments.results import describe_device, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.setup import claim_workdir
+from experiments.setup import own_workdir
 from experiments.specs import build, parse
 from experiments.wrap_up import command_line
 from metakit.divergence import NonFiniteLoss
@@ -64,7 +64,7 @@ def main() -> None:
     for learner in learners.values():  # loads the data, or says what is missing
       check_learner(learner, varied, int(pools.max()))
     workdir = Path(FLAGS.workdir)
-    claim_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
+    own_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
   cells: list[dict[str, Any]] = []
   for width, learner in learners.items():
     path = workdir / f'width-{width}.json'

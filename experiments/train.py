@@ -30,10 +30,10 @@ from experiments.setup import (
   abstract_state,
   check_fits,
   check_space,
-  claim_workdir,
   default_workdir,
   make_optimizer,
   make_setup,
+  own_workdir,
 )
 from experiments.testing import check_judges, per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
@@ -64,7 +64,7 @@ def main() -> None:
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
     if is_first():
       check_space(workdir, abstract_state(setup, learner, optimizer))
-      claim_workdir(workdir, setup.specs)
+      own_workdir(workdir, setup.specs)
     barrier('set up', FLAGS.meeting_seconds)
 
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)

@@ -17,11 +17,13 @@ from experiments.optimizers import OPTIMIZERS
 from experiments.results import read_results
 from experiments.runtime import define_processes
 from experiments.setup import (
+  GAINED,
   check_fits,
   claim_workdir,
   default_workdir,
   make_optimizer,
   make_setup,
+  read_specs,
   with_defaults,
 )
 from experiments.specs import build, parse
@@ -105,6 +107,30 @@ def test_a_run_goes_on_when_components_have_gained_arguments(tmp_path):
   sweep = {'task': None, 'learner': 'in_context', 'pools': '0,8'}
   claim_workdir(tmp_path / 'sweep', sweep)
   claim_workdir(tmp_path / 'sweep', sweep)
+
+
+@pytest.mark.parametrize('gained', GAINED)
+def test_a_workdir_made_before_flags_json_gained_a_key_goes_on(gained, tmp_path):
+  """And one made after does in the version before, which does not look at it."""
+  claim_workdir(tmp_path / 'before', {'seed': 0})
+  claim_workdir(tmp_path / 'before', {'seed': 0, gained: 'one'})
+  claim_workdir(tmp_path / 'after', {'seed': 0, gained: 'one'})
+  claim_workdir(tmp_path / 'after', {'seed': 0})
+  with pytest.raises(ValueError, match=f'--{gained} is one there and other here'):
+    claim_workdir(tmp_path / 'after', {'seed': 0, gained: 'other'})
+  with pytest.raises(ValueError, match='--steps is None there and 3 here'):
+    claim_workdir(tmp_path / 'after', {'seed': 0, 'steps': 3})
+
+
+@pytest.mark.parametrize('text', ['{"task": "gly', '', '[1]', 'null'])
+@pytest.mark.parametrize('read', [read_specs, lambda folder: claim_workdir(folder, {'seed': 0})])
+def test_damaged_flags_are_said_to_be_damaged(text, read, tmp_path):
+  """And not to be another run's."""
+  (tmp_path / 'flags.json').write_text(text)
+  with pytest.raises(ValueError, match=r'flags.json is damaged .*; restore it from a copy') as said:
+    read(tmp_path)
+  assert len(str(said.value).splitlines()) == 1
+  assert (tmp_path / 'flags.json').read_text() == text
 
 
 def parsed(arguments, define=define_training):
