@@ -7,6 +7,7 @@ r"""Meta-trains a learner, tests it and writes a report.
 The same command started again continues where the last one stopped.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -95,7 +96,8 @@ def train_to_the_end(
   Ends the process, all saved, if it is told to end before.
   """
   source = spread_table(setup.task.source('train'), FLAGS.parallel)
-  begun = time.monotonic() - (read_seconds(workdir, first) or 0.0)
+  spent = read_seconds(workdir, first)
+  begun = time.monotonic() - (math.nan if spent is None else spent)
   with (
     metrics_log(workdir, first) as log,
     progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,

@@ -4,6 +4,7 @@ import io
 import json
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from experiments.metrics_log import read_metrics
 from experiments.plateau import can_tell, onset
 from experiments.report import Report, write_report
 from experiments.results import (
+  finite,
   format_closeness,
   format_estimate,
   format_onset,
@@ -23,6 +25,7 @@ from experiments.results import (
   write_text,
 )
 from experiments.setup import Setup, abstract_episode
+from experiments.sums import with_sum, without_sum
 from experiments.testing import (
   Curves,
   Tested,
@@ -163,9 +166,15 @@ def command_line() -> str:
 
 
 def write_seconds(workdir: Path, step: int, seconds: float) -> None:
-  """Notes how long training took up to a saved step, so that a resumed run can go on counting."""
+  """Notes how long training took up to a saved step, so that a resumed run can go on counting.
+
+  Args:
+    workdir: of the run.
+    step: that was saved.
+    seconds: nan if it is not known.
+  """
   noted = _seconds(workdir) | {str(step): round(seconds, 1)}
-  write_text(workdir / SECONDS, json.dumps(noted) + '\n')
+  write_text(workdir / SECONDS, json.dumps(with_sum(finite(noted))) + '\n')
 
 
 def read_seconds(workdir: Path, step: int) -> float | None:
@@ -173,6 +182,21 @@ def read_seconds(workdir: Path, step: int) -> float | None:
   return _seconds(workdir).get(str(step), None if step else 0.0)
 
 
-def _seconds(workdir: Path) -> dict[str, float]:
+def _seconds(workdir: Path) -> dict[str, float | None]:
+  """Returns the seconds of each step; nothing, with a warning, if the file is damaged."""
   path = workdir / SECONDS
-  return json.loads(path.read_text()) if path.exists() else {}
+  if not path.exists():
+    return {}
+  try:
+    noted = without_sum(dict(json.loads(path.read_text(encoding='utf-8'))))
+    known = {int(step): value for step, value in noted.items() if value is not None}
+    if not all(isinstance(value, int | float) for value in known.values()):
+      raise ValueError('holds what is no number of seconds')
+  except (ValueError, TypeError) as error:
+    warnings.warn(
+      f'{path} is damaged ({error}): how long the training took is not known; restore the file '
+      'from a copy, or go on without it',
+      stacklevel=3,
+    )
+    return {}
+  return noted
