@@ -36,8 +36,15 @@ from experiments.features import (
   ready_params,
 )
 from experiments.flags import define_common
+from experiments.lock import lock_file
 from experiments.pages import markdown_table
-from experiments.results import describe_device, format_estimate, versions, write_text
+from experiments.results import (
+  describe_device,
+  format_estimate,
+  refuse_other,
+  versions,
+  write_text,
+)
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.specs import Component
 from experiments.wrap_up import command_line, write_episodes
@@ -81,6 +88,7 @@ def main() -> None:
     setting = {name: FLAGS[name].value for name in DEFINING} | features.description
     setting |= {'head_task': str(features.tests[0]), 'device': describe_device()}
     setting |= {'versions': versions()}
+    lock_file(path)
     done = read_done(path, setting)
     asked = list(measurements(heads, features))
     for task, head, measure in asked:
@@ -130,9 +138,7 @@ def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
 
 def _read_done(path: Path, setting: Mapping[str, Any]) -> Done:
   record = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
-  other = [name for name in setting if record.get(name) != setting[name]]
-  if other:
-    raise ValueError(f'{path}.json was measured with another {other[0]}; give another --name')
+  refuse_other(f'{path}.json', record, setting, '--name')
   with open(path.with_suffix('.npz'), 'rb') as file, np.load(file) as values:
     of = lambda c: Judged(values[f'{c["task"]}/{c["head"]}'], c['protocol'], c['seconds_per_1000'])
     return {(c['task'], c['head']): of(c) for c in record['cells']}

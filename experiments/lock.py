@@ -6,9 +6,14 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.results import naming
+from experiments.results import naming, writes
 
 NAME = '.metakit.lock'  # of the file that locks a workdir
+
+
+def lock_file(path: Path) -> None:
+  """Locks a file of results, and those of the same name, until this process ends (see `lock`)."""
+  lock(path.with_name(f'.{path.stem}{NAME}'))
 
 
 def lock(path: Path) -> Callable[[], None]:
@@ -17,7 +22,7 @@ def lock(path: Path) -> Callable[[], None]:
   The lock is the operating system's (flock(2)): a kill of any kind releases it, and the file, which
   stays, says no more than who had it last. It holds between the processes of one machine; on NFS
   between machines too, if the mount has locks. Where a file system has none, that is warned of.
-  Children of this process do not have it.
+  Children of this process do not have it. Of the processes of one run, the first one alone has.
 
   Args:
     path: the file; its folder is made too.
@@ -29,6 +34,8 @@ def lock(path: Path) -> Callable[[], None]:
     ValueError: in one line, if another process has it, naming the process.
     OSError: if the file cannot be written.
   """
+  if not writes():
+    return lambda: None
   with naming(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b', buffering=0)

@@ -21,7 +21,6 @@ from experiments.optimizers import OPTIMIZERS
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
 from experiments.task import Task, training_classes
-from metakit.distributed import is_first
 from metakit.episodes.few_shot import complete
 from metakit.evaluate import judge_meta_gradient
 from metakit.keys import roots
@@ -280,15 +279,12 @@ def check_space(workdir: Path, state: Any, keep: int = 2) -> None:
 def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
   """Claims a workdir for a run and locks it for as long as this process lives.
 
-  Of several processes, the first one has the lock.
-
   Raises:
     ValueError: like `claim_workdir`, and if another process has the workdir; nothing is changed.
     OSError: if it cannot be written.
   """
   check_claim(workdir, specs)  # first: not even a lock is written to the folder of something else
-  if is_first():
-    lock(workdir / LOCK)
+  lock(workdir / LOCK)
   claim_workdir(workdir, specs)
 
 

@@ -28,7 +28,7 @@ from experiments.families import Family, Measure, family
 from experiments.flags import define_common
 from experiments.progress import progress
 from experiments.report import page
-from experiments.results import describe_device, versions, write_text
+from experiments.results import describe_device, read_json, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import own_workdir
 from experiments.specs import build, parse
@@ -68,11 +68,11 @@ def main() -> None:
   cells: list[dict[str, Any]] = []
   for width, learner in learners.items():
     path = workdir / f'width-{width}.json'
-    if not path.exists():
-      with one_line_errors(NonFiniteLoss):
+    with one_line_errors(NonFiniteLoss, *BAD_INPUT):
+      if not path.exists():
         found = train_side_by_side(width, learner, pools, varied)
-      write_text(path, json.dumps(found, indent=2) + '\n')
-    cells += json.loads(path.read_text())
+        write_text(path, json.dumps(found, indent=2) + '\n')
+      cells += read_json(path)
   record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'device': describe_device()}
   record |= {'versions': versions(), 'metric': varied.metric, 'task': spec}
   write_text(workdir / 'results.json', json.dumps(record, indent=2) + '\n')

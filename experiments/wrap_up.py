@@ -19,12 +19,13 @@ from experiments.results import (
   format_estimate,
   format_onset,
   read_results,
+  refuse_other,
   result_record,
   write_bytes,
   write_results,
   write_text,
 )
-from experiments.setup import Setup, abstract_episode
+from experiments.setup import Setup, abstract_episode, with_defaults
 from experiments.sums import with_sum, without_sum
 from experiments.testing import (
   Curves,
@@ -59,7 +60,12 @@ def wrap_up(
 
   Returns:
     The record in the results file.
+
+  Raises:
+    ValueError: if results of another test have that name.
   """
+  if name:
+    check_name(setup, tested, workdir / f'results{name}.json', episodes, seed)
   print(f'testing on {episodes} episodes', file=sys.stderr)
   values = per_episode(tested, episodes)
   write_episodes(workdir / f'episodes{name}.npz', values)
@@ -102,6 +108,16 @@ def wrap_up(
   print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
   print(f'report: {path}')
   return record
+
+
+def check_name(setup: Setup, tested: Tested, path: Path, episodes: int, seed: int) -> None:
+  """Raises ValueError if a results file is there and of another test."""
+  if not path.exists():
+    return
+  setting = {'task': setup.specs['test_task'], 'learner': setup.specs['learner']}
+  setting |= {'metric': tested.task.metric, 'protocol': tested.learner.protocol}
+  setting |= {'seed': seed, 'episodes': episodes}
+  refuse_other(path, with_defaults(read_results(path)), with_defaults(setting), '--name')
 
 
 def record_curves(tested: Tested, curves: Curves) -> dict[str, Any]:
