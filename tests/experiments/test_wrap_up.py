@@ -1,10 +1,14 @@
-"""The stop-watch of a training."""
+"""The stop-watch of a training, and names of results that are taken."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from experiments import wrap_up
+from experiments.results import write_results
 from experiments.wrap_up import read_seconds, write_seconds
+from tests.experiments.test_results import record
 
 
 def test_seconds_are_those_of_each_saved_step(tmp_path):
@@ -37,3 +41,30 @@ def test_a_damaged_stop_watch_is_named_and_stops_nothing(tmp_path, damage):
     write_seconds(tmp_path, 9, float('nan'))
   assert read_seconds(tmp_path, 9) is None
   json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f'{name} is not JSON'))
+
+
+@pytest.mark.parametrize(
+  ('seed', 'episodes', 'name', 'said'),
+  [
+    (3, 600, '-taken', None),
+    (3, 600, '-new', None),
+    (4, 600, '-taken', 'results-taken.json was measured with another seed; give another --name'),
+    (3, 500, '-taken', 'another episodes'),
+  ],
+)
+def test_results_of_another_test_are_not_overwritten(
+  tmp_path, monkeypatch, seed, episodes, name, said
+):
+  """What follows the check is replaced: it would take an episode."""
+  kept = record(seed=3) | {'episodes': 600}
+  write_results(tmp_path / 'results-taken.json', kept)
+  setup = SimpleNamespace(specs={'test_task': kept['task'], 'learner': kept['learner']})
+  task, learner = SimpleNamespace(metric='accuracy'), SimpleNamespace(protocol='inductive')
+  tested = SimpleNamespace(task=task, learner=learner)
+
+  def tests(tested, episodes):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(wrap_up, 'per_episode', tests)
+  with pytest.raises(ValueError if said else KeyboardInterrupt, match=said):
+    wrap_up.wrap_up(setup, tested, 0, tmp_path, episodes, seed, name)
