@@ -4,8 +4,8 @@ r"""Trains several learners on the same tasks; tests them after several numbers 
 
 Each is a run of experiments.train (--training names a file of its flags) and one of
 experiments.evaluate for each number of steps, in a folder of its own under --workdir, on the same
-test episodes. The same command again goes on where the last one stopped; a learner whose training
-diverges leaves the others alone.
+test episodes. The same command again goes on where the last one stopped, as long as the file holds
+the same flags; a learner whose training diverges leaves the others alone.
 """
 
 import json
@@ -54,7 +54,7 @@ def claim(workdir: Path) -> dict[str, Any]:
   A folder of an earlier version names the file of these flags alone, and goes on with that file.
   """
   named = isinstance(read_flags(workdir).get('training'), str)
-  claimed = {name: FLAGS[name].value for name in DEFINING}
+  claimed: dict[str, Any] = {name: FLAGS[name].value for name in DEFINING}
   return claimed if named else claimed | {'training': training_flags(claimed['training'])}
 
 

@@ -74,7 +74,7 @@ def main() -> None:
     write_text(path, json.dumps(record, indent=2) + '\n')
 
 
-def check_stored(path: Path, setting: Mapping[str, Any], heads: list[Component]) -> None:
+def check_stored(path: Path, setting: dict[str, Any], heads: list[Component]) -> None:
   """Raises ValueError if there is a record of another setting or of other heads."""
   if path.exists():
     stored = read_json(path)
