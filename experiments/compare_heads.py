@@ -88,14 +88,17 @@ def main() -> None:
     setting = {name: FLAGS[name].value for name in DEFINING} | features.description
     setting |= {'head_task': str(features.tests[0]), 'device': describe_device()}
     setting |= {'versions': versions()}
-    lock_file(path)
     done = read_done(path, setting)
+    own = functools.cache(lock_file)  # at the first write: what is refused before leaves no folder
     asked = list(measurements(heads, features))
     for task, head, measure in asked:
       if (task, head) not in done:
-        done[task, head] = measure()
+        measured = measure()
+        own(path)
+        done |= read_done(path, setting) | {(task, head): measured}
         write_done(path, setting, done, [each[:2] for each in asked])
       print_cell(cell(task, head, done, heads[0].brief()))
+    own(path)
     write_done(path, setting, done, [each[:2] for each in asked])
 
 

@@ -67,9 +67,10 @@ def main() -> None:
     setting = {'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
     setting |= {'task': str(features.tests[0]), 'sizes': sizes._asdict()}
     setting |= {'episodes': FLAGS.episodes, 'device': describe_device(), 'versions': versions()}
-    lock_file(path)
     check_stored(path, setting, heads)
     cells = compare_all(heads, features, sizes)
+    lock_file(path)
+    check_stored(path, setting, heads)  # what another process has written meanwhile
     record = {'cells': cells, **setting, 'command': command_line()}
     write_text(path, json.dumps(record, indent=2) + '\n')
 
