@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from experiments import (
   benchmark_meta_step,
   benchmark_sampling,
 )
-from experiments.results import describe_device, versions, write_text
+from experiments.results import describe_device, read_json, refuse_other, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.timing import Case, time_cases
 from experiments.wrap_up import command_line
@@ -72,6 +73,9 @@ TOLERATED = 1.1  # times as long, or as large, as before
 def main() -> None:
   jax.config.update('jax_enable_compilation_cache', False)  # what is compiled is timed
   with one_line_errors(*BAD_INPUT):
+    if FLAGS.output:
+      check_output(Path(FLAGS.output), command_line())
+    stored = read_json(FLAGS.against).get('rows', []) if FLAGS.against else []
     rows = time_cases(SUITES[FLAGS.suite](), FLAGS.repeats)
     record = {'suite': FLAGS.suite, 'command': command_line(), 'device': describe_device()}
     record |= {'versions': versions() | versions_of_peers(), 'threads': threads()}
@@ -81,10 +85,26 @@ def main() -> None:
     if FLAGS.output:
       write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
       draw(FLAGS.suite, rows, Path(FLAGS.output).with_suffix('.svg'))
-    if FLAGS.against:
-      stored = json.loads(Path(FLAGS.against).read_text('utf-8'))
-      if found := slower(rows, stored.get('rows', [])):
-        raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(found)}')
+    if FLAGS.against and (found := slower(rows, stored)):
+      raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(found)}')
+
+
+def check_output(path: Path, command: str) -> None:
+  """Raises ValueError if a file is there and holds what another command has measured."""
+  if path.exists():
+    stored = measured(read_json(path).get('command', ''))
+    refuse_other(path, {'command': stored}, {'command': measured(command)}, '--output')
+
+
+def measured(command: str) -> set[str]:
+  """Returns the arguments of a command that say what is measured.
+
+  >>> sorted(measured('python -m experiments.benchmark --suite=plans --output=plans.json'))
+  ['--suite=plans']
+  """
+  elsewhere = '--output=', '--against=', '--repeats='
+  arguments = shlex.split(command)[3:]
+  return {argument for argument in arguments if not argument.startswith(elsewhere)}
 
 
 def versions_of_peers() -> dict[str, str]:

@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 
 from experiments.metrics_log import read_metrics
-from experiments.results import describe_device, versions, write_text
+from experiments.results import describe_device, read_json, refuse_other, versions, write_text
 from experiments.runtime import BAD_INPUT, PREEMPTED, one_line_errors, run
 from experiments.wrap_up import command_line
 
@@ -49,6 +49,7 @@ HIT_AGAIN = 1 / 3  # how likely a signal is after the first start
 def main() -> None:
   with one_line_errors(*BAD_INPUT):
     workdir = Path(FLAGS.workdir)
+    check_stored(workdir / 'chaos.json')
     start(workdir / 'undisturbed').wait()
     begun = time.monotonic()
     start(workdir / 'again').wait()  # with programs compiled before, as in what follows
@@ -67,6 +68,13 @@ def main() -> None:
     write_text(workdir / 'chaos.json', json.dumps(record, indent=2) + '\n')
     if seen['runs that ended differently'] or seen['other exit statuses']:
       sys.exit(1)
+
+
+def check_stored(path: Path) -> None:
+  """Raises ValueError if there is a record of other runs."""
+  setting = {'runs': FLAGS.runs, 'processes': FLAGS.processes, 'seed': FLAGS.seed}
+  if path.exists():
+    refuse_other(path, read_json(path), setting | {'training': list(TRAINING)}, '--workdir')
 
 
 def start(folder: Path) -> subprocess.Popen:

@@ -37,8 +37,15 @@ from experiments.features import (
   ready_params,
 )
 from experiments.flags import define_common
+from experiments.lock import lock_file
 from experiments.pages import markdown_table
-from experiments.results import describe_device, format_estimate, versions, write_text
+from experiments.results import (
+  describe_device,
+  format_estimate,
+  refuse_other,
+  versions,
+  write_text,
+)
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import check_same_data
 from experiments.specs import Component
@@ -85,12 +92,16 @@ def main() -> None:
     setting |= {'head_task': str(features.train), 'device': describe_device()}
     setting |= {'versions': versions(), 'data': checksums(features, FLAGS.split)}
     done = read_done(path, setting)
+    own = functools.cache(lock_file)  # at the first write: what is refused before leaves no folder
     asked = list(measurements(heads, features))
     for task, head, measure in asked:
       if (task, head) not in done:
-        done[task, head] = measure()
+        measured = measure()
+        own(path)
+        done |= read_done(path, setting) | {(task, head): measured}
         write_done(path, setting, done, [each[:2] for each in asked])
       print_cell(cell(task, head, done, heads[0].brief()))
+    own(path)
     write_done(path, setting, done, [each[:2] for each in asked])
 
 
@@ -133,9 +144,7 @@ def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
 
 def _read_done(path: Path, setting: Mapping[str, Any]) -> Done:
   record = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
-  other = [name for name in setting if name != DATA and record.get(name) != setting[name]]
-  if other:
-    raise ValueError(f'{path}.json was measured with another {other[0]}; give another --name')
+  refuse_other(f'{path}.json', record, {**setting, DATA: record.get(DATA)}, '--name')
   check_same_data(path, record.get(DATA, {}), setting[DATA])
   with open(path.with_suffix('.npz'), 'rb') as file, np.load(file) as values:
     of = lambda c: Judged(values[f'{c["task"]}/{c["head"]}'], c['protocol'], c['seconds_per_1000'])

@@ -4,8 +4,8 @@ r"""Trains several learners on the same tasks; tests them after several numbers 
 
 Each is a run of experiments.train (--training names a file of its flags) and one of
 experiments.evaluate for each number of steps, in a folder of its own under --workdir, on the same
-test episodes. The same command again goes on where the last one stopped; a learner whose training
-diverges leaves the others alone.
+test episodes. The same command again goes on where the last one stopped, as long as the file holds
+the same flags; a learner whose training diverges leaves the others alone.
 """
 
 import json
@@ -17,18 +17,20 @@ from typing import Any
 
 from absl import flags
 
+from experiments import setup
 from experiments.components import LEARNER_SUPPLIED
 from experiments.descent_learners import BY_DESCENT
 from experiments.flags import define_common
 from experiments.results import describe_device, format_estimate, read_results, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.setup import claim_workdir
+from experiments.setup import own_workdir, read_flags
 from experiments.specs import parse
 from experiments.wrap_up import command_line
 
 FLAGS = flags.FLAGS
 DEFINING = 'training', 'seed', 'episodes'
 KEPT = 'mean', 'ci95', 'episodes'
+OF_TRAINING = {*setup.DEFINING} - {'learner', 'seed'}  # these are given beside the file
 
 
 def main() -> None:
@@ -38,12 +40,36 @@ def main() -> None:
     names = folders(FLAGS.learner)
     steps = numbers(FLAGS.inner_steps)
     workdir = Path(FLAGS.workdir)
-    claim_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
+    own_workdir(workdir, claim(workdir))
     cells = compare_all({spec: workdir / name for spec, name in names.items()}, steps)
     record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'versions': versions()}
     record |= {'device': describe_device(), 'training': FLAGS.training, 'seed': FLAGS.seed}
     write_text(workdir / 'results.json', json.dumps(record, indent=2) + '\n')
     print(f'{len(cells)} learners: {workdir / "results.json"}')
+
+
+def claim(workdir: Path) -> dict[str, Any]:
+  """Returns what the folder of all runs belongs to: the training by its flags.
+
+  A folder of an earlier version names the file of these flags alone, and goes on with that file.
+  """
+  named = isinstance(read_flags(workdir).get('training'), str)
+  claimed: dict[str, Any] = {name: FLAGS[name].value for name in DEFINING}
+  return claimed if named else claimed | {'training': training_flags(claimed['training'])}
+
+
+def training_flags(path: str) -> dict[str, str]:
+  """Returns the flags in a file that determine what is trained, by their names.
+
+  Raises:
+    ValueError: if there is no such file.
+  """
+  try:
+    given = flags.FlagValues().read_flags_from_files([f'--flagfile={path}'])
+  except flags.Error as error:
+    raise ValueError(f'--training={path}: {str(error).removeprefix("ERROR:: ")}') from None
+  parts = [text.lstrip('-').partition('=') for text in given]
+  return {name: value for name, _, value in parts if name in OF_TRAINING}
 
 
 def folders(specs: list[str]) -> dict[str, str]:

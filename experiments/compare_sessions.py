@@ -28,8 +28,16 @@ from experiments.features import (
   ready_params,
 )
 from experiments.flags import define_common
+from experiments.lock import lock_file
 from experiments.pages import markdown_table
-from experiments.results import describe_device, format_estimate, versions, write_text
+from experiments.results import (
+  describe_device,
+  format_estimate,
+  read_json,
+  refuse_other,
+  versions,
+  write_text,
+)
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.specs import Component
 from experiments.wrap_up import command_line
@@ -56,14 +64,25 @@ def main() -> None:
     given: dict[str, Any] = {field: FLAGS[name].value for name, (field, _) in SIZES.items()}
     sizes = Sessions(**given)
     features = features_of_flags()
-    cells = compare_all(chosen_heads(), features, sizes)
-    record = {'cells': cells, 'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
-    record |= {'task': str(features.tests[0]), 'sizes': sizes._asdict(), 'episodes': FLAGS.episodes}
-    record['command'] = command_line()
-    record |= {'device': describe_device(), 'versions': versions()}
-    record['data'] = checksums(features, FLAGS.split)
-    path = (Path(FLAGS.workdir) / FLAGS.name).with_suffix('.json')
+    heads, path = chosen_heads(), (Path(FLAGS.workdir) / FLAGS.name).with_suffix('.json')
+    setting = {'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
+    setting |= {'task': str(features.tests[0]), 'sizes': sizes._asdict()}
+    setting |= {'episodes': FLAGS.episodes, 'device': describe_device(), 'versions': versions()}
+    setting['data'] = checksums(features, FLAGS.split)
+    check_stored(path, setting, heads)
+    cells = compare_all(heads, features, sizes)
+    lock_file(path)
+    check_stored(path, setting, heads)  # what another process has written meanwhile
+    record = {'cells': cells, **setting, 'command': command_line()}
     write_text(path, json.dumps(record, indent=2) + '\n')
+
+
+def check_stored(path: Path, setting: dict[str, Any], heads: list[Component]) -> None:
+  """Raises ValueError if there is a record of another setting or of other heads."""
+  if path.exists():
+    stored = read_json(path)
+    names = {'heads': [each['head'] for each in stored['cells']]}
+    refuse_other(path, stored | names, setting | {'heads': [h.brief() for h in heads]}, '--name')
 
 
 def compare_all(

@@ -1,6 +1,7 @@
 """metrics.jsonl and TensorBoard events: the metrics of a training, one line a write.
 
-Resuming at step s takes back what was written after s, so that both hold every step once.
+Resuming at step s takes back what was written after s, so that both hold every step once. A line of
+metrics.jsonl holds a sum of itself.
 """
 
 import contextlib
@@ -10,11 +11,13 @@ import os
 import socket
 import struct
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.results import finite, naming, write_text
+from experiments.sums import with_sum, without_sum
 from metakit.distributed import is_first
 
 FILE_NAME = 'metrics.jsonl'
@@ -38,7 +41,8 @@ def metrics_log(workdir: str | os.PathLike, resume_step: int) -> Iterator[Metric
 
   Lines of a later step are dropped, and so is a last line cut short by a kill. TensorBoard is told
   to forget the same steps. Every write reaches the operating system before it returns, so a killed
-  process loses nothing that it has written. Of several processes, the first one alone writes.
+  process loses nothing that it has written. Lines that are missing before `resume_step` are warned
+  of. Of several processes, the first one alone writes.
 
   Args:
     workdir: a folder, made if it does not exist; gets metrics.jsonl and tensorboard/.
@@ -49,13 +53,20 @@ def metrics_log(workdir: str | os.PathLike, resume_step: int) -> Iterator[Metric
 
   Raises:
     OSError: one line naming the file, if it cannot be written.
-    ValueError: if a line of metrics.jsonl other than the last cannot be read.
+    ValueError: if metrics.jsonl is damaged (`read_metrics`).
   """
   if not is_first():
     yield MetricsLog(lambda step, metrics, prefix='train': None)
     return
   path = Path(workdir) / FILE_NAME
   kept = [line for line in read_metrics(workdir) if line['step'] <= resume_step]
+  last = max((line['step'] for line in kept), default=0)
+  if last < resume_step:
+    warnings.warn(
+      f'{path} ends at step {last} and the run goes on after step {resume_step}: metrics between '
+      'them are missing, from the learning curve too; restore the file if there is a copy',
+      stacklevel=3,
+    )
   write_text(path, ''.join(_as_line(line) for line in kept))
   add_event = _events(Path(workdir) / EVENTS_FOLDER, resume_step + 1)
 
@@ -76,32 +87,50 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   finite is nan. No file means no lines.
 
   Raises:
-    ValueError: if another line is not a JSON object with a step.
+    ValueError: if another line is no JSON object with a step and metrics, was changed after it was
+      written, or its step is not after that of the line of the same kind before it.
   """
   path = Path(workdir) / FILE_NAME
-  lines = path.read_text(encoding='utf-8', errors='replace').split('\n') if path.exists() else []
-  lines = lines if lines and lines[-1] else lines[:-1]  # a whole last line ends in a newline
-  parsed = [_parse(line) for line in lines]
-  if parsed and parsed[-1] is None:
-    parsed = parsed[:-1]
-  if None in parsed:
-    number = parsed.index(None) + 1
-    raise ValueError(f'{path}, line {number}, is not a JSON object with a step; delete that line')
-  return [line for line in parsed if line is not None]
+  if not path.exists():
+    return []
+  *whole, rest = path.read_text(encoding='utf-8', errors='replace').split('\n')
+  lines, latest = [], dict[str, int]()
+  for number, text in enumerate(whole, 1):
+    try:
+      lines.append(_parse(text, latest))
+    except ValueError as error:
+      raise ValueError(f'{path}, line {number}, {error}; delete that line') from None
+  with contextlib.suppress(ValueError):  # a whole last line ends in a newline
+    lines.append(_parse(rest, latest))
+  return lines
 
 
 def _as_line(line: Mapping[str, Any]) -> str:
-  return json.dumps(finite(dict(line)), allow_nan=False) + '\n'
+  return json.dumps(with_sum(finite(dict(line))), allow_nan=False) + '\n'
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def _parse(text: str, latest: dict[str, int]) -> dict[str, Any]:
+  """Reads a line that comes after the latest steps of each kind (train, ...), which it updates."""
   try:
     line = json.loads(text)
   except ValueError:
-    return None
+    line = None
   if not isinstance(line, dict) or not isinstance(line.get('step'), int):
-    return None
+    raise ValueError('is not a JSON object with a step')
+  line = without_sum(line)
+  if strange := [name for name in line if name != 'step' and '/' not in name]:
+    raise ValueError(f'holds {strange[0]!r}, which is no metric')
+  _check_order(line, latest)
   return {name: math.nan if value is None else value for name, value in line.items()}
+
+
+def _check_order(line: Mapping[str, Any], latest: dict[str, int]) -> None:
+  """Notes the step of a line; raises ValueError if it is not after the latest of its kind."""
+  step = line['step']
+  for kind in {name.partition('/')[0] for name in line if name != 'step'}:
+    if step <= latest.get(kind, -1):
+      raise ValueError(f'has step {step} of {kind}, after step {latest[kind]}')
+    latest[kind] = step
 
 
 def _events(folder: Path, first_step: int) -> Callable[[int, Mapping[str, float]], None]:

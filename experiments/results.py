@@ -100,14 +100,40 @@ def read_results(path: str | os.PathLike) -> dict[str, Any]:
     OSError: if the file cannot be read.
     ValueError: if it is no JSON object, lacks a key, or has an impossible value.
   """
-  try:
-    record = json.loads(Path(path).read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path} is not JSON ({error}); write it again') from None
+  record = read_json(path)
   if not isinstance(record, dict):
     raise ValueError(f'{path} holds a {type(record).__name__}; a record is one JSON object')
   _check_record(path, record)
   return record
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """Reads a JSON file.
+
+  Raises:
+    OSError: if it cannot be read.
+    ValueError: in one line naming the file, if it is damaged.
+  """
+  try:
+    return json.loads(Path(path).read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path} is not JSON ({error}); write it again') from None
+
+
+def refuse_other(
+  path: str | os.PathLike, stored: Mapping[str, Any], setting: Mapping[str, Any], remedy: str
+) -> None:
+  """Raises ValueError, naming what differs, if a record was measured with another setting.
+
+  Args:
+    path: of the record, for the message.
+    stored: the record.
+    setting: what its measurement is determined by, as a record would say it.
+    remedy: the flag to give another value.
+  """
+  other = [name for name in setting if stored.get(name) != setting[name]]
+  if other:
+    raise ValueError(f'{path} was measured with another {other[0]}; give another {remedy}')
 
 
 def _check_record(path: str | os.PathLike, record: dict[str, Any]) -> None:
@@ -132,7 +158,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
   write_bytes(path, text.encode())
 
 
-def _writes() -> bool:
+def writes() -> bool:
   """Tells whether this process writes: one of several has joined the others, which loads this."""
   distributed = sys.modules.get('metakit.distributed')
   return distributed is None or distributed.is_first()
@@ -146,7 +172,7 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
   Raises:
     OSError: one line naming the file, if it cannot be written; a former file is then unchanged.
   """
-  if not _writes():
+  if not writes():
     return
   path = Path(path)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')

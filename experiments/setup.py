@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from experiments import components, tasks
+from experiments.lock import NAME as LOCK
+from experiments.lock import lock
 from experiments.optimizers import OPTIMIZERS
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
@@ -41,7 +43,7 @@ DEFINING = (
   'seed',
 )
 FLAGS = 'flags.json'  # the file of a workdir that holds them
-DATA = 'data'  # beside them, the checksums of what they name
+DATA = 'data'  # beside them, the checksums of what they name; a workdir of before holds none
 
 
 class Setup(NamedTuple):
@@ -272,28 +274,46 @@ def check_space(workdir: Path, state: Any, keep: int = 2) -> None:
     )
 
 
+def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
+  """Claims a workdir for a run and locks it for as long as this process lives.
+
+  Raises:
+    ValueError: like `claim_workdir`, and if another process has the workdir; nothing is changed.
+    OSError: if it cannot be written.
+  """
+  check_claim(workdir, specs)  # first: not even a lock is written to the folder of something else
+  lock(workdir / LOCK)
+  claim_workdir(workdir, specs)
+
+
 def claim_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
   """Makes the folder of a run, or checks that it belongs to the same flags.
 
   Raises:
     ValueError: if it belongs to other flags, naming those that differ, or holds other files.
   """
-  if (workdir / FLAGS).exists():
-    theirs, ours = with_defaults(read_flags(workdir)), with_defaults(specs)
-    differ = [
-      f'--{name} is {theirs.get(name)} there and {ours[name]} here'
-      for name in ours
-      if name != DATA and theirs.get(name) != ours[name]
-    ]
-    if differ:
-      raise ValueError(
-        f'{workdir} belongs to other flags: {"; ".join(differ)}; use another --workdir'
-      )
-    check_data(workdir, specs.get(DATA, {}))
+  check_claim(workdir, specs)
+  if not (workdir / FLAGS).exists():
+    write_text(workdir / FLAGS, json.dumps(specs, indent=2) + '\n')
+
+
+def check_claim(workdir: Path, specs: Mapping[str, Any]) -> None:
+  """Raises ValueError like `claim_workdir`; writes nothing."""
+  if not (workdir / FLAGS).exists():
+    if workdir.exists() and any(path.name != LOCK for path in workdir.iterdir()):
+      raise ValueError(f'{workdir} holds files but no {FLAGS}; use an empty or new --workdir')
     return
-  if workdir.exists() and any(workdir.iterdir()):
-    raise ValueError(f'{workdir} holds files but no {FLAGS}; use an empty or new --workdir')
-  write_text(workdir / FLAGS, json.dumps(specs, indent=2) + '\n')
+  theirs, ours = with_defaults(read_flags(workdir)), with_defaults(specs)
+  differ = [
+    f'--{name} is {theirs.get(name)} there and {ours[name]} here'
+    for name in ours
+    if name != DATA and theirs.get(name) != ours[name]
+  ]
+  if differ:
+    raise ValueError(
+      f'{workdir} belongs to other flags: {"; ".join(differ)}; use another --workdir'
+    )
+  check_same_data(workdir, theirs.get(DATA, {}), specs.get(DATA, {}))
 
 
 def checksums_of(setup: Setup) -> dict[str, str | None]:
@@ -326,26 +346,36 @@ def check_same_data(
 
 
 def read_flags(workdir: Path) -> dict[str, Any]:
-  """Returns the flags that claimed a workdir; {} if they cannot be read."""
-  try:
-    return dict(json.loads((workdir / FLAGS).read_text()))
-  except (OSError, ValueError):
+  """Returns the flags that claimed a workdir; {} if nothing has.
+
+  Raises:
+    ValueError: if the file that holds them is damaged.
+  """
+  path = workdir / FLAGS
+  if not path.exists():
     return {}
+  try:
+    return dict(json.loads(path.read_text(encoding='utf-8')))
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); restore it from a copy, or use another --workdir'
+    ) from None
 
 
 def read_specs(workdir: Path) -> dict[str, Any]:
   """Returns the DEFINING flags that a run was started with.
 
   Raises:
-    ValueError: if the folder is no workdir of experiments.train.
+    ValueError: if the folder is no workdir of experiments.train, or its flags are damaged.
   """
-  try:
-    specs = json.loads((workdir / FLAGS).read_text())
-    return {name: specs[name] for name in DEFINING}
-  except (OSError, ValueError, KeyError):
+  specs = read_flags(workdir)
+  missing = [name for name in DEFINING if name not in specs]
+  if missing:
     raise ValueError(
-      f'{workdir} is no workdir: it has no readable {FLAGS}; train first, or check --workdir'
-    ) from None
+      f'{workdir} is no workdir of a training: its {FLAGS} is missing or lacks {missing[0]}; train '
+      'first, or check --workdir'
+    )
+  return {name: specs[name] for name in DEFINING}
 
 
 def default_workdir(specs: Mapping[str, Any]) -> Path:

@@ -28,9 +28,9 @@ from experiments.families import Family, Measure, family
 from experiments.flags import define_common
 from experiments.progress import progress
 from experiments.report import page
-from experiments.results import describe_device, versions, write_text
+from experiments.results import describe_device, read_json, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.setup import claim_workdir
+from experiments.setup import own_workdir
 from experiments.specs import build, parse
 from experiments.wrap_up import command_line
 from metakit.divergence import NonFiniteLoss
@@ -64,15 +64,15 @@ def main() -> None:
     for learner in learners.values():  # loads the data, or says what is missing
       check_learner(learner, varied, int(pools.max()))
     workdir = Path(FLAGS.workdir)
-    claim_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
+    own_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
   cells: list[dict[str, Any]] = []
   for width, learner in learners.items():
     path = workdir / f'width-{width}.json'
-    if not path.exists():
-      with one_line_errors(NonFiniteLoss):
+    with one_line_errors(NonFiniteLoss, *BAD_INPUT):
+      if not path.exists():
         found = train_side_by_side(width, learner, pools, varied)
-      write_text(path, json.dumps(found, indent=2) + '\n')
-    cells += json.loads(path.read_text())
+        write_text(path, json.dumps(found, indent=2) + '\n')
+      cells += read_json(path)
   record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'device': describe_device()}
   record |= {'versions': versions(), 'metric': varied.metric, 'task': spec}
   write_text(workdir / 'results.json', json.dumps(record, indent=2) + '\n')

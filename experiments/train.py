@@ -7,6 +7,7 @@ r"""Meta-trains a learner, tests it and writes a report.
 The same command started again continues where the last one stopped.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -32,10 +33,10 @@ from experiments.setup import (
   check_fits,
   check_space,
   checksums_of,
-  claim_workdir,
   default_workdir,
   make_optimizer,
   make_setup,
+  own_workdir,
 )
 from experiments.testing import check_judges, per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
@@ -66,7 +67,7 @@ def main() -> None:
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
     if is_first():
       check_space(workdir, abstract_state(setup, learner, optimizer))
-      claim_workdir(workdir, {**setup.specs, DATA: checksums_of(setup)})
+      own_workdir(workdir, {**setup.specs, DATA: checksums_of(setup)})
     barrier('set up', FLAGS.meeting_seconds)
 
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
@@ -97,7 +98,8 @@ def train_to_the_end(
   Ends the process, all saved, if it is told to end before.
   """
   source = spread_table(setup.task.source('train'), FLAGS.parallel)
-  begun = time.monotonic() - (read_seconds(workdir, first) or 0.0)
+  spent = read_seconds(workdir, first)
+  begun = time.monotonic() - (math.nan if spent is None else spent)
   with (
     metrics_log(workdir, first) as log,
     progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,

@@ -6,10 +6,12 @@ The simulation of Zheng et al. 2023 (arXiv:2302.02334): classes are Gaussian wit
 ... on every feature, half of the features with variance n, the number of features, and half with
 variance 1. Counted are the examples at which the error, averaged over --repeats draws, comes
 within a hundredth of the least that is possible (found by bisection). The paper's theory: naive
-Bayes needs O(log n), logistic regression O(n).
+Bayes needs O(log n), logistic regression O(n). Written is two_regimes.json, after each number: the
+same command, or one with more classes or features, goes on.
 """
 
 import bisect
+import itertools
 import json
 import math
 import statistics
@@ -23,8 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from experiments.lock import lock_file
 from experiments.pages import markdown_table
-from experiments.results import describe_device, versions, write_text
+from experiments.results import describe_device, read_json, refuse_other, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.wrap_up import command_line
 from metakit.heads import logistic, naive_bayes
@@ -45,16 +48,43 @@ def main() -> None:
   with one_line_errors(*BAD_INPUT):
     if not FLAGS.workdir:
       raise ValueError('--workdir is missing; give the folder of the results')
-    cells = []
-    for ways in sizes('ways'):
-      for features in sizes('features'):
-        needed = {name: needs(make(ways), ways, features) for name, make in HEADS.items()}
-        cells.append({'ways': ways, 'features': features, **needed})
-        print(', '.join(f'{name} {value}' for name, value in cells[-1].items()))
-    record = {'cells': cells, 'seed': FLAGS.seed, 'repeats': FLAGS.repeats}
-    record |= {'command': command_line(), 'device': describe_device(), 'versions': versions()}
+    asked = list(itertools.product(sizes('ways'), sizes('features')))
     path = Path(FLAGS.workdir) / 'two_regimes.json'
-    write_text(path, json.dumps(record, indent=2) + '\n')
+    setting = {'seed': FLAGS.seed, 'repeats': FLAGS.repeats}
+    setting |= {'device': describe_device(), 'versions': versions()}
+    lock_file(path)
+    done = read_done(path, setting, asked)
+    for ways, features in asked:
+      if (ways, features) not in done:
+        needed = {name: needs(make(ways), ways, features) for name, make in HEADS.items()}
+        done[ways, features] = {'ways': ways, 'features': features, **needed}
+        cells = [done[key] for key in asked if key in done]
+        record = {'cells': cells, **setting, 'command': command_line()}
+        write_text(path, json.dumps(record, indent=2) + '\n')
+      print(', '.join(f'{name} {value}' for name, value in done[ways, features].items()))
+
+
+def read_done(
+  path: Path, setting: Mapping[str, Any], asked: list[tuple[int, int]]
+) -> dict[tuple[int, int], dict[str, Any]]:
+  """Returns what an earlier run of the same setting has measured, by ways and features.
+
+  Raises:
+    ValueError: if it was another setting, if the file is damaged, or if it holds more than is asked
+      for, which would be lost.
+  """
+  if not path.exists():
+    return {}
+  record = read_json(path)
+  refuse_other(path, record, setting, '--workdir')
+  done = {(cell['ways'], cell['features']): cell for cell in record['cells']}
+  for ways, features in done:
+    if (ways, features) not in asked:
+      raise ValueError(
+        f'{path} holds {ways} classes of {features} features too; ask for all that it holds, or '
+        'give another --workdir'
+      )
+  return done
 
 
 def sizes(name: str) -> list[int]:

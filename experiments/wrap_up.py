@@ -4,6 +4,7 @@ import io
 import json
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,19 @@ from experiments.metrics_log import read_metrics
 from experiments.plateau import can_tell, onset
 from experiments.report import Report, write_report
 from experiments.results import (
+  finite,
   format_closeness,
   format_estimate,
   format_onset,
   read_results,
+  refuse_other,
   result_record,
   write_bytes,
   write_results,
   write_text,
 )
-from experiments.setup import Setup, abstract_episode
+from experiments.setup import DATA, Setup, abstract_episode, check_same_data, with_defaults
+from experiments.sums import with_sum, without_sum
 from experiments.testing import (
   Curves,
   Tested,
@@ -60,7 +64,12 @@ def wrap_up(
 
   Returns:
     The record in the results file.
+
+  Raises:
+    ValueError: if results of another test have that name.
   """
+  if name:
+    check_name(setup, tested, workdir / f'results{name}.json', episodes, seed)
   print(f'testing on {episodes} episodes', file=sys.stderr)
   values = per_episode(tested, episodes)
   say_not_finite(values)
@@ -72,7 +81,7 @@ def wrap_up(
   record['state_size'] = state_size(
     tested.learner, tested.params, abstract_episode(tested.source).support
   )
-  record |= {'data': identity['episodes']} if tested.source.data is not None else {}
+  record |= {DATA: identity['episodes']} if tested.source.data is not None else {}
   record |= record_curves(tested, curves)
   compared = pair(metric, values)
   if compared:
@@ -108,6 +117,19 @@ def wrap_up(
   return record
 
 
+def check_name(setup: Setup, tested: Tested, path: Path, episodes: int, seed: int) -> None:
+  """Raises ValueError if a results file is there and of another test."""
+  if not path.exists():
+    return
+  setting = {'task': setup.specs['test_task'], 'learner': setup.specs['learner']}
+  setting |= {'metric': tested.task.metric, 'protocol': tested.learner.protocol}
+  setting |= {'seed': seed, 'episodes': episodes}
+  stored = read_results(path)
+  refuse_other(path, with_defaults(stored), with_defaults(setting), '--name')
+  if DATA in stored:  # records of before hold no checksum
+    check_same_data(path, {'test': stored[DATA]}, {'test': checksum(tested)})
+
+
 def record_curves(tested: Tested, curves: Curves) -> dict[str, Any]:
   """Returns a record's curves, and says how close the learner is to the Bayes predictor."""
   as_record = lambda points: {curves.amount: [point._asdict() for point in points]}
@@ -134,11 +156,16 @@ def say_not_finite(values: Mapping[str, Any]) -> None:
     )
 
 
+def checksum(tested: Tested) -> str | None:
+  """Returns the fingerprint of the data that a test is on."""
+  table = tested.task.table and tested.task.table(tested.split)
+  return fingerprint(tested.source, table)
+
+
 def identity_of(tested: Tested, spec: str) -> dict[str, Any]:
   """Returns what makes the episodes of a test what they are; metakit.compare refuses others."""
-  table = tested.task.table and tested.task.table(tested.split)
   return {
-    'episodes': fingerprint(tested.source, table) or spec,
+    'episodes': checksum(tested) or spec,
     'root': jax.random.key_data(tested.root).tolist(),
     'generator': GENERATOR,
   }
@@ -196,9 +223,15 @@ def command_line() -> str:
 
 
 def write_seconds(workdir: Path, step: int, seconds: float) -> None:
-  """Notes how long training took up to a saved step, so that a resumed run can go on counting."""
+  """Notes how long training took up to a saved step, so that a resumed run can go on counting.
+
+  Args:
+    workdir: of the run.
+    step: that was saved.
+    seconds: nan if it is not known.
+  """
   noted = _seconds(workdir) | {str(step): round(seconds, 1)}
-  write_text(workdir / SECONDS, json.dumps(noted) + '\n')
+  write_text(workdir / SECONDS, json.dumps(with_sum(finite(noted))) + '\n')
 
 
 def read_seconds(workdir: Path, step: int) -> float | None:
@@ -206,6 +239,21 @@ def read_seconds(workdir: Path, step: int) -> float | None:
   return _seconds(workdir).get(str(step), None if step else 0.0)
 
 
-def _seconds(workdir: Path) -> dict[str, float]:
+def _seconds(workdir: Path) -> dict[str, float | None]:
+  """Returns the seconds of each step; nothing, with a warning, if the file is damaged."""
   path = workdir / SECONDS
-  return json.loads(path.read_text()) if path.exists() else {}
+  if not path.exists():
+    return {}
+  try:
+    noted = without_sum(dict(json.loads(path.read_text(encoding='utf-8'))))
+    known = {int(step): value for step, value in noted.items() if value is not None}
+    if not all(isinstance(value, int | float) for value in known.values()):
+      raise ValueError('holds what is no number of seconds')
+  except (ValueError, TypeError) as error:
+    warnings.warn(
+      f'{path} is damaged ({error}): how long the training took is not known; restore the file '
+      'from a copy, or go on without it',
+      stacklevel=3,
+    )
+    return {}
+  return noted

@@ -1,14 +1,21 @@
 """Checkpoints of a run: Orbax, written by a thread, verified when they are read.
 
 Orbax stores no checksum of the values: a flipped byte comes back silently. So a file beside each
-step lists the sha256 of its arrays and of its files. It is written last, and makes the step count;
-one that does not match it, or cannot be read, is passed over. In a run of several processes the
-first one alone reads and writes.
+step lists the sha256 of its arrays and of its files, its number and its score. It is written last,
+and makes the step count; one that does not match it, or cannot be read, is passed over. The sums
+find what a disk or a hand changed by accident. They are no signature: who changes a step on purpose
+can write sums that match it.
+
+Nothing is deleted but what was written here: steps whose list can be read, and what is marked as
+being written or removed (STEP.partial, until that is done). Whatever else lies in the folder stays,
+or is set aside where it is in the way of a step. In a run of several processes the first one alone
+reads and writes.
 """
 
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -27,7 +34,9 @@ from metakit.distributed import barrier, from_first, is_first
 
 DAMAGED = 'damaged'  # the folder beside the checkpoints that holds what could not be read
 READING_SECONDS = 3600.0  # that others wait for the first process to read a checkpoint
-ARRAYS, FILES, SCORE, SUM = 'arrays', 'files', 'score', 'sha256'
+ARRAYS, FILES, STEP, SCORE, SUM = 'arrays', 'files', 'step', 'score', 'sha256'
+PARTIAL = '.partial'  # the mark of a step that is being written or removed
+ORBAX_PARTIAL = '.orbax-checkpoint-tmp*'  # what Orbax writes before it gives a step its name
 
 
 class Damage(Exception):
@@ -39,8 +48,9 @@ class Checkpoints(NamedTuple):
 
   Attributes:
     restore: (state, best=False) -> (step, state) of the newest step that is whole, or of the one
-      with the highest score; None if there is none. The arrays are NumPy's, of the structure,
-      shapes and types of the given state (jax.ShapeDtypeStruct will do).
+      with the highest score among those whose score can be read; None if there is none. The
+      arrays are NumPy's, of the structure, shapes and types of the given state
+      (jax.ShapeDtypeStruct will do).
     save: (step, state, score=None) -> None; returns before the files are written, but after those
       of the save before. The state is the same in every process.
     wait: () -> None; returns after.
@@ -56,7 +66,7 @@ def checkpoints(directory: Any, keep: int = 2, set_aside: bool = True) -> Iterat
   """Opens a folder of checkpoints; leaving the context waits for the last save.
 
   A save that was cut short (kill -9, a full disk) leaves the previous step the newest. A damaged
-  step is warned of by name and moved to a folder beside.
+  step, and one without its list, is warned of by name and moved to a folder beside.
 
   Args:
     directory: created if it does not exist.
@@ -103,26 +113,67 @@ def _orbax() -> ocp.Checkpointer:
 
 
 def _save(folder: Path, keep: int, step: int, state: Any, score: float | None) -> None:
+  _remove_partial(folder)
+  for path in _unlisted(folder, step):
+    warnings.warn(f'{path} is in the way of step {step}; {_move_aside(folder, path)}', stacklevel=2)
   arrays = describe(state)
-  _beside(folder, step).unlink(missing_ok=True)  # until it is there again, the step does not count
-  with _orbax() as orbax:
-    orbax.save(folder / str(step), args=ocp.args.StandardSave(state), force=True)
-  listed = {ARRAYS: arrays, FILES: _files(folder / str(step)), SCORE: score}
-  _write(_beside(folder, step), json.dumps(listed | {SUM: _sum_of(listed)}))
-  for old in set(_steps(folder)) - _kept(folder, keep):
-    _beside(folder, old).unlink()
-    shutil.rmtree(folder / str(old))
-  _remove_unfinished(folder)
+  with _marked(folder, step):
+    _beside(folder, step).unlink(missing_ok=True)  # until it is there again, the step is none
+    with _orbax() as orbax:
+      orbax.save(folder / str(step), args=ocp.args.StandardSave(state), force=True)
+    listed = {ARRAYS: arrays, FILES: _files(folder / str(step)), STEP: step, SCORE: score}
+    _write(_beside(folder, step), json.dumps(listed | {SUM: _sum_of(listed)}))
+  for old in _superseded(folder, keep):
+    with _marked(folder, old):
+      _beside(folder, old).unlink()
+      with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder / str(old))
+
+
+@contextlib.contextmanager
+def _marked(folder: Path, step: int) -> Iterator[None]:
+  """Marks a step as partial; what ends the block early leaves the mark."""
+  mark = folder / f'{step}{PARTIAL}'
+  mark.touch()
+  yield
+  mark.unlink()
+
+
+def _remove_partial(folder: Path) -> None:
+  """Removes what saves and removals that were cut short have left, by their marks."""
+  for mark in folder.glob(f'*{PARTIAL}'):
+    if not _is_step(mark.stem):
+      continue
+    if not _beside(folder, mark.stem).exists():
+      for path in _all_of(folder, mark.stem):
+        shutil.rmtree(path)
+      _temporary(_beside(folder, mark.stem)).unlink(missing_ok=True)
+    mark.unlink()
+
+
+def _all_of(folder: Path, step: int | str) -> list[Path]:
+  """Returns the folders of a step: the whole one, and those that Orbax was writing."""
+  found = folder / str(step), *folder.glob(f'{step}{ORBAX_PARTIAL}')
+  return [path for path in found if path.is_dir()]
+
+
+def _unlisted(folder: Path, step: int | str) -> list[Path]:
+  """Returns folders under the name of a step that no save here has made, or none to its end."""
+  return [] if _beside(folder, step).exists() else _all_of(folder, step)
 
 
 def _write(path: Path, text: str) -> None:
   """Writes a file that appears whole and lasts."""
-  temporary = path.with_suffix('.tmp')
+  temporary = _temporary(path)
   with open(temporary, 'w', encoding='utf-8') as file:
     file.write(text)
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)
+
+
+def _temporary(path: Path) -> Path:
+  return path.with_suffix('.tmp')
 
 
 def _beside(folder: Path, step: int | str) -> Path:
@@ -132,54 +183,74 @@ def _beside(folder: Path, step: int | str) -> Path:
 
 def _steps(folder: Path) -> list[int]:
   """Returns the steps that were saved to the end, newest first."""
-  return sorted((int(p.stem) for p in folder.glob('*.json') if p.stem.isdigit()), reverse=True)
+  return sorted((int(p.stem) for p in folder.glob('*.json') if _is_step(p.stem)), reverse=True)
 
 
-def _kept(folder: Path, keep: int) -> set[int]:
-  """Returns the newest steps, and the one with the highest score."""
-  steps = _steps(folder)
-  scores = {step: score for step in steps if (score := _score(folder, step)) is not None}
-  return {*steps[:keep], *sorted(scores, key=lambda step: (scores[step], step))[-1:]}
+def _is_step(name: str) -> bool:
+  return name.isdecimal() and str(int(name)) == name
 
 
-def _score(folder: Path, step: int) -> float | None:
-  with contextlib.suppress(Damage):
-    score = _listed(folder, step)[SCORE]
-    return score if score is not None and math.isfinite(score) else None
-  return None
+def _superseded(folder: Path, keep: int) -> list[int]:
+  """Returns the steps that are neither among the newest nor the one with the highest score.
+
+  One whose list cannot be read is none of them: it may be the best.
+  """
+  lists = _lists(folder)
+  whole = [step for step, listed in lists.items() if not isinstance(listed, Damage)]
+  best = _by_score(lists)[:1]
+  return [step for step in whole[keep:] if step not in best]
 
 
-def _remove_unfinished(folder: Path) -> None:
-  """Removes what saves that were cut short have left."""
-  for path in folder.iterdir():
-    if path.is_dir() and not _beside(folder, path.name).exists():
-      shutil.rmtree(path)
+def _lists(folder: Path) -> dict[int, dict[str, Any] | Damage]:
+  """Returns what was written beside each step, newest first, or why it cannot be read."""
+  found: dict[int, dict[str, Any] | Damage] = {}
+  for step in _steps(folder):
+    try:
+      found[step] = _listed(folder, step)
+    except Damage as damage:
+      found[step] = damage
+  return found
+
+
+def _by_score(lists: Mapping[int, dict[str, Any] | Damage]) -> list[int]:
+  """Returns the steps that have a finite score, the highest first; the later of two equals."""
+  listed = {step: each for step, each in lists.items() if not isinstance(each, Damage)}
+  scores = {step: each[SCORE] for step, each in listed.items() if each[SCORE] is not None}
+  finite = [step for step, score in scores.items() if math.isfinite(score)]
+  return sorted(finite, key=lambda step: (scores[step], step), reverse=True)
 
 
 def _newest_whole(folder: Path, state: Any, best: bool, set_aside: bool) -> tuple[int, Any] | None:
-  order = _in_order(folder, best)
-  for path in folder.iterdir():
-    if path.name.isdigit() and int(path.name) not in order:
-      warnings.warn(f'checkpoint {path} was not saved to the end; it is not used', stacklevel=2)
+  _look_for_unlisted(folder, set_aside)
+  lists = _lists(folder)
+  order = [*lists]
+  if best:  # an unreadable score may be the highest: what cannot be read is said first
+    unreadable = [step for step in lists if isinstance(lists[step], Damage)]
+    order = list(dict.fromkeys([*unreadable, *_by_score(lists), *lists]))
   for step in order:
     try:
       return step, _read(folder, step, state)
     except Damage as damage:
       said = f'checkpoint {folder / str(step)} is damaged: {damage}'
       if set_aside:
-        said += f'; it is moved to {_move_aside(folder, step)}'
-      warnings.warn(f'{said}; the one before it is used', stacklevel=2)
+        said += f'; {_move_aside(folder, *_parts(folder, step))}'
+      instead = 'the best of the others is' if best else 'the one before it is'
+      warnings.warn(f'{said}; {instead} used', stacklevel=2)
   return None
 
 
-def _in_order(folder: Path, best: bool) -> list[int]:
-  """Returns the steps, newest first; if `best`, those with the highest score before others."""
-  steps = _steps(folder)
-  if not best:
-    return steps
-  scores = {step: _score(folder, step) for step in steps}
-  lowest = lambda score: -math.inf if score is None else score
-  return sorted(steps, key=lambda step: lowest(scores[step]), reverse=True)
+def _look_for_unlisted(folder: Path, set_aside: bool) -> None:
+  """Warns of steps that were not saved to the end, and of those that no save here has made."""
+  for path in sorted(folder.iterdir()):
+    if not _is_step(path.name) or not _unlisted(folder, path.name):
+      continue
+    if path.with_suffix(PARTIAL).exists():
+      said = 'was not saved to the end'
+    else:
+      said = f'has no list of sums, {path.name}.json, and was not made by this version'
+      if set_aside:
+        said += f'; {_move_aside(folder, path)}'
+    warnings.warn(f'checkpoint {path} {said}; it is not used', stacklevel=2)
 
 
 def _read(folder: Path, step: int, state: Any) -> Any:
@@ -210,6 +281,8 @@ def _listed(folder: Path, step: int) -> dict[str, Any]:
     told = listed.pop(SUM)
   if told != _sum_of(listed):
     raise Damage(f'{path.name} is altered')
+  if listed.setdefault(STEP, step) != step:  # lists of earlier versions name none
+    raise Damage(f'it holds step {listed[STEP]}, as {path.name} says')
   return listed
 
 
@@ -242,16 +315,20 @@ def _damage() -> Iterator[None]:
     raise Damage(' '.join(f'{type(error).__name__}: {error}'.split())[:300]) from error
 
 
-def _move_aside(folder: Path, step: int) -> Path:
-  """Moves a step out of the way, keeping it; returns where to."""
-  aside = folder.parent / DAMAGED
-  number = len(list(aside.glob(f'{step}*')))
-  target = aside / (f'{step}_{number}' if number else str(step))
+def _parts(folder: Path, step: int) -> list[Path]:
+  """Returns what a step consists of: its list, which makes it count, first."""
+  return [path for path in (_beside(folder, step), folder / str(step)) if path.exists()]
+
+
+def _move_aside(folder: Path, *paths: Path) -> str:
+  """Moves files and folders of a step out of the way, keeping them; says where to."""
+  aside, name = folder.parent / DAMAGED, paths[-1].name.partition('.')[0]
+  names = itertools.chain([name], (f'{name}_{i}' for i in itertools.count(1)))
+  target = next(aside / each for each in names if not (aside / each).exists())
   target.mkdir(parents=True)
-  for path in (_beside(folder, step), folder / str(step)):  # the first no longer counts the step
-    if path.exists():
-      path.rename(target / path.name)
-  return target
+  for path in paths:
+    path.rename(target / path.name)
+  return f'it is moved to {target}'
 
 
 @contextlib.contextmanager

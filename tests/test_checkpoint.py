@@ -1,8 +1,10 @@
+import json
 import shutil
 import subprocess
 import sys
 import warnings
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from metakit.checkpoint import checkpoints
+from metakit.checkpoint import _sum_of, checkpoints
 from metakit.episodes.few_shot import sampler_of
 from metakit.learners import prototypical
 from metakit.models import from_nnx
@@ -88,10 +90,23 @@ def test_the_best_is_kept_beside_the_newest_and_found_after_a_restart(tmp_path):
   assert {p.stem for p in tmp_path.iterdir()} == {'3', '6'}
 
 
+def cut_short(folder, left, monkeypatch):
+  """Begins to save step 2 and leaves what kill -9 may leave of it."""
+
+  def dies(self, path, args, force):
+    (path.parent / left).mkdir()
+    raise RuntimeError('killed')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(ocp.Checkpointer, 'save', dies)
+    with pytest.raises(RuntimeError, match='killed'):
+      save(folder, 2)
+
+
 @pytest.mark.parametrize('left', ['2.orbax-checkpoint-tmp', '2'])
-def test_a_save_cut_short_leaves_the_step_before_it_the_newest(left, tmp_path):
+def test_a_save_cut_short_leaves_the_step_before_it_the_newest(left, tmp_path, monkeypatch):
   save(tmp_path, 1)
-  (tmp_path / left).mkdir()  # what kill -9 leaves behind
+  cut_short(tmp_path, left, monkeypatch)
   with checkpoints(tmp_path) as saved, warnings.catch_warnings(record=True) as told:
     warnings.simplefilter('always')
     assert saved.restore(state())[0] == 1
@@ -100,6 +115,43 @@ def test_a_save_cut_short_leaves_the_step_before_it_the_newest(left, tmp_path):
   assert sorted(p.name for p in tmp_path.iterdir()) == ['1', '1.json', '2', '2.json']
   with checkpoints(tmp_path) as saved:
     jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), (2, state(2)))
+
+
+def test_a_removal_cut_short_is_finished(tmp_path, monkeypatch):
+  save(tmp_path, 1, 2)
+  with monkeypatch.context() as patched, pytest.raises(RuntimeError, match='killed'):
+    patched.setattr(shutil, 'rmtree', Mock(side_effect=RuntimeError('killed')))
+    save(tmp_path, 3, keep=1)
+  save(tmp_path, 4, keep=1)
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['4', '4.json']
+
+
+OURS = ['1', '1.json', '2', '2.json']
+
+
+def test_nothing_that_was_not_written_here_is_deleted(tmp_path):
+  """Folders and files of others stay; a step without its list is set aside, with a warning."""
+  folder = tmp_path / 'checkpoints'
+  theirs = ['notes', '007', 'draft.partial', '5.orbax-checkpoint-tmp']
+  for name in [*theirs, '1', '3']:
+    (folder / name).mkdir(parents=True)
+    (folder / name / 'mine').write_text(name)
+  (folder / '007.json').write_text('{}')
+  with checkpoints(folder) as saved:
+    with pytest.warns(UserWarning, match='has no list') as told:
+      assert saved.restore(state()) is None
+    where = [str(each.message).partition('moved to ')[2].partition(';')[0] for each in told]
+    assert where == [f'{tmp_path}/damaged/{step}' for step in (1, 3)]
+    (folder / '2').mkdir()  # after that too
+    saved.save(1, state(1))
+    saved.wait()
+    with pytest.warns(UserWarning, match='is in the way of step 2; it is moved to'):
+      saved.save(2, state(2))
+      saved.wait()
+  assert sorted(p.name for p in folder.iterdir()) == sorted([*OURS, *theirs, '007.json'])
+  for step in ('1', '3'):
+    assert (tmp_path / 'damaged' / step / step / 'mine').read_text() == step
+  assert (tmp_path / 'damaged' / '2').is_dir()
 
 
 def linear() -> MetaLearner:
@@ -177,6 +229,48 @@ def test_damaged_steps_are_set_aside_and_never_overwritten(tmp_path):
 def restored_step(folder, **options):
   with checkpoints(folder, **options) as saved:
     return saved.restore(state())[0]
+
+
+def relist(folder, step, change):
+  """Changes the list of a step, with sums that match it."""
+  path = folder / f'{step}.json'
+  listed = change({k: v for k, v in json.loads(path.read_text()).items() if k != 'sha256'})
+  path.write_text(json.dumps(listed | {'sha256': _sum_of(listed)}))
+
+
+def test_a_step_under_another_number_is_noticed(tmp_path):
+  save(tmp_path / 'checkpoints', 4)
+  shutil.copytree(tmp_path / 'checkpoints' / '4', tmp_path / 'checkpoints' / '6')
+  shutil.copy(tmp_path / 'checkpoints' / '4.json', tmp_path / 'checkpoints' / '6.json')
+  with pytest.warns(
+    UserWarning, match=r'/6 is damaged: it holds step 4, as 6.json says; it is mov'
+  ):
+    assert restored_step(tmp_path / 'checkpoints') == 4
+
+
+def test_lists_of_earlier_versions_hold_no_step(tmp_path):
+  save(tmp_path, 4)
+  relist(tmp_path, 4, lambda listed: {k: v for k, v in listed.items() if k != 'step'})
+  assert restored_step(tmp_path) == 4
+
+
+def test_a_best_step_whose_score_cannot_be_read_is_named_and_stays(tmp_path):
+  with checkpoints(tmp_path, keep=1) as saved:
+    saved.save(1, state(1), 0.9)
+    saved.save(2, state(2), 0.5)
+  listed = (tmp_path / '1.json').read_text()
+  (tmp_path / '1.json').write_text(listed.replace('0.9', '0.1'))
+  with checkpoints(tmp_path, keep=1, set_aside=False) as saved:
+    with pytest.warns(
+      UserWarning, match=r'/1 is damaged: 1.json is altered; the best of the others'
+    ):
+      assert saved.restore(state(), best=True)[0] == 2
+    for step in (3, 4):
+      saved.save(step, state(step), 0.2)
+  assert {p.stem for p in tmp_path.iterdir()} == {'1', '2', '4'}
+  (tmp_path / '1.json').write_text(listed)
+  with checkpoints(tmp_path) as saved:
+    assert saved.restore(state(), best=True)[0] == 1
 
 
 def test_no_whole_step_is_none(tmp_path):

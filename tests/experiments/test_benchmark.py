@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from experiments import (
+  benchmark,
   benchmark_figure,
   benchmark_growth,
   benchmark_in_context,
@@ -182,6 +183,16 @@ def test_a_binary_that_became_slower_fails(tmp_path):
   output.write_text(json.dumps(record))
   status, _, error = run('benchmark', '--suite=in_context', *sizes, f'--against={output}')
   assert status == 1 and error.startswith(f'error: slower than in {output}: ')
+
+
+def test_what_another_command_has_measured_is_not_overwritten(tmp_path):
+  command = 'python -m experiments.benchmark --suite=plans --repeats=5 --output=plans.json'
+  path = tmp_path / 'plans.json'
+  benchmark.check_output(path, command)
+  path.write_text(json.dumps({'command': command, 'rows': []}))
+  benchmark.check_output(path, command.replace('=5', '=9') + ' --against=before.json')
+  with pytest.raises(ValueError, match=r'plans.json was measured with another command; .*--output'):
+    benchmark.check_output(path, command.replace('plans ', 'heads '))
 
 
 def test_an_aim_is_met_or_missed_by_what_was_measured():

@@ -1,4 +1,6 @@
+import fcntl
 import json
+import os
 import re
 import shutil
 import time
@@ -18,6 +20,7 @@ from tests.experiments.commands import (
   finish,
   images_file,
   run,
+  run_forked,
   start,
   task,
 )
@@ -166,13 +169,19 @@ def test_a_run_that_is_told_to_end_while_it_starts_says_so(trained, tmp_path):
   assert error.endswith('the same command continues\n')
 
 
-def test_other_flags_are_refused_by_name_and_touch_nothing(trained):
+def test_other_flags_are_refused_by_name_and_touch_nothing(trained, tmp_path):
+  """And so is a second process of the same flags."""
   workdir, command, _ = trained
   before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
-  status, _, error = run('train', *command, '--optimizer=adam', '--seed=3')
-  assert status == 1
+  commands = [['train', *command, *more] for more in (['--optimizer=adam', '--seed=3'], [])]
+  locked = os.open(workdir / '.metakit.lock', os.O_RDWR)
+  fcntl.flock(locked, fcntl.LOCK_EX)
+  (status, _, error), (second, _, said) = run_forked(commands, tmp_path)
+  os.close(locked)
+  assert (status, second) == (1, 1)
   assert '--optimizer' in error and '--seed is 0 there and 3 here' in error
-  assert len(error.strip().splitlines()) == 1
+  assert f'{workdir} is in use by process ' in said
+  assert [len(each.strip().splitlines()) for each in (error, said)] == [1, 1]
   assert {p: p.stat().st_mtime_ns for p in workdir.rglob('*')} == before
 
 

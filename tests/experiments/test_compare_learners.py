@@ -3,11 +3,13 @@
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from experiments import compare_learners
-from experiments.compare_learners import folders, numbers
+from experiments.compare_learners import folders, numbers, training_flags
+from experiments.setup import claim_workdir
 from tests.experiments.commands import run
 
 
@@ -31,6 +33,32 @@ def test_a_learner_that_fails_leaves_the_others_alone(monkeypatch):
   with pytest.raises(ValueError, match='no result of anil, as said above'):
     compare_learners.compare_all({'anil': Path('a'), 'maml': Path('b')}, [1])
   assert done == ['anil', 'maml']
+
+
+def test_a_training_is_known_by_its_flags_and_not_by_the_name_of_their_file(tmp_path, monkeypatch):
+  """The folders of an earlier version hold the name, and are held to it."""
+  one, other = tmp_path / 'one.flags', tmp_path / 'other.flags'
+  one.write_text('# A comment.\n--task=sinusoid:shots=5\n--steps=2\n--save_every=10\n')
+  other.write_text('--steps=2\n\n--task=sinusoid:shots=5\n')
+  assert training_flags(one) == training_flags(other) == {'task': 'sinusoid:shots=5', 'steps': '2'}
+
+  def claimed(folder, path):
+    given = {'training': str(path), 'seed': 0, 'episodes': 5}
+    values = {name: SimpleNamespace(value=value) for name, value in given.items()}
+    monkeypatch.setattr(compare_learners, 'FLAGS', values)
+    claim_workdir(folder, compare_learners.claim(folder))
+
+  claimed(tmp_path / 'new', one)
+  claimed(tmp_path / 'new', other)
+  claim_workdir(tmp_path / 'old', {'training': str(one), 'seed': 0, 'episodes': 5})
+  other.write_text('--steps=3\n--task=sinusoid:shots=5\n')
+  with pytest.raises(ValueError, match=r"belongs to other flags: --training is .*'steps': '2'"):
+    claimed(tmp_path / 'new', other)
+  claimed(tmp_path / 'old', one)
+  with pytest.raises(ValueError, match=r'--training is .*one.flags there and .*other.flags here'):
+    claimed(tmp_path / 'old', other)
+  with pytest.raises(ValueError, match=r'--training=.*none.flags: Unable to open flagfile'):
+    training_flags(tmp_path / 'none.flags')
 
 
 @pytest.mark.parametrize('texts', [[], ['0'], ['1', 'two']])

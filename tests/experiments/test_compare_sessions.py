@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments.compare_sessions import table
+from experiments.compare_sessions import check_stored, table
+from experiments.head_learners import HEAD_SUPPLIED, HEADS
+from experiments.specs import parse
 from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
@@ -54,6 +56,18 @@ def test_what_is_known_after_each_session_is_written(tmp_path):
   line = table(record | {'row': 'Sessions'}).splitlines()[-1]
   mean, ci95 = (100 * value for value in ridge['harmonic'][-1])
   assert line.startswith('| `ridge` | again |') and f'{mean:.2f} ± {ci95:.2f}%' in line
+
+
+def test_a_record_of_other_heads_or_another_binary_is_not_overwritten(tmp_path):
+  path, setting = tmp_path / 'heads.json', {'seed': 0}
+  heads = [parse('head', HEADS, name, HEAD_SUPPLIED) for name in ('ridge', 'prototypical')]
+  check_stored(path, setting, heads)
+  path.write_text(json.dumps({'cells': [{'head': 'ridge'}, {'head': 'prototypical'}], 'seed': 0}))
+  check_stored(path, setting, heads)
+  with pytest.raises(ValueError, match=r'heads.json was measured with another heads; .*--name'):
+    check_stored(path, setting, heads[:1])
+  with pytest.raises(ValueError, match='another sizes'):  # compare_heads has none
+    check_stored(path, setting | {'sizes': {}}, heads)
 
 
 @pytest.mark.parametrize(

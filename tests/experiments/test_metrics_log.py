@@ -83,7 +83,7 @@ def test_a_line_cut_short_by_a_kill_is_dropped_wherever_it_was_cut(tmp_path, len
   (tmp_path / 'metrics.jsonl').write_text(whole + cut)
   cut_is_whole = cut.endswith('}')  # only the end of the line is missing
   assert steps_of(tmp_path) == ([10, 20] if cut_is_whole else [10])
-  write_run(tmp_path, 20, [30])
+  write_run(tmp_path, 20 if cut_is_whole else 10, [30])
   assert steps_of(tmp_path) == ([10, 20, 30] if cut_is_whole else [10, 30])
 
 
@@ -98,6 +98,44 @@ def test_a_line_without_a_step_is_named(tmp_path, line):
   (tmp_path / 'metrics.jsonl').write_text(line + '\n{"step": 3}\n')
   with pytest.raises(ValueError, match='line 1,'):
     read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize('old', ['0.25', '"step": 2', 'train/loss": 0.5', '"crc32"'])
+def test_a_line_that_was_changed_is_named(tmp_path, old):
+  with metrics_log(tmp_path, 0) as log:
+    for step in (1, 2, 3):
+      log.write(step, {'loss': 0.25 * step})
+  path = tmp_path / 'metrics.jsonl'
+  text = path.read_text()
+  path.write_text(text.replace(old, old.replace('2', '1').replace('loss', 'lost')))
+  number = 1 + text[: text.index(old)].count('\n')
+  with pytest.raises(ValueError, match=rf'metrics.jsonl, line {number}, .*; delete that line'):
+    read_metrics(tmp_path)
+
+
+def test_lines_of_earlier_versions_hold_no_sum_and_are_in_order(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  line = lambda step, kind: f'{{"step": {step}, "{kind}/loss": 0.5}}\n'
+  path.write_text(line(1, 'train') + line(2, 'train') + line(2, 'validation') + line(3, 'train'))
+  write_run(tmp_path, 3, [4])
+  assert steps_of(tmp_path) == [1, 2, 2, 3, 4]
+  assert all('crc32' in json.loads(each) for each in path.read_text().splitlines())
+  path.write_text(line(1, 'train') + line(3, 'train') + line(2, 'train'))
+  with pytest.raises(ValueError, match=r'line 3, has step 2 of train, after step 3; delete'):
+    write_run(tmp_path, 3, [4])
+
+
+def test_a_changed_last_line_is_no_cut_one(tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n{"step": 2]\n')
+  with pytest.raises(ValueError, match='line 2,'):
+    read_metrics(tmp_path)
+
+
+def test_a_resume_says_which_steps_are_missing(tmp_path):
+  write_run(tmp_path, 0, [10, 20, 30])
+  with pytest.warns(UserWarning, match=r'ends at step 30 and the run goes on after step 60: metri'):
+    write_run(tmp_path, 60, [70])
+  assert steps_of(tmp_path) == [10, 20, 30, 70]
 
 
 def test_metrics_that_are_not_finite_stay_valid_json(tmp_path):

@@ -23,6 +23,7 @@ from experiments.setup import (
   default_workdir,
   make_optimizer,
   make_setup,
+  read_specs,
   with_defaults,
 )
 from experiments.specs import build, parse
@@ -127,6 +128,17 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
   assert (tmp_path / 'run' / 'flags.json').read_bytes() == before
   claim_workdir(tmp_path / 'old', {name: v for name, v in first.items() if name != 'data'})
   claim_workdir(tmp_path / 'old', other)
+
+
+@pytest.mark.parametrize('text', ['{"task": "gly', '', '[1]', 'null'])
+@pytest.mark.parametrize('read', [read_specs, lambda folder: claim_workdir(folder, {'seed': 0})])
+def test_damaged_flags_are_said_to_be_damaged(text, read, tmp_path):
+  """And not to be another run's."""
+  (tmp_path / 'flags.json').write_text(text)
+  with pytest.raises(ValueError, match=r'flags.json is damaged .*; restore it from a copy') as said:
+    read(tmp_path)
+  assert len(str(said.value).splitlines()) == 1
+  assert (tmp_path / 'flags.json').read_text() == text
 
 
 def parsed(arguments, define=define_training):

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from experiments import two_regimes
 from experiments.two_regimes import HEADS, class_means, draw, error, first_true, least_error
 from metakit.keys import roots
-from tests.experiments.commands import run
+from tests.experiments.commands import run, run_forked
 
 KEY = roots(3).test
 
@@ -57,6 +57,14 @@ def test_the_command_line_writes_a_record_and_its_table(tmp_path):
   flags = ['--features=4,12', '--ways=2', '--repeats=2']
   status, out, error = run('two_regimes', *flags, f'--workdir={tmp_path}')
   assert status == 0, error
+  before = (tmp_path / 'two_regimes.json').read_bytes()
+  others = [[*flags[:2], '--repeats=3'], ['--features=1', *flags[1:]], flags]
+  commands = [['two_regimes', *other, f'--workdir={tmp_path}'] for other in others]
+  other, none, again = run_forked(commands, tmp_path)
+  assert other[0] == 1 and 'was measured with another repeats; give another --workdir' in other[2]
+  assert none[0] == 1 and '--features=1 is no list of numbers of 2 or more' in none[2]
+  assert again[:2] == (0, out)
+  assert (tmp_path / 'two_regimes.json').read_bytes() == before
   record = json.loads((tmp_path / 'two_regimes.json').read_text())
   cells = record['cells']
   assert [cell['features'] for cell in cells] == [4, 12]
@@ -64,8 +72,22 @@ def test_the_command_line_writes_a_record_and_its_table(tmp_path):
   lines = two_regimes.table(record | {'row': 'Regimes'}).splitlines()
   assert f'| 12 | {cells[1]["naive_bayes"]} | {cells[1]["logistic"]} |' in lines
   assert f'features 12, naive_bayes {cells[1]["naive_bayes"]}' in out
-  status, _, error = run('two_regimes', '--features=1', f'--workdir={tmp_path}')
-  assert status == 1 and '--features=1 is no list of numbers of 2 or more' in error
+
+
+def test_what_was_measured_is_kept_and_another_setting_is_refused(tmp_path):
+  path, setting = tmp_path / 'two_regimes.json', {'seed': 0, 'repeats': 2}
+  cells = [{'ways': 2, 'features': n, 'naive_bayes': 4, 'logistic': 4} for n in (4, 12)]
+  assert two_regimes.read_done(path, setting, [(2, 4)]) == {}
+  path.write_text(json.dumps({'cells': cells, **setting}))
+  done = two_regimes.read_done(path, setting, [(2, 4), (2, 12), (2, 20)])
+  assert done == {(2, 4): cells[0], (2, 12): cells[1]}
+  with pytest.raises(ValueError, match=r'was measured with another seed; give another --workdir'):
+    two_regimes.read_done(path, {'seed': 1, 'repeats': 2}, [(2, 4), (2, 12)])
+  with pytest.raises(ValueError, match=r'holds 2 classes of 12 features too; ask for all'):
+    two_regimes.read_done(path, setting, [(2, 4)])
+  path.write_text('{"cells": [')
+  with pytest.raises(ValueError, match=r'two_regimes.json is not JSON'):
+    two_regimes.read_done(path, setting, [(2, 4)])
 
 
 def test_what_a_line_explains():

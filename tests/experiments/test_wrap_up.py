@@ -1,0 +1,70 @@
+"""The stop-watch of a training, and names of results that are taken."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from experiments import wrap_up
+from experiments.results import write_results
+from experiments.wrap_up import read_seconds, write_seconds
+from tests.experiments.test_results import record
+
+
+def test_seconds_are_those_of_each_saved_step(tmp_path):
+  assert read_seconds(tmp_path, 0) == 0 and read_seconds(tmp_path, 5) is None
+  write_seconds(tmp_path, 5, 1.26)
+  write_seconds(tmp_path, 9, 2.5)
+  assert [read_seconds(tmp_path, step) for step in (0, 5, 9, 7)] == [0, 1.3, 2.5, None]
+
+
+def test_unknown_seconds_stay_unknown(tmp_path):
+  """A run that goes on without its stop-watch has not trained less."""
+  write_seconds(tmp_path, 5, float('nan'))
+  assert read_seconds(tmp_path, 5) is None
+
+
+def test_the_file_of_earlier_versions_is_read(tmp_path):
+  (tmp_path / 'seconds.json').write_text('{"5": 1.5}\n')
+  write_seconds(tmp_path, 9, 2.5)
+  assert (read_seconds(tmp_path, 5), read_seconds(tmp_path, 9)) == (1.5, 2.5)
+
+
+@pytest.mark.parametrize('damage', ['{"5": 1.', '', '[5]', '{"five": 1.5}', '{"5": "1"}', None])
+def test_a_damaged_stop_watch_is_named_and_stops_nothing(tmp_path, damage):
+  path = tmp_path / 'seconds.json'
+  write_seconds(tmp_path, 5, 1.5)
+  path.write_text(path.read_text().replace('1.5', '7.5') if damage is None else damage)
+  with pytest.warns(UserWarning, match=r'seconds.json is damaged .*; restore the file from a copy'):
+    assert read_seconds(tmp_path, 5) is None
+  with pytest.warns(UserWarning, match='damaged'):
+    write_seconds(tmp_path, 9, float('nan'))
+  assert read_seconds(tmp_path, 9) is None
+  json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f'{name} is not JSON'))
+
+
+@pytest.mark.parametrize(
+  ('seed', 'episodes', 'name', 'said'),
+  [
+    (3, 600, '-taken', None),
+    (3, 600, '-new', None),
+    (4, 600, '-taken', 'results-taken.json was measured with another seed; give another --name'),
+    (3, 500, '-taken', 'another episodes'),
+  ],
+)
+def test_results_of_another_test_are_not_overwritten(
+  tmp_path, monkeypatch, seed, episodes, name, said
+):
+  """What follows the check is replaced: it would take an episode."""
+  kept = record(seed=3) | {'episodes': 600}
+  write_results(tmp_path / 'results-taken.json', kept)
+  setup = SimpleNamespace(specs={'test_task': kept['task'], 'learner': kept['learner']})
+  task, learner = SimpleNamespace(metric='accuracy'), SimpleNamespace(protocol='inductive')
+  tested = SimpleNamespace(task=task, learner=learner)
+
+  def tests(tested, episodes):
+    raise NotImplementedError
+
+  monkeypatch.setattr(wrap_up, 'per_episode', tests)
+  with pytest.raises(ValueError if said else NotImplementedError, match=said):
+    wrap_up.wrap_up(setup, tested, 0, tmp_path, episodes, seed, name)
