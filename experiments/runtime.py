@@ -33,8 +33,8 @@ def keep_freed_memory() -> None:
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-# What a user can mend: wrong flags or data, a missing or full disk, a missing optional package, data
-# or sizes that memory does not hold.
+# What a user can mend: wrong flags or data, a missing or full disk, a missing optional package, or
+# more than memory holds.
 BAD_INPUT = (ValueError, OSError, ImportError, MemoryError)
 
 
