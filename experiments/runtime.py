@@ -33,8 +33,9 @@ def keep_freed_memory() -> None:
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-# What a user can mend: wrong flags or data, a missing or full disk, a missing optional package.
-BAD_INPUT = (ValueError, OSError, ImportError)
+# What a user can mend: wrong flags or data, a missing or full disk, a missing optional package, or
+# more than memory holds.
+BAD_INPUT = (ValueError, OSError, ImportError, MemoryError)
 
 
 @contextlib.contextmanager
@@ -44,7 +45,7 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     yield
   except kinds as error:
     logging.debug('stopped by', exc_info=True)  # --verbosity=1 shows where
-    line = ' '.join(str(error).split())
+    line = ' '.join(str(error).split()) or type(error).__name__  # a MemoryError may say nothing
     print(f'error: {line}', file=sys.stderr)
     abort(line)
     sys.exit(1)

@@ -1,15 +1,26 @@
 """Arrays with labels: an .npz file or NumPy arrays."""
 
+import io
+import math
 import os
 import zipfile
-import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from metakit.data.files import damaged, naming, open_zip
-from metakit.data.table import ClassTable, class_table
+from metakit.data.files import (
+  ZIP_DAMAGE,
+  check_memory,
+  check_packing,
+  damaged,
+  naming,
+  open_zip,
+  truncated,
+)
+from metakit.data.numbers import plain_array
+from metakit.data.table import ClassTable, check_labelled, check_shapes, class_table
 
 # Each value of the table and the keys under which an .npz file may hold it.
 _KEYS = {
@@ -18,6 +29,12 @@ _KEYS = {
   'names': ('names',),
   'groups': ('groups',),
   'group_names': ('group_names',),
+}
+
+_HEADER = 65536  # bytes of a member that are read for its header; NumPy's own limit is 10,000
+_HEADERS = {
+  (1, 0): np.lib.format.read_array_header_1_0,
+  (2, 0): np.lib.format.read_array_header_2_0,
 }
 
 
@@ -29,16 +46,19 @@ def arrays(
   Args:
     x: [rows, ...] numbers, or the path of an .npz file which holds 'x' (or 'images') and 'y' (or
       'labels'), and may hold 'names', 'groups' and 'group_names'.
-    labels: [rows] integers or strings; not given with a path. With `names` they are class numbers;
-      without, every value that occurs is a class, in sorted order, with that value as its name.
+    labels: [rows] strings, or integers of which none is negative; not given with a path. With
+      `names` they are class numbers; without, every value that occurs is a class, in sorted order,
+      with that value as its name.
     names: [classes] class names.
     groups: [classes] group of each class: numbers, or strings if group_names is not given.
     group_names: [groups] group names.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if the file is none, damaged, lacks a key or holds Python objects; if labels do not
-      match x; if x holds NaN or infinity.
+    ValueError: if the file is none, damaged, lacks a key, holds Python objects, or arrays that are
+      larger than their place in it or the memory that is left; if labels do not match x, or one is
+      -1, which stands for an example without a label; if x is none that a table holds (see
+      metakit.data.class_table, which says too how images are kept).
 
   >>> arrays(np.zeros((4, 2)), ['cat', 'dog', 'cat', 'eel']).names
   ('cat', 'dog', 'eel')
@@ -59,31 +79,21 @@ def arrays(
 def _table(
   x: Any, labels: Any, names: Any = None, groups: Any = None, group_names: Any = None
 ) -> ClassTable:
-  x, labels = _plain('x', x), _plain('labels', labels)
+  x, labels = plain_array('x', x), plain_array('labels', labels)
   if labels.dtype.kind not in 'iuU':
     raise ValueError(f'labels are {labels.dtype}; give integers or strings')
-  if x.dtype.kind not in 'biuf':
-    raise ValueError(f'x is {x.dtype}; give numbers')
+  check_shapes(x, labels)
   if names is None:
+    check_labelled(labels)
     values, places = np.unique(labels, return_inverse=True)
     names, labels = values, places.reshape(labels.shape)
-  if groups is not None and _plain('groups', groups).dtype.kind == 'U' and group_names is None:
+  if groups is not None and plain_array('groups', groups).dtype.kind == 'U' and group_names is None:
     group_names, groups = np.unique(groups, return_inverse=True)
   return class_table(x, labels, _strings(names), groups, _strings(group_names))
 
 
 def _strings(names: Any) -> list[str] | None:
   return None if names is None else [str(name) for name in np.asarray(names)]
-
-
-def _plain(name: str, values: Any) -> np.ndarray:
-  try:
-    array = np.asarray(values)
-  except ValueError as error:  # rows of several lengths
-    raise ValueError(f'{name} is no array of one shape: {error}') from error
-  if array.dtype == object:
-    raise ValueError(f'{name} holds Python objects; give an array of plain numbers or strings')
-  return array
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -94,12 +104,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
       size = path.stat().st_size
       raise ValueError(f'no .npz file, or truncated ({size} bytes); make it with numpy.savez')
     with open_zip(path) as archive:
-      held = [member.removesuffix('.npy') for member in archive.namelist()]
-    _check_keys(held)
-    with np.load(path, allow_pickle=False) as file:
-      return {
-        name: _member(file, key) for name, keys in _KEYS.items() for key in keys if key in held
-      }
+      members = {m.filename.removesuffix('.npy'): m for m in archive.infolist()}
+      _check_keys(list(members))
+      found = {name: members[key] for name, keys in _KEYS.items() for key in keys if key in members}
+      for member in found.values():
+        _check_member(archive, member)
+      check_memory(path.name, sum(member.file_size for member in found.values()))
+      return {name: _member(archive, member) for name, member in found.items()}
 
 
 def _check_keys(held: list[str]) -> None:
@@ -108,10 +119,37 @@ def _check_keys(held: list[str]) -> None:
       raise ValueError(f'give one array {" or ".join(keys)}; the file holds {", ".join(held)}')
 
 
-def _member(file: Any, key: str) -> np.ndarray:
+def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+  """Checks that an array is as large as its place in the file, before anything is allocated."""
+  key = member.filename.removesuffix('.npy')
+  with naming(key):
+    check_packing(member)
+  start = io.BytesIO(_unpacked(archive, member, lambda file: file.read(_HEADER)))
   try:
-    return file[key]
-  except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-    if 'allow_pickle' in str(error):  # NumPy's advice to allow what could run any code
-      raise ValueError(f'{key} holds Python objects; save plain numbers or strings') from error
+    version = np.lib.format.read_magic(start)
+    shape, _, dtype = _HEADERS[version](start)
+  except (ValueError, EOFError, KeyError) as error:
     raise damaged(key, error) from error
+  if dtype.hasobject:
+    raise ValueError(f'{key} holds Python objects; save plain numbers or strings')
+  if dtype.kind == 'V' or dtype.itemsize == 0:
+    # NumPy writes bfloat16 without its name.
+    raise ValueError(f'{key} holds values of type {dtype.str}; save float32, integers or strings')
+  size = start.tell() + math.prod(shape) * dtype.itemsize
+  if size != member.file_size:
+    raise truncated(key, member.file_size, size)
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+  read = lambda file: np.lib.format.read_array(file, allow_pickle=False)
+  return _unpacked(archive, member, read)
+
+
+def _unpacked(
+  archive: zipfile.ZipFile, member: zipfile.ZipInfo, read: Callable[[IO[bytes]], Any]
+) -> Any:
+  try:
+    with archive.open(member) as file:
+      return read(file)
+  except ZIP_DAMAGE as error:
+    raise damaged(member.filename.removesuffix('.npy'), error) from error

@@ -24,6 +24,7 @@ DOMAINS = {
   'validation': ('small_talk', 'travel'),
   'test': ('utility', 'work'),
 }
+LARGEST = 64 << 20  # bytes of a file, unpacked, that are read; there are 3 million
 PARTS = ('train', 'val', 'test')  # of the file, pooled: intents are split here, not utterances
 
 
@@ -70,7 +71,7 @@ def clinc150(
 
 def _read(path: Path) -> Any:
   try:
-    content = path.read_bytes()
-    return json.loads(gzip.decompress(content) if path.suffix == '.gz' else content)
-  except (ValueError, EOFError, OSError, zlib.error) as error:
+    with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as file:
+      return json.loads(file.read(LARGEST))
+  except (ValueError, EOFError, OSError, zlib.error, RecursionError) as error:
     raise damaged(path, error) from error

@@ -5,9 +5,14 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 PathLike = str | os.PathLike[str]
+
+LARGEST_MEMBER = 64 << 20  # bytes; far above any image or list in a zip file
+SMALL = 64 << 20  # bytes that are there without asking
+# What says how many bytes a Linux machine has left, and a container on it may have.
+_MACHINE, _CONTAINER = Path('/proc/meminfo'), Path('/sys/fs/cgroup/memory.max')
 
 
 def data_folder(data_dir: PathLike | None, name: str) -> Path:
@@ -66,11 +71,50 @@ def truncated(file: object, size: int, expected: int) -> ValueError:
 
 @contextlib.contextmanager
 def naming(file: object) -> Iterator[None]:
-  """Puts the name of a file or data set in front of the ValueErrors of the block."""
+  """Puts the name of a file or data set in front of the ValueErrors of the block.
+
+  A MemoryError becomes one of them.
+  """
   try:
     yield
   except ValueError as error:
     raise ValueError(f'{file}: {error}') from error
+  except MemoryError as error:
+    raise too_large(file, str(error) or 'more memory than there is') from error
+
+
+def too_large(file: object, reason: object) -> ValueError:
+  """Returns the error for what does not fit into memory; one line."""
+  return ValueError(
+    f'{file}: {" ".join(str(reason).split())}; give less data, or keep it on disk with save_table'
+  )
+
+
+def check_memory(file: object, size: int) -> None:
+  """Raises ValueError if `size` bytes are more than the memory that is left."""
+  left = None if size <= SMALL else memory_left()
+  if left is not None and size > left:
+    raise too_large(file, f'needs {size / 2**30:,.1f} GiB of memory, {left / 2**30:,.1f} are left')
+
+
+def memory_left() -> int | None:
+  """Returns the bytes of memory that are left to this process; None if the machine does not say."""
+  found = []
+  with contextlib.suppress(OSError, KeyError, ValueError, IndexError):
+    lines = (line.split() for line in _MACHINE.read_text().splitlines())
+    kib = {words[0]: int(words[1]) for words in lines}
+    found.append(1024 * (kib['MemAvailable:'] + kib['SwapFree:']))
+  with contextlib.suppress(OSError, ValueError):  # 'max' where nothing limits the container
+    found.append(int(_CONTAINER.read_text()))
+  with contextlib.suppress(OSError, ValueError, AttributeError):
+    found.append(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))
+  return min(found, default=None)
+
+
+def read_file(path: Path) -> bytes:
+  """Reads a file whole; ValueError names it if it is larger than the memory that is left."""
+  check_memory(path, path.stat().st_size)
+  return path.read_bytes()
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -83,14 +127,40 @@ def open_zip(path: Path) -> ZipFile:
   """Opens a zip file; ValueError if it is none."""
   try:
     return ZipFile(path)
-  except BadZipFile as error:
+  except (BadZipFile, RuntimeError, ValueError) as error:
     raise damaged(path, f'no zip file, or truncated ({path.stat().st_size} bytes)') from error
 
 
-def read_member(archive: ZipFile, member: str) -> bytes:
-  """Reads one file of a zip file; ValueError names both if it is damaged."""
+# What reading a member raises. RuntimeError and its subclass NotImplementedError: encrypted, or an
+# unknown compression; ValueError: a name that is no text.
+ZIP_DAMAGE = BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError
+
+
+def check_packing(member: ZipInfo) -> None:
+  """Raises ValueError for a compression that may unpack to more bytes at once than it is asked."""
+  if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+    raise ValueError(f'compression {member.compress_type} is not read; pack it with deflate')
+
+
+def read_member(archive: ZipFile, member: str, most: int = LARGEST_MEMBER) -> bytes:
+  """Reads one file of a zip file.
+
+  Args:
+    archive: the zip file.
+    member: the file in it.
+    most: bytes that it may have.
+
+  Raises:
+    ValueError: if it is damaged or says that it is larger; names both.
+  """
+  name = f'{archive.filename}: {member}'
+  info = archive.getinfo(member)
+  with naming(name):
+    check_packing(info)
+    if info.file_size > most:
+      raise ValueError(f'{info.file_size:,} bytes, more than the {most:,} that are read')
   try:
-    return archive.read(member)
-  # RuntimeError and its subclass NotImplementedError: encrypted, or an unknown compression.
-  except (BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-    raise damaged(f'{archive.filename}: {member}', error) from error
+    with archive.open(info) as file:
+      return file.read(info.file_size + 1)  # read() alone would unpack all there is at once
+  except ZIP_DAMAGE as error:
+    raise damaged(name, error) from error

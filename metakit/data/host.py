@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.files import PathLike, damaged
+from metakit.data.numbers import check_width, is_numeric, native
 from metakit.data.table import ClassTable
 from metakit.episodes.few_shot import complete
 from metakit.types import Episode, EpisodeSource, Key
@@ -37,12 +38,15 @@ def place(source: EpisodeSource, budget_bytes: float = BUDGET_BYTES) -> EpisodeS
   Returns:
     The source with its data as a jax array, or unchanged if it is larger than the budget (see
     `on_host`), already on a device, or None.
+
+  Raises:
+    ValueError: if the data are integers, or float64, beyond what 32 bits hold.
   """
   if source.data is None or isinstance(source.data, jax.Array):
     return source
   if source.data.nbytes > budget_bytes:
     return source
-  return source._replace(data=jnp.asarray(source.data))
+  return source._replace(data=jnp.asarray(_for_device(source.data)))
 
 
 def on_host(source: EpisodeSource) -> bool:
@@ -102,12 +106,22 @@ def sample_episode(source: EpisodeSource, key: Key) -> Episode:
 
 
 def read_rows(episode: Episode, data: np.ndarray) -> Episode:
-  """Replaces the row numbers in an episode by those rows of `data`, as NumPy arrays in memory."""
+  """Replaces the row numbers in an episode by those rows of `data`, as NumPy arrays in memory.
+
+  Raises:
+    ValueError: if the rows hold integers, or float64, beyond what 32 bits hold.
+  """
 
   def rows(examples):
-    return examples._replace(x=np.asarray(data[np.asarray(examples.x)]))
+    return examples._replace(x=_for_device(np.asarray(data[np.asarray(examples.x)])))
 
   return episode._replace(support=rows(episode.support), query=rows(episode.query))
+
+
+def _for_device(rows: np.ndarray) -> np.ndarray:
+  """Returns rows as JAX takes them, which asks for native bytes, and would wrap wide integers."""
+  check_width(rows)
+  return native(rows)
 
 
 def save_table(table: ClassTable, folder: PathLike) -> None:
@@ -129,10 +143,13 @@ def save_table(table: ClassTable, folder: PathLike) -> None:
   unfinished = target.parent / f'.{target.name}.{uuid.uuid4().hex}'
   unfinished.mkdir()
   try:
-    np.save(unfinished / _X, np.asarray(table.x), allow_pickle=False)
+    x = np.asarray(table.x)
+    np.save(unfinished / _X, x, allow_pickle=False)
     classes = {
       key: np.asarray(value).tolist() for key, value in table._asdict().items() if key != 'x'
     }
+    if x.dtype.kind == 'V':  # bfloat16 and its like: .npy files keep their bytes, not their names
+      classes['dtype'] = x.dtype.name
     (unfinished / _CLASSES).write_text(json.dumps(classes))
     os.replace(unfinished, target)
   except BaseException:
@@ -154,25 +171,40 @@ def open_table(folder: PathLike) -> ClassTable:
   for file in (_X, _CLASSES):
     if not (path / file).is_file():
       raise FileNotFoundError(f'no {file} in {path}; write the table with save_table')
-  table = ClassTable(x=_open_array(path / _X), **_open_classes(path / _CLASSES))
-  if table.counts.sum() != len(table.x):
-    raise damaged(path, f'{_CLASSES} counts {table.counts.sum()} rows, {_X} has {len(table.x)}')
+  classes, dtype = _open_classes(path / _CLASSES)
+  table = ClassTable(x=_open_array(path / _X, dtype), **classes)
+  counted = int(table.counts.sum())
+  if counted != len(table.x):
+    raise damaged(path, f'{_CLASSES} counts {counted} rows, {_X} has {len(table.x)}')
   return table
 
 
-def _open_array(path: Path) -> np.ndarray:
+def _open_array(path: Path, dtype: str | None) -> np.ndarray:
   try:
-    return np.load(path, mmap_mode='r', allow_pickle=False)
+    x = np.load(path, mmap_mode='r', allow_pickle=False)
   except (ValueError, EOFError, OSError) as error:
     reason = f'no .npy file, or truncated ({path.stat().st_size} bytes)'
     raise damaged(path, reason) from error
+  try:
+    x = x if dtype is None else x.view(np.dtype(dtype))
+  except (TypeError, ValueError) as error:
+    raise damaged(path, f'{x.dtype} where {dtype} was written') from error
+  if x.ndim == 0 or not is_numeric(x):
+    raise ValueError(f'{path}: {x.dtype} of shape {x.shape}, no rows of numbers; save it again')
+  return x
 
 
-def _open_classes(path: Path) -> dict[str, Any]:
+def _open_classes(path: Path) -> tuple[dict[str, Any], str | None]:
+  """Returns what a table holds beside x, and the type of x where its file does not say it."""
   try:
     values = json.loads(path.read_text())
     arrays = {key: np.asarray(values[key], np.int64) for key in ('starts', 'counts', 'groups')}
     names = {key: tuple(values[key]) for key in ('names', 'group_names')}
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
     raise damaged(path, f'no table of classes ({error})') from error
-  return arrays | names
+  counts, groups = arrays['counts'], arrays['groups']
+  agree = counts.shape == groups.shape == (len(names['names']),) and counts.min(initial=0) >= 0
+  agree = agree and np.array_equal(arrays['starts'], np.cumsum(counts) - counts)
+  if not agree or not np.isin(groups, np.arange(len(names['group_names']))).all():
+    raise damaged(path, 'its starts, counts, names and groups do not agree')
+  return arrays | names, values.get('dtype')

@@ -13,10 +13,12 @@ import numpy as np
 from metakit.data.files import (
   PathLike,
   check_choice,
+  check_memory,
   damaged,
   data_folder,
   find_data,
   naming,
+  read_file,
   truncated,
 )
 from metakit.data.table import ClassTable, class_table
@@ -27,6 +29,7 @@ ORIGINS = {
   'kmnist': 'https://github.com/rois-codh/kmnist',
 }
 _PREFIX = {'train': 'train', 'test': 't10k'}
+_MORE = 65536  # bytes beyond those that a header announces, to say by how many a file is too long
 
 
 def mnist(
@@ -81,26 +84,37 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
     uint8 array.
 
   Raises:
-    ValueError: if the file is no such IDX file, truncated, or too long.
+    ValueError: if the file is no such IDX file, truncated, too long, or says that it is larger than
+      the memory that is left.
   """
-  data = path.read_bytes()
-  if path.suffix == '.gz':
-    data = _gunzip(data, path)
-  magic, header = bytes([0, 0, 8, rank]), 4 + 4 * rank
-  if data[:4] != magic:
-    raise damaged(path, f'no IDX file of {rank} dimensions (it starts with {data[:4].hex()!r})')
-  if len(data) < header:
-    raise truncated(path, len(data), header)
-  shape = np.frombuffer(data, '>u4', rank, offset=4).tolist()
-  if len(data) != header + math.prod(shape):
-    raise truncated(path, len(data), header + math.prod(shape))
-  return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+  data, size = read_file(path), 4 + 4 * rank
+  packed = path.suffix == '.gz'
+  header = _gunzip(data, path, size)[0] if packed else data[:size]
+  magic, whole = bytes([0, 0, 8, rank]), True
+  if header[:4] != magic:
+    raise damaged(path, f'no IDX file of {rank} dimensions (it starts with {header[:4].hex()!r})')
+  if len(header) < size:
+    raise truncated(path, len(header), size)
+  shape = np.frombuffer(header, '>u4', rank, offset=4).tolist()
+  size += math.prod(shape)
+  check_memory(path, size)
+  if packed:
+    data, whole = _gunzip(data, path, size + _MORE)
+  if len(data) != size:
+    raise truncated(path, len(data), size)
+  if not whole:
+    raise damaged(path, 'truncated: it ends before its check sum')
+  return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def _gunzip(data: bytes, path: Path) -> bytes:
-  # The module gzip raises at a truncated end and keeps what it read to itself; this returns it, so
-  # that the error can say how much is there. wbits 31 is a gzip stream with its check sum.
+def _gunzip(data: bytes, path: Path, most: int) -> tuple[bytes, bool]:
+  """Unpacks at most `most` bytes; the second value tells whether the stream ends there.
+
+  The module gzip raises at a truncated end and keeps what it read to itself; this returns it, so
+  that the error can say how much is there.
+  """
+  stream = zlib.decompressobj(wbits=31)  # 31: gzip, with its check sum
   try:
-    return zlib.decompressobj(wbits=31).decompress(data)
+    return stream.decompress(data, most), stream.eof
   except zlib.error as error:
     raise damaged(path, f'no gzip file, or damaged ({error})') from error

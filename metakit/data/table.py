@@ -5,6 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metakit.data.numbers import as_pixels, check_numbers, plain_array
+
+MOST_GROUPS = 1 << 20  # numbers far above are no group numbers, and each would be given a name
+UNLABELLED = -1
+
 
 class ClassTable(NamedTuple):
   """Examples sorted by class: class c owns the rows starts[c] to starts[c] + counts[c] - 1.
@@ -36,7 +41,9 @@ def class_table(
   """Sorts labelled examples into a ClassTable.
 
   Args:
-    x: [rows, ...] examples.
+    x: [rows, ...] examples. Images (three axes, or more with up to four channels) are kept as
+      `metakit.data.numbers.as_pixels` says: integers of 0 to 255, of any type, as uint8. Features
+      are kept as they are.
     labels: [rows] integer class of each row, 0 <= label < classes.
     names: [classes] class names; the label numbers by default.
     groups: [classes] group of each class; one group by default.
@@ -46,48 +53,83 @@ def class_table(
     The table; rows of one class keep their order.
 
   Raises:
-    ValueError: if rows and labels do not match, a class is empty, or x holds NaN or infinity.
+    ValueError: if rows and labels do not match, a label is negative (-1 stands for an example
+      without a label), a class is empty, a group has no name, or x holds NaN, infinity or integers
+      of more than 32 bits.
 
   >>> table = class_table(np.arange(4.0), [1, 0, 1, 1], names=['a', 'b'])
   >>> table.x.tolist(), table.starts.tolist(), table.counts.tolist()
   ([1.0, 0.0, 2.0, 3.0], [0, 1], [1, 3])
   """
-  x, labels = np.asarray(x), np.asarray(labels)
-  if labels.ndim != 1 or len(x) != len(labels):
-    raise ValueError(
-      f'{len(x)} examples but labels of shape {labels.shape}; give one integer label an example'
-    )
-  if not np.issubdtype(labels.dtype, np.integer):
-    raise ValueError(f'labels are {labels.dtype}; give integers from 0 to classes - 1')
-  if len(x) == 0:
-    raise ValueError('the data set has no examples')
-  if np.issubdtype(x.dtype, np.inexact) and not np.isfinite(x).all():
-    bad = int(np.argmin(np.isfinite(x.reshape(len(x), -1)).all(axis=1)))
-    raise ValueError(f'example {bad} holds NaN or infinity; clean the data first')
-  if labels.min() < 0:
-    raise ValueError(f'label {labels.min()} is negative; give integers from 0 to classes - 1')
-  classes = len(names) if names is not None else int(labels.max()) + 1
-  counts = np.bincount(labels, minlength=classes)
-  if len(counts) > classes:
-    raise ValueError(f'label {labels.max()} has no name among the {classes} class names')
-  names = tuple(names) if names is not None else tuple(str(c) for c in range(classes))
-  if (counts == 0).any():
-    raise ValueError(f'class {names[int(np.argmin(counts))]!r} has no examples; leave it out')
+  x, labels = plain_array('x', x), plain_array('labels', labels)
+  check_shapes(x, labels)
+  check_numbers(x)
+  names, counts = _counted(labels, names)
+  x = as_pixels(x)
   return ClassTable(
     x=x[np.argsort(labels, kind='stable')],
     starts=np.cumsum(counts) - counts,
     counts=counts,
     names=names,
-    **_grouping(classes, groups, group_names),
+    **_grouping(len(names), groups, group_names),
   )
 
 
+def check_shapes(x: np.ndarray, labels: np.ndarray) -> None:
+  """Raises ValueError if there is not one label an example, or no example."""
+  if x.ndim == 0:
+    raise ValueError(f'x is the single value {x}; give an array [rows, ...]')
+  if labels.ndim != 1 or len(x) != len(labels):
+    raise ValueError(
+      f'{len(x)} examples but labels of shape {labels.shape}; give one integer label an example'
+    )
+  if len(x) == 0:
+    raise ValueError('the data set has no examples')
+
+
+def check_labelled(labels: np.ndarray) -> None:
+  """Raises ValueError if an integer label is negative; -1 alone stands for no label."""
+  if labels.dtype.kind != 'i' or labels.min() >= 0:
+    return
+  number = int((labels == UNLABELLED).sum())
+  if number and labels.min() == UNLABELLED:
+    raise ValueError(
+      f'label -1 is negative: {number} of {len(labels)} examples are without a label; leave them '
+      'out, or give strings as labels if -1 is the name of a class'
+    )
+  raise ValueError(f'label {labels.min()} is negative; give integers from 0 to classes - 1')
+
+
+def _counted(labels: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
+  """Returns the class names and [classes] how many rows each has, each at least one."""
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(f'labels are {labels.dtype}; give integers from 0 to classes - 1')
+  check_labelled(labels)
+  # Not bincount, which allocates as many numbers as the largest label.
+  found, counts = np.unique(labels, return_counts=True)
+  last = int(found[-1])
+  from_one = f'; labels count from 0, these from {found[0]}' if found[0] > 0 else ''
+  if names is not None and last >= len(names):
+    raise ValueError(f'label {last} has no name among the {len(names)} class names{from_one}')
+  if len(found) < (last + 1 if names is None else len(names)):
+    lacking = int(np.argmax(found != np.arange(len(found)))) if last >= len(found) else len(found)
+    name = names[lacking] if names is not None else str(lacking)
+    raise ValueError(f'class {name!r} has no examples; leave it out{from_one}')
+  return tuple(names if names is not None else map(str, found.tolist())), counts
+
+
 def _grouping(classes: int, groups: Any, group_names: Sequence[str] | None) -> dict[str, Any]:
-  groups = np.zeros(classes, np.int64) if groups is None else np.asarray(groups)
+  groups = np.zeros(classes, np.int64) if groups is None else plain_array('groups', groups)
   if groups.shape != (classes,):
     raise ValueError(f'groups has shape {groups.shape}; give one for each of {classes} classes')
+  if groups.dtype.kind not in 'iu':
+    raise ValueError(f'groups are {groups.dtype}; give integers from 0 to groups - 1')
+  last = int(groups.max())
+  if groups.min() < 0 or last >= (MOST_GROUPS if group_names is None else len(group_names)):
+    wrong = int(groups.min()) if groups.min() < 0 else last
+    raise ValueError(f'group {wrong} has no name; give integers from 0 to groups - 1')
   if group_names is None:
-    group_names = [str(g) for g in range(int(groups.max()) + 1)]
+    group_names = [str(g) for g in range(last + 1)]
   return {'groups': groups, 'group_names': tuple(group_names)}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from metakit.data.files import check_choice
+from metakit.data.files import check_choice, check_memory
 
 UNITS = ('characters', 'words')
 
@@ -36,7 +36,7 @@ def hashed_ngrams(
     longest: at most.
 
   Raises:
-    ValueError: for an unknown unit or sizes that make no sense.
+    ValueError: for an unknown unit, sizes that make no sense, or vectors that memory does not hold.
 
   >>> hashed_ngrams(['one two two two'], 4, 'words', 1, 1).tolist()
   [[0.0, 0.5, 0.8660253882408142, 0.0]]
@@ -46,6 +46,7 @@ def hashed_ngrams(
     raise ValueError(
       f'features={features} must be positive, and 1 <= shortest={shortest} <= longest={longest}'
     )
+  check_memory(f'{len(texts):,} texts of {features:,} features', 4 * len(texts) * features)
   counts = np.zeros((len(texts), features), np.float32)
   for row, text in zip(counts, texts, strict=True):
     for ngram in _ngrams(text.lower().split(), units, shortest, longest):

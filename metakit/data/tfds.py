@@ -5,7 +5,8 @@
 """
 
 import importlib.util
-from collections.abc import Iterable, Mapping
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def tfds_table(
   builder = _builder(folder)
   group_key = group_key or GROUP_KEYS.get(builder.name)
   _check_features(builder, (image_key, label_key, group_key))
-  rows = _rows(builder, split, image_key)
+  rows = _rows(builder, split, image_key, [key for key in (label_key, group_key) if key])
   x = _inputs(rows, image_key, f'tfds:{name} {split}', size)
   labels, places = np.unique([row[label_key] for row in rows], return_inverse=True)
   features = builder.info.features
@@ -112,11 +113,10 @@ def _check_features(builder: Any, keys: Iterable[str | None]) -> None:
       raise ValueError(f'tfds:{builder.name}: no feature {key!r}; use one of {features}')
 
 
-def _rows(builder: Any, split: str, image_key: str) -> list[Mapping[str, Any]]:
-  import tensorflow_datasets as tfds
-
-  encoded = isinstance(builder.info.features[image_key], tfds.features.Image)
-  decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
+def _rows(
+  builder: Any, split: str, image_key: str, others: Sequence[str]
+) -> list[Mapping[str, Any]]:
+  decoders = _decoders(builder.info.features, builder.name, image_key, others)
   try:
     source = builder.as_data_source(split=split, decoders=decoders)
   except NotImplementedError as error:
@@ -131,6 +131,56 @@ def _rows(builder: Any, split: str, image_key: str) -> list[Mapping[str, Any]]:
     return [source[row] for row in range(len(source))]
   except Exception as error:  # array_record raises RuntimeError, decoding a record several others
     raise damaged(builder.data_path, error) from error
+
+
+# A decoder of tensorflow-datasets that leaves a feature as it is, sequences too.
+_RAW = types.SimpleNamespace(
+  setup=lambda feature: None,
+  decode_example_np=lambda value: value,
+  decode_batch_example_np=lambda value: value,
+  decode_ragged_example_np=lambda value: value,
+)
+
+
+def _decoders(features: Any, name: str, image_key: str, others: Sequence[str]) -> dict[str, Any]:
+  """Returns decoders that leave every image to `decode_image`.
+
+  tensorflow-datasets decodes images of any format, by external programs too, of features that
+  nobody asks for as well.
+  """
+  import tensorflow_datasets as tfds
+
+  encoded = isinstance(features[image_key], tfds.features.Image)
+  read = others if encoded else [image_key, *others]
+  for key in read:
+    if _holds_images(features[key]):
+      raise ValueError(f'tfds:{name}: feature {key!r} holds images within others; use another')
+  return {key: _left_raw(feature) for key, feature in features.items() if key not in read}
+
+
+def _left_raw(feature: Any) -> Any:
+  inner = _inner(feature)
+  if isinstance(inner, Mapping):
+    return {key: _left_raw(value) for key, value in inner.items()}
+  return _RAW if inner is None else _left_raw(inner)
+
+
+def _holds_images(feature: Any) -> bool:
+  import tensorflow_datasets as tfds
+
+  inner = _inner(feature)
+  if isinstance(inner, Mapping):
+    return any(_holds_images(value) for value in inner.values())
+  return isinstance(feature, tfds.features.Image) if inner is None else _holds_images(inner)
+
+
+def _inner(feature: Any) -> Any:
+  """Returns the features, by name, or the feature that a feature consists of; else None."""
+  import tensorflow_datasets as tfds
+
+  if isinstance(feature, tfds.features.FeaturesDict):
+    return dict(feature.items())
+  return feature.feature if isinstance(feature, tfds.features.Sequence) else None
 
 
 def _inputs(rows: list[Mapping[str, Any]], key: str, name: str, size: int | None) -> np.ndarray:

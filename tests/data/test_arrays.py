@@ -1,6 +1,11 @@
+import io
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
 
+from metakit.data import files
 from metakit.data.arrays import arrays
 
 X = np.arange(12.0).reshape(6, 2)
@@ -110,6 +115,77 @@ def test_python_objects_in_a_file_are_never_unpickled(tmp_path):
 def test_errors_of_the_table_name_the_file(tmp_path):
   np.savez(tmp_path / 'data.npz', x=X, y=LABELS[:4])
   refused(r'data\.npz: 6 examples but labels', tmp_path / 'data.npz')
+
+
+@pytest.mark.parametrize('names', [None, ['a', 'b', 'c']])
+def test_minus_one_is_no_class(tmp_path, names):
+  labels = np.where(LABELS == 2, -1, LABELS)
+  refused('label -1 is negative: 2 of 6 examples are without a label; leave', X, labels, names)
+  assert arrays(X, labels.astype(str)).names == ('-1', '0', '1')
+  np.savez(tmp_path / 'data.npz', x=X, y=labels)
+  refused(r'data\.npz: label -1 is negative', tmp_path / 'data.npz')
+
+
+def test_files_of_the_other_order_of_bytes_are_read(tmp_path):
+  np.savez(tmp_path / 'data.npz', x=X.astype('>f8'), y=LABELS.astype('>i4'))
+  table = arrays(tmp_path / 'data.npz')
+  assert table.x.dtype == np.float64 and table.x.dtype.isnative
+  check_same(table, arrays(X, LABELS))
+
+
+def header(shape, descr='<f8'):
+  start = io.BytesIO()
+  np.lib.format.write_array_header_1_0(
+    start, {'descr': descr, 'fortran_order': False, 'shape': shape}
+  )
+  return start.getvalue()
+
+
+def packed(folder, **members):
+  """An .npz file of raw members beside good labels."""
+  path, labels = folder / 'bomb.npz', io.BytesIO()
+  np.save(labels, LABELS)
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    for name, data in ({'y': labels.getvalue()} | members).items():
+      archive.writestr(f'{name}.npy', data)
+  return path
+
+
+def peak(path, message):
+  """Bytes allocated until a file is refused."""
+  tracemalloc.start()
+  refused(message, path)
+  most = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  return most
+
+
+def test_a_shape_that_the_file_does_not_hold_is_refused_before_it_is_allocated(tmp_path):
+  lie = packed(tmp_path, x=header((6, 10**7)) + bytes(96))
+  said = r'bomb\.npz: x: truncated: 224 of 480000128 bytes'
+  assert peak(lie, said) < 10_000_000
+  for shape in ((2**70,), (6, 2**62)):
+    refused('x: truncated: ', packed(tmp_path, x=header(shape)))
+  refused('x: too long', packed(tmp_path, x=header((6, 2)) + bytes(4000)))
+  refused("x holds values of type '?<U0", packed(tmp_path, x=header((10**12,), '<U0')))
+
+
+def test_a_header_without_end_is_not_read(tmp_path):
+  """Version 2 of the format gives a header's length in four bytes."""
+  data = b'\x93NUMPY\x02\x00' + (16_000_000).to_bytes(4, 'little') + bytes(16_000_000)
+  assert peak(packed(tmp_path, x=data), r'bomb\.npz: x: .*get or make') < 2_000_000
+
+
+def test_arrays_larger_than_memory_are_refused(tmp_path, monkeypatch):
+  path = packed(tmp_path, x=header((6, 400_000)) + bytes(8 * 2_400_000))
+  monkeypatch.setattr(files, 'SMALL', 0)
+  monkeypatch.setattr(files, 'memory_left', lambda: 10_000_000)
+  said = r'bomb\.npz: needs 0\.0 GiB of memory, 0\.0 are left; give less data, or keep it on disk'
+  assert peak(path, said) < 2_000_000
+
+
+def test_a_type_that_npy_files_do_not_name_is_refused(tmp_path):
+  refused(r'x holds values of type .V2; save float32', packed(tmp_path, x=header((6,), '<V2')))
 
 
 def test_values_beside_a_file_are_refused(path):

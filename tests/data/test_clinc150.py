@@ -3,6 +3,8 @@
 import gzip
 import json
 import shutil
+import sys
+import tracemalloc
 import zlib
 from collections import Counter
 
@@ -90,6 +92,23 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
     clinc150(tmp_path / '..')
   with pytest.raises(ValueError, match="split='dev' is unknown"):
     clinc150(folder, 'dev')
+
+
+def test_no_file_unpacks_without_end(tmp_path, monkeypatch):
+  monkeypatch.setattr(sys.modules[clinc150.__module__], 'LARGEST', 1000)
+  (tmp_path / 'data_full.json.gz').write_bytes(gzip.compress(b' ' * 20_000_000))
+  (tmp_path / 'domains.json').write_text('{}')
+  tracemalloc.start()
+  with pytest.raises(ValueError, match=r'data_full\.json\.gz: .*get or make the file again'):
+    clinc150(tmp_path)
+  most = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert most < 1_000_000
+
+
+def test_vectors_that_no_memory_holds_are_refused():
+  with pytest.raises(ValueError, match=r'3 texts of 1,000,000,000,000 features: needs .* GiB'):
+    hashed_ngrams(TEXTS, 10**12)
 
 
 def test_no_domain_is_in_two_splits():

@@ -1,3 +1,6 @@
+import tracemalloc
+import zipfile
+
 import pytest
 
 from metakit.data import files
@@ -56,3 +59,57 @@ def test_a_choice_is_answered_with_the_accepted_ones():
 def test_size_errors_tell_shorter_from_longer():
   assert 'x.gz: truncated: 5 of 9 bytes' in str(files.truncated('x.gz', 5, 9))
   assert 'x.gz: too long: 9 of 5 bytes' in str(files.truncated('x.gz', 9, 5))
+
+
+def archive_of(folder, data, packing=zipfile.ZIP_DEFLATED, says=None):
+  path = folder / 'a.zip'
+  with zipfile.ZipFile(path, 'w', packing) as archive:
+    archive.writestr('drawing', data)
+  if says is not None:  # the size in the table of contents
+    content = bytearray(path.read_bytes())
+    place = content.index(b'PK\x01\x02') + 24
+    content[place : place + 4] = says.to_bytes(4, 'little')
+    path.write_bytes(content)
+  return zipfile.ZipFile(path)
+
+
+def refused(archive, message, **more):
+  tracemalloc.start()
+  with archive, pytest.raises(ValueError, match=message) as error:
+    files.read_member(archive, 'drawing', **more)
+  most = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert '\n' not in str(error.value) and most < 1_000_000
+
+
+def test_a_member_is_read_whole(tmp_path):
+  with archive_of(tmp_path, b'ink' * 9000) as archive:
+    assert files.read_member(archive, 'drawing') == b'ink' * 9000
+
+
+def test_a_member_that_is_or_unpacks_to_more_than_it_may_is_refused(tmp_path):
+  bomb = bytes(20_000_000)
+  said = r'a\.zip: drawing: 20,000,000 bytes, more than the 1,000 that are read'
+  refused(archive_of(tmp_path, bomb), said, most=1000)
+  refused(archive_of(tmp_path, bomb, says=100), r'a\.zip: drawing: .*get or make the file again')
+  refused(archive_of(tmp_path, bomb, zipfile.ZIP_LZMA), 'drawing: compression 14 is not read; pack')
+
+
+def test_memory_is_asked_for_before_it_is_taken(monkeypatch):
+  files.check_memory('small', 1000)
+  left = files.memory_left()
+  assert left is None or 0 < left < 2**50
+  with pytest.raises(
+    ValueError, match=r'x\.gz: needs 1,048,576\.0 GiB of memory, .* are left; give'
+  ):
+    files.check_memory('x.gz', 2**50)
+  monkeypatch.setattr(files, 'memory_left', lambda: None)
+  files.check_memory('x.gz', 2**50)  # of a machine that does not say
+
+
+def test_no_memory_is_one_line_that_names_the_file():
+  with (
+    pytest.raises(ValueError, match=r'^x: more memory than there is; give less'),
+    files.naming('x'),
+  ):
+    raise MemoryError

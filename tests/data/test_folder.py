@@ -81,10 +81,13 @@ def test_a_truncated_image_is_named(tmp_path, suffix):
   refused(rf'1\.{suffix}: ', tmp_path)
 
 
-def test_sixteen_bits_are_refused_because_they_would_be_clipped(tmp_path):
-  (tmp_path / 'a').mkdir()
-  Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / 'a/1.png')
-  refused(r'1\.png: pixels of mode I;16; save it as 8-bit', tmp_path)
+def test_one_transparent_drawing_leaves_a_table_gray(tmp_path):
+  gray = write(tmp_path / 'a/1.png')
+  ink = np.zeros((6, 5, 4), np.uint8)
+  ink[2, 1:4, 3] = 255
+  Image.fromarray(ink).save(tmp_path / 'a/2.png')
+  table = folder(tmp_path)
+  np.testing.assert_array_equal(table.x[..., 0], [gray, 255 - ink[..., 3]])
 
 
 def test_files_that_are_no_images_are_left_alone(tmp_path):

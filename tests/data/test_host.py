@@ -1,3 +1,4 @@
+import json
 import threading
 
 import jax
@@ -152,6 +153,60 @@ def test_a_saved_table_is_the_same_and_not_loaded(tmp_path):
     np.testing.assert_array_equal(value, other)
   assert table.x.dtype == TABLE.x.dtype and isinstance(table.names, tuple)
   assert [p.name for p in (tmp_path / 'new').iterdir()] == ['table']
+
+
+@pytest.mark.parametrize('dtype', [jax.numpy.bfloat16, jax.numpy.float8_e4m3fn])
+def test_types_that_npy_files_do_not_name_are_kept(tmp_path, dtype):
+  table = class_table(np.arange(8).reshape(4, 2).astype(dtype), [0, 0, 1, 1])
+  host.save_table(table, tmp_path / 'table')
+  x = host.open_table(tmp_path / 'table').x
+  assert isinstance(x, np.memmap) and x.dtype == dtype
+  np.testing.assert_array_equal(x, table.x)
+  source = EpisodeSource(few_shot_plan(table, ways=2, shots=1, queries=1), x)
+  assert host.place(source).data.dtype == dtype
+
+
+def test_the_order_of_bytes_reaches_no_device(tmp_path):
+  """Of a table that was written elsewhere, or by hand."""
+  swapped = TABLE._replace(x=TABLE.x.astype('>f4'))
+  host.save_table(swapped, tmp_path / 'table')
+  table = host.open_table(tmp_path / 'table')
+  assert table.x.dtype == '>f4'
+  source = EpisodeSource(few_shot_plan(table, ways=2, shots=1, queries=2), table.x)
+  np.testing.assert_array_equal(host.place(source).data, TABLE.x)
+  episode = host.sample_episode(source, ROOT)
+  expected = host.sample_episode(source._replace(data=TABLE.x), ROOT)
+  np.testing.assert_array_equal(jax.numpy.asarray(episode.query.x), expected.query.x)
+
+
+def test_integers_that_jax_would_wrap_are_refused():
+  wide = np.arange(90) + 2**40
+  source = EpisodeSource(few_shot_plan(TABLE, ways=2, shots=1, queries=2), wide)
+  said = r'x holds \d+, more than int32 holds; scale the data or give floats'
+  with pytest.raises(ValueError, match=said):
+    host.place(source)
+  with pytest.raises(ValueError, match=said):
+    host.sample_episode(source, ROOT)
+  assert host.place(source._replace(data=np.arange(90))).data.dtype == jax.numpy.int32
+
+
+def test_a_table_without_numbers_is_refused(tmp_path):
+  host.save_table(TABLE, tmp_path / 'table')
+  for x in (np.zeros(90, 'V2'), np.zeros(90, 'U3'), np.float32(3)):
+    np.save(tmp_path / 'table' / 'x.npy', x)
+    with pytest.raises(ValueError, match=r'x\.npy: .* of shape .*, no rows of numbers; save it'):
+      host.open_table(tmp_path / 'table')
+
+
+def test_classes_that_do_not_agree_are_damaged(tmp_path):
+  host.save_table(TABLE, tmp_path / 'table')
+  path = tmp_path / 'table' / 'classes.json'
+  held = json.loads(path.read_text())
+  changes = {'starts': held['starts'][::-1], 'names': held['names'][1:], 'groups': [7] * 9}
+  for name, value in changes.items():
+    path.write_text(json.dumps(held | {name: value}))
+    with pytest.raises(ValueError, match=r'classes\.json: its starts, counts, .* do not agree'):
+      host.open_table(tmp_path / 'table')
 
 
 def test_nothing_is_overwritten(tmp_path):

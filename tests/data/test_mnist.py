@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -96,6 +97,28 @@ def test_a_file_that_is_too_long_is_refused(tmp_path):
 def test_a_file_cut_within_its_header_is_refused(tmp_path):
   write(tmp_path, images=idx(IMAGES)[:10])
   check_refused(tmp_path, 'truncated: 10 of 16 bytes')
+
+
+def test_what_a_gzip_file_holds_beyond_its_header_is_not_unpacked(tmp_path):
+  write(tmp_path, images=idx(IMAGES) + bytes(30_000_000))
+  tracemalloc.start()
+  check_refused(tmp_path, r'images-idx3-ubyte\.gz: too long: ')
+  most = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert most < 1_000_000
+
+
+@pytest.mark.parametrize('compressed', [True, False])
+def test_a_header_of_more_than_memory_is_refused(tmp_path, compressed):
+  header = bytes([0, 0, 8, 3]) + np.array([2**31, 28, 28], '>u4').tobytes()
+  write(tmp_path, images=header + bytes(100), compressed=compressed)
+  check_refused(tmp_path, r'images-idx3-ubyte.*: needs 1,568\.0 GiB of memory, .* are left')
+
+
+def test_a_gzip_file_without_its_check_sum_is_refused(tmp_path):
+  path = write(tmp_path) / 't10k-images-idx3-ubyte.gz'
+  path.write_bytes(path.read_bytes()[:-6])
+  check_refused(tmp_path, r'images-idx3-ubyte\.gz: truncated: it ends before its check sum')
 
 
 @pytest.mark.parametrize('data', [b'', b'<html>404', idx(LABELS)])

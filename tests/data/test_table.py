@@ -55,7 +55,20 @@ def test_classes_that_do_not_exist_are_refused(classes):
     ({'labels': LABELS[:5]}, r'6 examples but labels of shape \(5,\)'),
     ({'labels': LABELS[:, None]}, r'labels of shape \(6, 1\)'),
     ({'labels': LABELS.astype(float)}, 'labels are float64; give integers'),
-    ({'labels': LABELS - 1}, 'label -1 is negative'),
+    ({'labels': LABELS - 1}, 'label -1 is negative: 3 of 6 examples are without a label'),
+    ({'labels': LABELS - 2}, 'label -2 is negative; give integers from 0'),
+    ({'labels': LABELS + 1}, "class '0' has no examples; .*labels count from 0, these from 1"),
+    (
+      {'labels': LABELS + 1, 'names': 'abc'},
+      'label 3 has no name .* count from 0, these from 1',
+    ),
+    ({'labels': LABELS * 10**12}, "class '1' has no examples"),  # before counts are allocated
+    ({'labels': LABELS.astype(np.uint64) + 2**63}, "class '0' has no examples"),
+    ({'labels': [[0], [1, 2]]}, 'labels is no array of one shape'),
+    ({'labels': LABELS, 'groups': [0, -1, 0]}, 'group -1 has no name; give integers from 0'),
+    ({'labels': LABELS, 'groups': [0, 1, 10**12]}, 'group 1000000000000 has no name'),
+    ({'labels': LABELS, 'groups': [0, 1, 2], 'group_names': 'ab'}, 'group 2 has no name'),
+    ({'labels': LABELS, 'groups': [0, 1, 0.5]}, 'groups are float64; give integers'),
     ({'labels': LABELS * 2}, "class '1' has no examples; leave it out"),
     ({'labels': LABELS, 'names': ['a', 'b']}, 'label 2 has no name among the 2'),
     ({'labels': LABELS, 'names': ['a', 'b', 'c', 'd']}, "class 'd' has no examples"),
@@ -68,3 +81,13 @@ def test_classes_that_do_not_exist_are_refused(classes):
 def test_what_is_no_labelled_data_set_is_refused_in_words(arguments, said):
   with pytest.raises(ValueError, match=said):
     class_table(**{'x': X, **arguments})
+
+
+def test_the_order_of_bytes_makes_no_difference():
+  given = X, LABELS, ['a', 'b', 'c'], [1, 0, 1], ['Greek', 'Latin']
+  swapped = (np.asarray(value).astype('>i8') if value is LABELS else value for value in given)
+  table = class_table(*(v.astype('>f8') if v is X else v for v in swapped))
+  groups = class_table(X, LABELS, groups=np.array([1, 0, 1], '>i4')).groups
+  assert table.x.dtype.isnative and groups.dtype.isnative
+  for value, other in zip(table, TABLE, strict=True):
+    np.testing.assert_array_equal(value, other)

@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from metakit.data.omniglot import omniglot
-from metakit.data.tfds import tfds_table
+from metakit.data.tfds import _decoders, tfds_table
 from tests.data.real import DATA, real_data
 
 VERSION = ('tfds', 'omniglot', '3.0.0')
@@ -83,6 +84,29 @@ def test_a_missing_data_set_or_version_is_named_with_the_remedy():
   message = r"no prepared data set in .*tfds/.*; set --data_dir .*file_format='array_record'"
   check_refused(folder, f'tfds:cifar10: {message}', FileNotFoundError, name='cifar10')
   check_refused(folder, f'omniglot:1.2.3: {message}', FileNotFoundError, name='omniglot:1.2.3')
+
+
+def test_images_are_decoded_by_us_alone_also_those_that_nobody_asked_for():
+  """tensorflow-datasets would decode any format, PostScript by an interpreter."""
+  f = tfds.features
+  image = f.Image(shape=(None, None, 3))
+  features = f.FeaturesDict({
+    'image': image,
+    'label': f.ClassLabel(num_classes=3),
+    'mask': image,
+    'frames': f.Sequence(image),
+    'inner': {'mask': image, 'boxes': f.Sequence(f.Tensor(shape=(2,), dtype=np.int32))},
+  })  # fmt: skip
+  data = b'%!PS-Adobe-3.0 EPSF-3.0'
+  inner = {'mask': data, 'boxes': np.zeros((2, 2), np.int32)}
+  record = {'image': data, 'label': np.int64(2), 'mask': data, 'frames': [data], 'inner': inner}
+  decoders = _decoders(features, 'x', 'image', ['label'])
+  found = features.decode_example_np(record, decoders=decoders)
+  assert found['image'] == found['mask'] == found['inner']['mask'] == data
+  assert found['frames'] == [data] and found['label'] == 2
+  for key in ('frames', 'inner'):
+    with pytest.raises(ValueError, match=f"feature '{key}' holds images within others"):
+      _decoders(features, 'x', key, ['label'])
 
 
 def test_missing_features_and_splits_are_answered_with_those_there_are():
