@@ -30,6 +30,10 @@ class Task(NamedTuple):
       validation and test, which alone tell then when a model learns; otherwise None.
     table: split -> the classes that episodes are of, as numbered by info['classes']; None if they
       are of none.
+    own_parts: () -> whether the data says which classes are for tests; otherwise that is drawn.
+    said: () -> what was understood of the data, in one line; '' if there is no doubt. It may load
+      the data.
+    tested: the part that stands for 'test' (see `with_tested`).
   """
 
   source: Callable[..., EpisodeSource]
@@ -43,6 +47,41 @@ class Task(NamedTuple):
   judges: Mapping[str, Judge] = MappingProxyType({})
   chance: float | None = None
   table: Callable[[str], ClassTable] | None = None
+  own_parts: Callable[[], bool] = lambda: True
+  said: Callable[[], str] = lambda: ''
+  tested: str = 'test'
+
+
+def with_tested(task: Task, part: str) -> Task:
+  """Returns the task whose test episodes are of the classes of another part, or of 'all'.
+
+  Raises:
+    ValueError: if the task has no classes to take all of.
+  """
+  if part == 'all' and task.table is None:
+    raise ValueError(
+      '--split=all is for tasks with classes of their own; use train, validation or test'
+    )
+  given = lambda split: part if split == 'test' else split
+  table = task.table
+
+  def said() -> str:
+    line = task.said()
+    return line and f'{line}; tests are on {part}'
+
+  if part == 'test':
+    return task
+  return task._replace(
+    source=lambda split, shots=None: task.source(given(split), shots),
+    table=None if table is None else lambda split: table(given(split)),
+    said=said,
+    tested=part,
+  )
+
+
+def understood(*tasks: Task) -> list[str]:
+  """Returns what is to be said of the data of some tasks, each line once."""
+  return list(dict.fromkeys(filter(None, (task.said() for task in tasks))))
 
 
 def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSource]:

@@ -35,6 +35,7 @@ from experiments.setup import (
   make_optimizer,
   make_setup,
 )
+from experiments.task import understood
 from experiments.testing import check_judges, per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
@@ -67,6 +68,8 @@ def main() -> None:
       claim_workdir(workdir, setup.specs)
     barrier('set up', FLAGS.meeting_seconds)
 
+  for line in understood(setup.task, setup.test_task) if is_first() else ():
+    print(line, file=sys.stderr)
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
   with stops, checkpoints(workdir / 'checkpoints') as saved:
     episode = sample_episode(train, keys.init)

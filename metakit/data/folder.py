@@ -4,7 +4,6 @@ import collections
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,7 +13,7 @@ from metakit.data.images import decode_image, stack_images
 from metakit.data.parts import (
   PARTS,
   ClassLists,
-  Parts,
+  PartedTable,
   check_apart,
   find_lists,
   part_named,
@@ -27,23 +26,6 @@ SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.t
 
 
 Classes = dict[str, list[Path]]  # name of a class -> its images
-
-
-class ImageFolder(NamedTuple):
-  """What a folder of images holds.
-
-  Attributes:
-    table: all its classes.
-    parts: the classes of each part that the folder, or the files of a split, know; None if neither
-      says any.
-    said_by: what says so: 'folders', or the name of the file or folder of lists.
-    left_out: the images that cannot be read, relative to the folder.
-  """
-
-  table: ClassTable
-  parts: Parts | None
-  said_by: str
-  left_out: tuple[str, ...]
 
 
 def folder(
@@ -101,7 +83,7 @@ def read_folder(
   split: PathLike | None = None,
   pool: bool = False,
   skip: bool = False,
-) -> ImageFolder:
+) -> PartedTable:
   """As `folder`, with what it says of parts; `pool` takes no notice of that."""
   root = Path(path).expanduser()
   if not root.is_dir():
@@ -110,7 +92,7 @@ def read_folder(
   lists, said_by = _lists(root, by_part, split, pool)
   classes = _class_files(root, by_part, lists)
   table, left_out = _table(root, classes, size, skip)
-  return ImageFolder(table, lists.parts if lists else None, said_by, left_out)
+  return PartedTable(table, lists.parts if lists else None, said_by, left_out)
 
 
 def _part_folders(root: Path, strict: bool) -> dict[str, Classes] | None:

@@ -33,6 +33,22 @@ class ClassLists(NamedTuple):
   files: dict[str, list[str]]
 
 
+class PartedTable(NamedTuple):
+  """A data set, and what is known of its parts.
+
+  Attributes:
+    table: all its classes.
+    parts: the classes of each part, where the data set or the files of a split say which; or None.
+    said_by: what says so: 'folders', or the names of files.
+    left_out: images that cannot be read and are skipped.
+  """
+
+  table: ClassTable
+  parts: Parts | None = None
+  said_by: str = ''
+  left_out: tuple[str, ...] = ()
+
+
 def part_named(name: str) -> str | None:
   """Returns the part that a name stands for in any case, or None.
 
