@@ -48,7 +48,7 @@ def main() -> None:
     own = {data_of(specs[flag]) for flag in ('task', 'test_task')}
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
-    part = FLAGS.split or tested_part(setup.test_task, data_of(specs['test_task']) in own)
+    part = FLAGS.split or usual_part(setup.test_task, data_of(specs['test_task']) in own)
     setup = setup._replace(test_task=with_tested(setup.test_task, part))
     setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
@@ -62,7 +62,7 @@ def main() -> None:
     wrap_up(setup, tested, step, workdir, FLAGS.episodes, seed, f'-{FLAGS.name}')
 
 
-def tested_part(task: Task, own: bool) -> str:
+def usual_part(task: Task, own: bool) -> str:
   """Returns the part that is tested on unless another is asked for.
 
   Args:

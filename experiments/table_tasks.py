@@ -25,7 +25,7 @@ from metakit.data.splits import leave_out_small
 from metakit.data.table import ClassTable
 from metakit.data.tfds import tfds_table
 from metakit.episodes.combinators import augment_source
-from metakit.episodes.few_shot import few_shot_plan
+from metakit.episodes.few_shot import check_positive, few_shot_plan
 from metakit.episodes.image_transforms import Transform, mirror_image, shift_image, warp_image
 from metakit.episodes.imbalanced import imbalanced_plan
 from metakit.episodes.semi_supervised import semi_supervised_plan
@@ -62,6 +62,9 @@ def classification(
     skip: leave out classes that are too small for the episodes.
   """
   check_choice('sampler', sampler, tuple(SAMPLERS))
+  check_positive(ways=ways, queries=queries)
+  if sampler != 'variable_shot':  # which has no use for shots
+    check_positive(shots=shots)
   parts = parts or ClassParts('', table)
   left_out: dict[str, list[str]] = {}
   least = FEWEST_ROWS[sampler](shots, queries)
@@ -69,7 +72,7 @@ def classification(
   @functools.cache  # the rows are placed once
   def usual(split: str) -> tuple[ClassTable, EpisodeSource]:
     rows = table(split)
-    with _naming_part(parts, split):
+    with _naming_part(parts, split, ways > len(rows.counts)):
       if skip:
         rows, left_out[split] = leave_out_small(rows, least)
       plan = SAMPLERS[sampler](rows, ways, shots, queries)
@@ -99,13 +102,13 @@ def classification(
 
 
 @contextlib.contextmanager
-def _naming_part(parts: ClassParts, part: str) -> Iterator[None]:
-  """Says of which part it is that episodes cannot be drawn."""
+def _naming_part(parts: ClassParts, part: str, few: bool) -> Iterator[None]:
+  """Says of which part it is that episodes cannot be drawn; `few`: it has too few classes."""
   try:
     yield
   except ValueError as error:
     of = f' of {parts.name}' if parts.name else ''
-    more = '' if parts.own() else '; split=FILE could give it other classes'
+    more = ', or split=FILE, which gives this part more' if few and not parts.own() else ''
     raise ValueError(f'part {part}{of}: {error}{more}') from error
 
 
