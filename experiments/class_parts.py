@@ -25,14 +25,14 @@ class ClassParts(NamedTuple):
   Attributes:
     name: of the data set, for messages.
     table: the classes of 'train', 'validation', 'test' or, together, 'all'.
-    own: () -> whether the data set, or a split that was given, says which class is in which part;
-      otherwise that is drawn.
+    parted: () -> what says which class is in which part: 'official', 'given' (the folder of the
+      data, or the files of a split), or a draw of 'groups' or 'classes'.
     said: () -> what was understood, in one line; '' if there is no doubt.
   """
 
   name: str
   table: Callable[[str], ClassTable]
-  own: Callable[[], bool] = lambda: True
+  parted: Callable[[], str] = lambda: 'official'
   said: Callable[[], str] = lambda: ''
 
 
@@ -61,7 +61,8 @@ def parts_of(name: str, split: str, load: Callable[[], PartedTable]) -> ClassPar
   given_path(split)
   whole = functools.cache(load)
   table = lambda part: _part(name, whole(), split, part)
-  return ClassParts(name, table, lambda: whole().parts is not None, lambda: _said(whole(), split))
+  parted = lambda: _parted(whole(), split)
+  return ClassParts(name, table, parted, lambda: _said(whole(), split))
 
 
 def given_path(split: str) -> PathLike | None:
@@ -126,21 +127,28 @@ def write_names(classes: Mapping[str, Any]) -> dict[str, str]:
   return {part: text(names) for part, names in classes.items()}
 
 
+def _parted(found: PartedTable, split: str) -> str:
+  if found.parts is not None:
+    return 'given'
+  return 'groups' if split != 'class' and len(np.unique(found.table.groups)) > 1 else 'classes'
+
+
 def _part(name: str, found: PartedTable, split: str, part: str) -> ClassTable:
   table, groups = found.table, len(np.unique(found.table.groups))
+  parted = _parted(found, split)
   if part == 'all':
     return table
-  if found.parts is not None:
+  if parted == 'given' and found.parts is not None:
     return select_part(table, found.parts, part, name)
   if split == 'group' and groups == 1:
     raise ValueError(f'{name} has no groups to be split by; use split=class')
   # What a group shares would leak into tests if its classes were parted without a word.
-  if split != 'class' and 1 < groups < len(PARTS):
+  if parted == 'groups' and groups < len(PARTS):
     raise ValueError(
       f'{name}: {groups} groups are too few for three parts of whole groups; use split=class, '
       'which parts classes whatever their groups, or split=FILE, which says where each belongs'
     )
-  return split_classes(table, part, by='class' if split == 'class' else 'group')
+  return split_classes(table, part, by='group' if parted == 'groups' else 'class')
 
 
 def _said(found: PartedTable, split: str) -> str:
@@ -150,21 +158,25 @@ def _said(found: PartedTable, split: str) -> str:
   for part in found.parts or PARTS:
     with contextlib.suppress(ValueError):  # none is left for it
       parts[part] = _part('', light, split, part)
-  groups = [len(np.unique(each.groups)) for each in parts.values()]
-  whole_groups = found.parts is None and 1 < sum(groups) == len(np.unique(found.table.groups))
+  parted = _parted(found, split)
+  groups = lambda each: (
+    _count(len(np.unique(each.groups)), 'group') + ', ' if parted == 'groups' else ''
+  )
   sizes = [
-    f'{part} ({f"{number} groups, " if whole_groups else ""}{len(each.names)} classes)'
-    for (part, each), number in zip(parts.items(), groups, strict=True)
+    f'{part} ({groups(each)}{_count(len(each.names), "class")})' for part, each in parts.items()
   ]
   if found.parts is None:
-    how = f'{"whole groups" if whole_groups else "classes"} drawn at random'
+    how = f'{"whole " if parted == "groups" else ""}{parted} drawn at random'
   else:
     how = f'as {"its folders" if found.said_by == "folders" else found.said_by} say'
   said = f'parts {", ".join(sizes)}, {how}'
   if rest := len(found.table.names) - sum(len(each.names) for each in parts.values()):
-    said += f'; {rest} classes are in no part'
+    said += f'; in no part: {_count(rest, "class")}'
   if found.left_out:
-    said += (
-      f'; left out: {len(found.left_out)} images that cannot be read ({listed(found.left_out)})'
-    )
+    said += f'; cannot be read: {_count(len(found.left_out), "image")} ({listed(found.left_out)})'
   return said
+
+
+def _count(number: int, what: str) -> str:
+  plural = what if number == 1 else f'{what}{"es" if what.endswith("s") else "s"}'
+  return f'{number:,} {plural}'

@@ -27,7 +27,7 @@ from experiments.setup import (
   make_setup,
   read_specs,
 )
-from experiments.task import Task, understood, with_tested
+from experiments.task import Task, check_former_split, understood, with_tested
 from experiments.tasks import data_of
 from experiments.testing import check_judges, judges_of, prepare
 from experiments.wrap_up import wrap_up
@@ -48,6 +48,7 @@ def main() -> None:
     own = {data_of(specs[flag]) for flag in ('task', 'test_task')}
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
+    check_former_split(read_specs(workdir)['task'], setup.task)
     part = FLAGS.split or usual_part(setup.test_task, data_of(specs['test_task']) in own)
     setup = setup._replace(test_task=with_tested(setup.test_task, part))
     setup = measuring(setup, FLAGS.metric)
@@ -69,7 +70,7 @@ def usual_part(task: Task, own: bool) -> str:
     task: to test on.
     own: whether the run was trained, or chosen, on the data of the task.
   """
-  return 'test' if own or task.own_parts() else 'all'
+  return 'test' if own or task.parted() in ('official', 'given') else 'all'
 
 
 def same_learner(trained: str, asked: str | None) -> str:

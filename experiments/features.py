@@ -15,7 +15,7 @@ from experiments.evaluate import restore
 from experiments.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.setup import make_setup, read_specs
 from experiments.specs import Component, build, parse, write_spec
-from experiments.task import Task
+from experiments.task import Task, check_former_split
 from metakit.data.host import on_host, sample_episode
 from metakit.evaluate import calibrate, embed_source
 from metakit.keys import roots
@@ -78,6 +78,7 @@ def _given() -> Features:
 def _trained(workdir: Path) -> Features:
   specs = read_specs(workdir)
   setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib)
+  check_former_split(specs['task'], setup.task)
   step, state = restore(setup, specs, workdir)
   learner = setup.learner(setup.task)
   if learner.features is None:

@@ -34,6 +34,7 @@ from metakit.episodes.within_group import within_group_plan
 from metakit.types import EpisodeSource, Sampler
 
 FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
+DRAWN = 'groups', 'classes'  # what says where a class belongs if neither data nor files do
 UNLABELLED = 5  # examples of each class, of semi_supervised and distractors
 
 
@@ -80,7 +81,7 @@ def classification(
 
   def said() -> str:
     small = [
-      f'left out of {part}: {len(names)} classes of fewer than {least} examples ({listed(names)})'
+      f'too small for {least} examples: {len(names)} of {part} ({listed(names)})'
       for part, names in left_out.items()
       if names
     ]
@@ -98,7 +99,7 @@ def classification(
   fixed = sampler != 'variable_shot'
   given = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
   table_of = lambda split: usual(split)[0]
-  return Task(*given, table=table_of, own_parts=parts.own, said=said)
+  return Task(*given, table=table_of, parted=parts.parted, said=said)
 
 
 @contextlib.contextmanager
@@ -108,7 +109,7 @@ def _naming_part(parts: ClassParts, part: str, few: bool) -> Iterator[None]:
     yield
   except ValueError as error:
     of = f' of {parts.name}' if parts.name else ''
-    more = ', or split=FILE, which gives this part more' if few and not parts.own() else ''
+    more = ', or split=FILE, which gives this part more' if few and parts.parted() in DRAWN else ''
     raise ValueError(f'part {part}{of}: {error}{more}') from error
 
 

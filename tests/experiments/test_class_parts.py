@@ -9,7 +9,7 @@ from PIL import Image
 from experiments.class_parts import MOST_NAMES, class_names, write_names
 from experiments.evaluate import usual_part
 from experiments.specs import build, parse
-from experiments.task import understood, with_tested
+from experiments.task import check_former_split, understood, with_tested
 from experiments.tasks import TASKS, data_of
 from metakit.data import arrays, save_table
 from metakit.data.splits import PARTS
@@ -49,14 +49,14 @@ SPLIT = ('train/a', 'train/b', 'val/c', 'val/d', 'test/e', 'test/f')
 def test_parts_of_a_folder_are_the_split_and_it_is_said(tmp_path):
   task = made(f'folder:{pictures(tmp_path / "x", *SPLIT)},{SIZES}')
   assert names(task) == {'train': ('a', 'b'), 'validation': ('c', 'd'), 'test': ('e', 'f')}
-  assert task.own_parts() and usual_part(task, own=False) == 'test'
+  assert task.parted() == 'given' and usual_part(task, own=False) == 'test'
   assert task.said() == (
     f'folder {tmp_path / "x"}: parts train (2 classes), validation (2 classes), test (2 classes), '
     'as its folders say'
   )
   pooled = made(f'folder:{tmp_path / "x"},ways=1,queries=1,split=class')
   assert sorted(name for part in names(pooled).values() for name in part) == [*'abcdef']
-  assert 'classes drawn at random' in pooled.said() and not pooled.own_parts()
+  assert 'classes drawn at random' in pooled.said() and pooled.parted() == 'classes'
 
 
 def test_a_missing_part_is_one_line_when_it_is_asked_for(tmp_path):
@@ -72,13 +72,27 @@ def test_whole_groups_go_to_one_part_unless_told(tmp_path):
   speakers = [{name[0] for name in part} for part in names(task).values()]
   assert [len(each) for each in speakers] == [4, 1, 1] and len(set.union(*speakers)) == 6
   assert task.said() == (
-    f'arrays {path}: parts train (4 groups, 20 classes), validation (1 groups, 5 classes), test (1 '
-    'groups, 5 classes), whole groups drawn at random'
+    f'arrays {path}: parts train (4 groups, 20 classes), validation (1 group, 5 classes), test (1 '
+    'group, 5 classes), whole groups drawn at random'
   )
   by_class = made(f'arrays:{path},{SIZES},split=class')
   speakers = [{name[0] for name in part} for part in names(by_class).values()]
   assert speakers[0] & speakers[2]
   assert 'test (6 classes), classes drawn at random' in by_class.said()
+
+
+def test_a_run_that_was_split_otherwise_does_not_go_on(tmp_path):
+  """Flags of earlier versions know no argument `split`."""
+  earlier = f'arrays:path={spoken(tmp_path)},{SIZES},sampler=few_shot'
+  with pytest.raises(ValueError, match='began when classes were drawn one by one, and now there'):
+    check_former_split(earlier, made(earlier))
+  check_former_split(f'{earlier},split=auto', made(earlier))
+  check_former_split(earlier, made(f'{earlier},split=class'))
+  with pytest.raises(ValueError, match=r'now there are folder .* as its folders say: classes that'):
+    check_former_split('folder', made(f'folder:{pictures(tmp_path / "x", *SPLIT)}'))
+  alone = f'arrays:path={spoken(tmp_path, speakers=1)},{SIZES}'
+  check_former_split(alone, made(alone))
+  check_former_split('glyphs', made('glyphs'))
 
 
 def test_few_or_no_groups_are_answered_with_the_remedy(tmp_path):
@@ -100,7 +114,7 @@ def test_a_file_may_say_which_class_is_in_which_part(tmp_path):
   split.write_text(json.dumps({'train': ['a/0', 'a/1'], 'val': ['2'], 'test': ['a/3']}))
   task = made(f'arrays:{path},ways=1,shots=1,queries=1,split={split}')
   assert names(task) == {'train': ('a/0', 'a/1'), 'validation': ('a/2',), 'test': ('a/3',)}
-  assert task.own_parts() and f'as {split} say; 1 classes are in no part' in task.said()
+  assert task.parted() == 'given' and f'as {split} say; in no part: 1 class' in task.said()
 
 
 @pytest.mark.parametrize('kind', ['arrays', 'table'])
@@ -111,7 +125,7 @@ def test_files_of_parts_go_by_their_usual_names(tmp_path, kind):
     save_table(arrays(x, y), tmp_path / 'tables' / part)
   task = made(f'{kind}:{tmp_path if kind == "arrays" else tmp_path / "tables"},{SIZES}')
   assert names(task)['validation'] == ('val1', 'val2')
-  assert task.own_parts() and task.said() == ''
+  assert task.parted() == 'official' and task.said() == ''
   assert with_tested(task, 'all').table('test').names[::2] == ('Train1', 'val1', 'testing1')
 
 
@@ -139,8 +153,8 @@ def test_what_is_damaged_or_too_small_is_left_out_and_counted_in_one_line(tmp_pa
   x = task.source('train').data
   assert task.table('train').names == ('a', 'b')
   assert task.said().endswith(
-    'say; left out: 2 images that cannot be read (train/g/0.png, train/h/0.png); left out of '
-    'train: 2 classes of fewer than 2 examples (g, h)'
+    'say; cannot be read: 2 images (train/g/0.png, train/h/0.png); too small for 2 examples: 2 of '
+    'train (g, h)'
   )
   # Tasks that differ in their episodes alone share a table, and perhaps its embedding.
   other = made(f'folder:{tmp_path},ways=2,shots=1,queries=1,sampler=variable_shot,skip=true')
@@ -160,7 +174,7 @@ def test_a_foreign_set_without_parts_is_tested_whole(tmp_path):
   with pytest.raises(ValueError, match='--split=all is for tasks with classes of their own'):
     with_tested(made('sinusoid'), 'all')
   glyphs = made('glyphs:alphabets=1,characters=3,drawings=2')
-  assert glyphs.own_parts() and glyphs.said() == ''
+  assert glyphs.parted() == 'official' and glyphs.said() == ''
 
 
 def test_data_is_known_by_its_place(tmp_path, monkeypatch):
