@@ -160,10 +160,10 @@ def _said(found: PartedTable, split: str) -> str:
       parts[part] = _part('', light, split, part)
   parted = _parted(found, split)
   groups = lambda each: (
-    _count(len(np.unique(each.groups)), 'group') + ', ' if parted == 'groups' else ''
+    counted(len(np.unique(each.groups)), 'group') + ', ' if parted == 'groups' else ''
   )
   sizes = [
-    f'{part} ({groups(each)}{_count(len(each.names), "class")})' for part, each in parts.items()
+    f'{part} ({groups(each)}{counted(len(each.names), "class")})' for part, each in parts.items()
   ]
   if found.parts is None:
     how = f'{"whole " if parted == "groups" else ""}{parted} drawn at random'
@@ -171,12 +171,18 @@ def _said(found: PartedTable, split: str) -> str:
     how = f'as {"its folders" if found.said_by == "folders" else found.said_by} say'
   said = f'parts {", ".join(sizes)}, {how}'
   if rest := len(found.table.names) - sum(len(each.names) for each in parts.values()):
-    said += f'; in no part: {_count(rest, "class")}'
+    said += f'; in no part: {counted(rest, "class")}'
   if found.left_out:
-    said += f'; cannot be read: {_count(len(found.left_out), "image")} ({listed(found.left_out)})'
+    images = counted(len(found.left_out), 'image')
+    said += f'; left out: {images} that cannot be read ({listed(found.left_out)})'
   return said
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+  """Returns a number of things.
+
+  >>> counted(1, 'class'), counted(2, 'class'), counted(1200, 'group')
+  ('1 class', '2 classes', '1,200 groups')
+  """
   plural = what if number == 1 else f'{what}{"es" if what.endswith("s") else "s"}'
   return f'{number:,} {plural}'

@@ -45,12 +45,10 @@ def main() -> None:
     workdir = Path(FLAGS.workdir)
     specs = read_specs(workdir)
     specs['learner'] = same_learner(specs['learner'], FLAGS.learner)
-    own = {data_of(specs[flag]) for flag in ('task', 'test_task')}
+    begun = dict(specs)
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
-    check_former_split(read_specs(workdir)['task'], setup.task)
-    part = FLAGS.split or usual_part(setup.test_task, data_of(specs['test_task']) in own)
-    setup = setup._replace(test_task=with_tested(setup.test_task, part))
+    setup = of_part(setup, begun, FLAGS.split)
     setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
     check_judges(setup, setup.test_task)
@@ -61,6 +59,18 @@ def main() -> None:
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
     tested = prepare(setup, state.params, setup.test_task, 'test', seed)
     wrap_up(setup, tested, step, workdir, FLAGS.episodes, seed, f'-{FLAGS.name}')
+
+
+def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:
+  """Returns the setup with test episodes of the classes of a part, by default of `usual_part`.
+
+  Raises:
+    ValueError: if the run, by the flags that it was begun with, had other parts.
+  """
+  check_former_split(begun['task'], setup.task)
+  own = {data_of(begun[flag]) for flag in ('task', 'test_task')}
+  chosen = part or usual_part(setup.test_task, data_of(setup.specs['test_task']) in own)
+  return setup._replace(test_task=with_tested(setup.test_task, chosen))
 
 
 def usual_part(task: Task, own: bool) -> str:

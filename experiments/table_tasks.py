@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from experiments.class_parts import ClassParts, given_path, official, parts_of, with_lists
+from experiments.class_parts import ClassParts, counted, given_path, official, parts_of, with_lists
 from experiments.task import Task
 from metakit import objectives
 from metakit.data.arrays import arrays as load_arrays
@@ -81,7 +81,8 @@ def classification(
 
   def said() -> str:
     small = [
-      f'too small for {least} examples: {len(names)} of {part} ({listed(names)})'
+      f'left out of {part}: {counted(len(names), "class")} of fewer than {least} examples '
+      f'({listed(names)})'
       for part, names in left_out.items()
       if names
     ]

@@ -153,8 +153,8 @@ def test_what_is_damaged_or_too_small_is_left_out_and_counted_in_one_line(tmp_pa
   x = task.source('train').data
   assert task.table('train').names == ('a', 'b')
   assert task.said().endswith(
-    'say; cannot be read: 2 images (train/g/0.png, train/h/0.png); too small for 2 examples: 2 of '
-    'train (g, h)'
+    'say; left out: 2 images that cannot be read (train/g/0.png, train/h/0.png); left out of '
+    'train: 2 classes of fewer than 2 examples (g, h)'
   )
   # Tasks that differ in their episodes alone share a table, and perhaps its embedding.
   other = made(f'folder:{tmp_path},ways=2,shots=1,queries=1,sampler=variable_shot,skip=true')
