@@ -295,7 +295,9 @@ def arrays_task(
 
   Args:
     path: the file or folder.
-    split: see tfds.
+    split: which class is for training, validation and test: 'auto' draws whole groups 60:20:20 or,
+      where there are none, classes; 'class' draws classes whatever their groups; or a .json or .csv
+      file, or a folder of lists (train.txt, val.txt, test.txt).
     skip: whether to leave out classes that are too small for the episodes.
   """
   given = Path(_given('arrays', path)).expanduser()
