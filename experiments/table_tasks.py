@@ -47,7 +47,7 @@ def classification(
   budget: float,
   augmentations: Sequence[tuple[Transform, str]] = (),
   parts: ClassParts | None = None,
-  skip: bool = False,
+  skip: bool | None = None,
 ) -> Task:
   """Classification episodes of a class table for each split.
 
@@ -60,7 +60,7 @@ def classification(
     budget: bytes of device memory for a table.
     augmentations: what becomes of training images, of each 'example' or each 'class', in turn.
     parts: what is known of `table`; official ones without a name by default.
-    skip: leave out classes that are too small for the episodes.
+    skip: leave out classes that are too small for the episodes; None if the spec cannot say so.
   """
   check_choice('sampler', sampler, tuple(SAMPLERS))
   check_positive(ways=ways, queries=queries)
@@ -73,11 +73,17 @@ def classification(
   @functools.cache  # the rows are placed once
   def usual(split: str) -> tuple[ClassTable, EpisodeSource]:
     rows = table(split)
-    with _naming_part(parts, split, ways > len(rows.counts)):
+    with _naming_part(parts, split, remedy(rows)):
       if skip:
         rows, left_out[split] = leave_out_small(rows, least)
       plan = SAMPLERS[sampler](rows, ways, shots, queries)
     return rows, place(EpisodeSource(plan, rows.x), budget)
+
+  def remedy(rows: ClassTable) -> str:
+    if ways > len(rows.counts) and parts.parted() in DRAWN:
+      return ', or split=FILE, which gives this part more'
+    too_small = (rows.counts < least).sum()
+    return ' (skip=true)' if 0 < too_small < len(rows.counts) and skip is False else ''
 
   def said() -> str:
     small = [
@@ -104,14 +110,13 @@ def classification(
 
 
 @contextlib.contextmanager
-def _naming_part(parts: ClassParts, part: str, few: bool) -> Iterator[None]:
-  """Says of which part it is that episodes cannot be drawn; `few`: it has too few classes."""
+def _naming_part(parts: ClassParts, part: str, remedy: str) -> Iterator[None]:
+  """Says of which part it is that episodes cannot be drawn, and a further remedy."""
   try:
     yield
   except ValueError as error:
     of = f' of {parts.name}' if parts.name else ''
-    more = ', or split=FILE, which gives this part more' if few and parts.parted() in DRAWN else ''
-    raise ValueError(f'part {part}{of}: {error}{more}') from error
+    raise ValueError(f'part {part}{of}: {error}{remedy}') from error
 
 
 def variable_shot(table: ClassTable, ways: int, shots: int, queries: int) -> Sampler:

@@ -218,11 +218,16 @@ def check_rows(table: ClassTable, name: str, number: int, least: int = 2) -> Non
   if not len(small):
     return
   fewest = int(table.counts[small].min())
-  use = f'use {name}<={fewest} or ' if fewest >= least else ''
+  remedies = [f'use {name}<={fewest}'] if fewest >= least else []
+  if len(small) < len(table.counts):
+    remedies.append(f'leave {"the class" if len(small) == 1 else "them"} out')
   names = [table.names[c] for c in small]
   if len(small) == 1:
-    owners, out = f'the {fewest} examples of class {names[0]!r}', 'the class'
+    owners = f'the {fewest} examples of class {names[0]!r}'
+  elif (table.counts == fewest).all():
+    owners = f'the {fewest} examples of each class'
   else:
     each = [f'{n!r} has {table.counts[c]}' for n, c in zip(names, small, strict=True)]
-    owners, out = f'the examples of {len(small)} classes ({listed(each)})', 'them'
-  raise ValueError(f'{name}={number} exceeds {owners}; {use}leave {out} out')
+    owners = f'the examples of {len(small)} classes ({listed(each)})'
+  remedy = ' or '.join(remedies) or 'use data with more examples of a class'
+  raise ValueError(f'{name}={number} exceeds {owners}; {remedy}')

@@ -159,12 +159,24 @@ def test_all_classes_that_are_too_small_are_named_at_once():
   )
 
 
+@pytest.mark.parametrize(
+  ('rows', 'remedy'),
+  [
+    (2, r'2 examples of each class; use shots\+queries<=2$'),
+    (1, r'1 examples of each class; use data with more examples of a class$'),
+  ],
+)
+def test_no_remedy_that_is_impossible_is_given(rows, remedy):
+  with pytest.raises(ValueError, match=remedy):
+    few_shot_plan(class_table(np.arange(6 * rows), np.arange(6 * rows) % 6), 2, 1, 2)
+
+
 def test_a_sum_of_arguments_is_said_as_such():
   table = class_table(np.arange(48), np.arange(48) % 6)
   with pytest.raises(ValueError, match=r'^ways\+distractors=8 exceeds the 6 classes; use ways\+'):
     semi_supervised_plan(table, 4, 1, 2, unlabelled=2, distractors=4)
   with pytest.raises(
-    ValueError, match=r'^shots\+unlabelled\+queries=9 .* has 8.*<=8 or leave them'
+    ValueError, match=r'^shots\+unlabelled\+queries=9 .* the 8 examples of each class; use'
   ):
     semi_supervised_plan(table, 4, 1, 2, unlabelled=6)
 

@@ -156,6 +156,12 @@ def test_what_is_damaged_or_too_small_is_left_out_and_counted_in_one_line(tmp_pa
     'say; left out: 2 images that cannot be read (train/g/0.png, train/h/0.png); left out of '
     'train: 2 classes of fewer than 2 examples (g, h)'
   )
+  for damaged in ('train/g/0.png', 'train/h/0.png'):
+    (tmp_path / damaged).unlink()
+  with pytest.raises(
+    ValueError, match=r"2 classes \('g' has 1, 'h' has 1\); leave them out .skip=true.$"
+  ):
+    made(spec).source('train')
   # Tasks that differ in their episodes alone share a table, and perhaps its embedding.
   other = made(f'folder:{tmp_path},ways=2,shots=1,queries=1,sampler=variable_shot,skip=true')
   np.testing.assert_array_equal(x, other.table('train').x)
