@@ -125,12 +125,8 @@ def _part_folders(root: Path, strict: bool) -> dict[str, Classes] | None:
     )
   found: dict[str, Classes] = {part: {} for part in PARTS}
   for child in named:
-    classes = found[part_named(child.name) or '']
-    for name, images in _classes(child).items():
-      classes[name] = [
-        *classes.get(name, []),
-        *images,
-      ]  # of val and of validation, if there are both
+    part = part_named(child.name) or ''
+    found[part] = _merged([found[part], _classes(child)])  # val and validation, if there are both
   return {part: classes for part, classes in found.items() if classes}
 
 
@@ -156,16 +152,21 @@ def _class_files(
 ) -> Classes:
   """Returns the images of each class: of its folders, or those that lists name."""
   if by_part:
-    joined: Classes = {}
-    for classes in by_part.values():
-      for name, images in classes.items():
-        joined[name] = [*joined.get(name, []), *images]
-    return joined
-  classes = _classes(root)
-  known = {name.rpartition('/')[2] for name in classes}
-  if lists and lists.files and not known.issuperset(lists.files):
-    return {name: _find_all(root, images) for name, images in lists.files.items()}
-  return classes
+    return _merged(list(by_part.values()))
+  if lists and lists.files:
+    names = {each.name for child in _folders(root) for each in (child, *_folders(child))}
+    if not names.issuperset(lists.files):  # no folders of classes
+      listed_names = [name for names in lists.parts.values() for name in names]
+      return {name: _find_all(root, lists.files[name]) for name in listed_names}
+  return _classes(root)
+
+
+def _merged(several: Sequence[Classes]) -> Classes:
+  joined: Classes = {}
+  for classes in several:
+    for name, images in classes.items():
+      joined[name] = [*joined.get(name, []), *images]
+  return joined
 
 
 def _find_all(root: Path, names: Sequence[str]) -> list[Path]:

@@ -122,7 +122,8 @@ def select_part(table: ClassTable, parts: Parts, part: str, where: object) -> Cl
   A class is known by its name, or by the last component of it where that is no other's.
 
   Raises:
-    ValueError: if there is no such part, or a listed class is not in the table.
+    ValueError: if there is no such part, a listed class is not in the table, or one class is listed
+      in two parts by several names.
   """
   if part not in parts:
     raise ValueError(
@@ -136,7 +137,13 @@ def select_part(table: ClassTable, parts: Parts, part: str, where: object) -> Cl
       f'{where}: part {part} names {listed(unknown)}, of which there are no examples; use names of '
       f'classes, such as {table.names[0]!r}'
     )
-  return select_classes(table, sorted({numbers[name] for name in parts[part]}))
+  known = {
+    each: {number for name in names if (number := numbers.get(name)) is not None}
+    for each, names in parts.items()
+  }
+  in_full = {each: [table.names[number] for number in known[each]] for each in parts}
+  check_apart(in_full, where, 'give it to one of them')
+  return select_classes(table, sorted(known[part]))
 
 
 def _numbers(names: Sequence[str]) -> dict[str, int | None]:

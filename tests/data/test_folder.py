@@ -187,6 +187,10 @@ def test_the_csv_files_of_mini_imagenet_name_images(tmp_path):
   (tmp_path / 'test.csv').write_text('filename,label\n1.png,n03\n')
   assert folder(tmp_path, part='train').names == ('n01', 'n02')
   np.testing.assert_array_equal(folder(tmp_path, part='test').x[0, ..., 0], pixels['1.png'])
+  for name, bits in pixels.items():  # in the folder itself
+    (tmp_path / 'images' / name).rename(tmp_path / name)
+    np.testing.assert_array_equal(folder(tmp_path).x[int(name[0]) - 2, ..., 0], bits)
+    (tmp_path / name).rename(tmp_path / 'images' / name)
   (tmp_path / 'val.csv').write_text('filename,label\n4.png,n04\n')
   refused('no image 4.png, which a list names', tmp_path)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metakit.data.parts import PARTS, part_named, read_lists, select_part
-from metakit.data.table import class_table
+from metakit.data.table import class_table, select_classes
 
 EXPECTED = {'train': ('ant', 'bee'), 'validation': ('cow',), 'test': ('sea/eel',)}
 TABLE = class_table(np.arange(5), np.arange(5), ['ant', 'bee', 'cow', 'sea/eel', 'land/eel'])
@@ -52,6 +52,9 @@ def test_a_part_is_selected_by_names_or_their_last_components():
     ValueError, match=r"x has no part 'validation' .it has train, test.; add it, or"
   ):
     select_part(TABLE, parts, 'validation', 'x')
+  table = select_classes(TABLE, range(4))  # of one eel
+  with pytest.raises(ValueError, match=r"one class is in two parts: 'sea/eel' .in train and test."):
+    select_part(table, {'train': ('eel',), 'test': ('sea/eel',)}, 'train', 'x')
   for unknown in ('elk', 'eel'):  # of two groups
     with pytest.raises(ValueError, match=f"part train names '{unknown}', of which there are no"):
       select_part(TABLE, {'train': (unknown,)}, 'train', 'x')
