@@ -4,10 +4,14 @@ r"""Tests the learner of a workdir again: on more episodes, or on another distri
   python -m experiments.evaluate --workdir=runs/proto --task=omniglot:ways=20 --name=20way
   python -m experiments.evaluate --workdir=runs/proto --learner=prototypical:protocol=transductive
 
+Tested are the classes of the test part. Those of another data set that says nothing of parts are
+tested all: none was trained on. --split chooses.
+
 Test episode i of a seed is the same for every learner: episodes-NAME.npz holds each one's metrics,
 for paired comparison with metakit.compare.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +28,12 @@ from experiments.setup import (
   make_setup,
   read_specs,
 )
-from experiments.task import fingerprint_of
+from experiments.task import Task, check_former_split, fingerprint_of, understood, with_tested
+from experiments.tasks import data_of
 from experiments.testing import check_judges, judges_of, prepare
 from experiments.wrap_up import wrap_up
 from metakit.checkpoint import checkpoints
-from metakit.distributed import barrier
+from metakit.distributed import barrier, is_first
 from metakit.objectives import cross_entropy
 
 FLAGS = flags.FLAGS
@@ -41,17 +46,43 @@ def main() -> None:
     workdir = Path(FLAGS.workdir)
     specs = read_specs(workdir)
     specs['learner'] = same_learner(specs['learner'], FLAGS.learner)
+    begun = dict(specs)
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
     check_data(workdir, {'train': fingerprint_of(setup.task, 'train')})
+    setup = of_part(setup, begun, FLAGS.split)
     setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
     check_judges(setup, setup.test_task)
     barrier('set up', FLAGS.meeting_seconds)
+    for line in understood(setup.test_task) if is_first() else ():
+      print(line, file=sys.stderr)
     step, state = restore(setup, specs, workdir, FLAGS.best)
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
     tested = prepare(setup, state.params, setup.test_task, 'test', seed)
     wrap_up(setup, tested, step, workdir, FLAGS.episodes, seed, f'-{FLAGS.name}')
+
+
+def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:
+  """Returns the setup with test episodes of the classes of a part, by default of `usual_part`.
+
+  Raises:
+    ValueError: if the run, by the flags that it was begun with, had other parts.
+  """
+  check_former_split(begun['task'], setup.task)
+  own = {data_of(begun[flag]) for flag in ('task', 'test_task')}
+  chosen = part or usual_part(setup.test_task, data_of(setup.specs['test_task']) in own)
+  return setup._replace(test_task=with_tested(setup.test_task, chosen))
+
+
+def usual_part(task: Task, own: bool) -> str:
+  """Returns the part that is tested on unless another is asked for.
+
+  Args:
+    task: to test on.
+    own: whether the run was trained, or chosen, on the data of the task.
+  """
+  return 'test' if own or task.parted() in ('official', 'given') else 'all'
 
 
 def same_learner(trained: str, asked: str | None) -> str:
@@ -104,6 +135,13 @@ if __name__ == '__main__':
   define_common()
   flags.DEFINE_string('learner', None, 'learner spec, to test with other arguments')
   flags.DEFINE_bool('best', False, 'the checkpoint of highest validation score, not the newest')
+  flags.DEFINE_enum(
+    'split',
+    None,
+    ['train', 'validation', 'test', 'all'],
+    'classes to test on; by default test, or all of a data set without parts of its own that the '
+    'run has not seen (train: as training shows them, shifted say)',
+  )
   flags.DEFINE_string('name', 'evaluation', 'suffix of the files that are written')
   flags.DEFINE_string(
     'metric',

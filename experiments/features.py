@@ -15,7 +15,7 @@ from experiments.evaluate import restore
 from experiments.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.setup import check_data, make_setup, read_specs
 from experiments.specs import Component, build, parse, write_spec
-from experiments.task import Task, fingerprint_of
+from experiments.task import Task, check_former_split, fingerprint_of
 from metakit.data.host import on_host, sample_episode
 from metakit.evaluate import calibrate, embed_source
 from metakit.keys import roots, task_key
@@ -83,6 +83,7 @@ def _trained(workdir: Path) -> Features:
   specs = read_specs(workdir)
   setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib)
   check_data(workdir, {'train': fingerprint_of(setup.task, 'train')})
+  check_former_split(specs['task'], setup.task)
   step, state = restore(setup, specs, workdir)
   learner = setup.learner(setup.task)
   if learner.features is None:

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from experiments import report_figures
 from experiments.report_figures import AdaptationPoint as AdaptationPoint
 from experiments.results import format_duration, format_estimate, write_text
+from experiments.specs import arguments_in
 
 MAX_CLASSES, MAX_SUPPORT, MAX_QUERIES = 20, 5, 8  # drawn of an episode; the text gives the rest
 MAX_PIXELS = 96  # of the longer side of a drawn image
@@ -332,11 +334,10 @@ def _arguments(value: Any) -> list[tuple[str, Any]]:
   """Takes a setting apart: a dict, or a spec 'name:argument=value,...', whose name comes first."""
   if isinstance(value, Mapping):
     return list(value.items()) or [('', 'none')]
-  name, _, text = str(value).rpartition(':')
-  parts = [part.partition('=') for part in text.split(',')]
-  if not name or not all(equals for _, equals, _ in parts):
+  spec = re.fullmatch(r'(.+?):(\w+=.*)', str(value), re.DOTALL)
+  if not spec:
     return [('', value)]
-  return [('', name), *((argument, given) for argument, _, given in parts)]
+  return [('', spec[1]), *((argument or '', given) for argument, given in arguments_in(spec[2]))]
 
 
 def _reproduce(report: Report) -> str:

@@ -2,15 +2,19 @@
 
 The arguments of a spec are the factory's parameters that the binary does not supply itself. Values
 are converted to the annotated type: 5, 1e-3, true, none, word, and 0.1..5.0 for a pair of numbers.
+A value with commas stands in double quotes, in which "" is a quote: path="/a, b". Where a factory
+has an argument `path`, that may come first and without its name: folder:/photos,ways=5.
 """
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 Factories = Mapping[str, Callable[..., Any]]
+FIRST = 'path'  # the argument that may come first and without its name
 
 
 class Component(NamedTuple):
@@ -41,6 +45,8 @@ def write_spec(name: str, arguments: Mapping[str, Any]) -> str:
 
   >>> write_spec('conv4', {'width': 64, 'norm': 'batch', 'bias': None, 'range': (0.1, 5.0)})
   'conv4:width=64,norm=batch,bias=none,range=0.1..5.0'
+  >>> write_spec('folder', {'path': '/birds, 2024'})
+  'folder:path="/birds, 2024"'
   """
   parts = ','.join(f'{key}={_write(value)}' for key, value in arguments.items())
   return f'{name}:{parts}' if parts else name
@@ -49,7 +55,31 @@ def write_spec(name: str, arguments: Mapping[str, Any]) -> str:
 def _write(value: Any) -> str:
   if isinstance(value, tuple):
     return '..'.join(map(str, value))
-  return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+  if value is None or isinstance(value, bool):
+    return str(value).lower()
+  text = str(value)
+  plain = text == text.strip() and ',' not in text and not text.startswith('"')
+  return text if plain else '"{}"'.format(text.replace('"', '""'))
+
+
+_QUOTED = r'"(?:[^"]|"")*"'
+# An argument: its name and '=', if it has them, and a value that is quoted or holds no comma.
+_ARGUMENT = re.compile(rf'\s*(?:(\w+)\s*=\s*)?({_QUOTED}(?=\s*(?:,|\Z))|[^,]*)\s*(?:,|\Z)')
+
+
+def arguments_in(text: str) -> list[tuple[str | None, str]]:
+  """Takes what follows the name of a spec apart: (argument, value), None for one without a name.
+
+  >>> arguments_in('"/a, b",ways=5')
+  [(None, '/a, b'), ('ways', '5')]
+  """
+  found: list[tuple[str | None, str]] = []
+  for name, value in _ARGUMENT.findall(text):
+    value = value.strip()
+    quoted = re.fullmatch(_QUOTED, value)
+    if name or value:
+      found.append((name or None, value[1:-1].replace('""', '"') if quoted else value))
+  return found
 
 
 def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] = ()) -> Component:
@@ -58,7 +88,7 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
   Args:
     kind: what it is, for messages ('task', 'learner', ...).
     factories: the known ones by name.
-    spec: 'name' or 'name:argument=value,...'.
+    spec: 'name', 'name:argument=value,...' or 'name:PATH,argument=value,...'.
     supplied: parameters that the binary supplies, which a spec cannot set.
 
   Raises:
@@ -77,11 +107,13 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
     raise ValueError(f'unknown {kind} {name!r}; known: {", ".join(sorted(factories))}')
   accepted = arguments_of(factories[name], supplied)
   arguments = {key: parameter.default for key, parameter in accepted.items()}
-  for part in filter(None, text.split(',')):
-    key, equals, value = (piece.strip() for piece in part.partition('='))
-    if key not in accepted or not equals:
+  for place, (key, value) in enumerate(arguments_in(text)):
+    if key is None and place == 0 and FIRST in accepted:
+      key = FIRST
+    if key not in accepted:
       defaults = write_spec('', arguments)[1:].replace(',', ', ')
-      raise ValueError(f'{kind} {name} has no argument {key!r}; accepted: {defaults or "none"}')
+      unknown = value if key is None else key
+      raise ValueError(f'{kind} {name} has no argument {unknown!r}; accepted: {defaults or "none"}')
     arguments[key] = _convert(f'{kind} {name}: {key}', value, accepted[key])
   return Component(name, arguments, factories[name])
 

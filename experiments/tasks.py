@@ -8,9 +8,11 @@ the error messages follow.
 import functools
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from experiments import sequence_tasks, table_tasks
 from experiments.sequence_tasks import FUNCTION_CLASSES, each_function_task, mixed_functions
+from experiments.specs import parse
 from experiments.task import Task
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -35,6 +37,19 @@ def tasks_for(spec: str) -> dict[str, Callable[..., Task]]:
   """Returns TASKS, with the data set that a spec 'tfds:NAME[:VERSION]:...' names."""
   named = re.match(r'tfds:([^:=]+(:[0-9.]+(?=:|$))?)', spec)
   return {**TASKS, f'tfds:{named[1]}': _tfds(named[1])} if named else TASKS
+
+
+def data_of(spec: str) -> str:
+  """Returns what two tasks on the same data have in common: its place, or else their name.
+
+  >>> data_of('tfds:omniglot:3.0.0:ways=3') == data_of('tfds:omniglot:size=28')
+  True
+  """
+  component = parse('task', tasks_for(spec), spec, TASK_SUPPLIED)
+  path = component.arguments.get('path')
+  return (
+    str(Path(path).expanduser().resolve()) if path else re.sub(r':[0-9.]+$', '', component.name)
+  )
 
 
 @functools.cache  # equal specs make equal components

@@ -37,7 +37,9 @@ from experiments.setup import (
   make_optimizer,
   make_setup,
   own_workdir,
+  read_flags,
 )
+from experiments.task import check_former_split, understood
 from experiments.testing import check_judges, per_episode, prepare
 from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
@@ -70,6 +72,8 @@ def main() -> None:
       own_workdir(workdir, {**setup.specs, DATA: checksums_of(setup)})
     barrier('set up', FLAGS.meeting_seconds)
 
+  if is_first():
+    say_understood(setup, workdir)
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
   with stops, checkpoints(workdir / 'checkpoints') as saved:
     episode = sample_episode(train, task_key(keys.train, 0, 0))
@@ -83,6 +87,16 @@ def main() -> None:
     params = jax.device_get(state.params)  # of all devices, those of other processes too
     tested = prepare(setup, params, setup.test_task, 'test', FLAGS.seed)
     wrap_up(setup, tested, FLAGS.steps, workdir, FLAGS.episodes, FLAGS.seed)
+
+
+def say_understood(setup: Setup, workdir: Path) -> None:
+  """Says what was understood of the data; ends the process if a run began with other parts."""
+  with one_line_errors(*BAD_INPUT):
+    begun = read_flags(workdir)
+    for name, task in (('task', setup.task), ('test_task', setup.test_task)):
+      check_former_split(begun[name], task)
+  for line in understood(setup.task, setup.test_task):
+    print(line, file=sys.stderr)
 
 
 def train_to_the_end(

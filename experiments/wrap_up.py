@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.class_parts import class_names, write_names
 from experiments.metrics_log import read_metrics
 from experiments.plateau import can_tell, onset
 from experiments.report import Report, write_report
@@ -83,6 +84,10 @@ def wrap_up(
   )
   record |= {DATA: identity['episodes']} if tested.source.data is not None else {}
   record |= record_curves(tested, curves)
+  # `name`: of a later test, for which validation classes are not read again.
+  parts = ('train', 'test') if name else ('train', 'validation', 'test')
+  if classes := class_names(setup.task, tested.task, parts):
+    record |= {'split': tested.task.tested, 'classes': classes}
   compared = pair(metric, values)
   if compared:
     followed, follows = compared.names
@@ -108,7 +113,11 @@ def wrap_up(
     reference=curves.reference,
     pair=compared and (compared.names, compared.values),
     episode=picture(setup, tested),
-    settings={**setup.specs, 'state size': f'{record["state_size"]:,} numbers'},
+    settings={
+      **setup.specs,
+      'state size': f'{record["state_size"]:,} numbers',
+      **({'classes': write_names(classes)} if classes else {}),
+    },
   )
   write_report(path, report)
   score = format_estimate(metric, record['mean'], record['ci95'])

@@ -63,6 +63,16 @@ def damaged(file: object, reason: object) -> ValueError:
   return ValueError(f'{file}: {" ".join(str(reason).split())}; get or make the file again')
 
 
+def listed(items: Sequence[object], most: int = 10) -> str:
+  """Returns the first items, and how many more there are.
+
+  >>> listed(['a', 'b', 'c'], 2)
+  'a, b and 1 more'
+  """
+  more = f' and {len(items) - most:,} more' if len(items) > most else ''
+  return ', '.join(map(str, items[:most])) + more
+
+
 def truncated(file: object, size: int, expected: int) -> ValueError:
   """Returns the error for a file of `size` bytes which says that it has `expected` bytes."""
   state = 'truncated' if size < expected else 'too long'

@@ -1,35 +1,43 @@
 """Class splits for data sets that have no official one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from metakit.data.files import check_choice
+from metakit.data.parts import PARTS as PARTS
+from metakit.data.parts import check_apart
 from metakit.data.table import ClassTable, select_classes
-
-PARTS = ('train', 'validation', 'test')
 
 
 def split_classes(
-  table: ClassTable, split: str, fractions: Sequence[float] = (0.6, 0.2, 0.2), seed: int = 0
+  table: ClassTable,
+  split: str,
+  fractions: Sequence[float] = (0.6, 0.2, 0.2),
+  seed: int = 0,
+  by: str = 'group',
 ) -> ClassTable:
   """Returns the classes of one part of a random but fixed partition of the classes.
 
-  The classes are put in the order of the first outputs of the counter-based generator Philox4x64
-  with `seed` as its key, and cut at the rounded cumulative fractions. The parts are disjoint,
-  together hold every class, and depend on the number of classes, the fractions and the seed alone.
+  If the classes are of several groups, whole groups go to a part: what the classes of a group share
+  (a speaker, an alphabet) would otherwise be known from training. The groups, or else the classes,
+  are put in the order of the first outputs of the counter-based generator Philox4x64 with `seed` as
+  its key, and cut at the rounded cumulative fractions; of three groups and more every part with a
+  share gets one. The parts are disjoint, together hold every class, and depend on the number of
+  classes, their groups, the fractions and the seed alone.
 
   Args:
     table: any table.
     split: 'train', 'validation' or 'test'.
-    fractions: the share of the classes of the three parts; they add up to 1.
+    fractions: the share of the groups, or classes, of the three parts; they add up to 1.
     seed: a non-negative integer.
+    by: 'group', or 'class' to part classes whatever their groups.
 
   Returns:
     The table of those classes, in the order they have in `table`.
 
   Raises:
-    ValueError: if the split or the fractions are wrong, or the part would have no class.
+    ValueError: if an argument is wrong, or the part would have no class.
 
   >>> from metakit.data.table import class_table
   >>> table = class_table(np.arange(10), np.arange(10))
@@ -39,14 +47,80 @@ def split_classes(
   check_choice('split', split, PARTS)
   if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
     raise ValueError(f'fractions={tuple(fractions)}; give three shares that add up to 1')
-  classes, part = len(table.counts), PARTS.index(split)
-  cuts = np.round(np.cumsum([0, *fractions]) * classes).astype(int)
+  check_choice('by', by, ('group', 'class'))
+  groups, part = np.unique(table.groups), PARTS.index(split)
+  whole_groups = by == 'group' and len(groups) > 1
+  number = len(groups) if whole_groups else len(table.counts)
+  sizes = _sizes(number, fractions, fill=whole_groups)
+  cuts = np.cumsum([0, *sizes])
   # NumPy promises the raw outputs of a bit generator for ever, but not those of permutation().
-  order = np.argsort(np.random.Philox(key=seed).random_raw(classes), kind='stable')
+  order = np.argsort(np.random.Philox(key=seed).random_raw(number), kind='stable')
   chosen = order[cuts[part] : cuts[part + 1]]
   if len(chosen) == 0:
+    units, instead = ('groups', "by='class'") if whole_groups else ('classes', 'more classes')
     raise ValueError(
-      f'split={split!r} gets none of the {classes} classes, of which the parts hold '
-      f'{tuple(fractions)}; use a data set of more classes, or other fractions'
+      f'split={split!r} gets none of the {number} {units}, of which the parts hold '
+      f'{tuple(fractions)}; use {instead}, or other fractions'
     )
+  if whole_groups:
+    chosen = np.flatnonzero(np.isin(table.groups, groups[chosen]))
   return select_classes(table, np.sort(chosen))
+
+
+def _sizes(number: int, fractions: Sequence[float], fill: bool) -> np.ndarray:
+  """Returns how many of `number` each part gets; with `fill`, one at least if they are enough."""
+  sizes = np.diff(np.round(np.cumsum([0, *fractions]) * number).astype(int))
+  for part in np.flatnonzero((sizes == 0) & (np.asarray(fractions) > 0)) if fill else ():
+    if sizes.max() > 1:
+      sizes[np.argmax(sizes)] -= 1
+      sizes[part] = 1
+  return sizes
+
+
+def join_parts(parts: Mapping[str, ClassTable]) -> ClassTable:
+  """Returns the classes of all parts as one table.
+
+  Raises:
+    ValueError: if a class is in two parts, or examples of two parts have other shapes.
+  """
+  tables = list(parts.values())
+  check_apart({part: table.names for part, table in parts.items()}, 'all', 'choose one part')
+  shapes = {part: np.shape(table.x)[1:] for part, table in parts.items()}
+  if len(set(shapes.values())) > 1:
+    raise ValueError(f'examples have other shapes in each part ({shapes}); choose one part')
+  group_names = list(dict.fromkeys(name for table in tables for name in table.group_names))
+  number = lambda table: [group_names.index(table.group_names[group]) for group in table.groups]
+  counts = np.concatenate([table.counts for table in tables])
+  rows = np.cumsum([0, *(len(table.x) for table in tables)])
+  return ClassTable(
+    x=np.concatenate([table.x for table in tables]),
+    starts=np.concatenate([t.starts + start for t, start in zip(tables, rows[:-1], strict=True)]),
+    counts=counts,
+    names=tuple(name for table in tables for name in table.names),
+    groups=np.concatenate([number(table) for table in tables]).astype(np.int64),
+    group_names=tuple(group_names),
+  )
+
+
+def leave_out_small(table: ClassTable, rows: int) -> tuple[ClassTable, list[str]]:
+  """Returns a table without its classes of fewer than `rows` rows, and their names.
+
+  x stays as it is, with rows that are of no class then: row numbers keep their meaning.
+
+  Raises:
+    ValueError: if no class would be left.
+  """
+  kept = table.counts >= rows
+  names = [name for name, stays in zip(table.names, kept, strict=True) if not stays]
+  if not names:
+    return table, []
+  if not kept.any():
+    raise ValueError(
+      f'none of the {len(kept)} classes has {rows} examples (the largest has {table.counts.max()})'
+    )
+  return table._replace(
+    starts=table.starts[kept],
+    counts=table.counts[kept],
+    names=tuple(name for name, stays in zip(table.names, kept, strict=True) if stays),
+    groups=table.groups[kept],
+  ), names

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import check_few_shot, choose
+from metakit.episodes.few_shot import check_classes, check_positive, check_rows, choose
 from metakit.types import Episode, Examples, Key, Sampler
 
 
@@ -71,13 +71,11 @@ def class_incremental_plan(table: ClassTable, sessions: Sessions) -> Sampler:
     ValueError: if a size is not positive, there are fewer classes, or shots + queries exceeds the
       rows of some class.
   """
-  for name in ('base_ways', 'base_shots', 'number'):
-    if getattr(sessions, name) < 1:
-      raise ValueError(f'{name}={getattr(sessions, name)} is not positive; use {name}>=1')
-  check_few_shot(table, sessions.ways, sessions.shots, sessions.queries)
+  check_positive(**sessions._asdict())
   most = max(sessions.shots, sessions.base_shots)
   total = sessions.total_ways
-  check_few_shot(table, total, most, sessions.queries)
+  check_classes(table, 'base_ways+number*ways', total)
+  check_rows(table, 'shots+queries', most + sessions.queries)
   starts, counts = jnp.asarray(table.starts, jnp.int32), jnp.asarray(table.counts, jnp.int32)
   labels = np.arange(total, dtype=np.int32)
   shots = np.where(sessions.session_of == 0, sessions.base_shots, sessions.shots)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.data.files import listed
 from metakit.data.table import ClassTable
 from metakit.types import Episode, EpisodeSource, Examples, Key, Sampler
 
@@ -185,15 +186,48 @@ def few_shot(table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15
 
 def check_few_shot(table: ClassTable, ways: int, shots: int, queries: int) -> None:
   """Raises ValueError in the user's words if such episodes cannot be drawn from the table."""
-  for name, value in (('ways', ways), ('shots', shots), ('queries', queries)):
+  check_positive(ways=ways, shots=shots, queries=queries)
+  check_classes(table, 'ways', ways)
+  check_rows(table, 'shots+queries', shots + queries)
+
+
+def check_positive(**sizes: int) -> None:
+  """Raises ValueError for the first size below 1."""
+  for name, value in sizes.items():
     if value < 1:
       raise ValueError(f'{name}={value} is not positive; use {name}>=1')
-  if ways > len(table.counts):
-    classes = len(table.counts)
-    raise ValueError(f'ways={ways} exceeds the {classes} classes; use ways<={classes}')
-  fewest = int(np.argmin(table.counts))
-  if shots + queries > table.counts[fewest]:
-    raise ValueError(
-      f'shots+queries={shots + queries} exceeds the {table.counts[fewest]} examples of class '
-      f'{table.names[fewest]!r}; use shots+queries<={table.counts[fewest]} or leave the class out'
-    )
+
+
+def check_classes(table: ClassTable, name: str, number: int) -> None:
+  """Raises ValueError if a table has fewer classes than an argument, or sum of some, asks for."""
+  classes = len(table.counts)
+  if number > classes:
+    raise ValueError(f'{name}={number} exceeds the {classes} classes; use {name}<={classes}')
+
+
+def check_rows(table: ClassTable, name: str, number: int, least: int = 2) -> None:
+  """Raises ValueError, naming the classes, if any has fewer rows than episodes take of it.
+
+  Args:
+    table: the table.
+    name: the argument, or sum of some, that says how many.
+    number: its value.
+    least: the smallest possible value; one support example and one query by default.
+  """
+  small = np.flatnonzero(table.counts < number)
+  if not len(small):
+    return
+  fewest = int(table.counts[small].min())
+  remedies = [f'use {name}<={fewest}'] if fewest >= least else []
+  if len(small) < len(table.counts):
+    remedies.append(f'leave {"the class" if len(small) == 1 else "them"} out')
+  names = [table.names[c] for c in small]
+  if len(small) == 1:
+    owners = f'the {fewest} examples of class {names[0]!r}'
+  elif (table.counts == fewest).all():
+    owners = f'the {fewest} examples of each class'
+  else:
+    each = [f'{n!r} has {table.counts[c]}' for n, c in zip(names, small, strict=True)]
+    owners = f'the examples of {len(small)} classes ({listed(each)})'
+  remedy = ' or '.join(remedies) or 'use data with more examples of a class'
+  raise ValueError(f'{name}={number} exceeds {owners}; {remedy}')

@@ -11,6 +11,7 @@ alone decide, so an episode is the same on every device.
 import jax
 import jax.numpy as jnp
 
+from metakit.data.files import listed
 from metakit.data.table import ClassTable
 from metakit.episodes.few_shot import check_few_shot, choose, gather, reduce_below
 from metakit.types import Episode, Examples, Key, Sampler
@@ -61,10 +62,13 @@ def imbalanced_plan(
   check_few_shot(table, ways, shots, queries)
   if concentration < 1:
     raise ValueError(f'concentration={concentration} is not positive; use concentration>=1')
-  if int(table.counts.min()) == shots + queries:
+  used_up = [
+    name for name, n in zip(table.names, table.counts, strict=True) if n == shots + queries
+  ]
+  if used_up:
     raise ValueError(
-      f'shots + queries = {shots + queries} uses all rows of a class, so that queries cannot be '
-      'imbalanced; use fewer queries'
+      f'shots+queries={shots + queries} uses all rows of {listed([repr(n) for n in used_up])}, so '
+      'that queries cannot be imbalanced; use fewer, or leave such classes out'
     )
   starts, counts = jnp.asarray(table.starts, jnp.int32), jnp.asarray(table.counts, jnp.int32)
   total = ways * queries

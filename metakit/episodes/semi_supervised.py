@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from metakit.absent import UNLABELLED
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import check_few_shot, choose, gather
+from metakit.episodes.few_shot import check_classes, check_positive, check_rows, choose, gather
 from metakit.types import Episode, Examples, Key, Sampler
 
 
@@ -65,12 +65,13 @@ def semi_supervised_plan(
 
   Args and raises: see `semi_supervised`.
   """
-  check_few_shot(table, ways, shots, queries)
+  check_positive(ways=ways, shots=shots, queries=queries)
   if unlabelled < 1:
     raise ValueError(f'unlabelled={unlabelled} is not positive; use few_shot, or unlabelled>=1')
   if distractors < 0:
     raise ValueError(f'distractors={distractors} is negative; use 0 for none')
-  check_few_shot(table, ways + distractors, shots + unlabelled, queries)
+  check_classes(table, 'ways+distractors' if distractors else 'ways', ways + distractors)
+  check_rows(table, 'shots+unlabelled+queries', shots + unlabelled + queries, least=3)
   starts, counts = jnp.asarray(table.starts, jnp.int32), jnp.asarray(table.counts, jnp.int32)
 
   @jax.jit

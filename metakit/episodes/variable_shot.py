@@ -20,8 +20,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.data.files import listed
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import draw_without_replacement, gather, integers_below, undo_swaps
+from metakit.episodes.few_shot import (
+  check_positive,
+  draw_without_replacement,
+  gather,
+  integers_below,
+  undo_swaps,
+)
 from metakit.types import Episode, Examples, Key, Sampler
 
 _ALPHA_BITS = 12
@@ -245,9 +252,7 @@ def _episode(
 
 def _check(table: ClassTable, limits: _Limits) -> None:
   """Raises ValueError in the user's words if such episodes cannot be drawn from the table."""
-  for name, value in limits._asdict().items():
-    if value < 1:
-      raise ValueError(f'{name}={value} is not positive; use {name}>=1')
+  check_positive(**limits._asdict())
   classes = len(table.counts)
   for most, what in (
     (limits.max_ways, f'max_ways={limits.max_ways}'),
@@ -261,9 +266,12 @@ def _check(table: ClassTable, limits: _Limits) -> None:
       f'max_support={limits.max_support} is less than one example for each of {ways} classes; '
       f'use max_support>={ways} or max_ways<={limits.max_support}'
     )
-  fewest = int(np.argmin(table.counts))
-  if table.counts[fewest] < 2:
+  lonely = [repr(name) for name, n in zip(table.names, table.counts, strict=True) if n < 2]
+  if lonely:
+    classes_have = (
+      f'class {lonely[0]} has' if len(lonely) == 1 else f'classes {listed(lonely)} have'
+    )
     raise ValueError(
-      f'class {table.names[fewest]!r} has 1 example, too few for support and query; '
-      'variable_shot needs 2 examples a class: leave the class out'
+      f'{classes_have} 1 example, too few for support and query; variable_shot needs 2 examples a '
+      f'class: leave {"the class" if len(lonely) == 1 else "them"} out'
     )

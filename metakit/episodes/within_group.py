@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.data.files import listed
 from metakit.data.table import ClassTable
 from metakit.episodes.few_shot import (
   check_few_shot,
@@ -78,10 +79,16 @@ def within_group_plan(
 
 
 def _check_groups(table: ClassTable, groups: np.ndarray, sizes: np.ndarray, ways: int) -> None:
-  smallest = int(np.argmin(sizes))
-  if ways > sizes[smallest]:
-    name = table.group_names[groups[smallest]]
-    raise ValueError(
-      f'ways={ways} exceeds the {sizes[smallest]} classes of alphabet {name!r}; '
-      f'use ways<={sizes[smallest]} or another split'
-    )
+  small = np.flatnonzero(sizes < ways)
+  if not len(small):
+    return
+  fewest = int(sizes[small].min())
+  names = [table.group_names[groups[g]] for g in small]
+  if len(small) == 1:
+    owners = f'the {fewest} classes of group {names[0]!r}'
+  else:
+    each = [f'{name!r} has {sizes[g]}' for name, g in zip(names, small, strict=True)]
+    owners = f'the classes of {len(small)} groups ({listed(each)})'
+  raise ValueError(
+    f'ways={ways} exceeds {owners}; use ways<={fewest} or sampler few_shot, or leave them out'
+  )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metakit.data.folder import folder
+from metakit.data.folder import folder, read_folder
 
 RNG = np.random.default_rng(0)
 
@@ -106,3 +106,115 @@ def test_wrong_folders_are_named(tmp_path):
   write(tmp_path / 'b/c/1.png')
   refused('images both in a and in b.c; use either', tmp_path)
   refused('size=0 is not positive', tmp_path / 'b', 0)
+
+
+PARTS = {'train': ['ant', 'bee'], 'validation': ['cow'], 'test': ['eel']}
+CLASSES = ['ant', 'bee', 'cow', 'eel']
+
+
+def write_parts(root, names=('Train', 'val', 'TEST'), inner=''):
+  """One image of each class; its pixels are the number of the class."""
+  for name, classes in zip(names, PARTS.values(), strict=True):
+    for each in classes:
+      path = root / name / inner / each / '1.png'
+      path.parent.mkdir(parents=True)
+      Image.new('L', (4, 4), CLASSES.index(each)).save(path)
+  return root
+
+
+@pytest.mark.parametrize('names', [('train', 'val', 'test'), ('Training', 'DEV', 'testing')])
+def test_folders_with_names_of_parts_are_the_split(tmp_path, names):
+  found = read_folder(write_parts(tmp_path, names))
+  assert found.table.names == ('ant', 'bee', 'cow', 'eel') and found.table.group_names == ('0',)
+  assert found.parts == {part: tuple(classes) for part, classes in PARTS.items()}
+  assert found.said_by == 'folders'
+  for part, classes in PARTS.items():
+    table = folder(tmp_path, part=part)
+    assert table.names == tuple(classes)
+    assert table.x[:, 0, 0, 0].tolist() == [CLASSES.index(name) for name in classes]
+  pooled = read_folder(tmp_path, pool=True)
+  assert pooled.parts is None and pooled.table.names == found.table.names
+
+
+def test_parts_may_hold_groups(tmp_path):
+  table = folder(write_parts(tmp_path, inner='group'))
+  assert table.names[0] == 'group/ant' and table.group_names == ('group',)
+  assert folder(tmp_path, part='test').names == ('group/eel',)
+
+
+def test_one_group_may_have_the_name_of_a_part(tmp_path):
+  for name in ('Train/steam/1.png', 'Bus/blue/1.png'):
+    write(tmp_path / name)
+  assert folder(tmp_path).names == ('Bus/blue', 'Train/steam')
+
+
+def test_what_cannot_be_parts_is_named_with_the_remedy(tmp_path):
+  write_parts(tmp_path)
+  write(tmp_path / 'other/elk/1.png')
+  refused('Train, val are parts .*, but other is none; .* use split=group', tmp_path)
+  assert 'TEST/eel' in read_folder(tmp_path, 4, pool=True).table.names
+  (tmp_path / 'other').rename(tmp_path / '.other')
+  write(tmp_path / 'TEST/ant/1.png')
+  refused(
+    "one class is in two parts: 'ant' .in train and test.; leave it in one .* split=class", tmp_path
+  )
+  assert read_folder(tmp_path, 4, pool=True).table.counts.tolist() == [2, 1, 1, 1]
+  write(tmp_path / 'val/1.png')
+  refused('are parts by their names, but val holds images', tmp_path)
+
+
+def test_a_part_that_is_missing_is_an_error_when_it_is_asked_for(tmp_path):
+  write(tmp_path / 'train/ant/1.png')
+  assert folder(tmp_path, part='train').names == folder(tmp_path).names == ('ant',)
+  refused(r"no part 'test' .it has train.; add it, or use split=class", tmp_path, None, 'test')
+
+
+@pytest.mark.parametrize('given', [False, True])
+def test_lists_of_classes_are_the_split(tmp_path, given):
+  for name in ('ant', 'bee', 'cow', 'eel', 'unlisted'):
+    write(tmp_path / 'images' / name / '1.png')
+  lists = tmp_path / 'lists' if given else tmp_path / 'images'
+  lists.mkdir(exist_ok=True)
+  for part, classes in PARTS.items():
+    (lists / f'{part}.txt').write_text('\n'.join(classes))
+  found = read_folder(tmp_path / 'images', split=lists if given else None)
+  assert found.parts == {part: tuple(classes) for part, classes in PARTS.items()}
+  assert found.said_by == (str(lists) if given else 'test.txt, train.txt, validation.txt')
+  chosen = folder(tmp_path / 'images', part='train', split=lists if given else None)
+  assert chosen.names == ('ant', 'bee')
+
+
+def test_the_csv_files_of_mini_imagenet_name_images(tmp_path):
+  pixels = {name: write(tmp_path / 'images' / name) for name in ('1.png', '2.png', '3.png')}
+  (tmp_path / 'train.csv').write_text('filename,label\n2.png,n01\n3.png,n02\n')
+  (tmp_path / 'test.csv').write_text('filename,label\n1.png,n03\n')
+  assert folder(tmp_path, part='train').names == ('n01', 'n02')
+  np.testing.assert_array_equal(folder(tmp_path, part='test').x[0, ..., 0], pixels['1.png'])
+  for name, bits in pixels.items():  # in the folder itself
+    (tmp_path / 'images' / name).rename(tmp_path / name)
+    np.testing.assert_array_equal(folder(tmp_path).x[int(name[0]) - 2, ..., 0], bits)
+    (tmp_path / name).rename(tmp_path / 'images' / name)
+  (tmp_path / 'val.csv').write_text('filename,label\n4.png,n04\n')
+  refused('no image 4.png, which a list names', tmp_path)
+
+
+def test_all_images_that_cannot_be_read_are_named_at_once_and_can_be_left_out(tmp_path):
+  write(tmp_path / 'a/00.png')
+  write(tmp_path / 'c/00.png', (9, 9))  # of another size: does not hide those behind it
+  for number in range(12):
+    (tmp_path / f'a/{number + 1:02}.png').write_bytes(b'no image')
+  (tmp_path / 'b').mkdir()
+  (tmp_path / 'b/01.png').write_bytes(b'')
+  refused(
+    r'13 images cannot be read: a/01\.png .no image file .8 byte.*.*a/10\.png .*\) and 3 more; .*'
+    'skip=true',
+    tmp_path,
+  )
+  with pytest.warns(
+    UserWarning, match='left 13 images out that cannot be read: a/01.png, .* 3 more'
+  ):
+    table = folder(tmp_path, 6, skip=True)
+  assert table.names == ('a', 'c') and table.counts.tolist() == [1, 1]
+  for path in ('a/00.png', 'c/00.png'):
+    (tmp_path / path).unlink()
+  refused('13 images cannot be read', tmp_path, 6, None, None, True)

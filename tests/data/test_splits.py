@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from metakit.data.splits import PARTS, split_classes
-from metakit.data.table import class_table
+from metakit.data.splits import PARTS, join_parts, leave_out_small, split_classes
+from metakit.data.table import class_table, select_classes
 
 TABLE = class_table(np.arange(300), np.arange(300) % 100, groups=np.arange(100) % 7)
 
 
-def names(split, **arguments):
-  return [int(name) for name in split_classes(TABLE, split, **arguments).names]
+def names(split, by='class', **arguments):
+  return [int(name) for name in split_classes(TABLE, split, by=by, **arguments).names]
 
 
 @pytest.mark.parametrize('seed', [0, 1, 2**40])
@@ -31,7 +31,7 @@ def test_seeds_differ_and_classes_are_drawn_evenly():
 
 
 def test_rows_and_groups_go_with_their_class():
-  part = split_classes(TABLE, 'test')
+  part = split_classes(TABLE, 'test', by='class')
   assert (part.x.reshape(-1, 3) % 100 == np.array(part.names, int)[:, None]).all()
   assert (part.groups == np.array(part.names, int) % 7).all()
 
@@ -49,4 +49,50 @@ def test_wrong_arguments_are_named():
   with pytest.raises(ValueError, match='three shares that add up to 1'):
     split_classes(TABLE, 'test', fractions=(0.6, 0.2, 0.3))
   with pytest.raises(ValueError, match="split='validation' gets none of the 100 classes"):
-    split_classes(TABLE, 'validation', fractions=(0.7, 0, 0.3))
+    split_classes(TABLE, 'validation', fractions=(0.7, 0, 0.3), by='class')
+  with pytest.raises(ValueError, match=r"gets none of the 2 groups, .*; use by='class'"):
+    split_classes(TABLE._replace(groups=np.arange(100) % 2), 'test')
+  with pytest.raises(ValueError, match="by='speaker' is unknown; use one of group, class"):
+    split_classes(TABLE, 'test', by='speaker')
+
+
+@pytest.mark.parametrize(('number', 'trained'), [(3, 1), (4, 2), (7, 4), (100, 60)])
+def test_whole_groups_go_to_one_part(number, trained):
+  """By default, and every part gets one as soon as there are three; 60:20:20 of many."""
+  table = TABLE._replace(groups=np.arange(100) % number)
+  parts = [split_classes(table, part) for part in PARTS]
+  groups = [set(part.groups.tolist()) for part in parts]
+  assert sorted(group for each in groups for group in each) == list(range(number))
+  assert all(groups) and len(groups[0]) == trained
+  assert sorted(int(name) for part in parts for name in part.names) == list(range(100))
+
+
+def test_one_group_is_split_by_class_as_before_there_was_a_choice():
+  table = class_table(np.arange(100), np.arange(100))
+  assert split_classes(table, 'test').names == split_classes(TABLE, 'test', by='class').names
+
+
+def test_all_parts_together_are_the_table():
+  table = TABLE._replace(group_names=tuple('abcdefg'))
+  joined = join_parts({part: split_classes(table, part) for part in PARTS})
+  order = np.argsort([int(name) for name in joined.names])
+  again = select_classes(joined, order)
+  for value, other in zip(again[:4], table[:4], strict=True):
+    np.testing.assert_array_equal(value, other)
+  assert [joined.group_names[g] for g in again.groups] == [
+    table.group_names[g] for g in table.groups
+  ]
+  with pytest.raises(
+    ValueError, match=r"100 classes are in two parts: '0' \(in train and test\), "
+  ):
+    join_parts({'train': table, 'test': table})
+
+
+def test_small_classes_are_left_out_and_rows_keep_their_numbers():
+  table = class_table(np.arange(9), [0, 0, 0, 1, 2, 2, 2, 2, 2])
+  left, names = leave_out_small(table, 3)
+  assert names == ['1'] and left.names == ('0', '2')
+  assert left.x is table.x and left.starts.tolist() == [0, 4] and left.counts.tolist() == [3, 5]
+  assert leave_out_small(table, 1) == (table, [])
+  with pytest.raises(ValueError, match='none of the 3 classes has 6 examples'):
+    leave_out_small(table, 6)

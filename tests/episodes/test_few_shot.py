@@ -16,6 +16,7 @@ from metakit.episodes.few_shot import (
   integers_below,
   sampler_of,
 )
+from metakit.episodes.semi_supervised import semi_supervised_plan
 from metakit.types import EpisodeSource
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 
@@ -145,6 +146,39 @@ def test_plans_are_the_same_integers_for_ever():
   assert episode.info['classes'].tolist() == GOLDEN['classes']
   assert episode.support.x.tolist() == GOLDEN['support']
   assert episode.query.x.tolist() == GOLDEN['query']
+
+
+def test_all_classes_that_are_too_small_are_named_at_once():
+  table = class_table(np.arange(34), np.repeat(np.arange(15), [2] * 12 + [1] + [4, 5]))
+  with pytest.raises(ValueError) as error:
+    few_shot_plan(table, 2, 1, 2)
+  assert str(error.value) == (
+    "shots+queries=3 exceeds the examples of 13 classes ('0' has 2, '1' has 2, '2' has 2, '3' has "
+    "2, '4' has 2, '5' has 2, '6' has 2, '7' has 2, '8' has 2, '9' has 2 and 3 more); leave them "
+    'out'  # one of them has 1 example, too few for any episode
+  )
+
+
+@pytest.mark.parametrize(
+  ('rows', 'remedy'),
+  [
+    (2, r'2 examples of each class; use shots\+queries<=2$'),
+    (1, r'1 examples of each class; use data with more examples of a class$'),
+  ],
+)
+def test_no_remedy_that_is_impossible_is_given(rows, remedy):
+  with pytest.raises(ValueError, match=remedy):
+    few_shot_plan(class_table(np.arange(6 * rows), np.arange(6 * rows) % 6), 2, 1, 2)
+
+
+def test_a_sum_of_arguments_is_said_as_such():
+  table = class_table(np.arange(48), np.arange(48) % 6)
+  with pytest.raises(ValueError, match=r'^ways\+distractors=8 exceeds the 6 classes; use ways\+'):
+    semi_supervised_plan(table, 4, 1, 2, unlabelled=2, distractors=4)
+  with pytest.raises(
+    ValueError, match=r'^shots\+unlabelled\+queries=9 .* the 8 examples of each class; use'
+  ):
+    semi_supervised_plan(table, 4, 1, 2, unlabelled=6)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_group_without_classes_is_never_drawn():
 
 
 def test_too_many_ways_name_the_group_its_count_and_the_remedy():
-  with pytest.raises(ValueError, match=r"^ways=3 exceeds the 2 classes of alphabet 'Latin'; use "):
+  with pytest.raises(ValueError, match=r"^ways=3 exceeds the 2 classes of group 'Latin'; use "):
     within_group(TABLE, ways=3, shots=1, queries=1)
 
 

@@ -132,7 +132,7 @@ def broken_cases(folder):
     'ways above the validation classes': ([task(few, ways=2)], 'ways=2 exceeds the 1 classes'),
     'shots above the examples': (
       [f'--task=arrays:path={good},ways=3,shots=4,queries=3'],
-      'shots+queries=7 exceeds the 6 examples of class',
+      'shots+queries=7 exceeds the 6 examples of each class; use shots+queries<=6',
     ),
     'zero shots': ([f'--task=arrays:path={good},ways=3,shots=0'], 'shots=0 is not positive'),
     'a missing file': ([task(folder / 'none.npz')], 'none.npz'),

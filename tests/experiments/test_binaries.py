@@ -73,7 +73,9 @@ def test_a_run_leaves_everything_that_was_promised(trained):
   curve = record['adaptation']['support examples a class']
   assert [point['amount'] for point in curve] == [1, 2, 3]  # of six drawings two are queries
   assert all(0 <= point['mean'] <= 1 for point in curve)
-  assert record['task'].endswith('images.npz,ways=3,shots=1,queries=2,sampler=few_shot')
+  assert record['task'].endswith(
+    'images.npz,ways=3,shots=1,queries=2,sampler=few_shot,split=auto,skip=false'
+  )
   steps = [
     json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').read_text().splitlines()
   ]
@@ -197,15 +199,30 @@ def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained, 
   workdir, _, _ = trained
   transductive = '--learner=prototypical:protocol=transductive'
   other = [task(workdir.parent / 'images.npz', ways=2), '--name=2way', '--seed=1']
+  other.append('--split=validation')
   usual = ['evaluate', f'--workdir={workdir}', '--episodes=12']
   worse = with_a_worse_step_at_the_end(workdir, tmp_path / 'worse')
   best = ['evaluate', f'--workdir={worse}', '--episodes=12', '--best']
+  foreign = [task(images_file(tmp_path)), '--name=foreign']
   runs = [start(*usual), start(*usual, transductive, *other), start(*best)]
+  runs.append(start(*usual, *foreign))
   for status, _, error in map(finish, runs):
     assert status == 0, error
+  assert 'classes drawn at random; tests are on all' in error
   assert read_results(worse / 'results-evaluation.json')['steps'] == 8
   record = read_results(workdir / 'results-2way.json')
   assert record['protocol'] == 'transductive' and 'ways=2' in record['task']
+  names = {part: [*split_classes(arrays(tmp_path / 'images.npz'), part).names] for part in PARTS}
+  assert read_results(workdir / 'results.json')['classes'] == names
+  assert record['split'] == 'validation'
+  assert record['classes'] == {'train': names['train'], 'test': names['validation']}
+  # Of another file every class is tested on.
+  record = read_results(workdir / 'results-foreign.json')
+  assert record['split'] == 'all' and sorted(record['classes']['test'], key=int) == [
+    str(number) for number in range(20)
+  ]
+  page = (workdir / 'report.html').read_text().replace('<wbr>', '')
+  assert f'4: {", ".join(names["validation"])}' in page
   first, again = (
     np.load(workdir / f'episodes{name}.npz')['accuracy'] for name in ('', '-evaluation')
   )
