@@ -29,7 +29,7 @@ def test_it_is_the_same_wherever_the_rows_are():
   [
     {'x': np.where(np.arange(60)[:, None, None, None] == 59, X + np.uint8(1), X)},
     {'labels': np.random.default_rng(1).permutation(LABELS)},
-    {'x': X.astype(np.float32)},
+    {'x': (X / 255).astype(np.float32)},
     {'x': X.reshape(60, 16)},
     {'names': [f'class {i}' for i in range(10)]},
     {'groups': np.arange(10) % 2},

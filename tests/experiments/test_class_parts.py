@@ -39,7 +39,7 @@ def pictures(folder, *names, rows=2):
   for number, name in enumerate(names):
     (folder / name).mkdir(parents=True)
     for row in range(rows):
-      Image.new('L', (4, 4), number).save(folder / name / f'{row}.png')
+      Image.new('L', (4, 4), 9 * number).save(folder / name / f'{row}.png')
   return folder
 
 

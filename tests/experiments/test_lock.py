@@ -48,9 +48,12 @@ import os, signal, sys
 from pathlib import Path
 from experiments.lock import lock
 lock(Path(sys.argv[1]))
+read, write = os.pipe()
 if os.fork():
+  os.read(read, 1)  # the child runs, and has let go
   print('locked', flush=True)
   os.kill(os.getpid(), signal.SIGKILL)
+os.write(write, b'.')
 sys.stdin.read()
 """
 
