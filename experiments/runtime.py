@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 import jax
 from absl import app, flags, logging
 
-from experiments.flags import component_help
+from experiments.flags import GROUPS
+from experiments.help import help_text
+from experiments.ranges import check_flags
 from metakit.compiler import keep_programs
 from metakit.distributed import abort, initialize, is_first, leave
 
@@ -105,19 +107,32 @@ def run(main: Callable[[], Any], doc: str) -> None:
     join_processes()
     main()
 
-  sys.modules['__main__'].__doc__ = doc + component_help() if wants_help() else doc
+  if wants_help():
+    show_help(doc)
+    return
+  sys.modules['__main__'].__doc__ = doc
   app.run(wrapped, flags_parser=_parse)
 
 
 def wants_help() -> bool:
-  """Says whether the command line asks for help, whose text takes a while to make."""
-  return any(a.lstrip('-').startswith('help') for a in sys.argv[1:])
+  """Says whether the command line asks for help of ours; --helpfull and --helpxml are absl's."""
+  return any(a in ('--help', '-help', '-h', '--helpshort') for a in sys.argv[1:])
+
+
+def show_help(doc: str) -> None:
+  """Prints the help of a binary; its reader may close early (head), or know ASCII alone."""
+  if hasattr(signal, 'SIGPIPE'):
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+  encoding = sys.stdout.encoding or 'ascii'
+  print(help_text(doc, flags.FLAGS, GROUPS).encode(encoding, 'replace').decode(encoding))
 
 
 def _parse(arguments: list[str]) -> list[str]:
   """Parses flags; absl's own handler prints the whole usage text after an error."""
   try:
-    return flags.FLAGS(arguments)
+    rest = flags.FLAGS(arguments)
+    check_flags(flags.FLAGS)
+    return rest
   except flags.Error as error:
     print(f'error: {" ".join(str(error).split())}; see --help', file=sys.stderr)
     sys.exit(1)

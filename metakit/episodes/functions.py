@@ -151,7 +151,11 @@ def _identity(x: jax.Array) -> jax.Array:
 
 
 def dense(dim: int = 20) -> FunctionClass:
-  """Linear functions y = w x, w ~ N(0, I), x ~ N(0, I)."""
+  """Linear functions y = w x, w ~ N(0, I), x ~ N(0, I).
+
+  Args:
+    dim: inputs.
+  """
   check_positive(dim=dim)
   return _gaussian(_identity, dim, gaussian_inputs(dim), 'dense')
 
@@ -163,6 +167,10 @@ def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
   """Linear functions with `nonzeros` entries of w ~ N(0, 1) at places drawn at random.
 
   The prior is a mixture of a Gaussian for each set of places, dim over nonzeros in number.
+
+  Args:
+    dim: inputs.
+    nonzeros: inputs that y depends on.
 
   Raises:
     ValueError: if nonzeros is not between 1 and dim.
@@ -197,6 +205,9 @@ def sign_vectors(dim: int = 20) -> FunctionClass:
   """Linear functions with w in {-1, 1}^dim, all equally likely.
 
   The prior lists all 2^dim of them, up to dim=20.
+
+  Args:
+    dim: inputs.
   """
   check_positive(dim=dim)
   prior = None
@@ -212,6 +223,10 @@ def low_rank(size: int = 10, rank: int = 1) -> FunctionClass:
   """Linear functions of size^2 inputs whose weights, as a matrix, have a low rank.
 
   W = A B^T / sqrt(rank), entries of A and B [size, rank] ~ N(0, 1). No closed posterior is known.
+
+  Args:
+    size: rows and columns of W, whose square is the number of inputs.
+    rank: of W.
 
   Raises:
     ValueError: if rank is not between 1 and size.
@@ -232,6 +247,10 @@ def gaussian_mixture(dim: int = 10, distance: float = 3.0) -> FunctionClass:
 
   Either is equally likely, in each episode anew (the authors' code draws it once a batch). The
   first entry of w is known but for its sign (variance 1e-8), the others are N(0, 1).
+
+  Args:
+    dim: inputs.
+    distance: of the means from the origin.
   """
   check_positive(dim=dim)
   if not math.isfinite(distance):
@@ -253,6 +272,10 @@ def fourier(frequencies: int = 10, half_period: float = 5.0) -> FunctionClass:
 
   f(x) = (a_0 + sum_n a_n cos(n pi x / L) + b_n sin(n pi x / L)) / sqrt(N), n = 1 .. N, all
   coefficients ~ N(0, 1).
+
+  Args:
+    frequencies: N.
+    half_period: L.
   """
   check_positive(frequencies=frequencies, half_period=half_period)
 
@@ -270,6 +293,9 @@ def haar(levels: int = 3) -> FunctionClass:
 
   psi_lk(x) = 2^(l/2) psi(2^l x - k), psi = 1 on [0, 1/2) and -1 on [1/2, 1), with coefficients
   ~ N(0, 1).
+
+  Args:
+    levels: the finest level of wavelets.
   """
   if levels < 0:
     raise ValueError(f'levels={levels} is negative; use levels>=0')
@@ -310,6 +336,10 @@ def decision_trees(dim: int = 20, depth: int = 4) -> FunctionClass:
 
   Every node chooses one of the `dim` coordinates of x ~ N(0, I), all equally likely (Garg et al.
   2022, section 4). No closed posterior is known.
+
+  Args:
+    dim: inputs.
+    depth: comparisons from the root to a leaf.
   """
   check_positive(dim=dim, depth=depth)
 
@@ -336,6 +366,10 @@ def two_layer_networks(dim: int = 20, hidden: int = 100) -> FunctionClass:
   """Networks f(x) = sqrt(2 / hidden) sum_i a_i relu(w_i x), all weights ~ N(0, 1), x ~ N(0, I).
 
   No closed posterior is known.
+
+  Args:
+    dim: inputs.
+    hidden: units of the hidden layer.
   """
   check_positive(dim=dim, hidden=hidden)
 
@@ -354,6 +388,11 @@ def gaussian_process(
   length_scale: float = 1.0, low: float = -5.0, high: float = 5.0
 ) -> FunctionClass:
   """Draws from a Gaussian process with the kernel exp(-(x - x')^2 / (2 l^2)), x ~ U(low, high).
+
+  Args:
+    length_scale: l.
+    low: the lowest input.
+    high: the highest input.
 
   Raises:
     ValueError: if the length scale is not positive or the range empty.
