@@ -25,7 +25,9 @@ def meanings(function: Callable[..., Any]) -> dict[str, str]:
   section = re.split(r'\n\S', section)[0]  # to the next heading
   indent = re.match(r' *', section)[0]  # type: ignore[index]
   entries = re.split(rf'^{indent}\*{{0,2}}(\w+)(?: \([^)]*\))?:', section, flags=re.MULTILINE)
-  return {name: ' '.join(said.split()) for name, said in zip(entries[1::2], entries[2::2])}
+  return {
+    name: ' '.join(said.split()) for name, said in zip(entries[1::2], entries[2::2], strict=True)
+  }
 
 
 def summary(function: Callable[..., Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments.flags import define_common
+from experiments.flags import define_common, define_name, define_test
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import (
   Setup,
@@ -24,7 +24,7 @@ from experiments.setup import (
   read_specs,
 )
 from experiments.testing import check_judges, judges_of, prepare
-from experiments.wrap_up import wrap_up
+from experiments.wrap_up import ready_files, wrap_up
 from metakit.checkpoint import checkpoints
 from metakit.distributed import barrier
 from metakit.objectives import cross_entropy
@@ -46,9 +46,10 @@ def main() -> None:
     check_judges(setup, setup.test_task)
     barrier('set up', FLAGS.meeting_seconds)
     step, state = restore(setup, specs, workdir, FLAGS.best)
+    files = ready_files(workdir, step, f'-{FLAGS.name}')
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
     tested = prepare(setup, state.params, setup.test_task, 'test', seed)
-    wrap_up(setup, tested, step, workdir, FLAGS.episodes, seed, f'-{FLAGS.name}')
+    wrap_up(setup, tested, step, files, FLAGS.episodes, seed, FLAGS.curve)
 
 
 def same_learner(trained: str, asked: str | None) -> str:
@@ -101,7 +102,8 @@ if __name__ == '__main__':
   define_common()
   flags.DEFINE_string('learner', None, 'learner spec, to test with other arguments')
   flags.DEFINE_bool('best', False, 'the checkpoint of highest validation score, not the newest')
-  flags.DEFINE_string('name', 'evaluation', 'suffix of the files that are written')
+  define_test()
+  define_name('evaluation', 'suffix of the files that are written')
   flags.DEFINE_string(
     'metric',
     None,

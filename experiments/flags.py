@@ -1,6 +1,7 @@
 """The command line: the same flag means the same in every binary."""
 
 import os
+import re
 
 from absl import flags
 
@@ -19,7 +20,15 @@ COMMON = {
 
 # The flags that binaries share, as --help shows them.
 GROUPS = {
-  'Components (see below)': ('task', 'test_task', 'learner', 'head', 'network', 'optimizer', 'schedule'),
+  'Components (see below)': (
+    'task',
+    'test_task',
+    'learner',
+    'head',
+    'network',
+    'optimizer',
+    'schedule',
+  ),
   'Training': (
     'steps',
     'tasks_per_step',
@@ -62,6 +71,26 @@ def define_common() -> None:
   )
 
 
+def define_test() -> None:
+  """Defines the flags of a test with its report."""
+  flags.DEFINE_enum(
+    'curve',
+    'full',
+    ['full', 'short', 'none'],
+    'the adaptation curve of the report: of all points, of few points and episodes, or none',
+  )
+
+
+def define_name(usual: str, said: str) -> None:
+  """Defines --name, a part of file names: one that leads to no other folder."""
+  flags.DEFINE_string('name', usual, said)
+  flags.register_validator(
+    'name',
+    lambda name: re.fullmatch(r'\w[\w.+=,@ -]{0,99}', name) is not None,
+    'is part of file names: use letters, digits, and any of ._-+=,@ after the first',
+  )
+
+
 def define_training() -> None:
   """Defines the flags of a training run."""
   flags.DEFINE_string(
@@ -90,4 +119,3 @@ def define_training() -> None:
   )
   flags.DEFINE_integer('validate_every', 500, 'steps between validations', lower_bound=1)
   flags.DEFINE_integer('validation_episodes', 200, 'episodes of a validation', lower_bound=1)
-

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from experiments.docstrings import document, meanings, summary
 from experiments.descent_learners import check_classifies
+from experiments.docstrings import document, meanings, summary
 from experiments.specs import Factories, build, parse
 from metakit import heads
 from metakit.learners.embedded import embedded

@@ -8,7 +8,6 @@ import optax
 
 from experiments.docstrings import document, first_sentence, meanings, summary
 
-
 NOT_WRITTEN = 'mask', 'dtype', 'key', 'seed'  # what is none by default and no number otherwise
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.flags import define_common, define_training
+from experiments.flags import define_common, define_test, define_training
 from experiments.interruptions import interruptions
 from experiments.metrics_log import metrics_log, read_metrics
 from experiments.plateau import onset
@@ -36,7 +36,7 @@ from experiments.setup import (
   make_setup,
 )
 from experiments.testing import check_judges, per_episode, prepare
-from experiments.wrap_up import read_seconds, wrap_up, write_seconds
+from experiments.wrap_up import check_outputs, read_seconds, ready_files, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
 from metakit.devices import spread, spread_table
@@ -65,6 +65,7 @@ def main() -> None:
     if is_first():
       check_space(workdir, abstract_state(setup, learner, optimizer))
       claim_workdir(workdir, setup.specs)
+      check_outputs(workdir)
     barrier('set up', FLAGS.meeting_seconds)
 
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
@@ -77,9 +78,10 @@ def main() -> None:
     if first:
       print(f'continuing {workdir} at step {first}', file=sys.stderr)
     state = train_to_the_end(setup, dispatch, state, first, saved, workdir)
+    files = ready_files(workdir, FLAGS.steps)
     params = jax.device_get(state.params)  # of all devices, those of other processes too
     tested = prepare(setup, params, setup.test_task, 'test', FLAGS.seed)
-    wrap_up(setup, tested, FLAGS.steps, workdir, FLAGS.episodes, FLAGS.seed)
+    wrap_up(setup, tested, FLAGS.steps, files, FLAGS.episodes, FLAGS.seed, FLAGS.curve)
 
 
 def train_to_the_end(
@@ -201,4 +203,5 @@ def validate(setup: Setup, params: Any, step: int) -> dict[str, float]:
 if __name__ == '__main__':
   define_common()
   define_training()
+  define_test()
   run(main, __doc__)
