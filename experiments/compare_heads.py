@@ -37,7 +37,13 @@ from experiments.features import (
 )
 from experiments.flags import define_common
 from experiments.pages import markdown_table
-from experiments.results import describe_device, format_estimate, versions, write_text
+from experiments.results import (
+  describe_device,
+  format_estimate,
+  versions,
+  with_ending,
+  write_text,
+)
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.specs import Component
 from experiments.wrap_up import command_line, write_episodes
@@ -120,7 +126,7 @@ def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
   Raises:
     ValueError: if the files are of another setting, or damaged.
   """
-  if not path.with_suffix('.json').exists():
+  if not with_ending(path, '.json').exists():
     return {}
   try:
     return _read_done(path, setting)
@@ -129,11 +135,11 @@ def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
 
 
 def _read_done(path: Path, setting: Mapping[str, Any]) -> Done:
-  record = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
+  record = json.loads(with_ending(path, '.json').read_text(encoding='utf-8'))
   other = [name for name in setting if record.get(name) != setting[name]]
   if other:
     raise ValueError(f'{path}.json was measured with another {other[0]}; give another --name')
-  with open(path.with_suffix('.npz'), 'rb') as file, np.load(file) as values:
+  with open(with_ending(path, '.npz'), 'rb') as file, np.load(file) as values:
     of = lambda c: Judged(values[f'{c["task"]}/{c["head"]}'], c['protocol'], c['seconds_per_1000'])
     return {(c['task'], c['head']): of(c) for c in record['cells']}
 
@@ -146,8 +152,8 @@ def write_done(
   cells = [cell(task, head, done, asked[0][1]) for task, head in order]
   record = {'cells': cells, **setting, 'command': command_line()}
   values = {'/'.join(key): done[key].accuracies for key in order}
-  write_episodes(path.with_suffix('.npz'), values)
-  write_text(path.with_suffix('.json'), json.dumps(record, indent=2) + '\n')
+  write_episodes(with_ending(path, '.npz'), values)
+  write_text(with_ending(path, '.json'), json.dumps(record, indent=2) + '\n')
 
 
 def judge(

@@ -28,7 +28,13 @@ from experiments.features import (
 )
 from experiments.flags import define_common
 from experiments.pages import markdown_table
-from experiments.results import describe_device, format_estimate, versions, write_text
+from experiments.results import (
+  describe_device,
+  format_estimate,
+  versions,
+  with_ending,
+  write_text,
+)
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.specs import Component
 from experiments.wrap_up import command_line
@@ -60,7 +66,7 @@ def main() -> None:
     record |= {'task': str(features.tests[0]), 'sizes': sizes._asdict(), 'episodes': FLAGS.episodes}
     record['command'] = command_line()
     record |= {'device': describe_device(), 'versions': versions()}
-    path = (Path(FLAGS.workdir) / FLAGS.name).with_suffix('.json')
+    path = with_ending(Path(FLAGS.workdir) / FLAGS.name, '.json')
     write_text(path, json.dumps(record, indent=2) + '\n')
 
 

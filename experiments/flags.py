@@ -81,13 +81,14 @@ def define_test() -> None:
   )
 
 
-def define_name(usual: str, said: str) -> None:
+def define_name(usual: str, said: str, values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines --name, a part of file names: one that leads to no other folder."""
-  flags.DEFINE_string('name', usual, said)
+  flags.DEFINE_string('name', usual, said, flag_values=values)
   flags.register_validator(
     'name',
-    lambda name: re.fullmatch(r'\w[\w.+=,@ -]{0,99}', name) is not None,
+    lambda name: re.fullmatch(r'\w[\w.+=,@-]{0,99}', name) is not None,
     'is part of file names: use letters, digits, and any of ._-+=,@ after the first',
+    flag_values=values,
   )
 
 

@@ -94,7 +94,7 @@ def _usual(flag: flags.Flag) -> str:
 
 def describe(kind: Kind) -> str:
   """Returns the text of a kind: each component with its arguments, their defaults and meanings."""
-  said = {name: _meanings(name, factory) for name, factory in kind.factories.items()}
+  said = {name: argument_meanings(name, factory) for name, factory in kind.factories.items()}
   accepted = {n: arguments_of(kind.factories[n], kind.supplied) for n in sorted(kind.factories)}
   pairs = [(a, said[n].get(a, '')) for n, arguments in accepted.items() for a in arguments]
   usual = {pair for pair in dict.fromkeys(pairs) if pairs.count(pair) > MANY}
@@ -108,9 +108,10 @@ def describe(kind: Kind) -> str:
   return '\n'.join(lines)
 
 
-def _meanings(name: str, factory: Callable[..., Any]) -> dict[str, str]:
+def argument_meanings(name: str, factory: Callable[..., Any]) -> dict[str, str]:
   """Returns what the arguments of a component mean, by its docstring or what they are passed to."""
   known: dict[str, str] = {}
+  usual: tuple[Callable[..., Any], ...]
   usual = table_tasks.classification, table_tasks._given, *PASSED_ON.get(name, ())
   for each in usual if name in tasks.TASKS else ():
     known |= meanings(each)

@@ -17,6 +17,8 @@ LARGEST = 3.4e38  # of float32
 SIGNED = {'high', 'low', 'phase'}
 POSITIVE = {'distinct', 'inner_learning_rate', 'initial_rate', 'learning_rate', 'scale'}
 BELOW_ONE = {'b1', 'b2', 'b3', 'beta', 'decay', 'decay_rate', 'momentum', 'rho'}
+# Layers are written out one by one, in Python; priors over vectors of weights are made at once.
+AT_MOST = {'depth': 1000, 'dim': 2**24}
 SHARES = {'eta_minus', 'final', 'fixed_labels', 'fixed_projection', 'repeated', 'stretch'}
 
 
@@ -72,6 +74,8 @@ def _ranges(name: str) -> Iterator[tuple[Callable[[float], bool], str]]:
     yield lambda number: 0 <= number < 1, f'0 <= {name} < 1'
   if name in SHARES:
     yield lambda number: 0 <= number <= 1, f'0 <= {name} <= 1'
+  if name in AT_MOST:
+    yield lambda number: number <= AT_MOST[name], f'{name} <= {AT_MOST[name]}'
   if name in POSITIVE:
     yield lambda number: number > 0, f'{name} > 0'
   if name not in SIGNED:

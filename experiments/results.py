@@ -165,6 +165,15 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
       raise
 
 
+def with_ending(path: Path, ending: str) -> Path:
+  """Returns a path with something after its name, which may have dots (with_suffix cuts there).
+
+  >>> with_ending(Path('runs/of_1.5'), '.json').name
+  'of_1.5.json'
+  """
+  return path.with_name(path.name + ending)
+
+
 def check_writable(paths: Iterable[Path]) -> None:
   """Raises OSError, one line naming the file, if one of some files could not be written now."""
   for path in paths if _writes() else ():

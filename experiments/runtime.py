@@ -39,14 +39,21 @@ def keep_freed_memory() -> None:
 BAD_INPUT = (ValueError, OSError, ImportError)
 
 
+SMALLER = 'a smaller network, fewer or smaller examples, --tasks_at_once=1, or fewer tasks'
+
+
 @contextlib.contextmanager
 def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
-  """Turns the given errors into one line on stderr and exit status 1."""
+  """Turns the given errors, and a lack of memory, into one line on stderr and exit status 1."""
   try:
     yield
-  except kinds as error:
+  except (*kinds, MemoryError, jax.errors.JaxRuntimeError) as error:
     logging.debug('stopped by', exc_info=True)  # --verbosity=1 shows where
     line = ' '.join(str(error).split())
+    if not isinstance(error, kinds):
+      if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in line:
+        raise
+      line = f'out of memory ({line.removeprefix("RESOURCE_EXHAUSTED: ")[:200]}); use {SMALLER}'
     print(f'error: {line}', file=sys.stderr)
     abort(line)
     sys.exit(1)

@@ -264,7 +264,8 @@ def each_function_task(make: Callable[..., FunctionClass], points: int) -> Calla
     return function_task(make(**arguments), **usual)
 
   kind = inspect.Parameter.KEYWORD_ONLY
-  document(task, summary(make), meanings(function_task) | meanings(make))
+  usual = meanings(mixed_functions) | meanings(function_task)  # of `dim` and of the sizes
+  document(task, summary(make), usual | meanings(make))
   own = [p.replace(kind=kind) for p in inspect.signature(make).parameters.values()]
   more = [inspect.Parameter(n, kind, default=d, annotation=type(d)) for n, d in sizes.items()]
   task.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]

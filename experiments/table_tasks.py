@@ -236,7 +236,11 @@ def tfds_task(
   label_key: str = 'label',
   size: int | None = None,
 ) -> Task:
-  """A TensorFlow Datasets classification data set, its classes split 60:20:20."""
+  """A TensorFlow Datasets classification data set, its classes split 60:20:20.
+
+  Args:
+    part: split of the data set, in the grammar of tfds.
+  """
   table = _classes(lambda: tfds_table(name, data_dir, part, image_key, label_key, size=size))
   return classification(table, sampler, ways, shots, queries, budget)
 

@@ -30,6 +30,7 @@ from experiments.setup import (
   abstract_state,
   check_fits,
   check_space,
+  check_training_memory,
   claim_workdir,
   default_workdir,
   make_optimizer,
@@ -59,11 +60,14 @@ def main() -> None:
     check_fits(setup)
     check_judges(setup, setup.test_task)
     keys = roots(FLAGS.seed)
+    sharing_devices = 1 if FLAGS.parallel == 'none' else jax.device_count()
+    shapes = abstract_state(setup, learner, optimizer)
+    check_training_memory(setup, shapes, FLAGS.tasks_per_step // sharing_devices)
     sharing = FLAGS.tasks_per_step, FLAGS.parallel, None, FLAGS.tasks_at_once or None
     dispatch = make_dispatch(learner, optimizer, train, keys, *sharing)
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
     if is_first():
-      check_space(workdir, abstract_state(setup, learner, optimizer))
+      check_space(workdir, shapes)
       claim_workdir(workdir, setup.specs)
       check_outputs(workdir)
     barrier('set up', FLAGS.meeting_seconds)

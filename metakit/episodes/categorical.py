@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metakit.sizes import check_memory
 from metakit.types import Episode, Examples, Key, Sampler
 
 
@@ -48,7 +49,8 @@ def categorical_tasks(
     seed: determines the tables.
 
   Raises:
-    ValueError: if a size or the concentration is not positive, or the power negative.
+    ValueError: if a size or the concentration is not positive, the power negative, or the prior too
+      large for memory.
   """
   sizes = {'tasks': tasks, 'inputs': inputs, 'classes': classes, 'concentration': concentration}
   for name, value in sizes.items():
@@ -58,6 +60,7 @@ def categorical_tasks(
     raise ValueError(f'classes={classes} leaves nothing to predict; use classes>=2')
   if not 0 <= power < math.inf:
     raise ValueError(f'power={power} is negative; use power>=0')
+  check_memory('the prior', 4 * tasks * inputs * classes, 'use fewer tasks, inputs or classes')
   key = jax.random.key(seed, impl='threefry2x32')
   weight = -power * jnp.log(1.0 + jnp.arange(tasks))
   rows = jax.random.loggamma(key, concentration, (tasks, inputs, classes))

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.episodes.few_shot import integers_below
-from metakit.episodes.functions import FunctionClass, Hypotheses, Prior, Process, check_positive
+from metakit.episodes.functions import FunctionClass, Hypotheses, Prior, Process
+from metakit.sizes import check_positive
 from metakit.types import Key
 
 _STREAM = 0x46554E43  # apart from the keys that metakit.roots makes of the same seed

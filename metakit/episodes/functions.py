@@ -14,53 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.episodes.priors import Basis, Gaussians, Hypotheses, Prior, Process
 from metakit.linear_algebra import cholesky
+from metakit.sizes import check_memory, check_positive
 from metakit.types import Episode, Examples, Key, Sampler
-
-Basis = Callable[[jax.Array], jax.Array]  # x [n, inputs] -> features [n, features]
-
-
-class Gaussians(NamedTuple):
-  """The prior y = basis(x) w, w from a mixture of Gaussians with diagonal covariance.
-
-  Attributes:
-    basis: x [n, inputs] -> [n, features].
-    log_weight: [components], of the mixture, normalised.
-    mean: [components, features].
-    variance: [components, features]; 0 where a weight is its mean for certain.
-  """
-
-  basis: Basis
-  log_weight: jax.Array
-  mean: jax.Array
-  variance: jax.Array
-
-
-class Hypotheses(NamedTuple):
-  """The prior y = basis(x) w, w one of a list.
-
-  Attributes:
-    basis: x [n, inputs] -> [n, features].
-    log_weight: [hypotheses], normalised.
-    weights: [hypotheses, features].
-  """
-
-  basis: Basis
-  log_weight: jax.Array
-  weights: jax.Array
-
-
-class Process(NamedTuple):
-  """The prior of a Gaussian process with mean 0.
-
-  Attributes:
-    kernel: (x [n, inputs], x [m, inputs]) -> covariances [n, m].
-  """
-
-  kernel: Callable[[jax.Array, jax.Array], jax.Array]
-
-
-Prior = Gaussians | Hypotheses | Process
 
 
 class FunctionClass(NamedTuple):
@@ -142,6 +99,7 @@ def _linear(basis, draw, inputs, prior, name) -> FunctionClass:
 
 def _gaussian(basis, features, inputs, name) -> FunctionClass:
   """Weights w ~ N(0, I)."""
+  check_memory(f'the prior of {name}', 8 * features, 'use fewer inputs')
   prior = Gaussians(basis, jnp.zeros(1), jnp.zeros((1, features)), jnp.ones((1, features)))
   return _linear(basis, lambda key: jax.random.normal(key, (features,)), inputs, prior, name)
 
@@ -151,11 +109,7 @@ def _identity(x: jax.Array) -> jax.Array:
 
 
 def dense(dim: int = 20) -> FunctionClass:
-  """Linear functions y = w x, w ~ N(0, I), x ~ N(0, I).
-
-  Args:
-    dim: inputs.
-  """
+  """Linear functions y = w x, w ~ N(0, I), x ~ N(0, I)."""
   check_positive(dim=dim)
   return _gaussian(_identity, dim, gaussian_inputs(dim), 'dense')
 
@@ -169,7 +123,6 @@ def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
   The prior is a mixture of a Gaussian for each set of places, dim over nonzeros in number.
 
   Args:
-    dim: inputs.
     nonzeros: inputs that y depends on.
 
   Raises:
@@ -188,6 +141,8 @@ def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
 
 
 def _spikes(dim: int, nonzeros: int) -> Gaussians | None:
+  if nonzeros < dim > MOST_COMPONENTS:  # then there are as many, which take long to count
+    return None
   components = math.comb(dim, nonzeros)
   if components > MOST_COMPONENTS:
     return None
@@ -205,9 +160,6 @@ def sign_vectors(dim: int = 20) -> FunctionClass:
   """Linear functions with w in {-1, 1}^dim, all equally likely.
 
   The prior lists all 2^dim of them, up to dim=20.
-
-  Args:
-    dim: inputs.
   """
   check_positive(dim=dim)
   prior = None
@@ -249,12 +201,12 @@ def gaussian_mixture(dim: int = 10, distance: float = 3.0) -> FunctionClass:
   first entry of w is known but for its sign (variance 1e-8), the others are N(0, 1).
 
   Args:
-    dim: inputs.
     distance: of the means from the origin.
   """
   check_positive(dim=dim)
   if not math.isfinite(distance):
     raise ValueError(f'distance={distance} is no number; use a finite one')
+  check_memory('the prior of gaussian_mixture', 16 * dim, 'use fewer inputs')
   mean = jnp.zeros((2, dim)).at[:, 0].set(jnp.array([distance, -distance]))
   variance = jnp.ones((2, dim)).at[:, 0].set(1e-8)
 
@@ -288,6 +240,9 @@ def fourier(frequencies: int = 10, half_period: float = 5.0) -> FunctionClass:
   return _gaussian(basis, 2 * frequencies + 1, inputs, 'fourier')
 
 
+DEEPEST = 24  # levels of a tree of two children each
+
+
 def haar(levels: int = 3) -> FunctionClass:
   """Haar wavelets on x ~ U(0, 1): a constant and 2^l wavelets of each level l = 0 .. levels.
 
@@ -297,8 +252,8 @@ def haar(levels: int = 3) -> FunctionClass:
   Args:
     levels: the finest level of wavelets.
   """
-  if levels < 0:
-    raise ValueError(f'levels={levels} is negative; use levels>=0')
+  if not 0 <= levels <= DEEPEST:
+    raise ValueError(f'levels={levels} is not from 0 to {DEEPEST}; there are 2^levels wavelets')
 
   def wavelets(x: jax.Array, level: int) -> jax.Array:
     place = x * 2**level - jnp.arange(2**level)  # [n, 2^level]
@@ -323,6 +278,7 @@ def monomials(dim: int = 20, number: int = 20, seed: int = 0) -> FunctionClass:
     ValueError: if there are not as many monomials.
   """
   check_positive(dim=dim, number=number)
+  check_memory('the list of monomials', 100 * dim**2, 'use fewer inputs')
   pairs = np.array(list(itertools.combinations_with_replacement(range(dim), 2)))
   if number > len(pairs):
     raise ValueError(f'number={number} exceeds the {len(pairs)} monomials; use fewer')
@@ -338,10 +294,11 @@ def decision_trees(dim: int = 20, depth: int = 4) -> FunctionClass:
   2022, section 4). No closed posterior is known.
 
   Args:
-    dim: inputs.
     depth: comparisons from the root to a leaf.
   """
   check_positive(dim=dim, depth=depth)
+  if depth > DEEPEST:
+    raise ValueError(f'depth={depth} exceeds {DEEPEST}; there are 2^depth leaves')
 
   def draw(key: Key) -> dict[str, jax.Array]:
     node_key, leaf_key = jax.random.split(key)
@@ -368,7 +325,6 @@ def two_layer_networks(dim: int = 20, hidden: int = 100) -> FunctionClass:
   No closed posterior is known.
 
   Args:
-    dim: inputs.
     hidden: units of the hidden layer.
   """
   check_positive(dim=dim, hidden=hidden)
@@ -412,10 +368,3 @@ def gaussian_process(
   draw = lambda key: jax.random.bits(key, (2,), jnp.uint32)  # a key of the function's own
   priors = ((0.0, Process(kernel)),)
   return FunctionClass(draw, values, uniform_inputs(low, high), priors, 'gaussian_process')
-
-
-def check_positive(**sizes: float) -> None:
-  """Raises ValueError, naming the argument, unless all sizes are positive and finite."""
-  for name, value in sizes.items():
-    if not (value > 0 and math.isfinite(value)):
-      raise ValueError(f'{name}={value} is not positive; use {name}>=1')
