@@ -86,7 +86,7 @@ def define_name(usual: str, said: str, values: flags.FlagValues = flags.FLAGS) -
   flags.DEFINE_string('name', usual, said, flag_values=values)
   flags.register_validator(
     'name',
-    lambda name: re.fullmatch(r'\w[\w.+=,@-]{0,99}', name) is not None,
+    lambda name: re.fullmatch(r'\w[\w.+=,@ -]{0,99}', name) is not None,
     'is part of file names: use letters, digits, and any of ._-+=,@ after the first',
     flag_values=values,
   )

@@ -18,6 +18,7 @@ from tests.experiments.commands import (
   finish,
   images_file,
   run,
+  run_forked,
   start,
   task,
 )
@@ -201,6 +202,31 @@ def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained, 
     np.load(workdir / f'episodes{name}.npz')['accuracy'] for name in ('', '-evaluation')
   )
   np.testing.assert_array_equal(first, again)
+
+
+def damage_metrics(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
+  (workdir / 'metrics.jsonl').write_text(''.join([lines[0][:9] + '\n', *lines[1:]]))
+
+
+DAMAGE = {
+  'metrics.jsonl, line 1, is not': damage_metrics,
+  'results.json is not JSON': lambda workdir: (workdir / 'results.json').write_text('{'),
+  'cannot write': lambda workdir: (workdir / 'report-evaluation.html').mkdir(),
+}
+
+
+def test_what_cannot_be_read_or_written_is_said_before_the_episodes(trained, tmp_path):
+  workdirs = {said: shutil.copytree(trained[0], tmp_path / str(i)) for i, said in enumerate(DAMAGE)}
+  for said, damage in DAMAGE.items():
+    (workdirs[said] / 'episodes-evaluation.npz').unlink(missing_ok=True)
+    damage(workdirs[said])
+  commands = [['evaluate', f'--workdir={each}', '--episodes=12'] for each in workdirs.values()]
+  ended = run_forked(commands, tmp_path)
+  for (said, workdir), (status, out, error) in zip(workdirs.items(), ended, strict=True):
+    assert (status, out, len(error.splitlines())) == (1, '', 1), error
+    assert said in error and str(workdir) in error
+    assert not (workdir / 'episodes-evaluation.npz').exists()
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_an_inner_optimizer_and_a_clip_are_checked_too():
 def test_a_name_of_files_leads_to_no_other_folder(name):
   values = flags.FlagValues()
   define_name('evaluation', '', values)
-  with pytest.raises(flags.IllegalFlagValueError, match='--name=.* is part of file names'):
+  with pytest.raises(flags.IllegalFlagValueError, match='is part of file names'):
     values(['binary', f'--name={name}'])
   assert values(['binary', '--name=20way_v1.5']) == ['binary']
 
