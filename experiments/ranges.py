@@ -58,7 +58,7 @@ def check_argument(what: str, name: str, value: Any, default: Any) -> None:
     raise ValueError(f'{what}={value[0]}..{value[1]} falls; write the smaller number first')
   for within, rule in _ranges(name):
     if all(map(within, numbers_of(default))) and not all(map(within, numbers_of(value))):
-      raise ValueError(f'{what}={value} is out of range; use {rule}')
+      raise ValueError(f'{what}={value} {rule}')
 
 
 def numbers_of(value: Any) -> Iterator[int | float]:
@@ -69,21 +69,21 @@ def numbers_of(value: Any) -> Iterator[int | float]:
 
 
 def _ranges(name: str) -> Iterator[tuple[Callable[[float], bool], str]]:
-  """Yields (number -> whether it is in the range, how to say so), the narrowest first."""
+  """Yields (number -> whether it is in the range, what to say otherwise), the narrowest first."""
   if name in BELOW_ONE:
-    yield lambda number: 0 <= number < 1, f'0 <= {name} < 1'
+    yield lambda number: 0 <= number < 1, f'is out of range; use 0 <= {name} < 1'
   if name in SHARES:
-    yield lambda number: 0 <= number <= 1, f'0 <= {name} <= 1'
+    yield lambda number: 0 <= number <= 1, f'is out of range; use 0 <= {name} <= 1'
   if name in AT_MOST:
-    yield lambda number: number <= AT_MOST[name], f'{name} <= {AT_MOST[name]}'
+    yield lambda number: number <= AT_MOST[name], f'is too large; use {name} <= {AT_MOST[name]}'
   if name in POSITIVE:
-    yield lambda number: number > 0, f'{name} > 0'
+    yield lambda number: number > 0, f'is not positive; use {name} > 0'
   if name not in SIGNED:
-    yield lambda number: number >= 0, 'no negative number'
+    yield lambda number: number >= 0, f'is negative; use {name} >= 0'
 
 
 def check_flags(values: flags.FlagValues) -> None:
-  """Checks the numbers among flags as arguments, and lists whose default is whole numbers.
+  """Checks the numbers among flags as arguments, and whole ones in lists.
 
   A flag's own bounds say the rest; absl's let NaN pass, which is neither below nor above any.
 
@@ -94,17 +94,9 @@ def check_flags(values: flags.FlagValues) -> None:
   for flag in given:
     try:
       if isinstance(flag.value, list):
-        _check_whole_numbers(f'--{flag.name}', flag.value, flag.default)
-      elif getattr(flag.parser, 'upper_bound', None) is None:
+        for text in filter(str.isdecimal, map(str, flag.value)):
+          check_number(f'--{flag.name}', int(text))
+      elif isinstance(flag.value, float) or getattr(flag.parser, 'upper_bound', None) is None:
         check_argument(f'--{flag.name}', flag.name, flag.value, flag.default)
     except ValueError as error:
       raise flags.IllegalFlagValueError(str(error)) from None
-
-
-def _check_whole_numbers(what: str, texts: list[str], default: Any) -> None:
-  if not default or not all(each.isdecimal() for each in default):
-    return  # no numbers
-  for text in texts:
-    if not text.isdecimal():
-      raise ValueError(f'{what}: {text!r} is no whole number; use 0, 1, 2, ...')
-    check_number(what, int(text))

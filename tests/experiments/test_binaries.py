@@ -212,21 +212,21 @@ def damage_metrics(workdir):
 DAMAGE = {
   'metrics.jsonl, line 1, is not': damage_metrics,
   'results.json is not JSON': lambda workdir: (workdir / 'results.json').write_text('{'),
-  'cannot write': lambda workdir: (workdir / 'report-evaluation.html').mkdir(),
+  'cannot write': lambda workdir: (workdir / 'report-again.html').mkdir(),
 }
 
 
 def test_what_cannot_be_read_or_written_is_said_before_the_episodes(trained, tmp_path):
   workdirs = {said: shutil.copytree(trained[0], tmp_path / str(i)) for i, said in enumerate(DAMAGE)}
   for said, damage in DAMAGE.items():
-    (workdirs[said] / 'episodes-evaluation.npz').unlink(missing_ok=True)
     damage(workdirs[said])
-  commands = [['evaluate', f'--workdir={each}', '--episodes=12'] for each in workdirs.values()]
+  usual = ['evaluate', '--episodes=12', '--name=again']
+  commands = [[*usual, f'--workdir={each}'] for each in workdirs.values()]
   ended = run_forked(commands, tmp_path)
   for (said, workdir), (status, out, error) in zip(workdirs.items(), ended, strict=True):
     assert (status, out, len(error.splitlines())) == (1, '', 1), error
     assert said in error and str(workdir) in error
-    assert not (workdir / 'episodes-evaluation.npz').exists()
+    assert not (workdir / 'episodes-again.npz').exists()
 
 
 @pytest.mark.slow
