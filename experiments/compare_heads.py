@@ -44,6 +44,7 @@ from experiments.results import (
   format_estimate,
   refuse_other,
   versions,
+  with_ending,
   write_text,
 )
 from experiments.runtime import BAD_INPUT, one_line_errors, run
@@ -134,7 +135,7 @@ def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
   Raises:
     ValueError: if the files are of another setting, or damaged.
   """
-  if not path.with_suffix('.json').exists():
+  if not with_ending(path, '.json').exists():
     return {}
   try:
     return _read_done(path, setting)
@@ -143,10 +144,10 @@ def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
 
 
 def _read_done(path: Path, setting: Mapping[str, Any]) -> Done:
-  record = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
+  record = json.loads(with_ending(path, '.json').read_text(encoding='utf-8'))
   refuse_other(f'{path}.json', record, {**setting, DATA: record.get(DATA)}, '--name')
   check_same_data(path, record.get(DATA, {}), setting[DATA])
-  with open(path.with_suffix('.npz'), 'rb') as file, np.load(file) as values:
+  with open(with_ending(path, '.npz'), 'rb') as file, np.load(file) as values:
     of = lambda c: Judged(values[f'{c["task"]}/{c["head"]}'], c['protocol'], c['seconds_per_1000'])
     return {(c['task'], c['head']): of(c) for c in record['cells']}
 
@@ -165,8 +166,8 @@ def write_done(
   record = {'cells': cells, **setting, 'command': command_line()}
   record[DATA] = _checksums_before(path) | setting[DATA]  # of tasks asked for before too
   values = {'/'.join(key): done[key].accuracies for key in order}
-  write_episodes(path.with_suffix('.npz'), values)
-  write_text(path.with_suffix('.json'), json.dumps(record, indent=2) + '\n')
+  write_episodes(with_ending(path, '.npz'), values)
+  write_text(with_ending(path, '.json'), json.dumps(record, indent=2) + '\n')
 
 
 def judge(

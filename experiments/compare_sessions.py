@@ -36,6 +36,7 @@ from experiments.results import (
   read_json,
   refuse_other,
   versions,
+  with_ending,
   write_text,
 )
 from experiments.runtime import BAD_INPUT, one_line_errors, run
@@ -64,7 +65,7 @@ def main() -> None:
     given: dict[str, Any] = {field: FLAGS[name].value for name, (field, _) in SIZES.items()}
     sizes = Sessions(**given)
     features = features_of_flags()
-    heads, path = chosen_heads(), (Path(FLAGS.workdir) / FLAGS.name).with_suffix('.json')
+    heads, path = chosen_heads(), with_ending(Path(FLAGS.workdir) / FLAGS.name, '.json')
     setting = {'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
     setting |= {'task': str(features.tests[0]), 'sizes': sizes._asdict()}
     setting |= {'episodes': FLAGS.episodes, 'device': describe_device(), 'versions': versions()}

@@ -55,7 +55,13 @@ def in_context_learner(
   layout: str = 'pairs',
   label_scale: float | None = None,
 ) -> MetaLearner:
-  """A transformer or recurrent network that reads the support (Kirsch et al. 2022)."""
+  """A transformer or recurrent network that reads the support (Kirsch et al. 2022).
+
+  Args:
+    layout: how examples become tokens: pairs (x and y in one), shifted (the last y with the next x)
+      or interleaved (x and y after one another).
+    label_scale: what one-hot labels are multiplied by; none for the root of the number of inputs.
+  """
   return make_in_context(network(num_outputs), num_outputs, layout, objective, label_scale)
 
 
@@ -76,7 +82,12 @@ def constant(learning_rate: float) -> float:
 
 
 def cosine(learning_rate: float, steps: int, warmup: int = 0, final: float = 0.0) -> optax.Schedule:
-  """Linear warm-up, then half a cosine down to `final` times the rate at the last step."""
+  """Linear warm-up, then half a cosine down to `final` times the rate at the last step.
+
+  Args:
+    warmup: steps of the warm-up, fewer than --steps.
+    final: share of the learning rate at the last step.
+  """
   if not 0 <= warmup < steps:
     raise ValueError(f'warmup={warmup} is not between 0 and the {steps} steps')
   return optax.warmup_cosine_decay_schedule(
@@ -85,7 +96,11 @@ def cosine(learning_rate: float, steps: int, warmup: int = 0, final: float = 0.0
 
 
 def halve(learning_rate: float, every: int = 2000) -> optax.Schedule:
-  """Half the rate after every `every` steps (Snell et al. 2017)."""
+  """Half the rate after every `every` steps (Snell et al. 2017).
+
+  Args:
+    every: steps between two halvings.
+  """
   if every < 1:
     raise ValueError(f'every={every} is not positive; use every>=1')
   return optax.exponential_decay(learning_rate, every, 0.5, staircase=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import optax
 
+from experiments.docstrings import document, meanings, summary
 from experiments.optimizers import OPTIMIZERS
 from experiments.specs import Factories, build, parse
 from metakit import meta_gradient, objectives
@@ -18,6 +19,7 @@ from metakit.learners.anil import anil
 from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
+from metakit.learners.descent import by_descent
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
@@ -45,7 +47,12 @@ INNER_EPS_ROOT = 1e-8
 
 
 def make_mode(name: str) -> meta_gradient.Mode:
-  """Returns a mode by name; a number behind it is its argument: truncated_3, mixed_8, remat_8."""
+  """Returns a mode of differentiation by name.
+
+  Args:
+    name: how to differentiate through the inner steps: unroll, unroll_all, remat, mixed,
+      first_order, implicit, evolution, or with a number: truncated_3, mixed_8, remat_8.
+  """
   kind, _, number = name.rpartition('_')
   if kind in NUMBERED and number.isdigit():
     return NUMBERED[kind](int(number))
@@ -56,7 +63,12 @@ def make_mode(name: str) -> meta_gradient.Mode:
 
 
 def make_inner_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
-  """Returns any optax optimizer by name, with its other defaults."""
+  """Returns an optax optimizer, with its other defaults.
+
+  Args:
+    name: the optimizer of the inner steps, one of those of --optimizer.
+    learning_rate: of the inner optimizer.
+  """
   inner = parse('inner optimizer', OPTIMIZERS, f'{name}:learning_rate={learning_rate}')
   if 'eps_root' in inner.arguments:  # see metakit.learners.maml
     inner.arguments['eps_root'] = INNER_EPS_ROOT
@@ -96,12 +108,21 @@ def component(make: Callable[..., MetaLearner], **usual: Any) -> Callable[..., M
       given['mode'] = make_mode(given['mode'])
     return make(first, objective=objective, **given)
 
+  document(learner, summary(make), _meanings(make))
   supplied = [p for p in inspect.signature(learner).parameters.values() if p.kind != p.VAR_KEYWORD]
   settable = list(_settable(takes.values(), usual))
   learner.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [p.replace(kind=p.KEYWORD_ONLY) for p in (*supplied, *settable)]
   )
   return learner
+
+
+def _meanings(make: Callable[..., Any]) -> dict[str, str]:
+  """Returns what the arguments of a component mean."""
+  inner, usual = meanings(make_inner_optimizer), meanings(by_descent)
+  usual |= {'inner_learning_rate': inner['learning_rate']}
+  by_name = {'inner_optimizer': inner['name'], 'mode': meanings(make_mode)['name']}
+  return usual | meanings(make) | by_name | {'protocol': usual['protocol']}
 
 
 SUPPLIED = ('model', 'embedding', 'num_outputs', 'ways', 'num_classes', 'objective')

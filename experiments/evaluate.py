@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments.flags import define_common
+from experiments.flags import define_common, define_name, define_test
 from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.setup import (
   Setup,
@@ -31,7 +31,7 @@ from experiments.setup import (
 from experiments.task import Task, check_former_split, fingerprint_of, understood, with_tested
 from experiments.tasks import data_of
 from experiments.testing import check_judges, judges_of, prepare
-from experiments.wrap_up import wrap_up
+from experiments.wrap_up import ready_files, wrap_up
 from metakit.checkpoint import checkpoints
 from metakit.distributed import barrier, is_first
 from metakit.objectives import cross_entropy
@@ -58,9 +58,10 @@ def main() -> None:
     for line in understood(setup.test_task) if is_first() else ():
       print(line, file=sys.stderr)
     step, state = restore(setup, specs, workdir, FLAGS.best)
+    files = ready_files(workdir, step, f'-{FLAGS.name}')
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
     tested = prepare(setup, state.params, setup.test_task, 'test', seed)
-    wrap_up(setup, tested, step, workdir, FLAGS.episodes, seed, f'-{FLAGS.name}')
+    wrap_up(setup, tested, step, files, FLAGS.episodes, seed, FLAGS.curve)
 
 
 def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:
@@ -142,7 +143,8 @@ if __name__ == '__main__':
     'classes to test on; by default test, or all of a data set without parts of its own that the '
     'run has not seen (train: as training shows them, shifted say)',
   )
-  flags.DEFINE_string('name', 'evaluation', 'suffix of the files that are written')
+  define_test()
+  define_name('evaluation', 'suffix of the files that are written')
   flags.DEFINE_string(
     'metric',
     None,

@@ -12,6 +12,7 @@ from absl import flags
 
 from experiments import tasks
 from experiments.evaluate import restore
+from experiments.flags import define_name
 from experiments.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.setup import check_data, make_setup, read_specs
 from experiments.specs import Component, build, parse, write_spec
@@ -50,7 +51,7 @@ def define_heads() -> None:
   flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
   flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
   flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
-  flags.DEFINE_string('name', 'heads', 'of the files that are written')
+  define_name('heads', 'of the files that are written')
   flags.DEFINE_integer('head_steps', 2000, 'meta-training steps of a head', lower_bound=1)
   flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each', lower_bound=1)
 

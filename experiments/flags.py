@@ -1,12 +1,10 @@
 """The command line: the same flag means the same in every binary."""
 
 import os
+import re
 
 from absl import flags
 
-from experiments import components, tasks
-from experiments.optimizers import OPTIMIZERS
-from experiments.specs import describe
 from metakit.keys import MAX_SEED
 
 COMMON = {
@@ -17,6 +15,43 @@ COMMON = {
   'workdir': 'folder of the run; of a training by default one under runs/ named after its flags',
   'episodes': 'test episodes',
   'data_dir': 'where real data lies: the folder of one data set or the folder above it',
+}
+
+
+# The flags that binaries share, as --help shows them.
+GROUPS = {
+  'Components (see below)': (
+    'task',
+    'test_task',
+    'learner',
+    'head',
+    'network',
+    'optimizer',
+    'schedule',
+  ),
+  'Training': (
+    'steps',
+    'tasks_per_step',
+    'tasks_at_once',
+    'clip_norm',
+    'steps_per_dispatch',
+    'head_steps',
+    'head_tasks_per_step',
+    'validate_every',
+    'validation_episodes',
+    'save_every',
+    'save_minutes',
+  ),
+  'Test': ('episodes', 'split', 'seed', 'curve'),
+  'Files': ('workdir', 'name', 'data_dir', 'table_budget_gib'),
+  'Devices and processes': (
+    'parallel',
+    'cpu_devices',
+    'coordinator',
+    'num_processes',
+    'process_id',
+    'meeting_seconds',
+  ),
 }
 
 
@@ -33,6 +68,27 @@ def define_common() -> None:
     2.0,
     'tables up to this size are kept in device memory, larger ones on the host',
     lower_bound=0.0,
+  )
+
+
+def define_test() -> None:
+  """Defines the flags of a test with its report."""
+  flags.DEFINE_enum(
+    'curve',
+    'full',
+    ['full', 'short', 'none'],
+    'the adaptation curve of the report: of all points, of few points and episodes, or none',
+  )
+
+
+def define_name(usual: str, said: str, values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines --name, a part of file names: one that leads to no other folder."""
+  flags.DEFINE_string('name', usual, said, flag_values=values)
+  flags.register_validator(
+    'name',
+    lambda name: re.fullmatch(r'\w[\w.+=,@ -]{0,99}', name) is not None,
+    'is part of file names: use letters, digits, and any of ._-+=,@ after the first',
+    flag_values=values,
   )
 
 
@@ -64,16 +120,3 @@ def define_training() -> None:
   )
   flags.DEFINE_integer('validate_every', 500, 'steps between validations', lower_bound=1)
   flags.DEFINE_integer('validation_episodes', 200, 'episodes of a validation', lower_bound=1)
-
-
-def component_help() -> str:
-  """Returns the text that `--help` shows after the flags: every component and its defaults."""
-  tables = (
-    ('tasks (--task, --test_task)', tasks.TASKS, tasks.TASK_SUPPLIED),
-    ('learners (--learner)', components.LEARNERS, components.LEARNER_SUPPLIED),
-    ('networks (--network)', components.NETWORKS, components.NETWORK_SUPPLIED),
-    ('optimizers (--optimizer)', OPTIMIZERS, ()),
-    ('schedules (--schedule)', components.SCHEDULES, components.SCHEDULE_SUPPLIED),
-  )
-  text = '\n\n'.join(describe(*table) for table in tables)
-  return f'\n\nComponents are given as name:argument=value,argument=value.\n\n{text}\n'

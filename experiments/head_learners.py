@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from experiments.descent_learners import check_classifies
+from experiments.docstrings import document, meanings, summary
 from experiments.specs import Factories, build, parse
 from metakit import heads
 from metakit.learners.embedded import embedded
@@ -49,11 +50,18 @@ def head_component(make: Callable[..., MetaLearner]) -> Callable[..., MetaLearne
   usual = {k: p for k, p in inspect.signature(head).parameters.items() if p.kind != p.VAR_KEYWORD}
   own = {name: p for name, p in takes.items() if name not in ('ways', 'objective')}
   _keep_signature(head, usual | own)
+  said = {'how': meanings(heads.normalised)['how'], 'losses': meanings(named_loss)['name']}
+  document(head, summary(make), said | meanings(make))
   return head
 
 
 def named_loss(name: str, ways: int) -> Any:
-  """Returns a loss of features by name."""
+  """Returns a loss of features.
+
+  Args:
+    name: losses that training adds, icnn or proto_triplet, joined by +.
+    ways: classes of an episode.
+  """
   if name not in LOSSES:
     raise ValueError(f'losses={name!r} is unknown; use {" or ".join(LOSSES)}, joined by +')
   return LOSSES[name](ways)
@@ -74,6 +82,7 @@ def on_network(head: Callable[..., MetaLearner]) -> Callable[..., MetaLearner]:
   usual = inspect.signature(learner).parameters
   kept = {name: p for name, p in usual.items() if p.kind != p.VAR_KEYWORD}
   _keep_signature(learner, kept | dict(inspect.signature(head).parameters))
+  document(learner, summary(head), meanings(head) | {'protocol': meanings(embedded)['protocol']})
   return learner
 
 
@@ -108,6 +117,15 @@ def pretrained_learner(
   With `rotations`, training images are turned by quarters, as classes of their own (self-supervised
   label augmentation, Lee et al. 2020): for classes that are not turned already, as those of
   omniglot:rotations=false.
+
+  Args:
+    head: name of the head of test episodes, one of the other learners that are heads.
+    how: features are normalised for it, as its argument `how`; none for the head's usual one.
+    until: steps of ordinary training, before those on episodes; none for all steps.
+    cosine: whether the last layer compares directions alone (normalised softmax).
+    scale: of the cosines.
+    rotations: whether quarter turns of training images are further classes.
+    protocol: of the network, 'inductive' or 'transductive'.
   """
   made = build(
     parse('head', HEADS, f'{head}:how={how}' if how else head, HEAD_SUPPLIED),

@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, plain lines in a file or a pipe."""
+"""Progress of a training or a test: a bar on a terminal, plain lines in a file or a pipe."""
 
 import contextlib
 import math
@@ -11,6 +11,7 @@ from typing import NamedTuple, TextIO
 from metakit.distributed import is_first
 
 SECONDS_BETWEEN_LINES = 10.0  # a log file of an hour stays readable: at most 360 lines
+COMPILING = 'compiling'
 
 # (step, line) -> None: shows where the training is.
 Draw = Callable[[int, str], None]
@@ -40,8 +41,8 @@ def progress(
 
   The rate is measured from the first `update` in this process, which ends the first dispatch and
   with it the compilation; it includes the time spent in validation and checkpoints. On a terminal
-  this is a tqdm bar; elsewhere a line every 10 seconds at most, the first update and the last one.
-  Of several processes, the first one alone shows them.
+  this is a tqdm bar; elsewhere 'compiling' if there is a step to do, then the first update, a line
+  every 10 seconds at most, and the last one. Of several processes, the first one alone shows them.
 
   Args:
     total_steps: the step at which training ends.
@@ -60,17 +61,69 @@ def progress(
   bar = _has_room_for_a_bar(stream)
   shown = _bar(total_steps, start_step, stream) if bar else _lines(stream, clock)
   with shown as (draw, note):
-    started = clock()
-    first: tuple[int, float] | None = None
+    timed = _timed(clock)
+    if not bar and start_step < total_steps:
+      note(COMPILING)
 
     def update(step: int, metrics: Mapping[str, float]) -> None:
-      nonlocal first
-      now = clock()
-      first = first or (step, now)
-      rate = (step - first[0]) / (now - first[1]) if now > first[1] else 0.0
-      draw(step, status_line(step, total_steps, tasks_per_step, rate, now - started, metrics))
+      draw(step, status_line(step, total_steps, tasks_per_step, *timed(step), metrics))
 
     yield Progress(update, note)
+
+
+@contextlib.contextmanager
+def episode_progress(
+  said: str,
+  episodes: int,
+  stream: TextIO | None = None,
+  clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[int], None]]:
+  """Shows how many episodes of a test are done, how fast, and the time left while the block runs.
+
+  On a terminal this is a tqdm bar; elsewhere a line every 10 seconds, none of a shorter test.
+
+  Args:
+    said: a line that comes before.
+    episodes: of the test.
+    stream: where to; sys.stderr by default.
+    clock: returns seconds; another one for tests.
+
+  Yields:
+    (episodes done) -> None.
+  """
+  if not is_first():
+    yield lambda done: None
+    return
+  stream = sys.stderr if stream is None else stream
+  print(said, file=stream, flush=True)
+  bar = _has_room_for_a_bar(stream)
+  with _bar(episodes, 0, stream) if bar else _lines(stream, clock, patient=True) as (draw, _):
+    timed = _timed(clock)
+    units = 'episode', 'episodes'
+
+    def update(done: int) -> None:
+      draw(done, status_line(done, episodes, 1, *timed(done), {}, units))
+
+    yield update
+    update(episodes)
+
+
+def _timed(clock: Callable[[], float]) -> Callable[[int], tuple[float, float]]:
+  """Returns a function of what is done: how much of it a second, and the seconds since now.
+
+  The first call ends the compilation, from which on the rate is measured.
+  """
+  started = clock()
+  first: tuple[int, float] | None = None
+
+  def timed(done: int) -> tuple[float, float]:
+    nonlocal first
+    now = clock()
+    first = first or (done, now)
+    rate = (done - first[0]) / (now - first[1]) if now > first[1] else 0.0
+    return rate, now - started
+
+  return timed
 
 
 def status_line(
@@ -80,8 +133,9 @@ def status_line(
   steps_per_second: float,
   elapsed: float,
   metrics: Mapping[str, float],
+  units: tuple[str, str] = ('step', 'tasks'),
 ) -> str:
-  """Returns one line about a training.
+  """Returns one line about a training or a test.
 
   Args:
     step: steps done.
@@ -90,13 +144,14 @@ def status_line(
     steps_per_second: 0 if not known yet.
     elapsed: seconds since this process began to train, compilation included.
     metrics: 'loss' and 'accuracy' are shown if they are there.
+    units: what steps are called, and tasks.
 
   >>> status_line(400, 2000, 16, 50.0, 12.0, {'loss': 0.4124, 'accuracy': 0.873})
   'step 400/2000  800 tasks/s  loss 0.412  accuracy 0.873  0:32 left'
   """
-  parts = [f'step {step}/{total_steps}']
+  parts = [f'{units[0]} {step}/{total_steps}']
   if steps_per_second > 0:
-    parts.append(f'{_rate(steps_per_second * tasks_per_step)} tasks/s')
+    parts.append(f'{_rate(steps_per_second * tasks_per_step)} {units[1]}/s')
   parts += [f'{name} {_number(metrics[name])}' for name in ('loss', 'accuracy') if name in metrics]
   if step >= total_steps:
     parts.append(f'took {clock_time(elapsed)}')
@@ -147,7 +202,7 @@ def _bar(total_steps: int, start_step: int, stream: TextIO):
     file=stream,
     dynamic_ncols=True,
     bar_format='{percentage:3.0f}%|{bar}| {desc}',
-    desc='compiling',
+    desc=COMPILING,
   ) as bar:
 
     def draw(step: int, line: str) -> None:
@@ -158,22 +213,24 @@ def _bar(total_steps: int, start_step: int, stream: TextIO):
 
 
 @contextlib.contextmanager
-def _lines(stream: TextIO, clock: Callable[[], float]):
-  printed_at, pending = -math.inf, ''
+def _lines(stream: TextIO, clock: Callable[[], float], patient: bool = False):
+  """Yields as `_bar` does; a patient one prints nothing of what takes less than 10 seconds."""
+  printed_at, pending = (clock() if patient else -math.inf), ''
+  silent = patient
 
   def note(text: str) -> None:
     print(text, file=stream, flush=True)
 
   def draw(step: int, line: str) -> None:
     del step  # the line says it
-    nonlocal printed_at, pending
+    nonlocal printed_at, pending, silent
     pending = line
     if clock() - printed_at >= SECONDS_BETWEEN_LINES:
       note(line)
-      printed_at, pending = clock(), ''
+      printed_at, pending, silent = clock(), '', False
 
   try:
     yield draw, note
   finally:
-    if pending:
+    if pending and not silent:
       note(pending)

@@ -8,8 +8,9 @@ import math
 import os
 import platform
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,6 +189,26 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
       with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
       raise
+
+
+def with_ending(path: Path, ending: str) -> Path:
+  """Returns a path with something after its name, which may have dots (with_suffix cuts there).
+
+  >>> with_ending(Path('runs/of_1.5'), '.json').name
+  'of_1.5.json'
+  """
+  return path.with_name(path.name + ending)
+
+
+def check_writable(paths: Iterable[Path]) -> None:
+  """Raises OSError, one line naming the file, if one of some files could not be written now."""
+  for path in paths if writes() else ():
+    with naming(path):
+      if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, 'it is a folder')
+      _make_folder(path.parent)
+      with tempfile.TemporaryFile(dir=path.parent):
+        pass  # as the temporary file of write_bytes
 
 
 def _make_folder(folder: Path) -> None:

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 import jax
 from absl import app, flags, logging
 
-from experiments.flags import component_help
+from experiments.flags import GROUPS
+from experiments.help import help_text
+from experiments.ranges import check_flags
 from metakit.compiler import keep_programs
 from metakit.distributed import abort, initialize, is_first, leave
 
@@ -38,14 +40,21 @@ def keep_freed_memory() -> None:
 BAD_INPUT = (ValueError, OSError, ImportError, MemoryError)
 
 
+SMALLER = 'a smaller network, fewer or smaller examples, --tasks_at_once=1, or fewer tasks'
+
+
 @contextlib.contextmanager
 def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
-  """Turns the given errors into one line on stderr and exit status 1."""
+  """Turns the given errors, and a lack of memory, into one line on stderr and exit status 1."""
   try:
     yield
-  except kinds as error:
+  except (*kinds, MemoryError, jax.errors.JaxRuntimeError) as error:
     logging.debug('stopped by', exc_info=True)  # --verbosity=1 shows where
     line = ' '.join(str(error).split()) or type(error).__name__  # a MemoryError may say nothing
+    if isinstance(error, MemoryError) or not isinstance(error, kinds):
+      if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in line:
+        raise
+      line = f'out of memory ({line.removeprefix("RESOURCE_EXHAUSTED: ")[:200]}); use {SMALLER}'
     print(f'error: {line}', file=sys.stderr)
     abort(line)
     sys.exit(1)
@@ -87,7 +96,7 @@ def define_processes() -> None:
   flags.DEFINE_string('coordinator', None, 'host:port of process 0, if no launcher tells')
   flags.DEFINE_integer('num_processes', None, 'of the run, all machines together', lower_bound=1)
   flags.DEFINE_integer('process_id', None, 'number of this process', lower_bound=0)
-  flags.DEFINE_float('meeting_seconds', 300.0, 'how long to wait for the others', lower_bound=1.0)
+  flags.DEFINE_float('meeting_seconds', 300.0, 'how long to wait for the others', 1.0, 1e6)
 
 
 def run(main: Callable[[], Any], doc: str) -> None:
@@ -106,19 +115,32 @@ def run(main: Callable[[], Any], doc: str) -> None:
     join_processes()
     main()
 
-  sys.modules['__main__'].__doc__ = doc + component_help() if wants_help() else doc
+  if wants_help():
+    show_help(doc)
+    return
+  sys.modules['__main__'].__doc__ = doc
   app.run(wrapped, flags_parser=_parse)
 
 
 def wants_help() -> bool:
-  """Says whether the command line asks for help, whose text takes a while to make."""
-  return any(a.lstrip('-').startswith('help') for a in sys.argv[1:])
+  """Says whether the command line asks for help of ours; --helpfull and --helpxml are absl's."""
+  return any(a in ('--help', '-help', '-h', '--helpshort') for a in sys.argv[1:])
+
+
+def show_help(doc: str) -> None:
+  """Prints the help of a binary; its reader may close early (head), or know ASCII alone."""
+  if hasattr(signal, 'SIGPIPE'):
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+  encoding = sys.stdout.encoding or 'ascii'
+  print(help_text(doc, flags.FLAGS, GROUPS).encode(encoding, 'replace').decode(encoding))
 
 
 def _parse(arguments: list[str]) -> list[str]:
   """Parses flags; absl's own handler prints the whole usage text after an error."""
   try:
-    return flags.FLAGS(arguments)
+    rest = flags.FLAGS(arguments)
+    check_flags(flags.FLAGS)
+    return rest
   except flags.Error as error:
     print(f'error: {" ".join(str(error).split())}; see --help', file=sys.stderr)
     sys.exit(1)

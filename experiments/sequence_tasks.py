@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.docstrings import document, meanings, summary
 from experiments.task import Task
 from metakit import objectives
 from metakit.data.arrays import arrays
@@ -102,6 +103,13 @@ def projected_task(
   Validation and test are on images that training never shows and, unless seen=true, on tasks of
   another pool, of 2^30 at least; with tasks=0 there is no pool and every task is new. Biases are of
   training alone, and of its first biased_steps alone if those are given.
+
+  Args:
+    base: the images: mnist or its kin (fashion_mnist, kmnist), glyphs, omniglot, or random (noise).
+    pixels: of height and width of the images.
+    tasks: size of the pool; 0 for none, where every task is new.
+    seen: whether test episodes are of the pool of training.
+    biased_steps: first steps that are biased; 0 for all.
   """
   check_choice('base', base, BASE_SETS)
   if seen and not tasks:
@@ -167,6 +175,14 @@ def function_task(
 
   With curriculum_steps, training begins with 5 inputs and 11 examples; after so many steps each
   time there is one input and there are two examples more (Garg et al. 2022, section A.2).
+
+  Args:
+    function_class: what functions are drawn from.
+    shots: support examples in all.
+    queries: query examples in all.
+    noise: standard deviation of the Gaussian noise on y.
+    pool: functions that are drawn once and for all; 0 for a new one in each episode.
+    curriculum_steps: steps after which training episodes grow; 0 for whole ones from the start.
   """
   if curriculum_steps < 0:
     raise ValueError(f'curriculum_steps={curriculum_steps} is negative; use 0 for no curriculum')
@@ -225,7 +241,12 @@ FUNCTION_CLASSES: dict[str, tuple[Callable[..., FunctionClass], int]] = {
 
 
 def mixed_functions(classes: str = 'dense+sign_vectors', dim: int = 20) -> FunctionClass:
-  """Functions of several classes, all equally likely, over as many inputs, y of variance 1."""
+  """Functions of several classes, all equally likely, over as many inputs, y of variance 1.
+
+  Args:
+    classes: names of classes of functions, joined by +.
+    dim: inputs.
+  """
   names = classes.split('+')
   takes_dim = lambda make: 'dim' in inspect.signature(make).parameters
   known = {name: make for name, (make, _) in FUNCTION_CLASSES.items() if takes_dim(make)}
@@ -243,6 +264,8 @@ def each_function_task(make: Callable[..., FunctionClass], points: int) -> Calla
     return function_task(make(**arguments), **usual)
 
   kind = inspect.Parameter.KEYWORD_ONLY
+  usual = meanings(mixed_functions) | meanings(function_task)  # of `dim` and of the sizes
+  document(task, summary(make), usual | meanings(make))
   own = [p.replace(kind=kind) for p in inspect.signature(make).parameters.values()]
   more = [inspect.Parameter(n, kind, default=d, annotation=type(d)) for n, d in sizes.items()]
   task.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
@@ -258,7 +281,13 @@ def categorical_task(
   shots: int = 31,
   queries: int = 1,
 ) -> Task:
-  """Classification from a known, uneven prior, whose Bayes mixture and regret are exact."""
+  """Classification from a known, uneven prior, whose Bayes mixture and regret are exact.
+
+  Args:
+    tasks: of the prior.
+    shots: support examples in all.
+    queries: query examples in all.
+  """
   prior = categorical_tasks(tasks, inputs, classes, power, concentration)
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:

@@ -18,6 +18,7 @@ from experiments import components, tasks
 from experiments.lock import NAME as LOCK
 from experiments.lock import lock
 from experiments.optimizers import OPTIMIZERS
+from experiments.ranges import check_argument
 from experiments.results import write_text
 from experiments.specs import Component, build, parse
 from experiments.task import Task, fingerprint_of, training_classes
@@ -25,6 +26,7 @@ from metakit.episodes.few_shot import complete
 from metakit.evaluate import judge_meta_gradient
 from metakit.keys import roots
 from metakit.measures import judge_likeness
+from metakit.sizes import check_memory, device_bytes, tree_bytes
 from metakit.train import TrainState, init_state
 from metakit.types import Episode, EpisodeSource, MetaLearner, Objective
 
@@ -207,8 +209,7 @@ def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
       f'--optimizer={optimizer} does not work ({error}); use other arguments, or '
       '--schedule=constant if it takes a number alone'
     ) from error
-  if flags['clip_norm'] < 0:
-    raise ValueError(f'clip_norm={flags["clip_norm"]} is negative; use 0 for no clipping')
+  check_argument('clip_norm', 'clip_norm', flags['clip_norm'], 0.0)
   if not flags['clip_norm']:
     return made
   return optax.chain(optax.clip_by_global_norm(flags['clip_norm']), made)
@@ -237,6 +238,10 @@ def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> 
       'protocol=transductive), and the padding of variable_shot would change its predictions; use '
       'norm=group, or protocol=inductive'
     )
+  remedy = 'use fewer ways, shots and queries, or smaller examples'
+  for split in splits:
+    size = tree_bytes(abstract_episode(setup.test_task.source(split)))
+    check_memory(f'an episode of {setup.specs["test_task"]}', size, remedy, device_bytes())
   shapes = lambda task, split: jax.eval_shape(
     setup.learner(task).init, jax.random.key(0), abstract_episode(task.source(split))
   )
@@ -247,6 +252,22 @@ def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> 
       f'parameters of other shapes than {setup.specs["test_task"]} needs; use the same ways and '
       'image size in both'
     )
+
+
+def check_training_memory(setup: Setup, state: TrainState, tasks: int) -> None:
+  """Raises ValueError if a device has too little memory for the least that training takes.
+
+  Args:
+    setup: of the run.
+    state: the training state, or its shapes.
+    tasks: of a step, on a device.
+  """
+  limit, learner = device_bytes(), setup.specs['learner'].partition(':')[0]
+  spec, episode = setup.specs['task'], abstract_episode(setup.task.source('train'))
+  remedy = 'use fewer --tasks_per_step, or smaller tasks'
+  check_memory(f'{tasks:,} episodes of {spec}', tasks * tree_bytes(episode), remedy, limit)
+  size = tree_bytes(state) + tree_bytes(state.params)  # as many gradients
+  check_memory(f'training {learner}', size, f'use a smaller {setup.specs["network"]}', limit)
 
 
 RUN_BYTES = 8 << 20  # metrics, events, results and report
@@ -260,8 +281,7 @@ def check_space(workdir: Path, state: Any, keep: int = 2) -> None:
     state: arrays or their shapes.
     keep: checkpoints kept; one more is there while it is written.
   """
-  size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-  needed = (keep + 1) * size + RUN_BYTES
+  needed = (keep + 1) * tree_bytes(state) + RUN_BYTES
   folder = workdir.absolute()
   while not folder.exists():
     folder = folder.parent

@@ -13,6 +13,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from experiments.ranges import check_argument
+
 Factories = Mapping[str, Callable[..., Any]]
 FIRST = 'path'  # the argument that may come first and without its name
 
@@ -138,15 +140,6 @@ def arguments_of(factory: Callable[..., Any], supplied: tuple[str, ...]) -> dict
   return {name: p for name, p in parameters.items() if settable(p)}
 
 
-def describe(kind: str, factories: Factories, supplied: tuple[str, ...]) -> str:
-  """Returns the help text of a kind of component: each with its arguments and defaults."""
-  lines = []
-  for name in sorted(factories):
-    defaults = {k: p.default for k, p in arguments_of(factories[name], supplied).items()}
-    lines.append(f'  {write_spec(name, defaults)}')
-  return '\n'.join([f'{kind}:', *lines])
-
-
 _WORDS = {'true': True, 'false': False, 'none': None}
 
 
@@ -160,9 +153,11 @@ def _convert(what: str, text: str, parameter: inspect.Parameter) -> Any:
     choices = [type(parameter.default)]
   for choice in sorted(choices, key=lambda choice: choice is str):  # any text is a string
     try:
-      return _read(text, choice)
+      value = _read(text, choice)
     except ValueError:
       continue
+    check_argument(what, parameter.name, value, parameter.default)
+    return value
   names = ' or '.join(getattr(choice, '__name__', str(choice)) for choice in choices)
   raise ValueError(f'{what}={text!r} is not of type {names}')
 

@@ -53,10 +53,11 @@ def classification(
 
   Args:
     table: split -> ClassTable.
-    sampler: name of the sampler.
+    sampler: few_shot, within_group (classes of one group), imbalanced, semi_supervised,
+      distractors or variable_shot (the rule of Meta-Dataset).
     ways: classes of an episode.
-    shots: support examples of each.
-    queries: query examples of each.
+    shots: support examples of each class.
+    queries: query examples of each class.
     budget: bytes of device memory for a table.
     augmentations: what becomes of training images, of each 'example' or each 'class', in turn.
     parts: what is known of `table`; official ones without a name by default.
@@ -156,6 +157,15 @@ FEWEST_ROWS: dict[str, Callable[[int, int], int]] = {
 
 
 def _given(task: str, path: str) -> str:
+  """Returns where the data of a task lies.
+
+  Args:
+    task: its name.
+    path: where the data lies: a file, or a folder.
+
+  Raises:
+    ValueError: if it is not said.
+  """
   if not path:
     raise ValueError(f'task {task} needs the place of its data: --task={task}:path=...')
   return path
@@ -203,6 +213,10 @@ def omniglot_task(
   Training images are shifted by up to `shift` pixels, turned by up to `degrees` and stretched by up
   to the share `stretch` in each direction. With `mirror`, half of the classes of a training
   episode are mirror images, as new characters.
+
+  Args:
+    split: protocol of the split, 'vinyals' (usual in few-shot learning) or 'original'.
+    trainval: whether validation classes are trained on too.
   """
   check_choice('split', split, PROTOCOLS)
   name = lambda part: 'trainval' if trainval and part == 'train' else part
@@ -224,7 +238,14 @@ def kept_omniglot(
 def augmentations_of(
   shift: int, degrees: float, stretch: float, mirror: bool
 ) -> list[tuple[Transform, str]]:
-  """Returns what becomes of training images; by whole pixels where they are only shifted."""
+  """Returns what becomes of training images; by whole pixels where they are only shifted.
+
+  Args:
+    shift: pixels that training images are shifted by, at most.
+    degrees: that they are turned by, at most.
+    stretch: share that they are stretched by in each direction, at most.
+    mirror: whether half of the classes of a training episode are mirror images.
+  """
   found: list[tuple[Transform, str]] = [(mirror_image, 'class')] if mirror else []
   if degrees or stretch:
     return [*found, (warp_image(shift, degrees, stretch), 'example')]

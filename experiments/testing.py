@@ -1,11 +1,13 @@
 """The test of a trained learner, and what the report shows of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from experiments.progress import episode_progress
 from experiments.report import AdaptationPoint, EpisodePicture
 from experiments.setup import Setup
 from experiments.task import Task, sources_by_shots
@@ -30,6 +32,11 @@ from metakit.types import Episode, EpisodeSource, Examples, Key, MetaLearner, Pa
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
 CURVE_STEPS = (0, 1, 2, 3, 5, 10)
 CURVE_EPISODES = 200
+# Of --curve=short: an eighth of the time.
+SHORT_SHOTS, SHORT_STEPS, SHORT_EPISODES = (1, 5), (0, 1, 5), 50
+
+
+OnChunk = Callable[[int], None]  # (episodes done) -> None
 
 
 class Tested(NamedTuple):
@@ -85,10 +92,12 @@ def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> 
   return Tested(task, learner, params, source, quick, split, root, setup.parallel)
 
 
-def per_episode(tested: Tested, episodes: int) -> dict[str, np.ndarray]:
-  """Returns the metrics of each episode."""
+def per_episode(
+  tested: Tested, episodes: int, on_chunk: OnChunk | None = None
+) -> dict[str, np.ndarray]:
+  """Returns the metrics of each episode; `on_chunk` is told how many are done."""
   judge = judges_of(tested.task).get(tested.task.metric, judge_queries)
-  return judged_by(judge, tested, episodes)
+  return judged_by(judge, tested, episodes, on_chunk)
 
 
 def judges_of(task: Task) -> dict[str, Judge]:
@@ -112,13 +121,13 @@ def check_judges(setup: Setup, task: Task) -> None:
   jax.eval_shape(judge_all, jax.random.key(0), source.data)
 
 
-def judged_by(judge: Judge, tested: Tested, episodes: int) -> dict[str, np.ndarray]:
+def judged_by(
+  judge: Judge, tested: Tested, episodes: int, on_chunk: OnChunk | None = None
+) -> dict[str, np.ndarray]:
   """Returns what a judge gives for each episode."""
   learner, source = tested.quick
-  objective, root = tested.task.objective, tested.root
-  judged = evaluate(
-    learner, objective, tested.params, source, root, episodes, None, tested.parallel, judge
-  )
+  given = learner, tested.task.objective, tested.params, source, tested.root, episodes
+  judged = evaluate(*given, parallel=tested.parallel, judge=judge, on_chunk=on_chunk)
   return dict(judged)
 
 
@@ -139,16 +148,10 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
   Beside it, where the task knows one, that of the Bayes predictor on the same episodes.
   """
   reference = tested.task.reference
-  values = evaluate(
-    tested.learner,
-    tested.task.objective,
-    tested.params,
-    tested.source,
-    tested.root,
-    episodes,
-    parallel=tested.parallel,
-    judge=judge_prefixes if reference is None else judge_beside(reference),
-  )
+  judge = judge_prefixes if reference is None else judge_beside(reference)
+  given = tested.learner, tested.task.objective, tested.params, tested.source, tested.root, episodes
+  with episode_progress(f'adaptation curve: {episodes} episodes', episodes) as on_chunk:
+    values = evaluate(*given, parallel=tested.parallel, judge=judge, on_chunk=on_chunk)
 
   def curve(name: str) -> list[AdaptationPoint]:
     columns = (estimate(column) for column in values[name].T)
@@ -222,30 +225,53 @@ def closeness(curves: Curves) -> Closeness:
   return Closeness(*max(ratios), *max(differences))
 
 
-def adaptation_curves(setup: Setup, tested: Tested, episodes: int) -> Curves:
+def adaptation_curves(setup: Setup, tested: Tested, episodes: int, curve: str = 'full') -> Curves:
   """Returns the metric against inner steps, or else against support examples (of each class).
 
   Where one pass gives the whole curve it is that of all `episodes`, if the reference is not slow.
+
+  Args:
+    setup: of the run.
+    tested: the learner.
+    episodes: of the test.
+    curve: 'full', 'short' (fewer points and episodes), or 'none', which has no points.
   """
-
-  def point(amount: int, quick: tuple[MetaLearner, EpisodeSource]) -> AdaptationPoint:
-    values = judged_by(judge_queries, tested._replace(quick=quick), CURVE_EPISODES)
-    mean, ci95, _ = estimate(values[curve_metric(tested.task)])
-    return AdaptationPoint(amount, mean, ci95)
-
+  if curve == 'none':
+    return Curves('examples', 0, [])
+  short = curve == 'short'
   learner, source = tested.quick
   if draws_prefixes(tested.task, tested.learner):
     few = tested.task.reference_episodes if learner.prefixes else CURVE_EPISODES
-    return prefix_curves(tested, min(episodes, few or episodes))
+    return prefix_curves(tested, min(episodes, SHORT_EPISODES if short else few or episodes))
   if 'test_steps=' in setup.specs['learner']:
-    learners = {n: setup.learner(tested.task, test_steps=n) for n in CURVE_STEPS}
+    steps = SHORT_STEPS if short else CURVE_STEPS
+    learners = {n: setup.learner(tested.task, test_steps=n) for n in steps}
     if learner is not tested.learner:  # the source gives features
       learners = {n: each.features.head for n, each in learners.items() if each.features}
-    points = [point(n, (each, source)) for n, each in learners.items()]
-    return Curves('inner steps', CURVE_EPISODES, points)
-  plans = {n: s.plan for n, s in sources_by_shots(tested.task, CURVE_SHOTS).items()}
-  points = [point(n, (learner, source._replace(plan=plan))) for n, plan in plans.items()]
-  return Curves('support examples a class', CURVE_EPISODES, points)
+    amount, points = 'inner steps', {n: (each, source) for n, each in learners.items()}
+  else:
+    sources = sources_by_shots(tested.task, SHORT_SHOTS if short else CURVE_SHOTS)
+    amount = 'support examples a class'
+    points = {n: (learner, source._replace(plan=each.plan)) for n, each in sources.items()}
+  each = SHORT_EPISODES if short else CURVE_EPISODES
+  return Curves(amount, each, points_of(tested, points, each))
+
+
+def points_of(
+  tested: Tested, points: Mapping[int, tuple[MetaLearner, EpisodeSource]], episodes: int
+) -> list[AdaptationPoint]:
+  """Tests each (learner, source) on as many episodes."""
+  found: list[AdaptationPoint] = []
+  if not points:
+    return found
+  said = f'adaptation curve: {len(points)} points x {episodes} episodes'
+  with episode_progress(said, len(points) * episodes) as on_chunk:
+    for number, (amount, quick) in enumerate(points.items()):
+      done = partial(lambda before, now: on_chunk(before + now), number * episodes)
+      values = judged_by(judge_queries, tested._replace(quick=quick), episodes, done)
+      mean, ci95, _ = estimate(values[curve_metric(tested.task)])
+      found.append(AdaptationPoint(amount, mean, ci95))
+  return found
 
 
 def picture(setup: Setup, tested: Tested) -> EpisodePicture:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.flags import define_common, define_training
+from experiments.flags import define_common, define_test, define_training
 from experiments.interruptions import interruptions
 from experiments.metrics_log import metrics_log, read_metrics
 from experiments.plateau import onset
@@ -32,6 +32,7 @@ from experiments.setup import (
   abstract_state,
   check_fits,
   check_space,
+  check_training_memory,
   checksums_of,
   default_workdir,
   make_optimizer,
@@ -41,7 +42,7 @@ from experiments.setup import (
 )
 from experiments.task import check_former_split, understood
 from experiments.testing import check_judges, per_episode, prepare
-from experiments.wrap_up import read_seconds, wrap_up, write_seconds
+from experiments.wrap_up import check_outputs, read_seconds, ready_files, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
 from metakit.devices import spread, spread_table
@@ -64,12 +65,16 @@ def main() -> None:
     check_fits(setup)
     check_judges(setup, setup.test_task)
     keys = roots(FLAGS.seed)
+    sharing_devices = 1 if FLAGS.parallel == 'none' else jax.device_count()
+    shapes = abstract_state(setup, learner, optimizer)
+    check_training_memory(setup, shapes, FLAGS.tasks_per_step // sharing_devices)
     sharing = FLAGS.tasks_per_step, FLAGS.parallel, None, FLAGS.tasks_at_once or None
     dispatch = make_dispatch(learner, optimizer, train, keys, *sharing)
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
     if is_first():
-      check_space(workdir, abstract_state(setup, learner, optimizer))
+      check_space(workdir, shapes)
       own_workdir(workdir, {**setup.specs, DATA: checksums_of(setup)})
+      check_outputs(workdir)
     barrier('set up', FLAGS.meeting_seconds)
 
   if is_first():
@@ -84,9 +89,10 @@ def main() -> None:
     if first:
       print(f'continuing {workdir} at step {first}', file=sys.stderr)
     state = train_to_the_end(setup, dispatch, state, first, saved, workdir)
+    files = ready_files(workdir, FLAGS.steps)
     params = jax.device_get(state.params)  # of all devices, those of other processes too
     tested = prepare(setup, params, setup.test_task, 'test', FLAGS.seed)
-    wrap_up(setup, tested, FLAGS.steps, workdir, FLAGS.episodes, FLAGS.seed)
+    wrap_up(setup, tested, FLAGS.steps, files, FLAGS.episodes, FLAGS.seed, FLAGS.curve)
 
 
 def say_understood(setup: Setup, workdir: Path) -> None:
@@ -219,4 +225,5 @@ def validate(setup: Setup, params: Any, step: int) -> dict[str, float]:
 if __name__ == '__main__':
   define_common()
   define_training()
+  define_test()
   run(main, __doc__)

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,8 +15,10 @@ import numpy as np
 from experiments.class_parts import class_names, write_names
 from experiments.metrics_log import read_metrics
 from experiments.plateau import can_tell, onset
+from experiments.progress import episode_progress
 from experiments.report import Report, write_report
 from experiments.results import (
+  check_writable,
   finite,
   format_closeness,
   format_estimate,
@@ -49,8 +51,61 @@ from metakit.measures import state_size
 SECONDS = 'seconds.json'  # training time up to each saved step
 
 
+class Files(NamedTuple):
+  """What a test reads of a workdir, and where it writes.
+
+  Attributes:
+    workdir: where results{name}.json, episodes{name}.npz and report{name}.html go.
+    name: a suffix of the files.
+    metrics: of the training.
+    seconds: that training took; None if it is not known.
+    trained: the command of the run, for a test after its own.
+  """
+
+  workdir: Path
+  name: str
+  metrics: list[dict[str, Any]]
+  seconds: float | None
+  trained: dict[str, str]
+
+  def path(self, what: str, ending: str) -> Path:
+    """Returns where to write."""
+    return self.workdir / f'{what}{self.name}{ending}'
+
+
+OUTPUTS = {'results': '.json', 'episodes': '.npz', 'report': '.html'}
+
+
+def ready_files(workdir: Path, step: int, name: str = '') -> Files:
+  """Reads what a test needs beside the learner, before it takes its time.
+
+  Args:
+    workdir: of the run.
+    step: training steps done.
+    name: a suffix of the files to write.
+
+  Raises:
+    OSError: naming a file that cannot be read or written.
+    ValueError: naming one that is damaged.
+  """
+  check_outputs(workdir, name)
+  trained = training_command(workdir)
+  return Files(workdir, name, read_metrics(workdir), read_seconds(workdir, step), trained)
+
+
+def check_outputs(workdir: Path, name: str = '') -> None:
+  """Raises OSError, naming the file, if what a test will write cannot be written."""
+  check_writable([workdir / f'{what}{name}{ending}' for what, ending in OUTPUTS.items()])
+
+
 def wrap_up(
-  setup: Setup, tested: Tested, step: int, workdir: Path, episodes: int, seed: int, name: str = ''
+  setup: Setup,
+  tested: Tested,
+  step: int,
+  files: Files,
+  episodes: int,
+  seed: int,
+  curve: str = 'full',
 ) -> dict[str, Any]:
   """Tests a learner once, writes what came out, and says where.
 
@@ -58,10 +113,10 @@ def wrap_up(
     setup: of the run; specs['test_task'] and specs['learner'] are those tested.
     tested: the learner, ready for test episodes.
     step: training steps done.
-    workdir: where results{name}.json, episodes{name}.npz and report{name}.html go.
+    files: of ready_files.
     episodes: how many test episodes.
     seed: names them.
-    name: a suffix of the files.
+    curve: see adaptation_curves.
 
   Returns:
     The record in the results file.
@@ -69,23 +124,23 @@ def wrap_up(
   Raises:
     ValueError: if results of another test have that name.
   """
-  if name:
-    check_name(setup, tested, workdir / f'results{name}.json', episodes, seed)
-  print(f'testing on {episodes} episodes', file=sys.stderr)
-  values = per_episode(tested, episodes)
+  if files.name:
+    check_name(setup, tested, files.path('results', '.json'), episodes, seed)
+  with episode_progress(f'testing on {episodes} episodes', episodes) as on_chunk:
+    values = per_episode(tested, episodes, on_chunk)
   say_not_finite(values)
   identity = identity_of(tested, setup.specs['test_task'])
-  write_episodes(workdir / f'episodes{name}.npz', values, identity)
+  write_episodes(files.path('episodes', '.npz'), values, identity)
   metric = tested.task.metric
-  curves = adaptation_curves(setup, tested, episodes)
-  record = make_record(setup, tested, step, workdir, seed, estimate(values[metric]))
+  curves = adaptation_curves(setup, tested, episodes, curve)
+  record = make_record(setup, tested, step, files, seed, estimate(values[metric]))
   record['state_size'] = state_size(
     tested.learner, tested.params, abstract_episode(tested.source).support
   )
   record |= {DATA: identity['episodes']} if tested.source.data is not None else {}
   record |= record_curves(tested, curves)
-  # `name`: of a later test, for which validation classes are not read again.
-  parts = ('train', 'test') if name else ('train', 'validation', 'test')
+  # With a name: a later test, for which validation classes are not read again.
+  parts = ('train', 'test') if files.name else ('train', 'validation', 'test')
   if classes := class_names(setup.task, tested.task, parts):
     record |= {'split': tested.task.tested, 'classes': classes}
   compared = pair(metric, values)
@@ -95,17 +150,16 @@ def wrap_up(
       'slope': float(compared.slope),
       'correlation': float(compared.correlation),
     }
-  metrics = read_metrics(workdir)
-  if can_tell(metrics, setup.task.chance):
-    record['onset_step'] = onset(metrics, setup.task.chance)
+  if can_tell(files.metrics, setup.task.chance):
+    record['onset_step'] = onset(files.metrics, setup.task.chance)
     print(format_onset(record), file=sys.stderr)
-  write_results(workdir / f'results{name}.json', record)
-  path = workdir / f'report{name}.html'
+  write_results(files.path('results', '.json'), record)
+  path = files.path('report', '.html')
   report = Report(
     title=f'{record["learner"].partition(":")[0]} on {record["task"].partition(":")[0]}',
     command=record['command'],
     records=[record],
-    metrics=metrics,
+    metrics=files.metrics,
     adaptation=curves.learner,
     adaptation_episodes=curves.episodes,
     adaptation_label=curves.amount,
@@ -141,6 +195,8 @@ def check_name(setup: Setup, tested: Tested, path: Path, episodes: int, seed: in
 
 def record_curves(tested: Tested, curves: Curves) -> dict[str, Any]:
   """Returns a record's curves, and says how close the learner is to the Bayes predictor."""
+  if not curves.learner:
+    return {}
   as_record = lambda points: {curves.amount: [point._asdict() for point in points]}
   record: dict[str, Any] = {'adaptation': as_record(curves.learner)}
   record['curve_episodes'] = curves.episodes
@@ -193,7 +249,7 @@ def write_episodes(
 
 
 def make_record(
-  setup: Setup, tested: Tested, step: int, workdir: Path, seed: int, score: Estimate
+  setup: Setup, tested: Tested, step: int, files: Files, seed: int, score: Estimate
 ) -> dict[str, Any]:
   """Returns the record of one test."""
   specs = setup.specs
@@ -207,13 +263,13 @@ def make_record(
     network=specs['network'],
     optimizer=specs['optimizer'],
     steps=step,
-    train_seconds=read_seconds(workdir, step),
+    train_seconds=files.seconds,
     command=command_line(),
     schedule=specs['schedule'],
     training_task=specs['task'],
     training_seed=specs['seed'],
     tasks_per_step=specs['tasks_per_step'],
-    **training_command(workdir),
+    **files.trained,
   )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from absl import app, flags
 
+from experiments.ranges import check_flags
+
 PREEMPTED = 75  # exit status of a run that the same command continues
 
 
@@ -56,7 +58,9 @@ def run(main: Callable[[list[str]], int], doc: str) -> None:
 
 def _parse(arguments: list[str]) -> list[str]:
   try:
-    return flags.FLAGS(arguments)
+    rest = flags.FLAGS(arguments)
+    check_flags(flags.FLAGS)
+    return rest
   except flags.Error as error:
     print(f'error: {" ".join(str(error).split())}; see --help', file=sys.stderr)
     sys.exit(1)

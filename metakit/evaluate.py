@@ -250,6 +250,7 @@ def evaluate(
   chunk: int | None = None,
   parallel: str = 'none',
   judge: Judge | None = None,
+  on_chunk: Callable[[int], None] | None = None,
 ) -> Mapping[str, np.ndarray]:
   """Adapts to and is judged on each of a number of named episodes.
 
@@ -266,6 +267,7 @@ def evaluate(
     parallel: 'none' (one device of each process), 'pmap' or 'shard_map' (all). Several processes
       share the episodes; all of them call and get the same.
     judge: what is measured of an episode; by default `judge_queries`.
+    on_chunk: called with the number of episodes done when the chunk after them is under way.
 
   Returns:
     Each metric, [episodes] (with further axes if `judge` gives arrays), in the order of the index.
@@ -293,6 +295,9 @@ def evaluate(
     if on_host(source):
       planned = read_rows(planned, source.data)
     judged.append(run(keys, planned, params, data))
+    if on_chunk is not None and len(judged) > 1:
+      jax.block_until_ready(judged[-2])
+      on_chunk((len(judged) - 1) * processes * chunk)
   fetched = jax.device_get(judged)
   chunks = {name: np.stack([each[name] for each in fetched]) for name in fetched[0]}
   return jax.tree.map(lambda own: _of_all(own)[:episodes], chunks)
@@ -357,8 +362,7 @@ def _shard_map(judge_chunk):
 
 
 def _everywhere(*trees):
-  mesh = task_mesh(jax.local_devices())
-  return jax.device_put(trees, NamedSharding(mesh, PartitionSpec()))
+  return jax.device_put(trees, NamedSharding(task_mesh(jax.local_devices()), PartitionSpec()))
 
 
 _SPREAD: dict[str, Callable[..., Any]] = {'none': jax.jit, 'pmap': _pmap, 'shard_map': _shard_map}
@@ -367,8 +371,7 @@ _SPREAD: dict[str, Callable[..., Any]] = {'none': jax.jit, 'pmap': _pmap, 'shard
 def usual_chunk(source: EpisodeSource) -> int:
   """Returns how many episodes to evaluate side by side: 1 to 64.
 
-  Where they run side by side, that is: a CPU takes one episode of images after the other
-  (metakit.train.group_size).
+  Where they do, that is: a CPU takes images one episode at a time (metakit.train.group_size).
   """
   make = lambda key, data: complete(source, source.plan(key), data)
   episode = jax.eval_shape(make, jax.random.key(0), source.data)

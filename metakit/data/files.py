@@ -1,18 +1,20 @@
 """Finding the files of data sets, and errors that name the file and the remedy."""
 
 import contextlib
+import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from metakit.sizes import memory_left
+
 PathLike = str | os.PathLike[str]
 
 LARGEST_MEMBER = 64 << 20  # bytes; far above any image or list in a zip file
 SMALL = 64 << 20  # bytes that are there without asking
 # What says how many bytes a Linux machine has left, and a container on it may have.
-_MACHINE, _CONTAINER = Path('/proc/meminfo'), Path('/sys/fs/cgroup/memory.max')
 
 
 def data_folder(data_dir: PathLike | None, name: str) -> Path:
@@ -102,23 +104,9 @@ def too_large(file: object, reason: object) -> ValueError:
 
 def check_memory(file: object, size: int) -> None:
   """Raises ValueError if `size` bytes are more than the memory that is left."""
-  left = None if size <= SMALL else memory_left()
-  if left is not None and size > left:
+  left = math.inf if size <= SMALL else memory_left()
+  if size > left:
     raise too_large(file, f'needs {size / 2**30:,.1f} GiB of memory, {left / 2**30:,.1f} are left')
-
-
-def memory_left() -> int | None:
-  """Returns the bytes of memory that are left to this process; None if the machine does not say."""
-  found = []
-  with contextlib.suppress(OSError, KeyError, ValueError, IndexError):
-    lines = (line.split() for line in _MACHINE.read_text().splitlines())
-    kib = {words[0]: int(words[1]) for words in lines}
-    found.append(1024 * (kib['MemAvailable:'] + kib['SwapFree:']))
-  with contextlib.suppress(OSError, ValueError):  # 'max' where nothing limits the container
-    found.append(int(_CONTAINER.read_text()))
-  with contextlib.suppress(OSError, ValueError, AttributeError):
-    found.append(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))
-  return min(found, default=None)
 
 
 def read_file(path: Path) -> bytes:

@@ -21,6 +21,7 @@ import numpy as np
 from metakit.data.files import check_choice
 from metakit.data.table import ClassTable, class_table
 from metakit.keys import roots
+from metakit.sizes import check_memory, check_positive
 from metakit.types import Episode, Examples, Key, Sampler
 
 SPLITS = ('train', 'validation', 'test')
@@ -240,7 +241,7 @@ def draw(key: Key, glyph: Glyph, size: int = 28) -> jax.Array:
   Returns:
     [size, size, 1] uint8, ink 255 on 0.
   """
-  _check_positive(size=size)
+  check_positive(size=size)
   numbers = jax.random.normal(key, (2 + 6 + MAX_STROKES * HAND_NUMBERS,), jnp.float32)
   care, pen = jnp.exp(LOG_CARE * numbers[0]), PEN * jnp.exp(LOG_PEN * numbers[1])
   with jax.default_matmul_precision('highest'):  # accelerators would round to bfloat16
@@ -359,10 +360,12 @@ def glyphs(
     A table, x [rows, size, size, 1] uint8, ink 255 on 0; the alphabets are its groups.
 
   Raises:
-    ValueError: if a size is not positive, the split unknown or the seed out of range.
+    ValueError: if a size is not positive, the split unknown, the seed or the table out of range.
   """
-  _check_positive(alphabets=alphabets, characters=characters, drawings=drawings, size=size)
+  check_positive(alphabets=alphabets, characters=characters, drawings=drawings, size=size)
   check_choice('split', split, SPLITS)
+  pixels = alphabets * characters * drawings * size**2 * (4 if rotations else 1)
+  check_memory('the table of glyphs', pixels, 'use fewer drawings, characters or alphabets')
   root = jax.random.fold_in(roots(seed).data, SPLITS.index(split))
   make = partial(_draw_alphabet, characters=characters, drawings=drawings, size=size)
   with jax.enable_x64(False):  # in float64 they would be other characters
@@ -384,7 +387,7 @@ def glyph_sampler(ways: int = 5, shots: int = 1, queries: int = 15, size: int = 
   Returns:
     A sampler: support.x [ways * shots, size, size, 1] uint8, query.x likewise, sorted by label.
   """
-  _check_positive(ways=ways, shots=shots, queries=queries, size=size)
+  check_positive(ways=ways, shots=shots, queries=queries, size=size)
 
   def sampler(key: Key) -> Episode:
     x = jax.vmap(lambda key: _drawings(key, None, shots + queries, size))(_keys(key, ways))
@@ -393,9 +396,3 @@ def glyph_sampler(ways: int = 5, shots: int = 1, queries: int = 15, size: int = 
     return Episode(part(0, shots), part(shots, shots + queries))
 
   return sampler
-
-
-def _check_positive(**sizes: int) -> None:
-  for name, value in sizes.items():
-    if value < 1:
-      raise ValueError(f'{name}={value} is not positive; use {name}>=1')

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from metakit.episodes import draws
 from metakit.keys import fixed_key
+from metakit.sizes import check_memory
 from metakit.types import Episode, Examples, Key, Sampler
 
 
@@ -50,7 +51,8 @@ def categorical_tasks(
     seed: determines the tables.
 
   Raises:
-    ValueError: if a size or the concentration is not positive, or the power negative.
+    ValueError: if a size or the concentration is not positive, the power negative, or the prior too
+      large for memory.
   """
   sizes = {'tasks': tasks, 'inputs': inputs, 'classes': classes, 'concentration': concentration}
   for name, value in sizes.items():
@@ -60,6 +62,7 @@ def categorical_tasks(
     raise ValueError(f'classes={classes} leaves nothing to predict; use classes>=2')
   if not 0 <= power < math.inf:
     raise ValueError(f'power={power} is negative; use power>=0')
+  check_memory('the prior', 4 * tasks * inputs * classes, 'use fewer tasks, inputs or classes')
   key = fixed_key(seed)
   weight = -power * jnp.log(1.0 + jnp.arange(tasks))
   rows = draws.log_gamma(key, concentration, (tasks, inputs, classes))

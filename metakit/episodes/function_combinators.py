@@ -11,8 +11,9 @@ import numpy as np
 
 from metakit.episodes import draws
 from metakit.episodes.few_shot import integers_below
-from metakit.episodes.functions import FunctionClass, Hypotheses, Prior, Process, check_positive
+from metakit.episodes.functions import FunctionClass, Hypotheses, Prior, Process
 from metakit.keys import fixed_key
+from metakit.sizes import check_positive
 from metakit.types import Key
 
 _STREAM = 0x46554E43  # apart from the keys that metakit.roots makes of the same seed

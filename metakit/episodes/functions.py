@@ -15,53 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.episodes import draws
+from metakit.episodes.priors import Basis, Gaussians, Hypotheses, Prior, Process
 from metakit.linear_algebra import cholesky
+from metakit.sizes import check_memory, check_positive
 from metakit.types import Episode, Examples, Key, Sampler
-
-Basis = Callable[[jax.Array], jax.Array]  # x [n, inputs] -> features [n, features]
-
-
-class Gaussians(NamedTuple):
-  """The prior y = basis(x) w, w from a mixture of Gaussians with diagonal covariance.
-
-  Attributes:
-    basis: x [n, inputs] -> [n, features].
-    log_weight: [components], of the mixture, normalised.
-    mean: [components, features].
-    variance: [components, features]; 0 where a weight is its mean for certain.
-  """
-
-  basis: Basis
-  log_weight: jax.Array
-  mean: jax.Array
-  variance: jax.Array
-
-
-class Hypotheses(NamedTuple):
-  """The prior y = basis(x) w, w one of a list.
-
-  Attributes:
-    basis: x [n, inputs] -> [n, features].
-    log_weight: [hypotheses], normalised.
-    weights: [hypotheses, features].
-  """
-
-  basis: Basis
-  log_weight: jax.Array
-  weights: jax.Array
-
-
-class Process(NamedTuple):
-  """The prior of a Gaussian process with mean 0.
-
-  Attributes:
-    kernel: (x [n, inputs], x [m, inputs]) -> covariances [n, m].
-  """
-
-  kernel: Callable[[jax.Array, jax.Array], jax.Array]
-
-
-Prior = Gaussians | Hypotheses | Process
 
 
 class FunctionClass(NamedTuple):
@@ -143,6 +100,7 @@ def _linear(basis, draw, inputs, prior, name) -> FunctionClass:
 
 def _gaussian(basis, features, inputs, name) -> FunctionClass:
   """Weights w ~ N(0, I)."""
+  check_memory(f'the prior of {name}', 8 * features, 'use fewer inputs')
   prior = Gaussians(basis, jnp.zeros(1), jnp.zeros((1, features)), jnp.ones((1, features)))
   return _linear(basis, lambda key: draws.normal(key, (features,)), inputs, prior, name)
 
@@ -165,6 +123,9 @@ def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
 
   The prior is a mixture of a Gaussian for each set of places, dim over nonzeros in number.
 
+  Args:
+    nonzeros: inputs that y depends on.
+
   Raises:
     ValueError: if nonzeros is not between 1 and dim.
   """
@@ -181,6 +142,8 @@ def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
 
 
 def _spikes(dim: int, nonzeros: int) -> Gaussians | None:
+  if nonzeros < dim > MOST_COMPONENTS:  # then there are as many, which take long to count
+    return None
   components = math.comb(dim, nonzeros)
   if components > MOST_COMPONENTS:
     return None
@@ -214,6 +177,10 @@ def low_rank(size: int = 10, rank: int = 1) -> FunctionClass:
 
   W = A B^T / sqrt(rank), entries of A and B [size, rank] ~ N(0, 1). No closed posterior is known.
 
+  Args:
+    size: rows and columns of W, whose square is the number of inputs.
+    rank: of W.
+
   Raises:
     ValueError: if rank is not between 1 and size.
   """
@@ -233,10 +200,14 @@ def gaussian_mixture(dim: int = 10, distance: float = 3.0) -> FunctionClass:
 
   Either is equally likely, in each episode anew (the authors' code draws it once a batch). The
   first entry of w is known but for its sign (variance 1e-8), the others are N(0, 1).
+
+  Args:
+    distance: of the means from the origin.
   """
   check_positive(dim=dim)
   if not math.isfinite(distance):
     raise ValueError(f'distance={distance} is no number; use a finite one')
+  check_memory('the prior of gaussian_mixture', 16 * dim, 'use fewer inputs')
   mean = jnp.zeros((2, dim)).at[:, 0].set(jnp.array([distance, -distance]))
   variance = jnp.ones((2, dim)).at[:, 0].set(1e-8)
 
@@ -254,6 +225,10 @@ def fourier(frequencies: int = 10, half_period: float = 5.0) -> FunctionClass:
 
   f(x) = (a_0 + sum_n a_n cos(n pi x / L) + b_n sin(n pi x / L)) / sqrt(N), n = 1 .. N, all
   coefficients ~ N(0, 1).
+
+  Args:
+    frequencies: N.
+    half_period: L.
   """
   check_positive(frequencies=frequencies, half_period=half_period)
 
@@ -266,14 +241,20 @@ def fourier(frequencies: int = 10, half_period: float = 5.0) -> FunctionClass:
   return _gaussian(basis, 2 * frequencies + 1, inputs, 'fourier')
 
 
+DEEPEST = 24  # levels of a tree of two children each
+
+
 def haar(levels: int = 3) -> FunctionClass:
   """Haar wavelets on x ~ U(0, 1): a constant and 2^l wavelets of each level l = 0 .. levels.
 
   psi_lk(x) = 2^(l/2) psi(2^l x - k), psi = 1 on [0, 1/2) and -1 on [1/2, 1), with coefficients
   ~ N(0, 1).
+
+  Args:
+    levels: the finest level of wavelets.
   """
-  if levels < 0:
-    raise ValueError(f'levels={levels} is negative; use levels>=0')
+  if not 0 <= levels <= DEEPEST:
+    raise ValueError(f'levels={levels} is not from 0 to {DEEPEST}; there are 2^levels wavelets')
 
   def wavelets(x: jax.Array, level: int) -> jax.Array:
     place = x * 2**level - jnp.arange(2**level)  # [n, 2^level]
@@ -298,6 +279,7 @@ def monomials(dim: int = 20, number: int = 20, seed: int = 0) -> FunctionClass:
     ValueError: if there are not as many monomials.
   """
   check_positive(dim=dim, number=number)
+  check_memory('the list of monomials', 100 * dim**2, 'use fewer inputs')
   pairs = np.array(list(itertools.combinations_with_replacement(range(dim), 2)))
   if number > len(pairs):
     raise ValueError(f'number={number} exceeds the {len(pairs)} monomials; use fewer')
@@ -311,8 +293,13 @@ def decision_trees(dim: int = 20, depth: int = 4) -> FunctionClass:
 
   Every node chooses one of the `dim` coordinates of x ~ N(0, I), all equally likely (Garg et al.
   2022, section 4). No closed posterior is known.
+
+  Args:
+    depth: comparisons from the root to a leaf.
   """
   check_positive(dim=dim, depth=depth)
+  if depth > DEEPEST:
+    raise ValueError(f'depth={depth} exceeds {DEEPEST}; there are 2^depth leaves')
 
   def draw(key: Key) -> dict[str, jax.Array]:
     node_key, leaf_key = jax.random.split(key)
@@ -337,6 +324,9 @@ def two_layer_networks(dim: int = 20, hidden: int = 100) -> FunctionClass:
   """Networks f(x) = sqrt(2 / hidden) sum_i a_i relu(w_i x), all weights ~ N(0, 1), x ~ N(0, I).
 
   No closed posterior is known.
+
+  Args:
+    hidden: units of the hidden layer.
   """
   check_positive(dim=dim, hidden=hidden)
 
@@ -356,6 +346,11 @@ def gaussian_process(
 ) -> FunctionClass:
   """Draws from a Gaussian process with the kernel exp(-(x - x')^2 / (2 l^2)), x ~ U(low, high).
 
+  Args:
+    length_scale: l.
+    low: the lowest input.
+    high: the highest input.
+
   Raises:
     ValueError: if the length scale is not positive or the range empty.
   """
@@ -374,10 +369,3 @@ def gaussian_process(
   draw = lambda key: jax.random.bits(key, (2,), jnp.uint32)  # a key of the function's own
   priors = ((0.0, Process(kernel)),)
   return FunctionClass(draw, values, uniform_inputs(low, high), priors, 'gaussian_process')
-
-
-def check_positive(**sizes: float) -> None:
-  """Raises ValueError, naming the argument, unless all sizes are positive and finite."""
-  for name, value in sizes.items():
-    if not (value > 0 and math.isfinite(value)):
-      raise ValueError(f'{name}={value} is not positive; use {name}>=1')

@@ -92,7 +92,11 @@ def class_mean_stream(
   Paul Janson, Wenxuan Zhang, Rahaf Aljundi, Mohamed Elhoseiny, A Simple Baseline that Questions the
   Use of Pretrained-Models in Continual Learning, 2022, arXiv:2210.04428.
 
-  Args and raises as metakit.heads.prototypes; fitted = (sums [ways, features], totals [ways]).
+  Args:
+    ways: classes of an episode.
+    distance: 'euclidean' (squared) or 'cosine'.
+
+  Returns and raises as metakit.heads.prototypes; fitted = (sums [ways, features], totals [ways]).
   """
   nearest = prototypes(ways, distance)
 

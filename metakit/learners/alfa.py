@@ -35,7 +35,10 @@ def alfa(
 ) -> MetaLearner:
   """MAML whose rates and weight decay are computed from the task as it goes.
 
-  Args: as `maml`; initial_rate is that of all layers and steps before anything is learned.
+  The other arguments are those of `maml`.
+
+  Args:
+    initial_rate: of all layers and steps before anything is learned.
 
   Returns:
     A MetaLearner whose params are {'start', 'generator', 'rates', 'decays'}: the last two

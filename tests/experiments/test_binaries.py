@@ -229,6 +229,31 @@ def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained, 
   np.testing.assert_array_equal(first, again)
 
 
+def damage_metrics(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
+  (workdir / 'metrics.jsonl').write_text(''.join([lines[0][:9] + '\n', *lines[1:]]))
+
+
+DAMAGE = {
+  'metrics.jsonl, line 1, is not': damage_metrics,
+  'results.json is not JSON': lambda workdir: (workdir / 'results.json').write_text('{'),
+  'cannot write': lambda workdir: (workdir / 'report-again.html').mkdir(),
+}
+
+
+def test_what_cannot_be_read_or_written_is_said_before_the_episodes(trained, tmp_path):
+  workdirs = {said: shutil.copytree(trained[0], tmp_path / str(i)) for i, said in enumerate(DAMAGE)}
+  for said, damage in DAMAGE.items():
+    damage(workdirs[said])
+  usual = ['evaluate', '--episodes=12', '--name=again']
+  commands = [[*usual, f'--workdir={each}'] for each in workdirs.values()]
+  ended = run_forked(commands, tmp_path)
+  for (said, workdir), (status, out, error) in zip(workdirs.items(), ended, strict=True):
+    assert (status, out, len(error.splitlines())) == (1, '', 1), error
+    assert said in error and str(workdir) in error
+    assert not (workdir / 'episodes-again.npz').exists()
+
+
 @pytest.mark.slow
 def test_all_ways_to_map_tasks_end_in_the_same_parameters(trained, tmp_path):
   workdir, command, _ = trained

@@ -7,7 +7,7 @@ import termios
 
 import pytest
 
-from experiments.progress import clock_time, progress, status_line
+from experiments.progress import clock_time, episode_progress, progress, status_line
 
 
 class Terminal(io.StringIO):
@@ -45,6 +45,7 @@ def test_rate_and_time_left_do_not_count_the_first_dispatch():
   # 100 s of compilation, then 100 steps in 5 s: 20 steps/s, 320 tasks/s, 1800 steps in 90 s.
   lines = shown([(100, 100, {'loss': 1.5}), (105, 200, {'loss': 0.412, 'accuracy': 0.873})])
   assert lines.splitlines() == [
+    'compiling',
     'step 100/2000  loss 1.500',
     'step 200/2000  320 tasks/s  loss 0.412  accuracy 0.873  1:30 left',
   ]
@@ -57,7 +58,8 @@ def test_steps_done_before_a_resume_do_not_count_in_the_rate():
 
 def test_a_line_at_most_every_ten_seconds_and_the_last_one():
   updates = [(second, 10 * second, {'loss': 1.0}) for second in range(1, 35)]
-  steps = [int(line.split()[1].split('/')[0]) for line in shown(updates).splitlines()]
+  _, *lines = shown(updates).splitlines()
+  steps = [int(line.split()[1].split('/')[0]) for line in lines]
   assert steps == [10, 110, 210, 310, 340]
 
 
@@ -66,7 +68,52 @@ def test_the_last_step_says_how_long_it_took_compilation_included():
 
 
 def test_the_last_line_is_not_printed_twice():
-  assert len(shown([(0, 1000, {}), (20, 2000, {})]).splitlines()) == 2
+  assert len(shown([(0, 1000, {}), (20, 2000, {})]).splitlines()) == 3  # and 'compiling'
+
+
+def test_a_pipe_hears_of_the_compilation_before_it_is_done_if_there_is_one():
+  stream = io.StringIO()
+  with progress(10, 1, 0, stream):
+    assert stream.getvalue() == 'compiling\n'
+  with progress(10, 1, 10, stream):  # a run that is at its end
+    assert stream.getvalue() == 'compiling\n'
+
+
+def episodes_shown(done, episodes=1000, stream=None):
+  """Runs (seconds, episodes done) and returns what was written of a test."""
+  stream = stream or io.StringIO()
+  clock, set_clock = still_clock()
+  with episode_progress('testing', episodes, stream, clock) as update:
+    for seconds, number in done:
+      set_clock(seconds)
+      update(number)
+  return stream.getvalue()
+
+
+def test_a_test_in_a_pipe_says_where_it_is_every_ten_seconds():
+  lines = episodes_shown([(4, 100), (9, 200), (14, 300), (15, 320), (24, 500)]).splitlines()
+  assert lines == [
+    'testing',
+    'episode 300/1000  20 episodes/s  0:35 left',
+    'episode 500/1000  20 episodes/s  0:25 left',
+    'episode 1000/1000  45 episodes/s  took 0:24',
+  ]
+
+
+def test_a_short_test_in_a_pipe_is_one_line():
+  assert episodes_shown([(1, 500), (2, 1000)]) == 'testing\n'
+
+
+def test_a_test_on_a_terminal_is_a_bar():
+  text = episodes_shown([(1, 500), (2, 1000)], stream=Terminal())
+  assert 'compiling' in text and '100%|' in text and 'episode 1000/1000  500 episodes/s' in text
+
+
+def test_a_test_that_fails_does_not_say_that_it_is_done():
+  stream = io.StringIO()
+  with pytest.raises(OSError, match='x'), episode_progress('testing', 9, stream):
+    raise OSError('x')
+  assert stream.getvalue() == 'testing\n'
 
 
 def test_an_interruption_still_shows_where_it_was():

@@ -2,11 +2,45 @@
 
 import jax
 import numpy as np
+import pytest
 
 from experiments import testing
 from experiments.setup import make_setup
 from metakit.episodes.few_shot import sampler_of
+from tests.experiments.commands import images_file
 from tests.experiments.test_setup import parsed
+
+
+@pytest.fixture(scope='module')
+def prototypes(tmp_path_factory):
+  """A learner without training; (setup, Tested)."""
+  path = images_file(tmp_path_factory.mktemp('data'))
+  spec = f'--task=arrays:path={path},ways=3,shots=1,queries=1'
+  setup = make_setup(parsed([spec, '--network=mlp:width=4']), '', budget_gib=1)
+  made = setup.learner(setup.test_task)
+  params = made.init(jax.random.key(0), sampler_of(setup.task.source('train'))(jax.random.key(1)))
+  return setup, testing.prepare(setup, params, setup.test_task, 'test', seed=0)
+
+
+def test_progress_changes_no_bit_and_counts_every_chunk_but_the_last(prototypes):
+  told, tested = [], prototypes[1]
+  plain, watched = testing.per_episode(tested, 150), testing.per_episode(tested, 150, told.append)
+  assert told == [64, 128]
+  for name in plain:
+    np.testing.assert_array_equal(plain[name], watched[name])
+
+
+def test_a_curve_is_whole_short_or_left_out(prototypes, monkeypatch, capsys):
+  monkeypatch.setattr(testing, 'CURVE_EPISODES', 6)
+  monkeypatch.setattr(testing, 'SHORT_EPISODES', 4)
+  whole = testing.adaptation_curves(*prototypes, 8)
+  assert [int(point.amount) for point in whole.learner] == [1, 2, 3, 5]  # of six, one is a query
+  assert 'adaptation curve: 4 points x 6 episodes\n' in capsys.readouterr().err
+  short = testing.adaptation_curves(*prototypes, 8, 'short')
+  assert ([int(point.amount) for point in short.learner], short.episodes) == ([1, 5], 4)
+  assert 'adaptation curve: 2 points x 4 episodes\n' in capsys.readouterr().err
+  assert testing.adaptation_curves(*prototypes, 8, 'none').learner == []
+  assert capsys.readouterr().err == ''
 
 
 def test_a_curve_over_inner_steps_of_a_learner_of_features(monkeypatch):
