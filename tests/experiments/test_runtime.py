@@ -10,4 +10,4 @@ def test_no_memory_is_one_line(capsys, said, line):
   with pytest.raises(SystemExit) as end, one_line_errors(*BAD_INPUT):
     raise MemoryError(said)
   assert end.value.code == 1
-  assert capsys.readouterr().err == f'error: {line}\n'
+  assert capsys.readouterr().err.startswith(f'error: out of memory ({line}); use ')
