@@ -26,7 +26,7 @@ from experiments.setup import (
 from experiments.testing import check_judges, judges_of, prepare
 from experiments.wrap_up import wrap_up
 from metakit.checkpoint import checkpoints
-from metakit.distributed import barrier
+from metakit.distributed import check_same
 from metakit.objectives import cross_entropy
 
 FLAGS = flags.FLAGS
@@ -44,7 +44,7 @@ def main() -> None:
     setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
     check_judges(setup, setup.test_task)
-    barrier('set up', FLAGS.meeting_seconds)
+    check_same(setup.specs, FLAGS.meeting_seconds)
     step, state = restore(setup, specs, workdir, FLAGS.best)
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
     tested = prepare(setup, state.params, setup.test_task, 'test', seed)

@@ -40,7 +40,7 @@ from experiments.wrap_up import read_seconds, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
 from metakit.devices import spread, spread_table
-from metakit.distributed import barrier, is_first
+from metakit.distributed import barrier, check_same, is_first
 from metakit.divergence import REMEDY, NonFiniteLoss
 from metakit.evaluate import estimate
 from metakit.keys import roots
@@ -62,6 +62,7 @@ def main() -> None:
     sharing = FLAGS.tasks_per_step, FLAGS.parallel, None, FLAGS.tasks_at_once or None
     dispatch = make_dispatch(learner, optimizer, train, keys, *sharing)
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
+    check_same(setup.specs, FLAGS.meeting_seconds)
     if is_first():
       check_space(workdir, abstract_state(setup, learner, optimizer))
       claim_workdir(workdir, setup.specs)

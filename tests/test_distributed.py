@@ -12,17 +12,15 @@ import jax
 import pytest
 
 from metakit import distributed
+from metakit.cluster import Cluster, detect, first_node
 from metakit.distributed import (
-  Cluster,
   agreed,
   barrier,
-  detect,
-  first_node,
   from_first,
   initialize,
-  meet,
   watch_preemption,
 )
+from metakit.meeting import meet
 from tests.test_processes import free_port
 
 SLURM = {
