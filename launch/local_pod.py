@@ -22,7 +22,7 @@ from typing import IO, NamedTuple
 from absl import flags
 
 from launch.children import GRACE, PREEMPTED, Children, children
-from launch.common import Refused, define_dry_run, new_token, run, show
+from launch.common import Interrupted, Refused, define_dry_run, new_token, run, show
 
 FLAGS = flags.FLAGS
 POLL = 0.1
@@ -49,6 +49,8 @@ def main(command: list[str]) -> int:
     status = wait_for(running, own)
   for each in running:
     each.copier.join(LAST_LINES)
+  if own.told and status not in (0, PREEMPTED):
+    raise Interrupted(own.told[0])
   return status
 
 
