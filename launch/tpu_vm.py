@@ -84,9 +84,9 @@ def described() -> Machine:
   """
   check_name('--name', FLAGS.name)
   hosts(FLAGS.type)
-  check_match('--zone', FLAGS.zone, '[a-z0-9-]+', 'us-west4-a')
-  check_match('--project', FLAGS.project, '[a-z0-9.:-]+', 'my-project')
-  check_match('--runtime', FLAGS.runtime, '[A-Za-z0-9._-]+', 'v2-alpha-tpuv5-lite')
+  check_match('--zone', FLAGS.zone, '[a-z][a-z0-9-]*', 'us-west4-a')
+  check_match('--project', FLAGS.project, '[a-z][a-z0-9.:-]*', 'my-project')
+  check_match('--runtime', FLAGS.runtime, '[A-Za-z0-9][A-Za-z0-9._-]*', 'v2-alpha-tpuv5-lite')
   place = [f'--{name}={FLAGS[name].value}' for name in ('zone', 'project') if FLAGS[name].value]
   return Machine(FLAGS.name, FLAGS.type, tuple(place))
 

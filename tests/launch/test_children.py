@@ -15,6 +15,7 @@ from launch.children import PREEMPTED, run_child
 REPOSITORY = Path(__file__).parents[2]
 # Saves when it is told to end, and has a process of its own that does not hear of it.
 WORK = """
+exec > /dev/null 2>&1  # a shell that cannot print ends, unlike Python
 trap 'echo saved > saved; exit 75' TERM
 sleep 1000 &
 echo $$ $! > running
