@@ -119,7 +119,7 @@ def defining_run() -> dict[str, Any]:
   That is the program, every flag but those of one process or machine, and what else numbers depend
   on; the data, which may lie elsewhere on each machine, is for the binary to compare.
   """
-  same = {'program': Path(sys.argv[0]).stem}
+  same: dict[str, Any] = {'program': Path(sys.argv[0]).stem}
   for module, defined in flags.FLAGS.flags_by_module_dict().items():
     if module == sys.argv[0] or module.partition('.')[0] in ('experiments', 'launch'):
       same |= {f'--{flag.name}': flag.value for flag in defined if flag.name not in LOCAL_FLAGS}

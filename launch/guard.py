@@ -57,7 +57,7 @@ def _states(group: int) -> Iterator[str]:
 
 
 if __name__ == '__main__':
-  running = []
+  running: list[int] = []
   for line in sys.stdin:
     (running.append if line[0] == '+' else running.remove)(int(line[1:]))
   end_groups(running, float(sys.argv[1]), is_there)

@@ -205,11 +205,12 @@ async def _keep(
   if len(there) + 1 == cluster.processes and not ended.done():
     ended.set_result(None)
   gone = asyncio.ensure_future(reader.read(1))
-  await asyncio.wait({gone, ended}, return_when=asyncio.FIRST_COMPLETED)
+  either: set[asyncio.Future] = {gone, ended}
+  await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
   if not ended.done():
     del there[number]  # it may come again
     return
-  answer = GO if (wrong := ended.result()) is None else str(wrong)
+  answer = GO if ended.result() is None else str(ended.result())
   writer.write(f'{_prove(meeting.token, nonce, answer)} {answer}\n'.encode())
   await gone  # it closes first, so that no address stays in use
 
@@ -250,7 +251,10 @@ async def _ask(cluster: Cluster, token: str) -> str:
       raise ValueError(f'{cluster.coordinator} is not process 0')
     said = str(cluster.rank), str(cluster.processes), secrets.token_hex(16)
     writer.write(' '.join([*said, _prove(token, HELLO, nonce, *said)]).encode() + b'\n')
-    proof, _, answer = (await reader.readline()).decode().rstrip('\n').partition(' ')
+    try:
+      proof, _, answer = (await reader.readline()).decode().rstrip('\n').partition(' ')
+    except ConnectionError:  # as it ends with who shows another token
+      return ''
     return answer if _is_proof(proof, token, said[-1], answer) else ''
   finally:
     writer.transport.abort()
