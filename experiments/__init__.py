@@ -1,0 +1,5 @@
+"""Binaries: python -m experiments.NAME."""
+
+from launch.interrupts import handle_imports
+
+handle_imports()

@@ -24,8 +24,9 @@ from absl import flags
 
 from experiments.metrics_log import read_metrics
 from experiments.results import describe_device, read_json, refuse_other, versions, write_text
-from experiments.runtime import BAD_INPUT, PREEMPTED, one_line_errors, run
+from experiments.runtime import BAD_INPUT, LOST, end_preempted, one_line_errors, run
 from experiments.wrap_up import command_line
+from launch.children import PREEMPTED, Children, children
 
 FLAGS = flags.FLAGS
 STEPS = 60
@@ -47,19 +48,19 @@ HIT_AGAIN = 1 / 3  # how likely a signal is after the first start
 
 
 def main() -> None:
-  with one_line_errors(*BAD_INPUT):
+  with one_line_errors(*BAD_INPUT), children() as own:
     workdir = Path(FLAGS.workdir)
     check_stored(workdir / 'chaos.json')
-    start(workdir / 'undisturbed').wait()
+    finish(own, start(own, workdir / 'undisturbed'))
     begun = time.monotonic()
-    start(workdir / 'again').wait()  # with programs compiled before, as in what follows
+    finish(own, start(own, workdir / 'again'))  # with programs compiled before, as in what follows
     usual = time.monotonic() - begun
     expected = ending(workdir / 'undisturbed')
     chance, seen = random.Random(FLAGS.seed), Counter[str]()
     for number in range(FLAGS.runs):
       folder = workdir / 'disturbed'
       shutil.rmtree(folder, ignore_errors=True)
-      disturb(folder, chance, usual, seen)
+      disturb(own, folder, chance, usual, seen)
       seen['runs that ended differently'] += ending(folder) != expected
       print(f'{number + 1}: {dict(seen)}', flush=True)
     record = {'runs': FLAGS.runs, 'processes': FLAGS.processes, 'seen': dict(sorted(seen.items()))}
@@ -77,7 +78,7 @@ def check_stored(path: Path) -> None:
     refuse_other(path, read_json(path), setting | {'training': list(TRAINING)}, '--workdir')
 
 
-def start(folder: Path) -> subprocess.Popen:
+def start(own: Children, folder: Path) -> subprocess.Popen:
   """Starts the training in a folder, as a local pod if it has several processes."""
   train = [sys.executable, '-m', 'experiments.train', *TRAINING, f'--workdir={folder}']
   if FLAGS.processes > 1:
@@ -85,20 +86,31 @@ def start(folder: Path) -> subprocess.Popen:
     train = [*pod, '--devices=2', '--grace=20', '--', *train, '--parallel=shard_map']
   folder.parent.mkdir(parents=True, exist_ok=True)
   with open(folder.parent / f'{folder.name}.log', 'w', encoding='utf-8') as log:
-    return subprocess.Popen(train, stdout=log, stderr=log, start_new_session=True)
+    return own.start(train, stdout=log, stderr=log)
 
 
-def disturb(folder: Path, chance: random.Random, usual: float, seen: Counter[str]) -> None:
+def finish(own: Children, process: subprocess.Popen) -> int:
+  """Waits for the end of a training; returns its exit status."""
+  status = process.wait()
+  if own.told:
+    end_preempted('its runs begin anew')
+  return status
+
+
+def disturb(
+  own: Children, folder: Path, chance: random.Random, usual: float, seen: Counter[str]
+) -> None:
   """Starts a training until it finishes, with a signal in the first start and in some others.
 
   Args:
+    own: the processes of this one.
     folder: of the run.
     chance: what is random.
     usual: seconds of a run that nobody disturbs.
     seen: counts of what happened, by what it is called.
   """
   for number_of_start in range(MOST_STARTS):
-    process = start(folder)
+    process = start(own, folder)
     left_alone = number_of_start > 0 and chance.random() > HIT_AGAIN
     try:
       process.wait(None if left_alone else chance.uniform(0, 0.9 * usual))
@@ -106,10 +118,10 @@ def disturb(folder: Path, chance: random.Random, usual: float, seen: Counter[str
       number = chance.choice(SIGNALS)
       seen[f'{number.name} in {phase(folder)}'] += 1
       hit(process, number, chance)
-    status = process.wait()
+    status = finish(own, process)
     if status == 0:
       return
-    told = status in (PREEMPTED, -signal.SIGKILL, 128 + signal.SIGKILL, 134)
+    told = status in (PREEMPTED, LOST, -signal.SIGKILL, 128 + signal.SIGKILL, 134)
     told = told or status in (-signal.SIGTERM, 128 + signal.SIGTERM)
     seen['ended with 75' if status == PREEMPTED else 'were killed'] += 1
     seen['other exit statuses'] += not told
@@ -120,7 +132,7 @@ def hit(process: subprocess.Popen, number: signal.Signals, chance: random.Random
   """Sends a signal to the training: one of its processes or, by the launcher's end, all."""
   victims = [process.pid]
   if FLAGS.processes > 1:
-    asked = ['pgrep', '-P', str(process.pid)]
+    asked = ['pgrep', '-P', str(process.pid), '-f', 'experiments.train']  # not its guard
     found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
     children = [int(child) for child in found]
     if children and chance.random() < 0.5:

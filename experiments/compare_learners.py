@@ -22,10 +22,11 @@ from experiments.components import LEARNER_SUPPLIED
 from experiments.descent_learners import BY_DESCENT
 from experiments.flags import define_common
 from experiments.results import describe_device, format_estimate, read_results, versions, write_text
-from experiments.runtime import BAD_INPUT, one_line_errors, run
+from experiments.runtime import BAD_INPUT, end_preempted, one_line_errors, run
 from experiments.setup import own_workdir, read_flags
 from experiments.specs import parse
 from experiments.wrap_up import command_line
+from launch.children import PREEMPTED, run_child
 
 FLAGS = flags.FLAGS
 DEFINING = 'training', 'seed', 'episodes'
@@ -140,8 +141,17 @@ def compare(spec: str, folder: Path, steps: list[int]) -> dict[str, Any]:
 
 
 def call(binary: str, *arguments: str) -> None:
-  """Runs a binary as a process of its own, as a user would."""
-  subprocess.run([sys.executable, '-m', f'experiments.{binary}', *arguments], check=True)
+  """Runs a binary as a process of its own, as a user would.
+
+  Raises:
+    CalledProcessError: if it fails; it has said why.
+  """
+  command = [sys.executable, '-m', f'experiments.{binary}', *arguments]
+  status = run_child(command)
+  if status == PREEMPTED:
+    end_preempted('what was done is kept')
+  if status:
+    raise subprocess.CalledProcessError(status, command)
 
 
 def define_comparison() -> None:

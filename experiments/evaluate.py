@@ -33,7 +33,7 @@ from experiments.tasks import data_of
 from experiments.testing import check_judges, judges_of, prepare
 from experiments.wrap_up import ready_files, wrap_up
 from metakit.checkpoint import checkpoints
-from metakit.distributed import barrier, is_first
+from metakit.distributed import check_same, is_first
 from metakit.objectives import cross_entropy
 
 FLAGS = flags.FLAGS
@@ -54,7 +54,8 @@ def main() -> None:
     setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
     check_judges(setup, setup.test_task)
-    barrier('set up', FLAGS.meeting_seconds)
+    sums = {'data of the test': fingerprint_of(setup.test_task, 'test')}
+    check_same({**setup.specs, **sums}, FLAGS.meeting_seconds)
     for line in understood(setup.test_task) if is_first() else ():
       print(line, file=sys.stderr)
     step, state = restore(setup, specs, workdir, FLAGS.best)

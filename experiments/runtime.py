@@ -5,7 +5,9 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
@@ -14,8 +16,11 @@ from absl import app, flags, logging
 from experiments.flags import GROUPS
 from experiments.help import help_text
 from experiments.ranges import check_flags
+from experiments.results import versions
+from launch import interrupts
+from launch.children import PREEMPTED
 from metakit.compiler import keep_programs
-from metakit.distributed import abort, initialize, is_first, leave
+from metakit.distributed import abort, check_same, initialize, is_first, leave
 
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -60,7 +65,29 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     sys.exit(1)
 
 
-PREEMPTED = 75  # of a process that was told to end and can go on: EX_TEMPFAIL of sysexits.h
+LOST = 69  # of a process that has lost another one of its run: EX_UNAVAILABLE of sysexits.h
+
+
+@contextlib.contextmanager
+def end_together() -> Iterator[None]:
+  """Ends one of several processes at once where anything else is raised.
+
+  JAX would wait for the others before it lets the process end, and they may be lost, or wait for
+  this one. A collective fails when one of them is lost, if the devices notice (CPUs do).
+  """
+  try:
+    yield
+  except Exception as error:
+    if not jax.distributed.is_initialized():
+      raise
+    if not isinstance(error, jax.errors.JaxRuntimeError):
+      traceback.print_exc()
+      abort(f'{type(error).__name__}: {" ".join(str(error).split())}')
+    reason = ' '.join(str(error).split())[:200]
+    line = f'another process is lost, or the devices fail ({reason}); the same command continues'
+    logging.debug('stopped by', exc_info=True)
+    print(f'error: {line}', file=sys.stderr)
+    abort(line, LOST)
 
 
 def end_preempted(said: str) -> NoReturn:
@@ -72,19 +99,50 @@ def end_preempted(said: str) -> NoReturn:
   os._exit(PREEMPTED)
 
 
+def end_interrupted() -> NoReturn:
+  """Ends the process, now, after Ctrl-C; the others of the run are told at their next barrier."""
+  try:
+    abort('interrupted', interrupts.INTERRUPTED)
+  finally:
+    interrupts.end_interrupted()
+
+
 def join_processes() -> None:
   """Joins the other processes of the run, if there are any; the first one alone prints."""
   if flags.FLAGS.cpu_devices:
     jax.config.update('jax_num_cpu_devices', flags.FLAGS.cpu_devices)
   # Before JAX's own: of several processes, its service is to have the signal.
   signal.signal(signal.SIGTERM, lambda *_: end_preempted('nothing is lost'))
+  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in a shell's background
+    signal.signal(signal.SIGINT, lambda *_: end_interrupted())
   given: list[Any] = [flags.FLAGS[name].value for name in PROCESS_FLAGS]
   with one_line_errors(*BAD_INPUT):
     initialize(*given)
+    check_same(defining_run(), flags.FLAGS.meeting_seconds)
   if not is_first():
     sys.stdout = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115
 
 
+def defining_run() -> dict[str, Any]:
+  """Returns what all processes of a run have in common, by the names that users know it by.
+
+  That is the program, every flag but those of one process or machine, and what else numbers depend
+  on; the data, which may lie elsewhere on each machine, is for the binary to compare.
+  """
+  same: dict[str, Any] = {'program': Path(sys.argv[0]).stem}
+  for module, defined in flags.FLAGS.flags_by_module_dict().items():
+    if module == sys.argv[0] or module.partition('.')[0] in ('experiments', 'launch'):
+      same |= {f'--{flag.name}': flag.value for flag in defined if flag.name not in LOCAL_FLAGS}
+  same |= {name: getattr(jax.config, name) for name in JAX_SETTINGS}
+  known = versions()
+  return same | {name: known[name] for name in ('metakit', 'jax', 'jaxlib')}
+
+
+JAX_SETTINGS = (
+  *('jax_enable_x64', 'jax_default_prng_impl', 'jax_threefry_partitionable'),
+  *('jax_default_matmul_precision', 'jax_numpy_dtype_promotion'),
+)
+LOCAL_FLAGS = 'coordinator', 'process_id', 'meeting_seconds', 'cpu_devices', 'workdir', 'data_dir'
 PROCESS_FLAGS = 'coordinator', 'num_processes', 'process_id', 'meeting_seconds'
 
 
@@ -113,7 +171,8 @@ def run(main: Callable[[], Any], doc: str) -> None:
     keep_freed_memory()
     keep_programs()
     join_processes()
-    main()
+    with end_together():
+      main()
 
   if wants_help():
     show_help(doc)

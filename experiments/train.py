@@ -46,7 +46,7 @@ from experiments.wrap_up import check_outputs, read_seconds, ready_files, wrap_u
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode
 from metakit.devices import spread, spread_table
-from metakit.distributed import barrier, is_first
+from metakit.distributed import barrier, check_same, is_first
 from metakit.divergence import REMEDY, NonFiniteLoss
 from metakit.evaluate import estimate
 from metakit.keys import roots, task_key
@@ -71,9 +71,12 @@ def main() -> None:
     sharing = FLAGS.tasks_per_step, FLAGS.parallel, None, FLAGS.tasks_at_once or None
     dispatch = make_dispatch(learner, optimizer, train, keys, *sharing)
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
+    sums = checksums_of(setup)
+    described = {**setup.specs, **{f'data of {part}': each for part, each in sums.items()}}
+    check_same(described, FLAGS.meeting_seconds)
     if is_first():
       check_space(workdir, shapes)
-      own_workdir(workdir, {**setup.specs, DATA: checksums_of(setup)})
+      own_workdir(workdir, {**setup.specs, DATA: sums})
       check_outputs(workdir)
     barrier('set up', FLAGS.meeting_seconds)
 

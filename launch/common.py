@@ -1,20 +1,40 @@
 """What the launchers share: a command line, and the one function that starts other programs."""
 
+import re
+import secrets
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import app, flags
 
 from experiments.ranges import check_flags
+from launch.children import ENDING, children
 
-PREEMPTED = 75  # exit status of a run that the same command continues
+TOKEN = 'TOKEN'  # what a dry run shows in place of a run's own
 
 
 class Refused(Exception):
   """The launcher will not start; the message says why, in one line, with the remedy."""
+
+
+class Interrupted(BaseException):
+  """The launcher is told to end, by a signal."""
+
+  def __init__(self, number: int):
+    super().__init__(number)
+    self.signal = signal.Signals(number)
+
+
+class Called(NamedTuple):
+  """What became of a program: its exit status and, where they were captured, its words."""
+
+  returncode: int
+  stdout: str
+  stderr: str
 
 
 def define_dry_run() -> None:
@@ -22,16 +42,30 @@ def define_dry_run() -> None:
   flags.DEFINE_bool('dry_run', False, 'print what would be done, and do nothing')
 
 
-def call(argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess:
+def call(argv: Sequence[str], *, capture: bool = False, **options: Any) -> Called:
   """Runs a program and returns what became of it. Launchers start programs by this alone.
+
+  Args:
+    argv: the program and its arguments.
+    capture: whether to return what it says rather than to show it.
+    **options: `input`, a text, and what subprocess.Popen takes.
 
   Raises:
     Refused: if there is no such program.
+    Interrupted: if this process is told to end; the program has ended.
   """
+  given = options.pop('input', None)
+  pipe = subprocess.PIPE if capture else None
+  options |= {'stdin': None if given is None else subprocess.PIPE, 'stdout': pipe, 'stderr': pipe}
   try:
-    return subprocess.run(list(argv), text=True, check=False, **options)
+    with children() as own:
+      process = own.start(list(argv), text=True, errors='replace', **options)
+      out, error = process.communicate(given)
   except FileNotFoundError:
     raise Refused(f'{argv[0]} is not installed; install it, or look at --dry_run') from None
+  if own.told:
+    raise Interrupted(own.told[0])
+  return Called(process.returncode, out or '', error or '')
 
 
 def show(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
@@ -40,10 +74,59 @@ def show(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> s
   return ' '.join([*given, shlex.join(argv)])
 
 
+def check_text(flag: str, value: str) -> str:
+  """Returns a value that goes into a file or a command.
+
+  Raises:
+    Refused: if it has a line's end or another sign that is not printed.
+  """
+  if not value.isprintable():
+    raise Refused(f'{flag}={value!r} has signs that are not printed; leave them out')
+  return value
+
+
+def check_name(flag: str, name: str, most: int = 63) -> str:
+  """Returns a name of a machine or job: a label of RFC 1123 that begins with a letter (RFC 1035).
+
+  Args:
+    flag: what the name is given by.
+    name: the name.
+    most: characters that it can have.
+
+  Raises:
+    Refused: if it is none.
+  """
+  if not re.fullmatch('[a-z]([-a-z0-9]*[a-z0-9])?', name) or len(name) > most:
+    raise Refused(
+      f'{flag}={name!r} is no name; use at most {most} of a to z, 0 to 9 and -, first a letter, '
+      'last no -'
+    )
+  return name
+
+
+def check_match(flag: str, value: str | None, pattern: str, example: str) -> str | None:
+  """Returns a value of a known form, or None.
+
+  Raises:
+    Refused: if it has another form.
+  """
+  if value is not None and not re.fullmatch(pattern, value):
+    raise Refused(f'{flag}={value!r} cannot be; it looks like {example}')
+  return value
+
+
+def new_token() -> str:
+  """Returns a token for a run, by which its processes know each other (METAKIT_TOKEN)."""
+  return TOKEN if flags.FLAGS.dry_run else secrets.token_hex(16)
+
+
 def run(main: Callable[[list[str]], int], doc: str) -> None:
   """Runs a launcher: main gets the command after `--`, and returns the exit status."""
 
   def wrapped(arguments: list[str]) -> None:
+    for number in ENDING:
+      if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, _interrupt)
     try:
       if len(arguments) < 2:
         raise Refused('no command; give one after --, such as -- python -m experiments.train')
@@ -51,9 +134,17 @@ def run(main: Callable[[list[str]], int], doc: str) -> None:
     except Refused as refused:
       print(f'error: {refused}', file=sys.stderr)
       sys.exit(1)
+    except Interrupted as interrupted:
+      print(f'ended by {interrupted.signal.name}', file=sys.stderr)
+      sys.exit(128 + interrupted.signal)
 
   sys.modules['__main__'].__doc__ = doc
   app.run(wrapped, flags_parser=_parse)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+  del frame
+  raise Interrupted(number)
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -15,15 +15,19 @@ from typing import Any
 
 from absl import flags
 
-from launch.common import PREEMPTED, call, define_dry_run, run, show
+from launch.children import PREEMPTED
+from launch.common import call, check_match, check_name, define_dry_run, run, show
 
 FLAGS = flags.FLAGS
 PORT = 8482
 WORKERS, MOUNT, VOLUME = 'workers', '/runs', 'runs'
+# The number of the Job, which is drawn for each start, and which only its pods are told.
+TOKEN = "metadata.labels['batch.kubernetes.io/controller-uid']"
 APPLY = 'kubectl', 'apply', '-f', '-'
 
 
 def main(command: list[str]) -> int:
+  check_given()
   text = json.dumps(
     manifest(
       command,
@@ -42,6 +46,17 @@ def main(command: list[str]) -> int:
     print(f'{text}\n{show(APPLY)}')
     return 0
   return call(APPLY, input=text).returncode
+
+
+def check_given() -> None:
+  """Raises Refused for what Kubernetes would not take, some of it only when pods are made."""
+  longest = len(f'-{WORKERS}-0-{FLAGS.hosts - 1}-abcde')  # what it adds to the name of a pod
+  check_name('--name', FLAGS.name, 63 - longest)
+  label = '[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?'
+  check_match('--image', FLAGS.image, r'[!-~]+', 'REGISTRY/metakit:1')
+  check_match('--accelerator', FLAGS.accelerator, label, 'tpu-v5-lite-podslice')
+  check_match('--topology', FLAGS.topology, r'\d+(x\d+)*', '4x4')
+  check_match('--volume', FLAGS.volume, '[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?', 'my-claim')
 
 
 def resources(accelerator: str, chips: int) -> dict[str, str]:
@@ -135,12 +150,14 @@ def _container(
     'METAKIT_COORDINATOR': f'{name}-{WORKERS}-0-0.{name}:{PORT}',
     'METAKIT_NUM_PROCESSES': str(hosts),  # JOB_COMPLETION_INDEX says which one it is
   }
+  known = [{'name': key, 'value': value} for key, value in variables.items()]
   container = {
     'name': 'metakit',
     'image': image,
-    # exec: SIGTERM is sent to the first process of the container.
-    'command': ['bash', '-c', f'exec {shlex.join(command)}'],
-    'env': [{'name': key, 'value': value} for key, value in variables.items()],
+    # exec: SIGTERM is sent to the first process of the container. Kubernetes reads $(NAME) as a
+    # variable, and $$ as $.
+    'command': ['bash', '-c', f'exec {shlex.join(command)}'.replace('$', '$$')],
+    'env': [*known, {'name': 'METAKIT_TOKEN', 'valueFrom': {'fieldRef': {'fieldPath': TOKEN}}}],
     'ports': [{'containerPort': PORT}],
     'resources': {'limits': limits},
   }

@@ -3,10 +3,12 @@ r"""Runs a command as several processes with several CPU devices each, on this m
   python -m launch.local_pod --processes=2 --devices=4 -- \
       python -m experiments.train --parallel=shard_map --workdir=runs/pod
 
-Every line of a process is prefixed by its number. The first one to fail ends all; SIGTERM and
-SIGINT are passed on. The exit status is that of the first that failed, 75 if they were told to end.
+Every line of a process is prefixed by its number. The first one to fail ends all, and no process
+outlives this one. SIGINT and SIGHUP are passed on as SIGTERM. The exit status is that of the first
+that failed, 75 if they were told to end.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,30 +17,44 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 from absl import flags
 
-from launch.common import define_dry_run, run, show
+from launch.children import GRACE, PREEMPTED, Children, children
+from launch.common import Interrupted, Refused, define_dry_run, new_token, run, show
 
 FLAGS = flags.FLAGS
-GRACE = 30.0  # seconds to save and end, before a process is killed
 POLL = 0.1
+MOST_LINE = 1 << 16  # bytes of a line; what is longer goes on in the next
+LAST_LINES = 5.0  # seconds to copy what was said last
+
+
+class Running(NamedTuple):
+  """A process and the thread that copies its lines."""
+
+  process: subprocess.Popen
+  copier: threading.Thread
 
 
 def main(command: list[str]) -> int:
   port = FLAGS.port or free_port()
-  added = [settings(rank, FLAGS.processes, FLAGS.devices, port) for rank in range(FLAGS.processes)]
+  token, sizes = new_token(), (FLAGS.processes, FLAGS.devices)
+  added = [settings(rank, *sizes, port, token) for rank in range(FLAGS.processes)]
   if FLAGS.dry_run:
     print('\n'.join(show(command, each) for each in added))
     return 0
-  running = [start(rank, command, each) for rank, each in enumerate(added)]
-  for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda number, frame: send(running, number))
-  return wait_for(running, FLAGS.grace)
+  with children(FLAGS.grace) as own:
+    running = [start(own, rank, command, each) for rank, each in enumerate(added)]
+    status = wait_for(running, own)
+  for each in running:
+    each.copier.join(LAST_LINES)
+  if own.told and status not in (0, PREEMPTED):
+    raise Interrupted(own.told[0])
+  return status
 
 
-def settings(rank: int, processes: int, devices: int, port: int) -> dict[str, str]:
+def settings(rank: int, processes: int, devices: int, port: int, token: str) -> dict[str, str]:
   """Returns the environment variables of a process, beside those of this one."""
   flags_of_xla = os.environ.get('XLA_FLAGS', '')
   return {
@@ -47,6 +63,7 @@ def settings(rank: int, processes: int, devices: int, port: int) -> dict[str, st
     'METAKIT_COORDINATOR': f'127.0.0.1:{port}',
     'METAKIT_NUM_PROCESSES': str(processes),
     'METAKIT_PROCESS_ID': str(rank),
+    'METAKIT_TOKEN': token,
   }
 
 
@@ -56,63 +73,50 @@ def free_port() -> int:
     return int(server.getsockname()[1])
 
 
-def start(rank: int, command: Sequence[str], added: Mapping[str, str]) -> subprocess.Popen:
+def start(own: Children, rank: int, command: Sequence[str], added: Mapping[str, str]) -> Running:
   """Starts a process; a thread copies its lines."""
-  process = subprocess.Popen(
-    command,
-    env=os.environ | added,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    start_new_session=True,  # Ctrl-C comes once, from here
-  )
-  assert process.stdout is not None
-  threading.Thread(target=copy_lines, args=(rank, process.stdout), daemon=False).start()
-  return process
+  pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
+  try:
+    process = own.start(command, env=os.environ | added, **pipes)
+  except OSError as error:
+    raise Refused(f'{command[0]} cannot be started ({error.strerror})') from None
+  copier = threading.Thread(target=copy_lines, args=(rank, process.stdout), daemon=True)
+  copier.start()
+  return Running(process, copier)
 
 
-def copy_lines(rank: int, lines: IO[str]) -> None:
-  """Prints the lines of a process after its number."""
-  for line in lines:
-    sys.stdout.write(f'[{rank}] {line}')
-    sys.stdout.flush()
+def copy_lines(rank: int, lines: IO[bytes]) -> None:
+  """Prints the lines of a process, in whatever encoding, after its number.
+
+  They are read where they cannot be printed too (a closed terminal): the process would wait.
+  """
+  for line in iter(lambda: lines.readline(MOST_LINE), b''):
+    with contextlib.suppress(OSError):
+      sys.stdout.buffer.write(b'[%d] %b\n' % (rank, line.removesuffix(b'\n')))
+      sys.stdout.buffer.flush()
 
 
-def send(running: Sequence[subprocess.Popen], number: int) -> None:
-  """Passes a signal on to the processes that have not ended."""
-  for process in running:
-    if process.poll() is None:
-      process.send_signal(number)
-
-
-def wait_for(running: Sequence[subprocess.Popen], grace: float) -> int:
-  """Waits until all have ended, or one has failed and the others were ended."""
+def wait_for(running: Sequence[Running], own: Children) -> int:
+  """Waits until all have ended, or one has failed; returns the exit status of the run."""
   while True:
-    ended = [process.poll() for process in running]
-    failed = [status for status in ended if status]
+    ended = [each.process.poll() for each in running]
+    own.forget()
+    failed = [(rank, status) for rank, status in enumerate(ended) if status]
     if failed:
-      end(running, grace)
-      return failed[0] if failed[0] > 0 else 128 - failed[0]
+      rank, status = failed[0]
+      if status != PREEMPTED and len(failed) < len(running):
+        how = f'status {status}' if status > 0 else signal.Signals(-status).name
+        print(f'process {rank} ended with {how}; the others are ended', file=sys.stderr)
+      return status if status > 0 else 128 - status
     if None not in ended:
       return 0
     time.sleep(POLL)
-
-
-def end(running: Sequence[subprocess.Popen], grace: float) -> None:
-  """Asks the rest to end, and kills what has not after a while."""
-  send(running, signal.SIGTERM)
-  until = time.monotonic() + grace
-  while time.monotonic() < until and any(process.poll() is None for process in running):
-    time.sleep(POLL)
-  send(running, signal.SIGKILL)
-  for process in running:
-    process.wait()
 
 
 if __name__ == '__main__':
   define_dry_run()
   flags.DEFINE_integer('processes', 2, 'processes', lower_bound=1)
   flags.DEFINE_integer('devices', 4, 'CPU devices of each', lower_bound=1)
-  flags.DEFINE_integer('port', 0, 'where they meet; a free one by default', lower_bound=0)
+  flags.DEFINE_integer('port', 0, 'where they meet; a free one by default', 0, 65535)
   flags.DEFINE_float('grace', GRACE, 'seconds to save and end, when one has failed')
   run(main, __doc__)

@@ -7,13 +7,15 @@ The file that is submitted is written to --file first; --dry_run prints it. Slur
 minutes ahead of the limit; the run saves, ends with 75, and the job goes back to the queue.
 """
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from launch.common import PREEMPTED, Refused, call, define_dry_run, run, show
+from launch.children import PREEMPTED
+from launch.common import Refused, call, check_text, define_dry_run, new_token, run, show
 
 FLAGS = flags.FLAGS
 OPTIONS = 'partition', 'account', 'qos', 'constraint', 'mem', 'cpus_per_task', 'gpus_per_task'
@@ -22,16 +24,40 @@ OPTIONS = 'partition', 'account', 'qos', 'constraint', 'mem', 'cpus_per_task', '
 def main(command: list[str]) -> int:
   lines = {name: FLAGS[name].value for name in ('job_name', 'nodes', 'time', *OPTIONS)}
   text = batch_file(command, FLAGS.tasks_per_node, FLAGS.logs, FLAGS.seconds_ahead, lines)
-  submit = ['sbatch', FLAGS.file]
+  submit, added = ['sbatch', check_file(FLAGS.file)], {'METAKIT_TOKEN': new_token()}
   if FLAGS.dry_run:
-    print(f'# {FLAGS.file}\n{text}\n{show(submit)}')
+    print(f'# {FLAGS.file}\n{text}\n{show(submit, added)}')
     return 0
   path = Path(FLAGS.file)
   if path.exists() and path.read_text() != text:
     raise Refused(f'{path} exists and differs; give another --file, or delete it')
   Path(FLAGS.logs).mkdir(parents=True, exist_ok=True)
   path.write_text(text)
-  return call(submit).returncode
+  return call(submit, env=os.environ | added).returncode  # sbatch keeps it for every start
+
+
+def check_file(name: str) -> str:
+  """Returns the name of the batch file.
+
+  Raises:
+    Refused: if sbatch would take it for an option.
+  """
+  if name.startswith('-'):
+    raise Refused(f'--file={name} would be an option of sbatch; use --file=./{name}')
+  return check_text('--file', name)
+
+
+def quoted(name: str, value: object) -> str:
+  """Returns the value of an option as sbatch reads it: one word, whatever is in it.
+
+  Raises:
+    Refused: if there is no way to write it so.
+  """
+  flag = f'--{name.replace("-", "_")}'
+  text = check_text(flag, str(value))
+  if set(text) & set('\'"\\'):
+    raise Refused(f'{flag}={text!r} has a quote or backslash, which sbatch reads otherwise')
+  return shlex.quote(text)
 
 
 def batch_file(
@@ -49,11 +75,14 @@ def batch_file(
     logs: folder of the log, which requeued jobs append to.
     seconds_ahead: of the time limit, when SIGTERM is sent.
     options: of sbatch by name, those that are None left out.
+
+  Raises:
+    Refused: if a value cannot be written as one.
   """
   given = {name.replace('_', '-'): value for name, value in options.items() if value is not None}
   given |= {'ntasks-per-node': tasks_per_node, 'output': f'{logs}/%x-%j.log'}
   given |= {'signal': f'TERM@{seconds_ahead}'}
-  lines = [f'#SBATCH --{name}={value}' for name, value in given.items()]
+  lines = [f'#SBATCH --{name}={quoted(name, value)}' for name, value in given.items()]
   return '\n'.join(
     [
       '#!/bin/bash',

@@ -5,18 +5,32 @@ r"""Runs a command on every worker of a TPU VM, creating it again whenever it is
 
 A queued resource is created, waited for and used; one that is suspended or has failed is deleted
 and created again, and the same command continues the run, whose folder has to outlive the VM (a
-mounted bucket). It ends when the command does, with its exit status; the VM stays unless --delete.
+mounted bucket). It ends when the command does, with its exit status; the VM stays unless --delete,
+which deletes it also after a refusal or an interruption, but not after kill -9.
 """
 
+import contextlib
 import json
 import shlex
+import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
-from launch.common import PREEMPTED, Refused, call, define_dry_run, run, show
+from launch.children import ENDING, PREEMPTED
+from launch.common import (
+  Refused,
+  call,
+  check_match,
+  check_name,
+  define_dry_run,
+  new_token,
+  run,
+  show,
+)
 
 FLAGS = flags.FLAGS
 PORT = 8482
@@ -51,18 +65,42 @@ class Machine(NamedTuple):
 
 
 def main(command: list[str]) -> int:
-  place = [f'--{name}={FLAGS[name].value}' for name in ('zone', 'project') if FLAGS[name].value]
-  machine = Machine(FLAGS.name, FLAGS.type, tuple(place))
+  machine, token = described(), new_token()
   make = create(machine, FLAGS.runtime, FLAGS.spot)
   if FLAGS.dry_run:
     addresses = [f'ADDRESS_{i}' for i in range(hosts(machine.type))]
-    steps = make, state(machine), endpoints(machine), work(machine, command, addresses)
+    steps = make, state(machine), endpoints(machine), work(machine, command, addresses, token)
     print('\n'.join(map(show, [*steps, *([delete(machine)] if FLAGS.delete else [])])))
     return 0
-  status = keep_running(machine, make, command, FLAGS.attempts, FLAGS.poll_seconds)
-  if FLAGS.delete:
-    call(delete(machine))
-  return status
+  with given_back(machine) if FLAGS.delete else contextlib.nullcontext():
+    return keep_running(machine, make, command, token, FLAGS.attempts, FLAGS.poll_seconds)
+
+
+def described() -> Machine:
+  """Returns the machine of the flags.
+
+  Raises:
+    Refused: if there can be none, before anything is made.
+  """
+  check_name('--name', FLAGS.name)
+  hosts(FLAGS.type)
+  check_match('--zone', FLAGS.zone, '[a-z][a-z0-9-]*', 'us-west4-a')
+  check_match('--project', FLAGS.project, '[a-z][a-z0-9.:-]*', 'my-project')
+  check_match('--runtime', FLAGS.runtime, '[A-Za-z0-9][A-Za-z0-9._-]*', 'v2-alpha-tpuv5-lite')
+  place = [f'--{name}={FLAGS[name].value}' for name in ('zone', 'project') if FLAGS[name].value]
+  return Machine(FLAGS.name, FLAGS.type, tuple(place))
+
+
+@contextlib.contextmanager
+def given_back(machine: Machine) -> Iterator[None]:
+  """Deletes the machine after the block, however it ends."""
+  try:
+    yield
+  finally:
+    for number in ENDING:  # to be told once is enough
+      signal.signal(number, signal.SIG_IGN)
+    if call(delete(machine)).returncode:
+      print(f'{machine.name} may be there still; {show(delete(machine))}', file=sys.stderr)
 
 
 def hosts(kind: str) -> int:
@@ -108,10 +146,13 @@ def delete(machine: Machine) -> list[str]:
   return [*of, *machine.place, '--force', '--quiet']
 
 
-def work(machine: Machine, command: Sequence[str], addresses: Sequence[str]) -> list[str]:
+def work(
+  machine: Machine, command: Sequence[str], addresses: Sequence[str], token: str
+) -> list[str]:
   """Returns the command that runs the same on every worker."""
-  known = f'METAKIT_COORDINATOR={addresses[0]}:{PORT} METAKIT_NUM_PROCESSES={len(addresses)}'
-  remote = f'{known} METAKIT_PROCESS_ID=$({RANK}) exec {shlex.join(command)}'
+  coordinator = shlex.quote(f'{addresses[0]}:{PORT}')
+  known = f'METAKIT_COORDINATOR={coordinator} METAKIT_NUM_PROCESSES={len(addresses)}'
+  remote = f'{known} METAKIT_TOKEN={token} METAKIT_PROCESS_ID=$({RANK}) exec {shlex.join(command)}'
   of = 'gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', machine.name
   return [*of, *machine.place, '--worker=all', f'--command={remote}']
 
@@ -120,6 +161,7 @@ def keep_running(
   machine: Machine,
   make: Sequence[str],
   command: Sequence[str],
+  token: str,
   attempts: int,
   seconds: float,
   sleep: Callable[[float], Any] = time.sleep,
@@ -130,6 +172,7 @@ def keep_running(
     machine: where.
     make: the command that asks for the machine.
     command: what every worker runs.
+    token: by which the workers know each other.
     attempts: how many failures of the command itself are tried again.
     seconds: between two looks at the state.
     sleep: waits; another one for tests.
@@ -140,7 +183,7 @@ def keep_running(
   while True:
     found = said(state(machine))
     if found in USABLE:
-      status = call(work(machine, command, addresses(machine))).returncode
+      status = call(work(machine, command, addresses(machine), token)).returncode
       if status == 0 or (said(state(machine)) in USABLE and status != PREEMPTED):
         attempts -= 1
         if status == 0 or attempts < 0:
@@ -156,13 +199,13 @@ def keep_running(
 
 def said(argv: Sequence[str]) -> str:
   """Returns what a command prints, '' if it fails: there is no such machine then."""
-  done = call(argv, capture_output=True)
+  done = call(argv, capture=True)
   return done.stdout.strip() if done.returncode == 0 else ''
 
 
 def checked(argv: Sequence[str]) -> None:
   """Runs a command that has to succeed."""
-  done = call(argv, capture_output=True)
+  done = call(argv, capture=True)
   if done.returncode:
     raise Refused(f'{show(argv[:6])} failed: {" ".join(done.stderr.split())[-300:]}')
 

@@ -12,17 +12,15 @@ import jax
 import pytest
 
 from metakit import distributed
+from metakit.cluster import Cluster, detect, first_node
 from metakit.distributed import (
-  Cluster,
   agreed,
   barrier,
-  detect,
-  first_node,
   from_first,
   initialize,
-  meet,
   watch_preemption,
 )
+from metakit.meeting import bind_address, meet
 from tests.test_processes import free_port
 
 SLURM = {
@@ -154,6 +152,79 @@ def test_strangers_at_the_port_are_ignored():
   late.join()
 
 
+@contextlib.contextmanager
+def calling(port, *said):
+  """Calls as often as something is said, and stays until the end of the block."""
+  with contextlib.ExitStack() as stack:
+    for each in said:
+      until = time.monotonic() + 10
+      while True:
+        try:
+          caller = stack.enter_context(socket.create_connection(('127.0.0.1', port), 5))
+          break
+        except OSError:
+          assert time.monotonic() < until
+      with contextlib.suppress(OSError):
+        caller.sendall(each)
+    yield
+
+
+@pytest.mark.parametrize('said', [[b''] * 300, [b'a' * 1_000_000] * 3, [b'1 2 a b\n'] * 3])
+def test_strangers_cannot_hold_up_or_end_a_meeting(said):
+  """Many that are silent, one endless line, and a proof that is none."""
+  port, begun = free_port(), time.monotonic()
+  cluster = Cluster(f'127.0.0.1:{port}', 2)
+  first = threading.Thread(target=meet, args=(cluster, 20, 'secret'))
+  first.start()
+  with calling(port, *said):
+    meet(cluster._replace(rank=1), 20, 'secret')
+    first.join()
+  assert time.monotonic() - begun < 4  # less than any of them may take to speak
+
+
+def test_another_token_is_turned_away_and_both_are_told():
+  cluster = Cluster(f'127.0.0.1:{free_port()}', 3)
+  tokens, raised = {0: 'a', 1: 'b', 2: 'a'}, {}
+
+  def one(rank):
+    try:
+      # A wrong number of processes would end the meeting, were it believed.
+      meet(cluster._replace(rank=rank, processes=3 + (rank == 1)), 1.0, tokens[rank])
+    except Exception as error:
+      raised[rank] = str(error)
+
+  threads = [threading.Thread(target=one, args=(rank,)) for rank in tokens]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert 'processes [1] did not come' in raised[0] and 'another METAKIT_TOKEN' in raised[0]
+  assert 'is METAKIT_TOKEN the same?' in raised[1]
+
+
+def test_it_listens_at_the_coordinators_address_alone(monkeypatch):
+  port = free_port()
+  first = threading.Thread(target=meet, args=(Cluster(f'127.0.0.1:{port}', 2), 20))
+  first.start()
+  with calling(port, b''), pytest.raises(ConnectionRefusedError):
+    socket.create_connection(('127.0.0.2', port), 5)
+  meet(Cluster(f'127.0.0.1:{port}', 2, 1), 20)
+  first.join()
+  given = {}
+  monkeypatch.setattr(distributed, 'meet', lambda *_: None)
+  monkeypatch.setattr(jax.distributed, 'initialize', lambda *_, **named: given.update(named))
+  initialize(f'127.0.0.1:{port}', 2, 0)
+  assert given['coordinator_bind_address'] == f'127.0.0.1:{port}'
+  assert given['heartbeat_timeout_seconds'] <= 30
+
+
+def test_a_name_that_others_cannot_reach_means_all_addresses(monkeypatch):
+  found = lambda address: lambda *_, **__: [(socket.AF_INET, 1, 6, '', (address, 0))]
+  for address in ('127.0.1.1', '192.0.2.1'):  # of Debian's hosts file, and of nobody
+    monkeypatch.setattr(socket, 'getaddrinfo', found(address))
+    assert bind_address('node7:80') is None
+
+
 def test_who_is_missing_is_named_in_time():
   begun, coordinator = time.monotonic(), f'127.0.0.1:{free_port()}'
   raised = met([Cluster(coordinator, 4, rank) for rank in (0, 2)], seconds=1.0)
@@ -197,9 +268,14 @@ def test_alone_every_agreement_is_ones_own():
 
 COMES = """
 import sys
-from metakit.distributed import barrier, initialize, leave
+from metakit.distributed import barrier, check_same, initialize, leave
 address, rank = sys.argv[1:]
 initialize(address, 2, int(rank), 60)
+check_same({'--seed': 3, 'jax': '1'}, 60)
+try:
+  check_same({'--seed': rank, '--steps': 4, **({'--rate': '.1'} if rank == '1' else {})}, 60)
+except ValueError as error:
+  print(error, flush=True)
 barrier('both come here', 60)
 if rank == '0':
   try:
@@ -219,21 +295,27 @@ def test_who_does_not_come_to_a_barrier_is_named_in_time():
     [sys.executable, '-c', COMES, address, str(rank)], text=True, **pipes
   )
   with start(0) as first, start(1) as other:
+    same = [process.stdout.readline() for process in (first, other)]
     said = first.stdout.readline()
     for process in (first, other):
       process.stdin.close()
     for process in (first, other):
       assert process.wait() == 0, process.stderr.read()
+  wrong = (
+    'process 1 has --seed=1 --rate=.1, process 0 --seed=0 --rate=none; start all with the same'
+  )
+  assert same == [f'{wrong}\n'] * 2
   assert said == "processes [1] did not come to 'one comes here' within 1 s; see their logs\n"
 
 
-def test_a_signal_is_noticed_at_the_next_question():
-  before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noticed_at_the_next_question(number):
+  before = signal.getsignal(number)
   with watch_preemption() as told:
     assert [told(1), told(2)] == [False, False]
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(number)
     assert told(3)
-  assert signal.getsignal(signal.SIGTERM) is before
+  assert signal.getsignal(number) is before
 
 
 def test_a_signal_that_nobody_asked_for_any_more_is_not_lost():

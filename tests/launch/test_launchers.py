@@ -12,8 +12,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from launch import gke
-from launch.common import Refused
+from launch import gke, slurm
+from launch.common import Refused, check_name
 from launch.tpu_vm import hosts
 
 REPOSITORY = Path(__file__).parents[2]
@@ -151,6 +151,74 @@ def test_a_wrong_number_of_hosts_is_refused(tmp_path):
   assert 'has 2 hosts, a v5litepod-16 4' in done.stderr
 
 
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_machine_is_given_back_after_a_refusal_and_an_interruption(number, status, tmp_path):
+  done, steps = play(tmp_path, ['ACTIVE'], [0], '--delete', hosts=2)
+  assert (done.returncode, steps) == (1, ['delete'])
+  script = tmp_path / 'script.json'
+  script.write_text(json.dumps({'states': ['ACTIVE'], 'statuses': [], 'done': [], 'hosts': 4}))
+  command = [sys.executable, '-m', 'launch.tpu_vm', '--name=maml', '--type=v5litepod-16']
+  command += ['--zone=z', '--delete', *COMMAND]
+  path = fake(tmp_path, 'gcloud', GCLOUD.replace("pop(0) if what == 'ssh'", "pop(0) if ''"))
+  waits = f'#!/bin/sh\ncase $4 in ssh) touch {tmp_path}/ssh; sleep 60;; esac\nexec {path}/real $@\n'
+  (path / 'gcloud').rename(path / 'real')
+  (path / 'gcloud').write_text(waits)
+  (path / 'gcloud').chmod(0o755)
+  environment = os.environ | {'PATH': f'{path}:{os.environ["PATH"]}', 'SCRIPT': str(script)}
+  with subprocess.Popen(
+    command, env=environment, cwd=REPOSITORY, stderr=subprocess.PIPE
+  ) as process:
+    while not (tmp_path / 'ssh').exists():
+      assert process.poll() is None
+      time.sleep(0.02)
+    process.send_signal(number)
+    said = process.communicate(timeout=30)[1].decode()
+  assert (process.returncode, said) == (status, f'ended by {number.name}\n')
+  assert json.loads(script.read_text())['done'] == ['delete']
+
+
+@pytest.mark.parametrize('option', ['job_name', 'partition', 'time', 'gpus_per_task'])
+def test_no_value_becomes_a_line_of_a_batch_file(option):
+  write = lambda value: slurm.batch_file(['x'], 1, 'logs', 120, {option: value})
+  with pytest.raises(Refused, match=rf'--{option}=.* not printed'):
+    write('a\nscancel --me')
+  with pytest.raises(Refused, match='quote or backslash'):
+    write("a' --wrap=b")
+  assert f"#SBATCH --{option.replace('_', '-')}='a b # c'\n" in write('a b # c')
+
+
+@pytest.mark.parametrize(
+  'name', ['Maml', '-maml', 'maml-', 'a b', 'a;b', 'a\n', '1a', '', 'm' * 64]
+)
+def test_a_name_that_is_no_label_is_refused(name):
+  with pytest.raises(Refused, match=r'--name=.* is no name'):
+    check_name('--name', name)
+  assert check_name('--name', 'maml-1') == 'maml-1'
+
+
+WRONG = {
+  'gke': ['--name=a_b', '--topology=4*4', '--volume=A', '--image=a b', f'--name={"a" * 50}'],
+  'tpu_vm': ['--name=a_b', '--type=v4', '--zone=a b', '--project=--x'],
+}
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_wrong_values_are_refused_before_anything_is_made(name, tmp_path):
+  for program in ('gcloud', 'kubectl'):
+    path = fake(tmp_path, program, f'Path({str(tmp_path / "made")!r}).touch()')
+  for wrong in WRONG[name]:
+    done = launch(name, *RECIPES[name], wrong, *COMMAND, path=path)
+    assert done.returncode == 1 and wrong.split('=')[0] in done.stderr, (wrong, done.stderr)
+  assert not (tmp_path / 'made').exists()
+
+
+def test_kubernetes_leaves_the_command_as_it_is():
+  given = ['echo', '$(METAKIT_TOKEN) $$'], 'maml', 'image', 4, {}, {}, None, 3, 120
+  job = gke.manifest(*given)['spec']['replicatedJobs'][0]['template']['spec']
+  command = job['template']['spec']['containers'][0]['command']
+  assert command[-1] == "exec echo '$$(METAKIT_TOKEN) $$$$'"
+
+
 HOSTS = {'v2-8': 1, 'v3-32': 4, 'v4-8': 1, 'v4-32': 4, 'v5p-256': 32, 'v5litepod-8': 1}
 HOSTS |= {'v5litepod-256': 64, 'v6e-8': 1, 'v6e-16': 4}
 
@@ -211,6 +279,14 @@ def test_lines_of_a_local_pod_carry_their_number():
   assert done.returncode == 0
   expected = [f'[{rank}] {said}' for rank in range(3) for said in (f'I am {rank}', '4 3')]
   assert sorted(done.stdout.splitlines()) == sorted(expected)
+
+
+def test_lines_in_any_encoding_of_any_length_are_copied():
+  code = "import sys; sys.stdout.buffer.write(bytes([255, 10]) + b'a' * 200_000)"
+  command = [sys.executable, '-m', 'launch.local_pod', '--processes=1', '--', sys.executable]
+  done = subprocess.run([*command, '-c', code], capture_output=True, cwd=REPOSITORY, timeout=60)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith(b'[0] \xff\n[0] aaa') and done.stdout.count(b'a') == 200_000
 
 
 def test_the_first_failure_ends_all():

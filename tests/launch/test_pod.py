@@ -114,20 +114,33 @@ def test_a_missing_host_is_named_in_the_time_that_was_given(tmp_path):
 
 @pytest.mark.parametrize('failing', [0, 1])
 def test_why_a_process_fails_is_said_by_the_others_too(failing, tmp_path):
-  there, gone = task(images_file(tmp_path)), f'--task=arrays:path={tmp_path / "gone.npz"}'
+  """The same flags; what they name is not on both machines."""
+  images_file(tmp_path)
+  homes = {True: str(tmp_path / 'gone'), False: str(tmp_path)}
+  data = '--task=arrays:path=~/images.npz,ways=3,shots=1,queries=2'
   given = [f'--coordinator=127.0.0.1:{free_port()}', '--num_processes=2', '--parallel=shard_map']
   begun = time.monotonic()
   processes = [
-    start('train', gone if i == failing else there, *TINY, *STEPS, *given, f'--process_id={i}',
-          f'--workdir={tmp_path / "run"}')
+    start('train', data, *TINY, *STEPS, *given, f'--process_id={i}',
+          f'--workdir={tmp_path / "run"}', HOME=homes[i == failing])
     for i in range(2)
   ]  # fmt: skip
   ended = [finish(process) for process in processes]
   reason = ended[failing][2].removeprefix('error: ')
-  assert 'gone.npz' in reason
+  assert 'gone/images.npz' in reason
   assert ended[failing] == (1, '', f'error: {reason}')
   assert ended[1 - failing] == (1, '', f'error: process {failing} failed: {reason}')
   assert time.monotonic() - begun < 60
+
+
+def test_processes_that_were_told_differently_say_so_and_end(tmp_path):
+  shared = [task(images_file(tmp_path)), *TINY, f'--coordinator=127.0.0.1:{free_port()}']
+  shared += ['--num_processes=2', '--parallel=shard_map', f'--workdir={tmp_path / "run"}']
+  given = [['--seed=0', '--steps=8'], ['--seed=1', '--steps=4']]
+  processes = [start('train', *shared, *each, f'--process_id={i}') for i, each in enumerate(given)]
+  said = 'error: process 1 has --seed=1 --steps=4, process 0 --seed=0 --steps=8; start all with the'
+  assert [finish(process, 60) for process in processes] == [(1, '', f'{said} same\n')] * 2
+  assert not (tmp_path / 'run').exists()
 
 
 def test_preflight_without_a_compiler_for_tpus_says_what_to_install():

@@ -1,0 +1,134 @@
+"""Programs that do not outlive the process that starts them, however it ends.
+
+Each runs in a process group of its own. SIGTERM, SIGHUP (a closed terminal) and SIGINT (Ctrl-C) are
+passed on as SIGTERM, which a training answers by saving; and as no process can answer SIGKILL,
+another one (`launch.guard`) waits for the end of a pipe, and ends what is left then.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from launch import guard
+
+PREEMPTED = 75  # exit status of a run that the same command continues: EX_TEMPFAIL of sysexits.h
+GRACE = 30.0  # seconds to save and end, before a process is killed
+ENDING = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
+
+
+class Children(NamedTuple):
+  """The programs of a block.
+
+  Attributes:
+    start: (argv, **options of subprocess.Popen) -> the process, a group of its own.
+    told: numbers of the signals that came, which were passed on.
+    forget: () -> None, to be called soon after one has ended: its number will be another's.
+  """
+
+  start: Callable[..., subprocess.Popen]
+  told: list[int]
+  forget: Callable[[], None]
+
+
+@contextlib.contextmanager
+def children(grace: float = GRACE) -> Iterator[Children]:
+  """Yields what starts programs; all of them, and what they started, have ended after the block.
+
+  Args:
+    grace: seconds from SIGTERM to SIGKILL, at the end of the block.
+  """
+  running: dict[int, subprocess.Popen] = {}
+  told: list[int] = []
+  there = lambda group: running[group].poll() is None or guard.is_there(group)
+
+  with _guard(grace) as tell:
+
+    def start(argv: Sequence[str], **options: Any) -> subprocess.Popen:
+      forget()
+      process = subprocess.Popen(argv, start_new_session=True, **options)
+      running[process.pid] = process
+      tell(f'+{process.pid}')
+      if told:  # while it was started
+        ask_to_end(process.pid)
+      return process
+
+    def forget() -> None:
+      for group in [group for group in running if not there(group)]:
+        tell(f'-{group}')
+        del running[group]
+
+    def ask_to_end(group: int) -> None:
+      with contextlib.suppress(OSError):
+        if there(group):
+          os.killpg(group, signal.SIGTERM)
+
+    def pass_on(number: int, frame: Any) -> None:
+      del frame
+      told.append(number)
+      for group in list(running):
+        ask_to_end(group)
+
+    with _handled(pass_on):
+      try:
+        yield Children(start, told, forget)
+      finally:
+        forget()
+        guard.end_groups(list(running), grace, there)
+        for group, process in running.items():
+          process.wait()
+          tell(f'-{group}')
+
+
+@contextlib.contextmanager
+def _guard(grace: float) -> Iterator[Callable[[str], None]]:
+  """Runs the guard of this process; yields what tells it a line."""
+  script = [sys.executable, '-ES', os.path.abspath(guard.__file__), str(grace)]
+  # Of no terminal, and with no pipe of this process open: who reads that waits for its end.
+  process = subprocess.Popen(
+    script,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+    bufsize=0,
+    cwd='/',
+    start_new_session=True,
+  )
+  pipe = process.stdin
+  assert pipe is not None
+
+  def tell(line: str) -> None:
+    with contextlib.suppress(OSError):  # somebody has ended it
+      pipe.write(f'{line}\n'.encode())
+
+  try:
+    yield tell
+  finally:
+    pipe.close()
+    process.wait()
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+  """Handles the signals that end a process, but those that it ignores (nohup, background jobs)."""
+  numbers = [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+  before = {number: signal.signal(number, handler) for number in numbers}
+  try:
+    yield
+  finally:
+    for number, earlier in before.items():
+      signal.signal(number, earlier)
+
+
+def run_child(argv: Sequence[str], grace: float = GRACE) -> int:
+  """Runs a program to its end.
+
+  Returns:
+    Its exit status; PREEMPTED if this process was told to end meanwhile.
+  """
+  with children(grace) as own:
+    status = own.start(argv).wait()
+  return PREEMPTED if own.told else status
