@@ -15,7 +15,6 @@ from metakit.heads.common import (
   inductive_head,
   means,
   members,
-  precise,
   product,
   weight_of,
 )
@@ -46,7 +45,6 @@ def naive_bayes(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params
-    support = support._replace(x=precise(support.x))
     x, member = support.x, members(support, ways)
     centre, total = means(member, x), member.sum(0)
     away = jnp.square(x[:, None] - centre)  # [examples, ways, features]
@@ -92,7 +90,6 @@ def discriminant(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params
-    support = support._replace(x=precise(support.x))
     member = members(support, ways)
     centre, total = means(member, support.x), member.sum(0)
     scatter = scatters(support.x, member, centre)
@@ -133,7 +130,6 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params
-    support = support._replace(x=precise(support.x))
     x, member = support.x, members(support, ways)
     centre, total = means(member, x), member.sum(0)
     everything = weight_of(support, x.dtype)[:, None]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from metakit.heads.common import (
   ABSENT,
   check_positive,
+  check_several,
   check_ways,
   class_means,
   means,
@@ -60,6 +61,7 @@ def pt_map(
 
   def infer(params: Params, support: Examples, query: Examples) -> jax.Array:
     del params
+    check_several(query)
     support, query = (prepared(part, power) for part in (support, query))
     points, present = class_means(support, ways)
     member, rows = members(support, ways), weight_of(query, points.dtype)
@@ -85,7 +87,8 @@ def prepared(examples: Examples, power: float) -> Examples:
   """Returns features with each power (of its size, the sign kept), centred, of unit length."""
   weight = weight_of(examples, examples.x.dtype)[:, None]
   z = unit(jnp.sign(examples.x) * (jnp.abs(examples.x) + 1e-6) ** power)
-  return examples._replace(x=unit(z - means(weight, z)))
+  # Of equal vectors only rounding is left, which is not made a direction.
+  return examples._replace(x=unit(z - means(weight, z), 1e-6))
 
 
 def sinkhorn(cost: jax.Array, rows: jax.Array, columns: jax.Array, steps: int) -> jax.Array:

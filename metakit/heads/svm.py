@@ -17,7 +17,6 @@ from metakit.heads.common import (
   check_ways,
   inductive_head,
   members,
-  precise,
   product,
 )
 from metakit.linear_algebra import one_by_one
@@ -60,7 +59,6 @@ def svm(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key
-    support = support._replace(x=precise(support.x))
     member = members(support, ways)
     present = member.sum(0) > 0
     dual = dual_solution(solve, support.x, jnp.sign(member), strength * member, jitter)
