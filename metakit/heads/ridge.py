@@ -17,12 +17,9 @@ from metakit.heads.common import (
   product,
   weight_of,
 )
-from metakit.linear_algebra import solve_positive
+from metakit.linear_algebra import solve_positive, with_ridge
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
-
-
-ROUNDING = 4  # units in the last place of the trace, by which a sum of products is off
 
 
 def ridge(
@@ -98,17 +95,5 @@ def ridge_weights(
 
 
 def solve_ridge(gram: jax.Array, penalty: jax.Array | float, right: jax.Array) -> jax.Array:
-  """Returns (gram + penalty I)^-1 right.
-
-  A penalty below the rounding of the gram matrix is raised to it: the matrix might not be positive
-  definite in this precision, and the solution differs by no more than rounding makes it.
-
-  Args:
-    gram: x'x or xx', [n, n].
-    penalty: positive.
-    right: [n, outputs].
-  """
-  rounding = ROUNDING * jnp.finfo(gram.dtype).eps * jnp.trace(gram)
-  least = jax.lax.stop_gradient(rounding).astype(gram.dtype)
-  matrix = gram + jnp.maximum(penalty, least) * jnp.eye(len(gram), dtype=gram.dtype)
-  return solve_positive(matrix, right)
+  """Returns (gram + penalty I)^-1 right, see metakit.linear_algebra.with_ridge."""
+  return solve_positive(with_ridge(gram, penalty), right)

@@ -19,7 +19,7 @@ from metakit.heads.common import (
   members,
   product,
 )
-from metakit.linear_algebra import one_by_one
+from metakit.linear_algebra import one_by_one, with_ridge
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -79,6 +79,9 @@ def dual_solution(
   They minimise 1/2 sum_k |x' alpha_k|^2 - sum labels alpha, where alpha <= caps and the rows of
   alpha sum to 0.
 
+  The solver's tolerance is absolute, so that it is given the same problem in other units: alpha is
+  `unit` times a variable of size 1, as is the kernel, and bounds far above 1 are divided.
+
   Args:
     solve: see `_solver`.
     x: [examples, features].
@@ -87,13 +90,17 @@ def dual_solution(
     jitter: see `svm`.
   """
   examples, ways = labels.shape
-  gram = product(x, x.T) + jitter * jnp.eye(examples, dtype=x.dtype)
+  square = (labels.sum(-1) * jnp.square(x).sum(-1)).sum() / jnp.maximum(labels.sum(), 1)
+  largest = jnp.maximum(caps.max(), jnp.finfo(x.dtype).tiny)
+  unit = jax.lax.stop_gradient(1 / (square + jitter + 1 / largest))
+  gram = unit * with_ridge(product(x, x.T), jitter)
   kernel = jnp.kron(gram, jnp.eye(ways, dtype=x.dtype))
   rows = jnp.kron(jnp.eye(examples, dtype=x.dtype), jnp.ones((1, ways), x.dtype))
-  bounds = jnp.eye(examples * ways, dtype=x.dtype)
   zero = jnp.zeros(examples, x.dtype)
-  problem = kernel, -labels.ravel(), rows, zero, bounds, caps.ravel()
-  return solve(*problem).reshape(labels.shape)
+  most = jnp.maximum(caps.ravel() / unit, 1)
+  bounds, least = jnp.diag(1 / most), caps.ravel() / unit / most
+  problem = kernel, -labels.ravel(), rows, zero, bounds, least
+  return unit * solve(*problem).reshape(labels.shape)
 
 
 def _solver() -> Solver:
