@@ -68,7 +68,7 @@ def _descend(loss: Loss, start: jax.Array, steps: int, tolerance: float) -> jax.
 
   def advance(carry):
     here, step, _ = carry
-    curvature = lambda v: jax.jvp(jax.grad(loss), (here.x,), (v,))[1]
+    _, curvature = jax.linearize(jax.grad(loss), here.x)
     move = -_conjugate(curvature, here.slope, ENOUGH)
     there, share = _search(at, here, move)
     arrived = share * _length(move) <= tolerance * _length(there.x)
