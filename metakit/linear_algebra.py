@@ -81,4 +81,6 @@ def with_ridge(gram: jax.Array, penalty: jax.Array | float) -> jax.Array:
   A penalty below the rounding of the products is raised to it.
   """
   least = ROUNDING * jnp.finfo(gram.dtype).eps * jax.lax.stop_gradient(jnp.trace(gram))
-  return gram + jnp.maximum(penalty, least).astype(gram.dtype) * jnp.eye(len(gram), dtype=gram.dtype)
+  return gram + jnp.maximum(penalty, least).astype(gram.dtype) * jnp.eye(
+    len(gram), dtype=gram.dtype
+  )

@@ -89,6 +89,7 @@ def transductive_head(
     objective: the training loss.
     every: whether `infer` sees examples without a label (-1) too; they have weight 0 otherwise.
   """
+
   def seen(support: Examples) -> Examples:
     support = in_precision(support)
     return support if every else labelled(support)

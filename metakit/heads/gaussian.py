@@ -165,9 +165,7 @@ def smaller_gram(root: jax.Array) -> jax.Array:
   return product(root, root.T) if rows <= features else product(root.T, root)
 
 
-def ridge_distances(
-  away: jax.Array, root: jax.Array, factor: jax.Array, ridge: float
-) -> jax.Array:
+def ridge_distances(away: jax.Array, root: jax.Array, factor: jax.Array, ridge: float) -> jax.Array:
   """Returns v'(U'U + ridge I)^-1 v [n] for v [n, features] and U [rows, features].
 
   The matrix of long features is all but singular in float32. So the value is that at the end of

@@ -87,14 +87,14 @@ def bound_updates(
   """
   level = lambda log_z: energy(log_z, cost, graph, strength, 1.0 if weight is None else weight)
 
-  def step(carry, _):
+  def step(carry, number):
     log_z, before, going = carry
     moved = jax.nn.log_softmax(strength * product(graph, jnp.exp(log_z)) - cost)
     after = jax.lax.stop_gradient(level(moved))
     log_z = jnp.where(going, moved, log_z)
-    going &= jnp.abs(after - before) > STILL * jnp.abs(before)
+    going &= (number < 2) | (jnp.abs(after - before) > STILL * jnp.abs(before))
     return (log_z, after, going), None
 
   first = jax.nn.log_softmax(-cost)
   start = first, jax.lax.stop_gradient(level(first)), jnp.bool_(True)
-  return jax.lax.scan(step, start, length=steps)[0][0]
+  return jax.lax.scan(step, start, jnp.arange(steps))[0][0]

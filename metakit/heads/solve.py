@@ -45,12 +45,15 @@ def minimise(loss: Loss, start: jax.Array, steps: int, tolerance: float) -> jax.
     tolerance: the length of a step, as a share of that of x, after which to stop. Unlike a length
       of the slope it does not depend on the units of the loss or of x.
   """
-  solve = lambda _, x: _descend(loss, x, steps, tolerance)
-  return jax.lax.custom_root(jax.grad(loss), start, solve, _tangent)
-
-
-def _tangent(curvature: Callable[[jax.Array], jax.Array], right: jax.Array) -> jax.Array:
-  return _conjugate(curvature, right, 10 * float(jnp.finfo(right.dtype).eps))
+  loss, held = jax.closure_convert(loss, start)
+  still = jax.lax.stop_gradient(held)
+  found = jax.lax.stop_gradient(_descend(lambda x: loss(x, *still), start, steps, tolerance))
+  slope = lambda x: jax.grad(loss)(x, *held)
+  curvature = lambda v: jax.jvp(slope, (found,), (v,))[1]
+  step = _conjugate(curvature, slope(found), 10 * float(jnp.finfo(found.dtype).eps))
+  return found - (
+    step - jax.lax.stop_gradient(step)
+  )  # its value is rounding, its derivative is not
 
 
 def _conjugate(
