@@ -1,7 +1,6 @@
 """Features of any length, in float32 and in float16: what a head says is what it says in float64."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -125,8 +124,13 @@ def test_logistic_takes_float32_where_float64_is_on():
 
 @pytest.mark.parametrize(
   ('head', 'length', 'features'),
-  [(heads.svm(5), 359, 64), (heads.svm(5), 10_000, 64), (heads.mahalanobis(5), 1196, 64)]
-  + [(heads.mahalanobis(5), 1196, 20), (heads.ridge(5), 1196, 64)],
+  [
+    (heads.svm(5), 359, 64),
+    (heads.svm(5), 10_000, 64),
+    (heads.mahalanobis(5), 1196, 64),
+    (heads.mahalanobis(5), 1196, 20),
+    (heads.ridge(5), 1196, 64),
+  ],
 )
 def test_long_features_are_judged_as_in_float64(head, length, features):
   support, query, _ = long_features(length, features)
