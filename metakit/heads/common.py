@@ -183,8 +183,8 @@ def check_several(query: Examples) -> None:
   """
   if len(query.x) == 1:
     raise ValueError(
-      'one query alone is its own mean, which this head subtracts from the queries: the answer would '
-      'be the same class whatever it is; ask several together, or a head that is inductive'
+      'one query alone is its own mean, which this head subtracts from the queries: the answer '
+      'would be the same class whatever it is; ask several together, or a head that is inductive'
     )
 
 

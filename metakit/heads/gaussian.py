@@ -146,7 +146,7 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
 
 
 def mixed_roots(support: Examples, member: jax.Array, centre: jax.Array) -> jax.Array:
-  """Returns U [ways, 2 examples, features]: U'U are lambda S_k + (1 - lambda) S, see mahalanobis."""
+  """Returns U [ways, 2 examples, features]: U'U is lambda S_k + (1 - lambda) S of mahalanobis."""
   x, everyone = support.x, weight_of(support, support.x.dtype)[:, None]
   around = jnp.sqrt(everyone / jnp.maximum(everyone.sum() - 1, 1)) * (x - means(everyone, x))
 

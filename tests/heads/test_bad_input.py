@@ -79,7 +79,7 @@ def test_a_query_alone_is_refused_where_queries_are_centred(name):
   """Every query would be of the same class, whatever it is."""
   support, query, _ = blobs()
   head = getattr(heads, name)(3)
-  with pytest.raises(ValueError, match='one query alone is its own mean.* ask several together'):
+  with pytest.raises(ValueError, match=r'one query alone is its own mean.* ask several together'):
     head.predict(head.adapt(KEY, {}, support), query.x[:1])
 
 

@@ -1,4 +1,4 @@
-"""Features of any length, in float32 and in float16: what a head says is what it says in float64."""
+"""Features of any length, in float32 and float16: a head says what it says in float64."""
 
 import jax
 import numpy as np
