@@ -37,7 +37,7 @@ def labelled(examples: Examples) -> Examples:
   """
   if not _are_classes(examples.y):
     return examples
-  if examples.weight is None and not (_concrete(examples.y) and np.min(examples.y, initial=0) < 0):
+  if examples.weight is None and not (_concrete(examples.y) and np.min(np.asarray(examples.y), initial=0) < 0):
     return examples
   weight = presence(examples) * 1.0 if examples.weight is None else examples.weight
   return examples._replace(weight=jnp.where(jnp.asarray(examples.y) < 0, 0, weight))
@@ -58,7 +58,8 @@ def check_labels(y: Any, outputs: int) -> None:
   """
   if not (_are_classes(y) and _concrete(y) and np.size(y)):
     return
-  low, high = int(np.min(y)), int(np.max(y))
+  there = np.asarray(y)  # within a trace, an operation of JAX would be traced
+  low, high = int(there.min()), int(there.max())
   if low < UNLABELLED or high >= outputs:
     wrong = low if low < UNLABELLED else high
     raise ValueError(

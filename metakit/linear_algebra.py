@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 EXACT = jax.lax.Precision.HIGHEST
+ROUNDING = 4  # units in the last place of its trace, by which a matrix of inner products is off
 
 
 def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,3 +73,14 @@ def solve_positive(matrix: jax.Array, right: jax.Array) -> jax.Array:
   """Returns A^-1 b for A [n, n] positive definite and b [n] or [n, columns]."""
   factor = cholesky(matrix)
   return solve_upper(factor, solve_lower(factor, right))
+
+
+def with_ridge(gram: jax.Array, penalty: jax.Array | float) -> jax.Array:
+  """Returns gram + penalty I [n, n], positive definite in this precision for a matrix x'x or xx'.
+
+  A penalty below the rounding of the products is raised to it.
+  """
+  least = ROUNDING * jnp.finfo(gram.dtype).eps * jax.lax.stop_gradient(jnp.trace(gram))
+  return gram + jnp.maximum(penalty, least).astype(gram.dtype) * jnp.eye(
+    len(gram), dtype=gram.dtype
+  )

@@ -2,13 +2,22 @@
 
 Olivier Veilleux, Malik Boudiaf, Pablo Piantanida, Ismail Ben Ayed, Realistic Evaluation of
 Transductive Few-Shot Learning, NeurIPS 2021, arXiv:2204.11181. Implemented: the objective of TIM
-with alpha-entropies of the queries (eqs. 6 and 7), and Shannon's cross-entropy of the support.
+with alpha-entropies of the queries (eqs. 6 and 7), and Shannon's cross-entropy of the support. The
+settings are those of the released code (src/methods/tim.py and alpha_tim.yaml in
+github.com/oveilleux/Realistic_Transductive_Few_Shot).
 """
 
 import jax
 import jax.numpy as jnp
 
-from metakit.heads.common import check_positive, check_ways, class_means, transductive_head, unit
+from metakit.heads.common import (
+  check_positive,
+  check_ways,
+  class_means,
+  members,
+  transductive_head,
+  unit,
+)
 from metakit.heads.tim import descend, information_loss, log_odds
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, MetaLearner, Objective, Params
@@ -16,7 +25,7 @@ from metakit.types import Examples, MetaLearner, Objective, Params
 
 def alpha_tim(
   ways: int,
-  alpha: float = 5.0,
+  alpha: float | None = None,
   steps: int = 1000,
   temperature: float = 15.0,
   support_weight: float = 1.0,
@@ -29,7 +38,8 @@ def alpha_tim(
 
   Args:
     ways: classes of an episode.
-    alpha: of the entropies, above 1; close to 1 it is TIM.
+    alpha: of the entropies, above 1; close to 1 it is TIM. If None as in the released code: 2 for
+      one example a class, 7 for five and more, 5 between.
     steps: of Adam.
     temperature: of the squared distances of unit-length features.
     support_weight: of the cross-entropy of the support.
@@ -43,7 +53,7 @@ def alpha_tim(
   """
   check_ways(ways)
   check_positive(steps=steps, temperature=temperature, learning_rate=learning_rate)
-  if alpha <= 1:
+  if alpha is not None and alpha <= 1:
     raise ValueError(f'alpha={alpha} is not above 1; use tim for Shannon entropies')
 
   def infer(params: Params, support: Examples, query: Examples) -> jax.Array:
@@ -51,7 +61,8 @@ def alpha_tim(
     support, query = (part._replace(x=unit(part.x)) for part in (support, query))
     points, present = class_means(support, ways)
     weights = support_weight, marginal_weight, conditional_weight
-    measure = lambda p: alpha_entropy(p, alpha)
+    order = tuned_alpha(support, ways) if alpha is None else alpha
+    measure = lambda p: alpha_entropy(p, order)
     loss = information_loss(support, query, present, temperature, *weights, measure)
     points = descend(loss, points, learning_rate, steps)
     return log_odds(query.x, points, present, temperature)
@@ -59,6 +70,13 @@ def alpha_tim(
   return transductive_head(infer, objective=objective)
 
 
-def alpha_entropy(p: jax.Array, alpha: float) -> jax.Array:
+def tuned_alpha(support: Examples, ways: int) -> jax.Array:
+  """Returns the released code's alpha [] for as many examples a class as there are in the mean."""
+  member = members(support, ways) > 0
+  shots = member.sum() / jnp.maximum(member.any(0).sum(), 1)
+  return jnp.select([shots <= 1, shots < 5], [2.0, 5.0], 7.0).astype(support.x.dtype)
+
+
+def alpha_entropy(p: jax.Array, alpha: jax.Array | float) -> jax.Array:
   """The alpha-entropy (Tsallis) of p [..., ways], Shannon's in the limit of alpha = 1."""
   return (1 - jnp.power(jnp.maximum(p, 1e-12), alpha).sum(-1)) / (alpha - 1)

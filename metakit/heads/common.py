@@ -38,8 +38,11 @@ def inductive_head(
   init: Callable[[Key, Episode], Params] = no_parameters,
   objective: Objective = cross_entropy,
   every: bool = False,
+  extend: Callable[[Fitted, Examples], Fitted] | None = None,
 ) -> MetaLearner:
   """Makes a head whose predictions are each of one query alone.
+
+  What `fit` and `classify` see are features in float32 at least, whatever they are stored in.
 
   Args:
     fit: (key, params, support) -> fitted.
@@ -47,16 +50,27 @@ def inductive_head(
     init: (key, episode of features) -> params.
     objective: the training loss.
     every: whether `fit` sees examples without a label (-1) too; they have weight 0 otherwise.
+    extend: (fitted, more) -> fitted, of a head that goes on learning.
   """
 
+  def seen(support: Examples) -> Examples:
+    support = in_precision(support)
+    return support if every else labelled(support)
+
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
-    return fit(key, params, support if every else labelled(support))
+    return fit(key, params, seen(support))
+
+  def predict(fitted: Fitted, z: jax.Array) -> jax.Array:
+    return classify(fitted, precise(z))
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    outputs = classify(adapt(key, params, episode.support), episode.query.x)
+    outputs = predict(adapt(key, params, episode.support), episode.query.x)
     return objective(outputs, episode.query)
 
-  return guarded(MetaLearner(init, adapt, classify, loss, 'inductive'), every)
+  learner = MetaLearner(init, adapt, predict, loss, 'inductive')
+  if extend is not None:
+    learner = learner._replace(extend=lambda fitted, more: extend(fitted, seen(more)))
+  return guarded(learner, every)
 
 
 def transductive_head(
@@ -67,6 +81,8 @@ def transductive_head(
 ) -> MetaLearner:
   """Makes a head that classifies all queries of an episode together.
 
+  What `infer` sees are features in float32 at least, whatever they are stored in.
+
   Args:
     infer: (params, support, query without labels) -> logits [queries, ways]; a query of weight 0
       is as none.
@@ -74,7 +90,10 @@ def transductive_head(
     objective: the training loss.
     every: whether `infer` sees examples without a label (-1) too; they have weight 0 otherwise.
   """
-  seen = (lambda support: support) if every else labelled
+
+  def seen(support: Examples) -> Examples:
+    support = in_precision(support)
+    return support if every else labelled(support)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key  # nothing is drawn
@@ -82,12 +101,12 @@ def transductive_head(
 
   def predict(fitted: Fitted, z: jax.Array) -> jax.Array:
     params, support = fitted
-    return infer(params, support, Examples(z, None))
+    return infer(params, support, Examples(precise(z), None))
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     del key
-    outputs = infer(params, seen(episode.support), episode.query._replace(y=None))
-    return objective(outputs, episode.query)
+    query = in_precision(episode.query._replace(y=None))
+    return objective(infer(params, seen(episode.support), query), episode.query)
 
   return guarded(MetaLearner(init, adapt, predict, loss, 'transductive'), every)
 
@@ -112,9 +131,18 @@ def weight_of(examples: Examples, dtype: Any = jnp.float32) -> jax.Array:
   return jnp.asarray(examples.weight, dtype)
 
 
-def precise(x: jax.Array) -> jax.Array:
-  """Returns x in float32 at least: solutions of systems need it."""
+def precise(x: Any) -> jax.Array:
+  """Returns x in float32 at least: sums, squares and solutions of systems need it.
+
+  A square of 256 is infinite in float16, and a sum of bytes wraps.
+  """
+  x = jnp.asarray(x)
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def in_precision(examples: Examples) -> Examples:
+  """Returns the examples with `precise` features."""
+  return examples._replace(x=precise(examples.x))
 
 
 def labelled(support: Examples) -> Examples:
@@ -138,6 +166,7 @@ def means(member: jax.Array, x: jax.Array) -> jax.Array:
     member: [examples, ways] weights.
     x: [examples, features].
   """
+  member, x = precise(member), precise(x)
   total = member.sum(0)
   return product(member.T, x) / jnp.where(total > 0, total, 1)[:, None]
 
@@ -148,8 +177,25 @@ def class_means(support: Examples, ways: int) -> tuple[jax.Array, jax.Array]:
   return means(member, support.x), member.sum(0) > 0
 
 
+def check_several(query: Examples) -> None:
+  """Raises ValueError for a single query where queries are moved by their own mean.
+
+  It would be moved to the same place wherever it was, and always be of the same class.
+  """
+  if len(query.x) == 1:
+    raise ValueError(
+      'one query alone is its own mean, which this head subtracts from the queries: the answer '
+      'would be the same class whatever it is; ask several together, or a head that is inductive'
+    )
+
+
 def centred(support: Examples, query: Examples) -> Examples:
-  """Returns the queries moved to where their mean is that of the support."""
+  """Returns the queries moved to where their mean is that of the support.
+
+  Raises:
+    ValueError: for a single query, see check_several, or features of two widths.
+  """
+  check_several(query)
   check_width(query.x.shape[-1], support.x.shape[-1])
   mean = lambda part: means(weight_of(part, part.x.dtype)[:, None], part.x)
   return query._replace(x=query.x + mean(support) - mean(query))
@@ -158,6 +204,7 @@ def centred(support: Examples, query: Examples) -> Examples:
 def squared_distances(z: jax.Array, points: jax.Array) -> jax.Array:
   """|z - c|^2 for z [n, features] and points [m, features]; [n, m]."""
   check_width(z.shape[-1], points.shape[-1])
+  z, points = precise(z), precise(points)
   # Around the mean of the points: far from zero the squares are large beside their difference.
   # Distances do not depend on the place, and neither do their derivatives.
   middle = jax.lax.stop_gradient(points.mean(0))
@@ -171,9 +218,11 @@ def distances(z: jax.Array, points: jax.Array) -> jax.Array:
   return jnp.sqrt(jnp.maximum(squared_distances(z, points), 0) + 1e-6)
 
 
-def unit(z: jax.Array) -> jax.Array:
-  """Divides vectors by their lengths; a vector of zeros stays."""
-  return z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(-1, keepdims=True), 1e-12))
+def unit(z: jax.Array, least: float = 0.0) -> jax.Array:
+  """Divides vectors by their lengths, or by `least` if they are shorter; one of zeros stays."""
+  z = precise(z)
+  square = jnp.maximum(jnp.square(z).sum(-1, keepdims=True), least**2)
+  return z * jax.lax.rsqrt(jnp.where(square > jnp.finfo(z.dtype).tiny, square, 1))
 
 
 def cosine_similarity(z: jax.Array, points: jax.Array) -> jax.Array:

@@ -19,6 +19,8 @@ from metakit.heads.common import (
   check_positive,
   check_ways,
   class_means,
+  in_precision,
+  inductive_head,
   labelled,
   product,
   squared_distances,
@@ -71,7 +73,7 @@ def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLea
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key
-    points, present = class_means(labelled(support), ways)
+    points, present = class_means(support, ways)
     return adapted(params, points, present), present
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
@@ -84,15 +86,14 @@ def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLea
     return class_means(examples._replace(x=adapted(params, examples.x, same)), ways)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    value, metrics = cross_entropy(
-      classify(fit(key, params, episode.support), episode.query.x), episode.query
-    )
+    value, metrics = head.loss(key, params, episode)
     if contrast:
-      both = join(labelled(episode.support), episode.query)
+      both = in_precision(join(labelled(episode.support), episode.query))
       value += contrast * cross_entropy(classify(centres(params, both), both.x), both)[0]
     return value, metrics
 
-  return guarded(MetaLearner(init, fit, classify, loss, 'inductive'))
+  head = inductive_head(fit, classify, init)
+  return guarded(head._replace(loss=loss))
 
 
 def layer_norm(x: Any) -> jax.Array:

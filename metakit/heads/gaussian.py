@@ -15,11 +15,10 @@ from metakit.heads.common import (
   inductive_head,
   means,
   members,
-  precise,
   product,
   weight_of,
 )
-from metakit.linear_algebra import cholesky, solve_lower
+from metakit.linear_algebra import cholesky, solve_lower, solve_upper, with_ridge
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -46,7 +45,6 @@ def naive_bayes(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params
-    support = support._replace(x=precise(support.x))
     x, member = support.x, members(support, ways)
     centre, total = means(member, x), member.sum(0)
     away = jnp.square(x[:, None] - centre)  # [examples, ways, features]
@@ -92,7 +90,6 @@ def discriminant(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params
-    support = support._replace(x=precise(support.x))
     member = members(support, ways)
     centre, total = means(member, support.x), member.sum(0)
     scatter = scatters(support.x, member, centre)
@@ -133,22 +130,63 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params
-    support = support._replace(x=precise(support.x))
-    x, member = support.x, members(support, ways)
-    centre, total = means(member, x), member.sum(0)
-    everything = weight_of(support, x.dtype)[:, None]
-    task = unbiased(scatters(x, everything, means(everything, x)), everything.sum(0))
-    within = unbiased(scatters(x, member, centre), total)
-    own = (total / (total + 1))[:, None, None]
-    eye = jnp.eye(x.shape[1], dtype=x.dtype)
-    root, _ = inverse_root(own * within + (1 - own) * task + ridge * eye)
-    return centre, root, total > 0
+    member = members(support, ways)
+    centre, total = means(member, support.x), member.sum(0)
+    roots = mixed_roots(support, member, centre)
+    factors = jax.vmap(lambda root: cholesky(with_ridge(smaller_gram(root), ridge)))(roots)
+    return centre, roots, factors, total > 0
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
-    centre, root, present = fitted
-    return jnp.where(present, -0.5 * mahalanobis_distances(z, centre, root), ABSENT)
+    centre, roots, factors, present = fitted
+    measure = lambda middle, root, factor: ridge_distances(z - middle, root, factor, ridge)
+    away = jax.vmap(measure, out_axes=1)(centre, roots, factors)
+    return jnp.where(present, -0.5 * away, ABSENT)
 
   return inductive_head(fit, classify, objective=objective)
+
+
+def mixed_roots(support: Examples, member: jax.Array, centre: jax.Array) -> jax.Array:
+  """Returns U [ways, 2 examples, features]: U'U is lambda S_k + (1 - lambda) S of mahalanobis."""
+  x, everyone = support.x, weight_of(support, support.x.dtype)[:, None]
+  around = jnp.sqrt(everyone / jnp.maximum(everyone.sum() - 1, 1)) * (x - means(everyone, x))
+
+  def one(weight: jax.Array, middle: jax.Array) -> jax.Array:
+    count = weight.sum()
+    own = count / (count + 1)
+    within = jnp.sqrt(weight / jnp.maximum(count - 1, 1))[:, None] * (x - middle)
+    return jnp.concatenate([jnp.sqrt(own) * within, jnp.sqrt(1 - own) * around])
+
+  return jax.vmap(one)(member.T, centre)
+
+
+def smaller_gram(root: jax.Array) -> jax.Array:
+  """Returns UU' or U'U of U [rows, features], whichever is smaller."""
+  rows, features = root.shape
+  return product(root, root.T) if rows <= features else product(root.T, root)
+
+
+def ridge_distances(away: jax.Array, root: jax.Array, factor: jax.Array, ridge: float) -> jax.Array:
+  """Returns v'(U'U + ridge I)^-1 v [n] for v [n, features] and U [rows, features].
+
+  The matrix of long features is all but singular in float32. So the value is that at the end of
+  ridge regression, min_b |v - U'b|^2 / ridge + |b|^2, or max_y 2 v'y - |Uy|^2 - ridge |y|^2, where
+  an error of the solution counts by its square.
+
+  Args:
+    away: v.
+    root: U.
+    factor: the Cholesky factor of smaller_gram(root) + ridge I.
+    ridge: positive.
+  """
+  solve = lambda right: solve_upper(factor, solve_lower(factor, right.T)).T  # of rows
+  squares = lambda v: jnp.square(v).sum(-1)
+  if len(root) <= root.shape[1]:
+    b = solve(product(away, root.T))
+    b += solve(product(away - product(b, root), root.T) - ridge * b)
+    return squares(away - product(b, root)) / ridge + squares(b)
+  y = solve(away)
+  y += solve(away - product(product(y, root.T), root) - ridge * y)
+  return 2 * (away * y).sum(-1) - squares(product(y, root.T)) - ridge * squares(y)
 
 
 def variances(support: Examples) -> jax.Array:
@@ -171,11 +209,6 @@ def scatters(x: jax.Array, member: jax.Array, centre: jax.Array) -> jax.Array:
     return product((weight[:, None] * away).T, away) / jnp.maximum(weight.sum(), 1e-12)
 
   return jax.vmap(one)(member.T, centre)
-
-
-def unbiased(scatter: jax.Array, total: jax.Array) -> jax.Array:
-  """Returns covariances [ways, ...] of as many examples [ways], divided by one less."""
-  return scatter * (total / jnp.maximum(total - 1, 1))[:, None, None]
 
 
 def inverse_root(covariance: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -13,8 +13,8 @@ from metakit.heads.common import (
   check_positive,
   check_ways,
   inductive_head,
+  means,
   members,
-  precise,
   product,
 )
 from metakit.heads.solve import minimise
@@ -34,8 +34,8 @@ def logistic(
   Args:
     ways: classes of an episode.
     strength: C, of the summed cross-entropy beside half the squared weights.
-    steps: of L-BFGS, at most.
-    tolerance: of its gradient's length, as a share of that at the start.
+    steps: of Newton's method, at most.
+    tolerance: the length of a step, as a share of that of the solution, after which it stops.
     objective: the training loss.
 
   Returns:
@@ -49,20 +49,25 @@ def logistic(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params  # nothing is drawn or learned
-    support = support._replace(x=precise(support.x))
     member = members(support, ways)
-    present = member.sum(0) > 0
+    present, weight = member.sum(0) > 0, member.sum(1)
+    # Around their mean and with a mean square of 1, where float32 has digits enough. The solution
+    # is the same: biases are free, and a penalty of weights / size is C of weights times size^2.
+    middle, square = jax.lax.stop_gradient(spread(support.x, weight))
+    x, size = (support.x - middle) / jnp.sqrt(square), jnp.sqrt(square)
 
     def loss(kernel: jax.Array) -> jax.Array:
-      outputs = jnp.where(present, affine(support.x, kernel), ABSENT)
-      log_p = jax.nn.log_softmax(outputs)
-      fitting = jnp.where(member > 0, member * log_p, 0).sum()
+      missed = surprise(affine(x, kernel), member, present)
       # Biases may rise together, and do nothing where a class is absent: 0 is chosen of those.
       idle = jnp.square(kernel[-1].sum()) + jnp.where(present, 0, jnp.square(kernel[-1])).sum()
-      return 0.5 * (jnp.square(kernel[:-1]).sum() + idle) - strength * fitting
+      penalty = 0.5 * (jnp.square(kernel[:-1]).sum() + idle)
+      return penalty + strength * square * (weight * missed).sum()
 
-    start = jnp.zeros((support.x.shape[1] + 1, ways), support.x.dtype)
-    return minimise(loss, start, steps, tolerance), present
+    start = jnp.zeros((x.shape[1] + 1, ways), x.dtype)
+    kernel = minimise(loss, start, steps, tolerance)
+    weights = kernel[:-1] / size
+    bias = kernel[-1] - product(middle, weights)
+    return jnp.concatenate([weights, bias[None]]), present
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
     kernel, present = fitted
@@ -74,3 +79,26 @@ def logistic(
 def affine(z: jax.Array, kernel: jax.Array) -> jax.Array:
   """Returns z times all rows of kernel but the last, plus the last."""
   return product(z, kernel[:-1]) + kernel[-1]
+
+
+def spread(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns the mean [features] of x [examples, features], and the mean square around it, []."""
+  middle = means(weight[:, None], x)[0]
+  square = means(weight[:, None], jnp.square(x - middle)).sum()
+  return middle, jnp.where(square > 0, square, 1)
+
+
+def surprise(outputs: jax.Array, member: jax.Array, present: jax.Array) -> jax.Array:
+  """Returns -log p [examples] of the labels, exact where p is all but 1.
+
+  It is log(1 + sum exp(o_k - o_y)) over the other classes: 1 - p is the cross-entropy's slope, and
+  has no digits left in float32 if p is rounded first.
+
+  Args:
+    outputs: [examples, ways].
+    member: [examples, ways], not zero at the label of each example.
+    present: [ways], whether a class has any example.
+  """
+  own = member > 0
+  apart = outputs - jnp.where(own, outputs, 0).sum(-1, keepdims=True)
+  return jax.nn.softplus(jax.nn.logsumexp(jnp.where(present & ~own, apart, ABSENT), axis=-1))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from metakit.absent import guarded
-from metakit.heads.common import means, unit, weight_of
+from metakit.heads.common import means, precise, unit, weight_of
 from metakit.heads.prototypes import prototypes
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Params
 
@@ -55,7 +55,7 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
 
   def of(params: Params, examples: Examples) -> Examples:
     mean = jax.lax.stop_gradient(params['mean'])  # measured, not learned
-    return examples._replace(x=transform(mean, examples.x))
+    return examples._replace(x=transform(mean, precise(examples.x)))
 
   def whole(params: Params, episode: Episode) -> Episode:
     return Episode(of(params, episode.support), of(params, episode.query), episode.info)
@@ -69,7 +69,7 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
 
   def predict(fitted: Fitted, z: jax.Array) -> jax.Array:
     mean, adapted = fitted
-    return head.predict(adapted, transform(mean, z))
+    return head.predict(adapted, transform(mean, precise(z)))
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     return head.loss(key, params['head'], whole(params, episode))
@@ -89,6 +89,6 @@ def mean_of(episodes: Episode) -> jax.Array:
   """Returns the mean of all features [features] of episodes [tasks, examples, features]."""
   flat = lambda a: a.reshape(-1, *a.shape[2:])
   rows = [jax.tree.map(flat, part._replace(y=None)) for part in episodes[:2]]
-  x = jnp.concatenate([part.x for part in rows])
+  x = precise(jnp.concatenate([part.x for part in rows]))
   weight = jnp.concatenate([weight_of(part, x.dtype) for part in rows])
   return means(weight[:, None], x)[0]

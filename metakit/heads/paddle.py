@@ -29,7 +29,7 @@ from metakit.types import Examples, MetaLearner, Objective, Params
 def paddle(
   ways: int,
   complexity: float | None = None,
-  steps: int = 20,
+  steps: int = 100,
   scale: bool = True,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
@@ -40,7 +40,8 @@ def paddle(
     complexity: lambda, of the partition's complexity; the number of queries if None, as published
       for features of a few hundred numbers: with fewer, distances are small beside it, and all
       queries may end in one class. Choose it on validation classes.
-    steps: of the descent.
+    steps: of the descent; 100 as in the released code (config/inatural/resnet18/methods_config/
+      paddle.yaml in github.com/SegoleneMartin/PADDLE; 1,000 for mini-ImageNet).
     scale: whether features are scaled by the range of the queries (the least and largest value of
       each feature become 0 and 1).
     objective: the loss if it is meta-trained.

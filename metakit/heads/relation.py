@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from metakit.absent import guarded
-from metakit.heads.common import ABSENT, check_positive, check_ways, class_means
+from metakit.heads.common import ABSENT, check_positive, check_ways, class_means, inductive_head
 from metakit.networks.mlp import mlp
 from metakit.objectives import cross_entropy, weighted_mean
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Params
@@ -52,10 +52,11 @@ def relation(ways: int, width: int = 64, depth: int = 2) -> MetaLearner:
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     query = episode.query
-    outputs = classify(fit(key, params, episode.support), query.x)
+    outputs = head.predict(head.adapt(key, params, episode.support), query.x)
     away = jax.nn.sigmoid(outputs) - jax.nn.one_hot(query.y, ways, dtype=outputs.dtype)
     _, metrics = cross_entropy(outputs, query)
     value = weighted_mean(jnp.square(away).sum(-1), query.weight)
     return value, {**metrics, 'loss': value}
 
-  return guarded(MetaLearner(init, fit, classify, loss, 'inductive'))
+  head = inductive_head(fit, classify, init)
+  return guarded(head._replace(loss=loss))

@@ -14,11 +14,10 @@ from metakit.heads.common import (
   check_positive,
   check_ways,
   inductive_head,
-  precise,
   product,
   weight_of,
 )
-from metakit.linear_algebra import solve_positive
+from metakit.linear_algebra import solve_positive, with_ridge
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -57,7 +56,6 @@ def ridge(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key  # nothing is drawn
-    support = support._replace(x=precise(support.x))
     dtype = support.x.dtype
     strength = (
       jnp.exp(params['log_penalty']).astype(dtype) if learned else jnp.asarray(penalty, dtype)
@@ -92,10 +90,10 @@ def ridge_weights(
   x, targets = root * x, root * targets
   examples, features = x.shape
   if examples <= features:
-    return product(x.T, _solve(product(x, x.T), penalty, targets))
-  return _solve(product(x.T, x), penalty, product(x.T, targets))
+    return product(x.T, solve_ridge(product(x, x.T), penalty, targets))
+  return solve_ridge(product(x.T, x), penalty, product(x.T, targets))
 
 
-def _solve(gram: jax.Array, penalty: jax.Array | float, right: jax.Array) -> jax.Array:
-  matrix = gram + penalty * jnp.eye(len(gram), dtype=gram.dtype)
-  return solve_positive(matrix, right)
+def solve_ridge(gram: jax.Array, penalty: jax.Array | float, right: jax.Array) -> jax.Array:
+  """Returns (gram + penalty I)^-1 right, see metakit.linear_algebra.with_ridge."""
+  return solve_positive(with_ridge(gram, penalty), right)

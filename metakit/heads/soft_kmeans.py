@@ -3,7 +3,9 @@
 Mengye Ren, Eleni Triantafillou, Sachin Ravi, Jake Snell, Kevin Swersky, Joshua B. Tenenbaum, Hugo
 Larochelle, Richard Zemel, Meta-Learning for Semi-Supervised Few-Shot Classification, ICLR 2018,
 arXiv:1803.00676. Implemented: soft k-means (eq. 3) and soft k-means with a distractor cluster at
-the origin, whose length scale is learned (eqs. 4 and 5). Support examples labelled -1 are those
+the origin, whose length scale is learned (eqs. 4 and 5), from where the released code starts it
+(100: init_radius in kmeans_refine_radius_model.py of github.com/renmengye/few-shot-ssl-public; that
+code halves the squared distances, the paper does not). Support examples labelled -1 are those
 without a label. Deviation: queries may refine too, the transductive prototypes of later papers.
 """
 
@@ -30,6 +32,7 @@ def soft_kmeans(
   steps: int = 1,
   distractors: bool = False,
   queries: bool = True,
+  radius: float = 100.0,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """Class means that examples without labels refine, each by its probability of the class.
@@ -40,17 +43,18 @@ def soft_kmeans(
     distractors: whether examples without a label may be of no class: a further cluster at the
       origin, with a learned length scale.
     queries: whether queries refine too (transductive), beside support examples labelled -1.
+    radius: the length scale of distractors, from which it is learned.
     objective: the loss if it is meta-trained.
 
   Raises:
-    ValueError: for ways below 2 or no steps.
+    ValueError: for ways below 2, no steps or no radius.
   """
   check_ways(ways)
-  check_positive(steps=steps)
+  check_positive(steps=steps, radius=radius)
 
   def init(key: Key, episode: Episode) -> Params:
     del key, episode
-    return {'log_scale': jnp.float32(0)} if distractors else {}
+    return {'log_scale': jnp.log(jnp.float32(radius))} if distractors else {}
 
   def refine(params: Params, support: Examples, others: Examples) -> tuple[jax.Array, jax.Array]:
     """Returns prototypes [ways, features] and which classes there are."""

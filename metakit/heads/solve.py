@@ -1,56 +1,123 @@
 """The minimum of a smooth convex function of one task, differentiable by its optimality."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+
+Loss = Callable[[jax.Array], jax.Array]  # x [...] -> scalar
+
+ENOUGH = 1e-3  # of a Newton step, as a share of the slope: its error is then below the step's own
+HALVINGS = 40  # of a step: then it is below rounding
+DECREASE = 0.1  # of what the slope promises
 
 
-def minimise(
-  loss: Callable[[jax.Array], jax.Array], start: jax.Array, steps: int, tolerance: float
-) -> jax.Array:
-  """Returns the minimum, found by L-BFGS (optax).
+class Place(NamedTuple):
+  """Where a descent is.
 
-  Its derivative with respect to whatever `loss` holds is that of the solution of grad loss = 0,
-  found by conjugate gradients, whatever steps led there.
+  Attributes:
+    x: [...].
+    value: of the loss, [].
+    slope: its gradient, [...].
+  """
+
+  x: jax.Array
+  value: jax.Array
+  slope: jax.Array
+
+
+def minimise(loss: Loss, start: jax.Array, steps: int, tolerance: float) -> jax.Array:
+  """Returns the minimum, found by Newton's method with conjugate gradients and a line search.
+
+  Steps that do not lower the loss, or are not finite, are not taken. The derivative with respect to
+  whatever `loss` holds is that of the solution of grad loss = 0, found by conjugate gradients,
+  whatever steps led there.
+
+  Jorge Nocedal, Stephen J. Wright, Numerical Optimization, 2006, algorithm 7.1; the acceptance of
+  steps where the loss changes by rounding alone is the approximate Wolfe condition of William W.
+  Hager, Hongchao Zhang, A New Conjugate Gradient Method, SIAM J. Optim. 2005, eq. 1.6.
 
   Args:
     loss: x [...] -> scalar, convex.
     start: where to start.
     steps: at most so many.
-    tolerance: of the length of the gradient, as a share of that at the start, at which to stop.
+    tolerance: the length of a step, as a share of that of x, after which to stop. Unlike a length
+      of the slope it does not depend on the units of the loss or of x.
   """
   loss, held = jax.closure_convert(loss, start)
   still = jax.lax.stop_gradient(held)
-  found = _descend(lambda x: loss(x, *still), start, steps, tolerance)
-  found = found - _newton(loss, found, still)  # squares what error is left
-  return found - _newton(loss, jax.lax.stop_gradient(found), held)  # 0, but for its derivative
-
-
-def _newton(loss: Callable[..., jax.Array], x: jax.Array, held: Sequence[jax.Array]) -> jax.Array:
-  """Returns the curvature's inverse times the slope at x."""
+  found = jax.lax.stop_gradient(_descend(lambda x: loss(x, *still), start, steps, tolerance))
   slope = lambda x: jax.grad(loss)(x, *held)
-  curvature = lambda v: jax.jvp(slope, (x,), (v,))[1]
-  tolerance = 10 * jnp.finfo(x.dtype).eps
-  return jax.scipy.sparse.linalg.cg(curvature, slope(x), tol=tolerance, maxiter=x.size)[0]
+  curvature = lambda v: jax.jvp(slope, (found,), (v,))[1]
+  step = _conjugate(curvature, slope(found), 10 * float(jnp.finfo(found.dtype).eps))
+  return found - (
+    step - jax.lax.stop_gradient(step)
+  )  # its value is rounding, its derivative is not
 
 
-def _descend(
-  loss: Callable[[jax.Array], jax.Array], start: jax.Array, steps: int, tolerance: float
+def _conjugate(
+  curvature: Callable[[jax.Array], jax.Array], right: jax.Array, tolerance: float
 ) -> jax.Array:
-  solver = optax.lbfgs()
-  enough = tolerance * jnp.linalg.norm(jax.grad(loss)(start).ravel())
+  return jax.scipy.sparse.linalg.cg(curvature, right, tol=tolerance, maxiter=right.size)[0]
+
+
+def _descend(loss: Loss, start: jax.Array, steps: int, tolerance: float) -> jax.Array:
+  at = lambda x: Place(x, *jax.value_and_grad(loss)(x))
 
   def on(carry):
-    _, state, step = carry
-    slope = optax.tree.get(state, 'grad')
-    return (step == 0) | ((step < steps) & (jnp.linalg.norm(slope.ravel()) > enough))
+    _, step, going = carry
+    return going & (step < steps)
 
   def advance(carry):
-    x, state, step = carry
-    value, slope = optax.value_and_grad_from_state(loss)(x, state=state)
-    updates, state = solver.update(slope, state, x, value=value, grad=slope, value_fn=loss)
-    return optax.apply_updates(x, updates), state, step + 1
+    here, step, _ = carry
+    _, curvature = jax.linearize(jax.grad(loss), here.x)
+    move = -_conjugate(curvature, here.slope, ENOUGH)
+    there, share = _search(at, here, move)
+    arrived = share * _length(move) <= tolerance * _length(there.x)
+    still = jnp.abs(there.value - here.value) <= _rounding(here)
+    stuck = still & (_length(there.slope) >= _length(here.slope))
+    return there, step + 1, ~(arrived | stuck)
 
-  return jax.lax.while_loop(on, advance, (start, solver.init(start), 0))[0]
+  first = at(start), jnp.int32(0), jnp.bool_(True)
+  return jax.lax.while_loop(on, advance, first)[0].x
+
+
+def _search(
+  at: Callable[[jax.Array], Place], here: Place, move: jax.Array
+) -> tuple[Place, jax.Array]:
+  """Returns the first of `move`, half of it, ... that lowers the loss, and which share it is.
+
+  Where none does it is the place itself, and 0.
+  """
+  promised = jnp.vdot(here.slope, move)
+
+  def lowers(there: Place, share: jax.Array) -> jax.Array:
+    plain = there.value <= here.value + DECREASE * share * promised
+    flat = (there.value <= here.value + _rounding(here)) & (
+      jnp.vdot(there.slope, move) <= (2 * DECREASE - 1) * promised
+    )
+    finite = jnp.isfinite(there.value) & jnp.isfinite(there.slope).all()
+    return finite & (plain | flat)
+
+  def halve(carry):
+    share, count, _ = carry
+    return share / 2, count + 1, at(here.x + share / 2 * move)
+
+  one = jnp.ones((), here.x.dtype)
+  share, _, there = jax.lax.while_loop(
+    lambda carry: (carry[1] < HALVINGS) & ~lowers(carry[2], carry[0]),
+    halve,
+    (one, jnp.int32(0), at(here.x + move)),
+  )
+  good = lowers(there, share)
+  taken = jax.tree.map(lambda a, b: jnp.where(good, a, b), there, here)
+  return taken, jnp.where(good, share, 0)
+
+
+def _rounding(place: Place) -> jax.Array:
+  return 16 * jnp.finfo(place.value.dtype).eps * jnp.abs(place.value)
+
+
+def _length(x: jax.Array) -> jax.Array:
+  return jnp.linalg.norm(x.ravel())

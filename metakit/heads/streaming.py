@@ -2,9 +2,11 @@
 
 Huiping Zhuang, Yizhu Chen, Di Fang, Run He, Kai Tong, Hongxin Wei, Ziqian Zeng, Cen Chen, G-ACIL:
 Analytic Learning for Exemplar-Free Generalized Class Incremental Learning, 2024, arXiv:2403.15706.
-Implemented: the recursion of weights and inverse autocorrelation (theorem 3.1) on features that a
-random layer expands (section 3.2). Whatever the order and the batches, the weights are those of all
-examples at once.
+Implemented: the joint solution of weights (theorem 3.1) on features that a random layer expands
+(section 3.2). Whatever the order and the batches, the weights are those of all examples at once.
+Deviation: the sums x'x and x'y are kept and their system is solved. The paper's recursion of the
+inverse is the same in exact arithmetic, but in float32 its error grows with the stream and with the
+length of the features.
 """
 
 import jax
@@ -16,11 +18,10 @@ from metakit.heads.common import (
   check_ways,
   inductive_head,
   members,
-  precise,
   product,
 )
 from metakit.heads.prototypes import prototypes
-from metakit.linear_algebra import solve_positive
+from metakit.heads.ridge import ridge_weights, solve_ridge
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -36,8 +37,11 @@ def recursive_ridge(
     expansion: rectified random features in place of the features; 0 for none.
     objective: the training loss.
 
+  An extension costs the cube of the (expanded) features beside its sums: the system is solved.
+
   Returns:
-    A head; fitted = (weights [expanded, ways], inverse [expanded, expanded], seen [ways], kernel).
+    A head; fitted = (weights [expanded, ways], sums x'x [expanded, expanded] and x'y
+    [expanded, ways], seen [ways], params).
 
   Raises:
     ValueError: for numbers that make no sense.
@@ -58,30 +62,27 @@ def recursive_ridge(
     fixed = jax.lax.stop_gradient(params['expansion'])  # random, and stays so
     return jax.nn.relu(product(z, fixed))
 
+  def sums(params: Params, part: Examples) -> tuple[jax.Array, jax.Array, jax.Array]:
+    member, x = members(part, ways), expanded(params, part.x)
+    gram = product((member.sum(-1, keepdims=True) * x).T, x)
+    return gram, product(x.T, member), member.sum(0)
+
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key
-    size, dtype = expansion or support.x.shape[1], precise(support.x).dtype
-    inverse = jnp.eye(size, dtype=dtype) / penalty
-    nothing = jnp.zeros((size, ways), dtype), inverse, jnp.zeros(ways, dtype), params
-    return extend(nothing, support)
+    member, x = members(support, ways), expanded(params, support.x)
+    weights = ridge_weights(x, jnp.sign(member), member.sum(-1), penalty)
+    return weights, *sums(params, support), params
 
   def extend(fitted: Fitted, more: Examples) -> Fitted:
-    weights, inverse, seen, params = fitted
-    more = more._replace(x=precise(more.x))
-    member = members(more, ways)
-    root = jnp.sqrt(member.sum(-1, keepdims=True))  # of the weight of each example
-    x, targets = root * expanded(params, more.x), jnp.sign(member) * root
-    gain_right = product(inverse, x.T)
-    middle = jnp.eye(len(x), dtype=x.dtype) + product(x, gain_right)
-    inverse = inverse - product(gain_right, solve_positive(middle, gain_right.T))
-    weights = weights + product(product(inverse, x.T), targets - product(x, weights))
-    return weights, inverse, seen + member.sum(0), params
+    *before, params = fitted[1:]
+    gram, moment, seen = jax.tree.map(jnp.add, tuple(before), sums(params, more))
+    return solve_ridge(gram, penalty, moment), gram, moment, seen, params
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
-    weights, _, seen, params = fitted
+    weights, _, _, seen, params = fitted
     return jnp.where(seen > 0, product(expanded(params, z), weights), ABSENT)
 
-  return inductive_head(fit, classify, init, objective)._replace(extend=extend)
+  return inductive_head(fit, classify, init, objective, extend=extend)
 
 
 def class_mean_stream(
@@ -102,7 +103,6 @@ def class_mean_stream(
 
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key, params
-    support = support._replace(x=precise(support.x))
     member = members(support, ways)
     return product(member.T, support.x), member.sum(0)
 
@@ -114,4 +114,4 @@ def class_mean_stream(
     points = sums / jnp.maximum(totals, 1e-12)[:, None]
     return nearest.predict((points, totals > 0, jnp.float32(1)), z)
 
-  return inductive_head(fit, classify, objective=objective)._replace(extend=extend)
+  return inductive_head(fit, classify, objective=objective, extend=extend)

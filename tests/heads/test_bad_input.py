@@ -42,6 +42,8 @@ def test_one_class_leaves_nothing_to_classify(name):
     (lambda: heads.paddle(5, -2.0), 'complexity=-2.0 is negative; use 0 for soft k-means'),
     (lambda: heads.pt_map(5, power=0.0), 'power=0.0 is not positive'),
     (lambda: heads.soft_kmeans(5, 0), 'steps=0 is not positive'),
+    (lambda: heads.soft_kmeans(5, radius=0.0), 'radius=0.0 is not positive'),
+    (lambda: heads.baseline(5, steps=0), 'steps=0 is not positive'),
     (lambda: heads.discriminant(5, shrinkage=0.0), r'shrinkage=0.0 is not in \(0, 1\]'),
     (lambda: heads.naive_bayes(5, smoothing=0.0), 'smoothing=0.0 is not positive'),
     (lambda: heads.mahalanobis(5, 0.0), 'ridge=0.0 is not positive'),
@@ -70,6 +72,23 @@ def test_the_svm_head_says_what_to_install(monkeypatch):
   monkeypatch.setattr(builtins, '__import__', without)
   with pytest.raises(ValueError, match=r"needs qpax; pip install 'metakit\[svm\]'"):
     heads.svm(5)
+
+
+@pytest.mark.parametrize('name', ['bd_cspn', 'laplacian_shot', 'slk', 'pt_map'])
+def test_a_query_alone_is_refused_where_queries_are_centred(name):
+  """Every query would be of the same class, whatever it is."""
+  support, query, _ = blobs()
+  head = getattr(heads, name)(3)
+  with pytest.raises(ValueError, match=r'one query alone is its own mean.* ask several together'):
+    head.predict(head.adapt(KEY, {}, support), query.x[:1])
+
+
+def test_a_query_alone_is_answered_where_none_are_moved():
+  support, query, _ = blobs()
+  for head in (heads.slk(3, centre=False), heads.laplacian_shot(3, rectify=False)):
+    fitted = head.adapt(KEY, {}, support)
+    alone = [head.predict(fitted, query.x[i : i + 1]).argmax(-1)[0] for i in range(9)]
+    assert len({int(each) for each in alone}) > 1
 
 
 def test_an_embedding_must_give_vectors():

@@ -12,6 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
 from metakit.heads import baseline, discriminant, logistic, mahalanobis, naive_bayes, ridge, svm
+from metakit.heads.baseline import epochs
 from metakit.heads.common import ABSENT
 from metakit.heads.ridge import ridge_weights
 from metakit.heads.solve import minimise
@@ -158,14 +159,17 @@ def test_quadratic_discriminant_is_its_densities():
   np.testing.assert_allclose(found, np.stack(expected, 1), rtol=1e-9)
 
 
-def test_mahalanobis_mixes_the_covariances_of_class_and_task():
-  support, z = MANY.support, MANY.query.x
-  everything, expected = np.cov(support.x.T), []
+@pytest.mark.parametrize('shots', [2, 9])
+def test_mahalanobis_mixes_the_covariances_of_class_and_task(shots):
+  """With fewer examples than features, and with more."""
+  episode = blobs(shots=shots, features=15)
+  support, z = episode.support, episode.query.x
+  everything, expected, share = np.cov(support.x.T), [], shots / (shots + 1)
   for k in range(3):
     own = support.x[support.y == k]
-    mixed = 0.9 * np.cov(own.T) + 0.1 * everything + 2 * np.eye(4)
+    mixed = share * np.cov(own.T) + (1 - share) * everything + 2 * np.eye(15)
     expected.append(-density(z, own.mean(0), mixed)[0] / 2)
-  found = outputs(mahalanobis(3, ridge=2.0), MANY)
+  found = outputs(mahalanobis(3, ridge=2.0), episode)
   np.testing.assert_allclose(found, np.stack(expected, 1), rtol=1e-9)
 
 
@@ -194,6 +198,13 @@ def test_baseline_is_gradient_descent_with_dampened_momentum(cosine):
       weights -= 0.5 * momentum[place]
   found = outputs(baseline(3, cosine, 20, 0, 0.5), FEW, {})
   np.testing.assert_allclose(found, logits(z), rtol=1e-6)
+
+
+def test_baseline_takes_a_hundred_epochs():
+  """As the released code: 7 minibatches of 4 for 25 examples."""
+  assert [epochs(5, 4), epochs(25, 4), epochs(25, 0)] == [200, 700, 100]
+  default, given = (outputs(baseline(3, steps=steps), FEW, {}) for steps in (None, 100))
+  np.testing.assert_array_equal(default, given)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from metakit.heads import (
   tim,
   transductive_tuning,
 )
-from metakit.heads.alpha_tim import alpha_entropy
+from metakit.heads.alpha_tim import alpha_entropy, tuned_alpha
 from metakit.heads.common import weight_of
 from metakit.heads.graph import assign, energy, neighbour_graph
-from metakit.heads.pt_map import sinkhorn
+from metakit.heads.pt_map import sinkhorn, transport
 from metakit.heads.slk import cluster
 from metakit.heads.tim import information_loss, shannon
 from metakit.types import Examples
@@ -157,14 +157,21 @@ def test_bd_cspn_rectifies_prototypes():
 
 
 def test_laplacian_shot_starts_from_rectified_prototypes_and_follows_the_graph():
-  """With damping taken to zero by a single step from the unary solution."""
+  """One published update, all queries at once."""
   z, points = rectified()
   graph = np.asarray(neighbour_graph(jnp.asarray(z, jnp.float32), np.ones(9), 2))
-  cost, inertia = squared(z, points), 0.5 * graph.sum(1, keepdims=True)
-  log_z = np.log(softmax(-cost))
-  step = (0.5 * graph @ np.exp(log_z) - cost + inertia * log_z) / (1 + inertia)
+  cost = squared(z, points)
+  step = 0.5 * graph @ softmax(-cost) - cost
   found = outputs(laplacian_shot(3, 0.5, 2, steps=1), EPISODE)
   np.testing.assert_allclose(np.exp(found), softmax(step), rtol=1e-6)
+
+
+def test_laplacian_shot_ends_at_a_fixed_point():
+  """75 queries, a strong graph: the labels are those of many more updates."""
+  episode = blobs(5, 5, 1, [15] * 5, 8, 1.1)
+  found, later = (outputs(laplacian_shot(5, 2.0, 3, steps=n), episode) for n in (20, 500))
+  np.testing.assert_array_equal(found.argmax(1), later.argmax(1))
+  np.testing.assert_allclose(np.exp(found), np.exp(later), atol=5e-3)
 
 
 def information(points, temperature=15.0, support_weight=0.1, conditional_weight=0.1):
@@ -219,6 +226,14 @@ def test_alpha_entropies_come_to_shannons():
   np.testing.assert_allclose(alpha_entropy(p, 2.0), 1 - np.square(p).sum(-1), rtol=1e-12)
 
 
+@in_float64
+def test_alpha_is_the_released_codes_for_as_many_shots():
+  of = lambda shots: float(tuned_alpha(blobs(shots=shots).support, 3))
+  assert [of(1), of(3), of(5), of(9)] == [2, 5, 7, 7]
+  absent = SUPPORT._replace(weight=np.arange(6) < 3)
+  assert float(tuned_alpha(absent._replace(y=np.arange(6) % 3), 3)) == 2
+
+
 def test_alpha_tim_close_to_1_is_tim():
   weights = dict(support_weight=0.1, conditional_weight=0.1)
   found = outputs(alpha_tim(3, 1 + 1e-7, 50, learning_rate=0.01, **weights), EPISODE)
@@ -231,7 +246,8 @@ def test_sinkhorn_is_the_optimal_transport():
   """The sums are right, and with little entropy the cost is the linear program's."""
   rng = np.random.default_rng(0)
   cost, rows, columns = rng.uniform(size=(6, 3)), np.ones(6), np.array([1.0, 2, 3])
-  plan = np.asarray(sinkhorn(jnp.asarray(50 * cost), rows, columns, 2000))
+  given = jnp.asarray(50 * cost), rows, columns
+  plan = np.asarray(transport(*given, sinkhorn(*given, 10))[0])
   np.testing.assert_allclose(plan.sum(1), rows, rtol=1e-6)
   np.testing.assert_allclose(plan.sum(0), columns, rtol=1e-6)
   equal = np.concatenate([np.kron(np.eye(6), np.ones((1, 3))), np.tile(np.eye(3), (1, 6))])
@@ -248,7 +264,7 @@ def test_pt_map_is_algorithm_1():
 
   def transport(points):
     plan = np.exp(-10 * squared(z, points))
-    for _ in range(30):
+    for _ in range(3000):
       plan = plan / plan.sum(1, keepdims=True)
       plan = plan * 3 / plan.sum(0)
     return plan / plan.sum(1, keepdims=True)
