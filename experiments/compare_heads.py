@@ -53,7 +53,8 @@ from experiments.specs import Component
 from experiments.wrap_up import command_line, write_episodes
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
-from metakit.evaluate import compare, estimate, evaluate, judge_queries
+from metakit.estimates import compare, estimate
+from metakit.evaluate import evaluate, judge_queries
 from metakit.keys import learner_key, roots
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, EpisodeSource, MetaLearner, Objective, Params

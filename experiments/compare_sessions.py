@@ -43,7 +43,8 @@ from experiments.runtime import BAD_INPUT, one_line_errors, run
 from experiments.specs import Component
 from experiments.wrap_up import command_line
 from metakit.episodes.class_incremental import Sessions, class_incremental_plan
-from metakit.evaluate import compare, estimate, evaluate
+from metakit.estimates import compare, estimate
+from metakit.evaluate import evaluate
 from metakit.keys import roots
 from metakit.sessions import judge_sessions
 

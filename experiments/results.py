@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the results table is made without JAX
-  from metakit.evaluate import Estimate
+  from metakit.estimates import Estimate
 
 # What every record says, measured or not.
 DESCRIPTION = ('metric', 'protocol', 'task', 'learner', 'network', 'command')

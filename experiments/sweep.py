@@ -35,7 +35,7 @@ from experiments.specs import build, parse
 from experiments.wrap_up import command_line
 from metakit.divergence import NonFiniteLoss
 from metakit.episodes.few_shot import complete
-from metakit.evaluate import estimate
+from metakit.estimates import estimate
 from metakit.keys import learner_key, roots, task_key
 from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.networks.transformer import transformer

@@ -13,11 +13,11 @@ from experiments.setup import Setup
 from experiments.task import Task, sources_by_shots
 from metakit.data.host import on_host, sample_episode
 from metakit.episodes.few_shot import complete
+from metakit.estimates import estimate
 from metakit.evaluate import (
   Judge,
   calibrate,
   embed_source,
-  estimate,
   evaluate,
   judge_beside,
   judge_gain,

@@ -48,7 +48,7 @@ from metakit.data.host import sample_episode
 from metakit.devices import spread, spread_table
 from metakit.distributed import barrier, check_same, is_first
 from metakit.divergence import REMEDY, NonFiniteLoss
-from metakit.evaluate import estimate
+from metakit.estimates import estimate
 from metakit.keys import roots, task_key
 from metakit.train import Dispatch, TrainState, init_state, make_dispatch, train_until
 

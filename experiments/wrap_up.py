@@ -44,7 +44,7 @@ from experiments.testing import (
   picture,
 )
 from metakit.data.fingerprint import fingerprint
-from metakit.evaluate import IDENTITY, Estimate, estimate
+from metakit.estimates import IDENTITY, Estimate, estimate
 from metakit.keys import GENERATOR
 from metakit.measures import state_size
 

@@ -5,7 +5,8 @@ A task is a pure function of a key, a learner is a tuple of pure functions, and 
 """
 
 from metakit.compiler import turn_off_wrong_fusions
-from metakit.evaluate import Estimate, calibrate, compare, embed_source, estimate, evaluate
+from metakit.estimates import Estimate, compare, estimate
+from metakit.evaluate import calibrate, embed_source, evaluate
 from metakit.keys import Roots, roots, task_key
 from metakit.models import Model, from_linen, from_nnx
 from metakit.objectives import cross_entropy, squared_error

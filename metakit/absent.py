@@ -37,7 +37,9 @@ def labelled(examples: Examples) -> Examples:
   """
   if not _are_classes(examples.y):
     return examples
-  if examples.weight is None and not (_concrete(examples.y) and np.min(np.asarray(examples.y), initial=0) < 0):
+  if examples.weight is None and not (
+    _concrete(examples.y) and np.min(np.asarray(examples.y), initial=0) < 0
+  ):
     return examples
   weight = presence(examples) * 1.0 if examples.weight is None else examples.weight
   return examples._replace(weight=jnp.where(jnp.asarray(examples.y) < 0, 0, weight))

@@ -20,14 +20,8 @@ from metakit import (
   task_key,
 )
 from metakit.episodes.few_shot import gather_rows, sampler_of
-from metakit.evaluate import (
-  IDENTITY,
-  calibrate,
-  judge_gain,
-  judge_prefixes,
-  judge_queries,
-  usual_chunk,
-)
+from metakit.estimates import IDENTITY
+from metakit.evaluate import calibrate, judge_gain, judge_prefixes, judge_queries, usual_chunk
 from metakit.heads import prototypes
 from metakit.keys import learner_key
 from metakit.learners.embedded import embedded

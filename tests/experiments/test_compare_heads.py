@@ -16,7 +16,7 @@ from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
 from metakit.episodes import few_shot_plan
-from metakit.evaluate import compare, estimate
+from metakit.estimates import compare, estimate
 from metakit.losses import icnn, proto_triplet
 from metakit.models import Model, identity
 from metakit.types import Episode, EpisodeSource, Examples

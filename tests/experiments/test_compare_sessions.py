@@ -12,7 +12,7 @@ from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
 from metakit.episodes import Sessions, class_incremental_plan
-from metakit.evaluate import compare, estimate
+from metakit.estimates import compare, estimate
 from metakit.sessions import judge_sessions
 from metakit.types import EpisodeSource
 from tests.experiments.commands import run

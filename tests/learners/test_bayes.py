@@ -9,7 +9,8 @@ import pytest
 
 from metakit.episodes import functions as f
 from metakit.episodes.function_combinators import mix_classes, scale_outputs, task_pool
-from metakit.evaluate import estimate, evaluate, judge_prefixes, predict_prefixes
+from metakit.estimates import estimate
+from metakit.evaluate import evaluate, judge_prefixes, predict_prefixes
 from metakit.learners.bayes import bayes
 from metakit.objectives import squared_error
 from metakit.types import EpisodeSource, Examples
