@@ -48,8 +48,8 @@ from experiments.results import (
   write_text,
 )
 from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.setup import check_same_data
 from experiments.specs import Component
+from experiments.workdir import check_same_data
 from experiments.wrap_up import command_line, write_episodes
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs

@@ -23,8 +23,8 @@ from experiments.descent_learners import BY_DESCENT
 from experiments.flags import define_common
 from experiments.results import describe_device, format_estimate, read_results, versions, write_text
 from experiments.runtime import BAD_INPUT, end_preempted, one_line_errors, run
-from experiments.setup import own_workdir, read_flags
 from experiments.specs import parse
+from experiments.workdir import own_workdir, read_flags
 from experiments.wrap_up import command_line
 from launch.children import PREEMPTED, run_child
 

@@ -14,9 +14,10 @@ from experiments import tasks
 from experiments.evaluate import restore
 from experiments.flags import define_name
 from experiments.head_learners import HEAD_SUPPLIED, HEADS
-from experiments.setup import check_data, make_setup, read_specs
+from experiments.setup import make_setup
 from experiments.specs import Component, build, parse, write_spec
 from experiments.task import Task, check_former_split, fingerprint_of
+from experiments.workdir import check_data, read_specs
 from metakit.data.host import on_host, sample_episode
 from metakit.evaluate import calibrate, embed_source
 from metakit.keys import roots, task_key

@@ -30,8 +30,8 @@ from experiments.progress import progress
 from experiments.report import page
 from experiments.results import describe_device, read_json, versions, write_text
 from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.setup import own_workdir
 from experiments.specs import build, parse
+from experiments.workdir import own_workdir
 from experiments.wrap_up import command_line
 from metakit.divergence import NonFiniteLoss
 from metakit.episodes.few_shot import complete

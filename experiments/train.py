@@ -26,22 +26,18 @@ from experiments.plateau import onset
 from experiments.progress import Progress, progress
 from experiments.runtime import BAD_INPUT, end_preempted, one_line_errors, run
 from experiments.setup import (
-  DATA,
   DEFINING,
   Setup,
   abstract_state,
   check_fits,
   check_space,
   check_training_memory,
-  checksums_of,
-  default_workdir,
   make_optimizer,
   make_setup,
-  own_workdir,
-  read_flags,
 )
 from experiments.task import check_former_split, understood
 from experiments.testing import check_judges, per_episode, prepare
+from experiments.workdir import DATA, checksums_of, default_workdir, own_workdir, read_flags
 from experiments.wrap_up import check_outputs, read_seconds, ready_files, wrap_up, write_seconds
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.data.host import sample_episode

@@ -30,7 +30,7 @@ from experiments.results import (
   write_results,
   write_text,
 )
-from experiments.setup import DATA, Setup, abstract_episode, check_same_data, with_defaults
+from experiments.setup import Setup, abstract_episode, with_defaults
 from experiments.sums import with_sum, without_sum
 from experiments.testing import (
   Curves,
@@ -43,6 +43,7 @@ from experiments.testing import (
   per_episode,
   picture,
 )
+from experiments.workdir import DATA, check_same_data
 from metakit.data.fingerprint import fingerprint
 from metakit.estimates import IDENTITY, Estimate, estimate
 from metakit.keys import GENERATOR

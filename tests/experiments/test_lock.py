@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from experiments.lock import lock
-from experiments.setup import own_workdir
+from experiments.workdir import own_workdir
 from tests.experiments.commands import REPOSITORY
 
 SPECS = {'task': 'glyphs', 'seed': 0}

@@ -16,18 +16,10 @@ from experiments.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.optimizers import OPTIMIZERS
 from experiments.results import read_results
 from experiments.runtime import define_processes
-from experiments.setup import (
-  check_fits,
-  checksums_of,
-  claim_workdir,
-  default_workdir,
-  make_optimizer,
-  make_setup,
-  read_specs,
-  with_defaults,
-)
+from experiments.setup import check_fits, make_optimizer, make_setup, with_defaults
 from experiments.specs import build, parse
 from experiments.sweep import define_sweep
+from experiments.workdir import checksums_of, claim_workdir, default_workdir, read_specs
 from metakit import cross_entropy
 from tests.experiments.commands import REPOSITORY, images_file, task
 
