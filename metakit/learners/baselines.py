@@ -15,7 +15,7 @@ import optax
 from metakit.learners.descent import by_descent
 from metakit.learners.head import with_head
 from metakit.meta_gradient import by_optax, first_order
-from metakit.models import Model
+from metakit.models import Model, draws_of, drawing
 from metakit.objectives import cross_entropy
 from metakit.types import (
   Episode,
@@ -78,11 +78,11 @@ def fine_tuning(
     )
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    del key  # nothing is drawn
     both = join(episode.support, episode.query)
     if num_classes is not None:
       both = both._replace(y=jnp.asarray(episode.info['classes'])[both.y])
-    return objective(whole.apply(params, both.x, weight=both.weight), both)
+    apply = drawing(whole.apply, draws_of(whole, key))
+    return objective(apply(params, both.x, weight=both.weight), both)
 
   learner = by_descent(
     with_head(embedding, num_outputs),

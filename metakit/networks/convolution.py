@@ -25,6 +25,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from metakit.inputs import as_array
 from metakit.networks.normalisation import Moments, covariances
 
 NUMBERS = ('NHWC', 'HWIO', 'NHWC')
@@ -34,6 +35,7 @@ FEW_CHANNELS = 8  # below, gathering all taps of a kernel at once costs less tha
 
 def as_float(x: jax.Array) -> jax.Array:
   """Casts uint8 images to float32 in [0, 1], other integers to float32; floats pass unchanged."""
+  x = as_array(x)
   if x.dtype == jnp.uint8:
     return x.astype(jnp.float32) / 255
   return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
@@ -45,6 +47,7 @@ def as_images(x: jax.Array) -> jax.Array:
   Raises:
     ValueError: if x is not [examples, height, width, channels].
   """
+  x = as_array(x)
   if x.ndim != 4:
     raise ValueError(
       f'a convolutional network needs images [examples, height, width, channels], not {x.shape}; '
