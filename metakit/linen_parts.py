@@ -88,8 +88,8 @@ def _answered(module: nn.Module) -> Iterator[None]:
     yield
   except errors.InvalidRngError as error:
     raise ValueError(
-      f'{name} draws random numbers where it is asked rather than trained; draw them in nn.Dropout, '
-      f'or only if an argument of its __call__ ({", ".join(TRAINING)}) says so'
+      f'{name} draws random numbers where it is asked rather than trained; draw in nn.Dropout, or '
+      f'only if an argument of its __call__ ({", ".join(TRAINING)}) says so'
     ) from error
   except errors.ModifyScopeVariableError as error:
     kept = str(error).split('collection "')[-1].split('"')[0]
@@ -113,7 +113,9 @@ def fitting(module: nn.Module, params: Params, inputs: Sequence[Any]) -> Iterato
     with _drawing(False):
       make = lambda: module.init(jax.random.key(0), *inputs, **flags(module, False))
       wanted = jax.eval_shape(make)
-    shapes = jax.tree.map(lambda new, old: (new.shape, old.shape), wanted['params'], params['params'])
+    shapes = jax.tree.map(
+      lambda new, old: (new.shape, old.shape), wanted['params'], params['params']
+    )
     paths = jax.tree_util.tree_leaves_with_path(shapes, is_leaf=lambda s: isinstance(s, tuple))
     where, (new, old) = next((path, pair) for path, pair in paths if pair[0] != pair[1])
     raise ValueError(

@@ -190,9 +190,7 @@ def from_linen(
     measured = jax.lax.map(lambda batch: measure(*batch), (batches, weight))
     return {**params, 'statistics': pool_statistics(measured)}
 
-  def apply_stored(
-    params: Params, *inputs: Any, weight: Any = None, key: Key | None = None
-  ) -> Any:
+  def apply_stored(params: Params, *inputs: Any, weight: Any = None, key: Key | None = None) -> Any:
     del weight  # rows do not influence one another
     return run(cast('nn.Module', statistics_module), params, inputs, key)
 
@@ -306,9 +304,7 @@ def from_nnx(
     _check_weight(weight)
     return run(params, inputs, key, use_running_average=False)[0]
 
-  def apply_stored(
-    params: Params, *inputs: Any, weight: Any = None, key: Key | None = None
-  ) -> Any:
+  def apply_stored(params: Params, *inputs: Any, weight: Any = None, key: Key | None = None) -> Any:
     del weight  # rows do not influence one another
     return run(params, inputs, key, use_running_average=True)[0]
 

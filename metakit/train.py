@@ -16,6 +16,7 @@ from metakit.data.host import on_host, read_ahead
 from metakit.devices import AXIS, check_parallel, places_here, task_mesh
 from metakit.divergence import check_finite
 from metakit.episodes.few_shot import complete
+from metakit.episodes.purity import check_sampler
 from metakit.keys import Roots, task_key
 from metakit.types import Episode, EpisodeSource, Key, MetaLearner, Metrics, Params, Sampler
 
@@ -47,8 +48,12 @@ def init_state(
     optimizer: the outer optimizer.
     key: determines the initial parameters.
     sampler: makes an episode of the shapes to come.
+
+  Raises:
+    ValueError: if the sampler is no function of its key (metakit.episodes.purity).
   """
   params_key, episode_key = jax.random.split(key)
+  check_sampler(sampler, episode_key)
   params = learner.init(params_key, sampler(episode_key))
   return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 

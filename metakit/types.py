@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metakit.inputs import native
+
 Key = jax.Array  # a typed key of jax.random.key
 Params = Any  # a pytree of arrays
 Fitted = Any  # a pytree of arrays: all that is known about one task
@@ -35,7 +37,7 @@ def presence(examples: Examples) -> jax.Array:
 
 def join(first: Examples, second: Examples) -> Examples:
   """Returns the examples of both as one set, without labels if the second has none."""
-  pair = first, second
+  pair = first, second = native((first, second))
   weight = None
   if any(part.weight is not None for part in pair):
     weight = jnp.concatenate([presence(p) * 1.0 if p.weight is None else p.weight for p in pair])

@@ -15,7 +15,7 @@ import optax
 from metakit.learners.descent import by_descent
 from metakit.learners.head import with_head
 from metakit.meta_gradient import by_optax, first_order
-from metakit.models import Model, draws_of, drawing
+from metakit.models import Model, drawing, draws_of
 from metakit.objectives import cross_entropy
 from metakit.types import (
   Episode,

@@ -88,9 +88,7 @@ def conditioned(model: Model) -> Model:
     return whole
   stored = model.stored
 
-  def apply_stored(
-    params: Params, x: Any, weight: Any = None, key: Key | None = None
-  ) -> jax.Array:
+  def apply_stored(params: Params, x: Any, weight: Any = None, key: Key | None = None) -> jax.Array:
     del weight  # rows do not influence one another
     return drawing(stored.apply, key)(params['network'], x, params['context'])
 

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metakit.inputs import native
 from metakit.learners.embedded import PROTOCOLS
 from metakit.meta_gradient.diagnostics import diagnose
-from metakit.meta_gradient.inner import Inner, Mode
-from metakit.models import Model, draws_of, drawing
+from metakit.meta_gradient.inner import Inner, Mode, Solution
+from metakit.models import Model, drawing, draws_of
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
 
@@ -67,27 +68,42 @@ def by_descent(
   solve = mode(problem)
 
   def adapted(
-    keys: tuple[Key, Key | None], params: Params, support: Examples, steps: int
+    keys: tuple[Key, Key | None],
+    params: Params,
+    support: Examples,
+    steps: int,
+    judged: Callable[[Params], jax.Array] | None = None,
   ) -> tuple[Params, Metrics]:
-    """Parameters of the network for the task's queries, and how far they went."""
+    """Parameters of the network for the task's queries, and what is to be said of the loop.
+
+    `judged` is the loss of such parameters, of which a mode may solve for the derivative.
+    """
+    support = native(support)
     fast, slow = split(params, support)
-    end = solve(keys[0], fast, slow, (keys, support), steps).fast if steps else fast
-    return merge(end, slow, steps), {'adaptation_norm': distance(end, fast)}
+    solution = solve(keys[0], fast, slow, (keys, support), steps) if steps else Solution(fast)
+    moved = {'adaptation_norm': distance(solution.fast, fast)}
+    if judged is not None and solution.residual is not None:
+      slope = jax.grad(lambda end: judged(merge(end, slow, steps)))(solution.fast)
+      moved['implicit_residual'] = solution.residual(jax.lax.stop_gradient(slope))
+    return merge(solution.fast, slow, steps), moved
 
   settle, ask = asking(model, protocol)
 
   def judge(params: Params, episode: Episode, draws: Key | None) -> tuple[jax.Array, Metrics]:
-    query, asked = episode.query, drawing(ask, draws, inner_steps + 1)
-    return objective(asked(settle(params, episode.support), query.x, weight=query.weight), query)
+    query, asked = native(episode.query), drawing(ask, draws, inner_steps + 1)
+    return objective(
+      asked(settle(params, native(episode.support)), query.x, weight=query.weight), query
+    )
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     steps = inner_steps if test_steps is None else test_steps
     keys = key, draws_of(model, key) if drawn else None
-    return settle(adapted(keys, params, support, steps)[0], support)
+    return settle(adapted(keys, params, support, steps)[0], native(support))
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     draws = draws_of(model, key)
-    fitted, moved = adapted((key, draws), params, episode.support, inner_steps)
+    judged = lambda fitted: judge(fitted, episode, draws)[0]
+    fitted, moved = adapted((key, draws), params, episode.support, inner_steps, judged)
     value, metrics = judge(fitted, episode, draws)
     return value, {**metrics, **moved}
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metakit.models import Model, draws_of, drawing, embed_rows
+from metakit.inputs import native
+from metakit.models import Model, drawing, draws_of, embed_rows
 from metakit.types import (
   Episode,
   Examples,
@@ -47,7 +48,7 @@ def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> Me
   check_protocol(model, protocol)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    draws = draws_of(model, key)
+    episode, draws = native(episode), draws_of(model, key)
     parts = _embed_together(model, params, episode.support, episode.query, draws)
     return head.loss(key, params['head'], Episode(*parts, episode.info))
 
@@ -114,7 +115,7 @@ def _one_by_one(model: Model, head: MetaLearner) -> tuple[Callable[..., Any], Ca
   rows = embed_rows(model)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
-    features = support._replace(x=rows(params['body'], support.x))
+    features = native(support)._replace(x=rows(params['body'], support.x))
     return params, head.adapt(key, params['head'], features)
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
@@ -138,7 +139,7 @@ def _jointly(model: Model, head: MetaLearner) -> tuple[Callable[..., Any], Calla
   """Returns `adapt` and `predict` with an embedding of support and queries in one batch."""
 
   def keep(key: Key, params: Params, support: Examples) -> Fitted:
-    return key, params, support  # the statistics, hence the features, await the queries
+    return key, params, native(support)  # the statistics, hence the features, await the queries
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     key, params, support = fitted

@@ -42,9 +42,7 @@ def with_head(embedding: Model, num_outputs: int) -> Model:
     return whole
   stored = embedding.stored
 
-  def apply_stored(
-    params: Params, x: Any, weight: Any = None, key: Key | None = None
-  ) -> jax.Array:
+  def apply_stored(params: Params, x: Any, weight: Any = None, key: Key | None = None) -> jax.Array:
     del weight  # rows do not influence one another
     return linear(params['head'], drawing(stored.apply, key)(params['body'], x))
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metakit.inputs import native
 from metakit.models import SequenceModel
 from metakit.networks.convolution import as_float
 from metakit.objectives import cross_entropy
@@ -101,6 +102,7 @@ def in_context(
 
     Those of the support may cost as much as reading it, and are left out unless `predicted`.
     """
+    support = native(support)
     x, y, present = flat(support.x), targets_of(support), presence(support)
     state, last = (None, jnp.zeros_like(y, shape=num_outputs)) if before is None else before[1:]
     tokens, there = tokens_of(x, y, present, last)

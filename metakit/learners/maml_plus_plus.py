@@ -27,10 +27,11 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
 
+from metakit.inputs import native
 from metakit.learners.descent import asking, check_protocol, check_steps, distance
 from metakit.meta_gradient import Inner, Mode, Solve, first_order, unroll
 from metakit.meta_gradient.diagnostics import diagnose
-from metakit.models import Model, draws_of, drawing, roles_of
+from metakit.models import Model, drawing, draws_of, roles_of
 from metakit.objectives import cross_entropy
 from metakit.roles import NORM, WEIGHT
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
@@ -101,6 +102,7 @@ def maml_plus_plus(
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     fast = params['start']
+    support = native(support)
     end = solve(key, fast, params, (None, support), steps).fast if steps else fast
     return settle(of_step(end, params, steps), support)
 
@@ -164,10 +166,12 @@ def phase_loss(
   """Returns the meta-objective: of the last step, or of all where multi_step_until is positive."""
 
   def loss(step: Any, key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    drawn = draws(key)
+    drawn, episode = draws(key), native(episode)
     data = drawn, episode.support, episode.query
     solution = descend(key, params['start'], params, data, inner_steps)
-    value, metrics = judge(solution.fast, params, episode.query, inner_steps, drawn, 2 * inner_steps + 1)
+    value, metrics = judge(
+      solution.fast, params, episode.query, inner_steps, drawn, 2 * inner_steps + 1
+    )
     metrics['adaptation_norm'] = distance(solution.fast, params['start'])
     if multi_step_until:
       value = (multi_step_weights(step, inner_steps, multi_step_until) * solution.readouts).sum()

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from metakit.heads.common import check_positive, cosine_similarity
 from metakit.learners.embedded import embedded
 from metakit.learners.head import init_head, linear
-from metakit.models import Model, StoredStatistics, draws_of, drawing
+from metakit.models import Model, StoredStatistics, drawing, draws_of
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Params, join
 
