@@ -113,11 +113,9 @@ def fitting(module: nn.Module, params: Params, inputs: Sequence[Any]) -> Iterato
     with _drawing(False):
       make = lambda: module.init(jax.random.key(0), *inputs, **flags(module, False))
       wanted = jax.eval_shape(make)
-    shapes = jax.tree.map(
-      lambda new, old: (new.shape, old.shape), wanted['params'], params['params']
-    )
-    paths = jax.tree_util.tree_leaves_with_path(shapes, is_leaf=lambda s: isinstance(s, tuple))
-    where, (new, old) = next((path, pair) for path, pair in paths if pair[0] != pair[1])
+    leaves = (jax.tree_util.tree_leaves_with_path(tree['params']) for tree in (wanted, params))
+    pairs = [(path, new.shape, old.shape) for (path, new), (_, old) in zip(*leaves, strict=True)]
+    where, new, old = next(pair for pair in pairs if pair[1] != pair[2])
     raise ValueError(
       f'{type(module).__name__} does not fit inputs of shape {shape_of(inputs[0])}: its '
       f'{jax.tree_util.keystr(where, simple=True, separator="/")} is {old}, and these need {new}; '

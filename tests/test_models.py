@@ -183,7 +183,7 @@ def test_draws_that_nothing_turns_off_are_refused():
   model = from_linen(Noisy())
   params = model.init(KEY, X)
   model.apply(params, X, key=KEY)
-  with pytest.raises(ValueError, match='Noisy draws random numbers where it is asked.*train'):
+  with pytest.raises(ValueError, match=r'Noisy draws random numbers where it is asked.*train'):
     model.apply(params, X)
 
 
@@ -217,8 +217,8 @@ def test_batch_norm_of_nnx_is_measured_and_stored():
   found = jax.jit(model.stored.calibrate)(params, batches)
   rows = batches.reshape(-1, 3)
   np.testing.assert_allclose(model.stored.apply(found, X), fixed(expected(X, rows)), atol=1e-4)
-  roles = {str(path[-1]): v for path, v in nnx.to_flat_state(roles_of(model, params, X))}
-  assert roles['mean'][...] == roles['var'][...] == 'constant' and roles['scale'][...] == 'norm'
+  roles = jax.tree.leaves(roles_of(model, params, X))  # of bn: bias, mean, scale, var; of linear
+  assert roles == ['norm', 'constant', 'norm', 'constant', 'weight', 'weight']
   with pytest.raises(ValueError, match=r'nnx\.BatchNorm counts examples of weight 0'):
     model.apply(params, X, weight=WEIGHT)
 
@@ -238,7 +238,7 @@ def test_dropout_of_nnx_has_a_key_for_each_call():
   ('options', 'said'),
   [
     ({'counts': True}, 'changes count in a call'),
-    ({'drawn': True}, 'draws .* from its key: buffer'),
+    ({'drawn': True}, 'from its key: buffer'),
   ],
 )
 def test_nnx_state_that_no_parameters_hold_is_refused_by_name(options, said):

@@ -319,7 +319,7 @@ class Dropped(nn.Module):
 STOCHASTIC = {
   'maml': lambda: maml(from_linen(Dropped()), SGD, 2),
   'maml_plus_plus': lambda: maml_plus_plus(from_linen(Dropped()), 0.3, 2),
-  'reptile': lambda: reptile(from_linen(Dropped()), SGD, 2, 2),
+  'reptile': lambda: reptile(from_linen(Dropped()), SGD, 2, 2, inner_batch=0),
   'prototypical': lambda: prototypical(from_linen(Dropped(None)), WAYS),
   'fine_tuning': lambda: fine_tuning(from_linen(Dropped(None)), WAYS, SGD, 7, 2),
 }
@@ -335,7 +335,7 @@ def test_dropout_draws_in_training_and_not_at_test_time(name):
 
 
 def test_each_inner_step_drops_others():
-  """With one mask for all steps, two steps would stay where one unit's weights are."""
+  """Three inner steps and the queries: four keys."""
   seen = []
   network = from_linen(Dropped())._replace(
     apply=lambda params, x, weight=None, key=None: seen.append(key) or x @ params
@@ -463,3 +463,17 @@ def test_padded_supports_have_gradients(present):
 def test_anil_refuses_a_mode_that_would_leave_its_network_untaught():
   with pytest.raises(ValueError, match='learns the features in them; use mode unroll'):
     anil(perceptron(None), WAYS, SGD, mode=evolution())
+
+
+@pytest.mark.parametrize('make', [lambda: maml(perceptron(), SGD, 2), STOCHASTIC['prototypical']])
+def test_arrays_of_another_byte_order_are_the_same(make):
+  learner, episode = make(), episode_of('fine_tuning')
+  swap = lambda leaf: np.asarray(leaf).astype(np.asarray(leaf).dtype.newbyteorder('>'))
+  params = learner.init(KEY, episode)
+  other = Episode(*jax.tree.map(swap, (episode.support, episode.query)))
+  losses, outputs = [], []
+  for each in (other, episode):
+    losses.append(learner.loss(KEY, params, each)[0])
+    outputs.append(learner.predict(learner.adapt(KEY, params, each.support), each.query.x))
+  same(*losses)
+  same(*outputs)
