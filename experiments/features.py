@@ -20,8 +20,8 @@ from experiments.task import Task, check_former_split, fingerprint_of
 from experiments.workdir import check_data, read_specs
 from metakit.data.host import on_host, sample_episode
 from metakit.evaluate import calibrate, embed_source
+from metakit.inputs import as_float
 from metakit.keys import roots, task_key
-from metakit.models import as_float
 from metakit.train import init_state, make_dispatch, train_until
 from metakit.types import Episode, EpisodeSource, MetaLearner, Params
 

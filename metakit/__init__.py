@@ -4,7 +4,7 @@ A task is a pure function of a key, a learner is a tuple of pure functions, and 
 (batching, devices, checkpoints, evaluation) is written once and composes with both.
 """
 
-from metakit.compiler import turn_off_wrong_fusions
+from metakit.compiler import turn_off_wrong_fusions, used_a_cpu
 from metakit.estimates import Estimate, compare, estimate
 from metakit.evaluate import calibrate, embed_source, evaluate
 from metakit.keys import Roots, roots, task_key
@@ -41,4 +41,4 @@ __all__ = [
   'train_until',
 ]
 
-turn_off_wrong_fusions()  # before anything asks for a device
+turn_off_wrong_fusions(late=used_a_cpu())  # before anything asks for a device

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.inputs import native
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Params, presence
 
 UNLABELLED = -1
@@ -97,6 +98,8 @@ def _concrete(y: Any) -> bool:
 def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
   """Returns a learner that examples which do not count cannot disturb, whatever they hold.
 
+  NumPy arrays of another byte order than the machine's will do too.
+
   Args:
     learner: any MetaLearner.
     unlabelled: whether it learns from examples without a label (-1) too; they have the weight 0
@@ -106,10 +109,13 @@ def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
     The learner; its `adapt` raises ValueError for labels that it has no output for, where they are
     known (outside jit).
   """
-  tidy = blanked if unlabelled else lambda examples: blanked(labelled(examples))
+
+  def tidy(examples: Examples, unlabelled: bool = unlabelled) -> Examples:
+    examples = native(examples)
+    return blanked(examples if unlabelled else labelled(examples))
 
   def whole(episode: Episode) -> Episode:
-    return episode._replace(support=tidy(episode.support), query=blanked(labelled(episode.query)))
+    return episode._replace(support=tidy(episode.support), query=tidy(episode.query, False))
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     fitted = learner.adapt(key, params, tidy(support))

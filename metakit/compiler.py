@@ -11,28 +11,59 @@ import contextlib
 import hashlib
 import os
 import platform
+import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 import jax
+from jax._src.xla_bridge import backends_are_initialized  # there is no public way
 
 FUSIONS = '--xla_cpu_experimental_ynn_fusion_type'
 
 
-def turn_off_wrong_fusions(environment: MutableMapping[str, str] = os.environ) -> None:
+def turn_off_wrong_fusions(
+  environment: MutableMapping[str, str] = os.environ, late: bool = False
+) -> None:
   """Adds to XLA_FLAGS that reductions are not fused by YNNPACK.
 
-  XLA reads them when JAX is first asked for a device; afterwards this changes nothing. Left alone
-  are flags that say something about these fusions already, flags in a file, and versions of JAX
-  that are not known to take the flag: an unknown one aborts the process.
+  XLA reads them when JAX is first asked for a device. After that, and where the flags are in a
+  file, this can only warn (RuntimeWarning) that sums may be wrong. Left alone are flags that say
+  something about these fusions already, and versions of JAX that are not known to take the flag: an
+  unknown one aborts the process.
 
   Args:
     environment: the variables of the process.
+    late: whether a CPU has computed already; see used_a_cpu.
   """
   flags = environment.get('XLA_FLAGS', '').strip()
   in_a_file = flags and not flags.startswith('-')
-  if FUSIONS not in flags and not in_a_file and jax.__version_info__ < (0, 13):
-    environment['XLA_FLAGS'] = f'{flags} {FUSIONS}=-reduce'.lstrip()
+  if FUSIONS in (_content(flags) if in_a_file else flags) or jax.__version_info__ >= (0, 13):
+    return
+  if in_a_file:
+    _warn(f'is not in the file that XLA_FLAGS names ({flags}); add {FUSIONS}=-reduce to it')
+    return
+  environment['XLA_FLAGS'] = f'{flags} {FUSIONS}=-reduce'.lstrip()  # of child processes at least
+  if late:
+    _warn(
+      'comes too late: JAX was used before metakit was imported; import metakit before the first '
+      f'JAX operation, or start with XLA_FLAGS={FUSIONS}=-reduce'
+    )
+
+
+def used_a_cpu() -> bool:
+  """Tells whether JAX has its devices already, and computes on a CPU; does not ask for them."""
+  return backends_are_initialized() and jax.default_backend() == 'cpu'
+
+
+def _content(file: str) -> str:
+  with contextlib.suppress(OSError, UnicodeDecodeError):
+    return Path(file).read_text(encoding='utf-8')
+  return ''
+
+
+def _warn(what: str) -> None:
+  text = 'sums over matrix products may be wrong on this CPU, for the flag against it ' + what
+  warnings.warn(text, RuntimeWarning, stacklevel=4)  # at the import of metakit
 
 
 def keep_programs(environment: Mapping[str, str] = os.environ) -> None:

@@ -6,12 +6,15 @@ Flax is imported by who uses it: it would take a third of the time of `import me
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
+from metakit.inputs import as_array, as_float, shape_of
+from metakit.roles import WEIGHT, Roles, partition
 from metakit.types import Key, Params
 
 if TYPE_CHECKING:
@@ -41,11 +44,43 @@ class Model(NamedTuple):
     apply: (params, *inputs, weight=None) -> outputs. `weight` [examples] matters only to networks
       whose examples influence one another (batch statistics): weight 0 means absent.
     stored: None if every output depends on its own input alone; otherwise how to make it so.
+    roles: (params, *inputs) -> a tree like params that says what each array is (metakit.roles):
+      'weight', 'norm' or 'constant'. None if all are weights.
+    stochastic: whether `apply` (and stored.apply) also takes `key`, which it draws from (dropout).
+      Learners give one in training alone, another for each call; without one nothing is drawn.
   """
 
   init: Callable[..., Params]
   apply: Callable[..., Any]
   stored: StoredStatistics | None = None
+  roles: Roles | None = None
+  stochastic: bool = False
+
+
+DRAWS = 0x64726177  # folded into a task's key for what its network draws; no number of a step
+
+
+def draws_of(model: Model, key: Key) -> Key | None:
+  """Returns the key that a network draws from in the training on a task, None if it draws nothing.
+
+  Args:
+    model: the network.
+    key: the task's, from which other things may be drawn.
+  """
+  return jax.random.fold_in(key, DRAWS) if model.stochastic else None
+
+
+def drawing(apply: Callable[..., Any], key: Key | None, call: Any = None) -> Callable[..., Any]:
+  """Returns an `apply` that draws from a key of `draws_of`.
+
+  Args:
+    apply: of a Model.
+    key: None for no draws, as at test time.
+    call: number of the call within the task, [] int, where there are several.
+  """
+  if key is None:
+    return apply
+  return partial(apply, key=key if call is None else jax.random.fold_in(key, call))
 
 
 class Reading(NamedTuple):
@@ -99,64 +134,69 @@ def embed_rows(model: Model) -> Callable[[Params, Any], Any]:
   return model.stored.apply if model.stored else model.apply
 
 
-def as_float(x: jax.Array) -> jax.Array:
-  """Casts uint8 images to float32 in [0, 1], other integers to float32; floats pass unchanged."""
-  if x.dtype == jnp.uint8:
-    return x.astype(jnp.float32) / 255
-  return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
-
-
 # Integers are cast: sums and distances of bytes would wrap.
 identity = Model(init=lambda key, *inputs: {}, apply=lambda params, x, weight=None: as_float(x))
 
 
-def from_linen(module: nn.Module, statistics_module: nn.Module | None = None) -> Model:
+def from_linen(
+  module: nn.Module,
+  statistics_module: nn.Module | None = None,
+  norms: Sequence[type[nn.Module]] = (),
+  stochastic: bool = True,
+) -> Model:
   """Makes a Model of a Linen module.
 
   Args:
-    module: called as module(x) or, if its __call__ has such a parameter, module(x, weight=weight).
-      Its variables may be 'params' and, if it uses metakit.networks.normalisation, 'statistics'.
+    module: called as module(x) or, if its __call__ has such parameters, with weight=weight and with
+      `train`, `training`, `is_training` or `deterministic` (metakit.linen_parts.TRAINING).
     statistics_module: the same network reading the stored 'statistics'; None if it has none.
+    norms: classes of modules that normalise, beside those of Linen and of metakit.networks.
+    stochastic: whether it may draw in training; False spares learners the keys.
 
   Returns:
-    A Model whose params are the module's variables.
+    A Model whose params are the module's variables. 'params' are learned; 'statistics' (of
+    metakit.networks.normalisation) are measured; all others, such as the batch_stats of
+    nn.BatchNorm(use_running_average=True), are constants, without a gradient. (An optimizer that
+    decays weights is to be masked from them.)
 
   Raises:
-    ValueError: at init, if the module keeps other variables (nn.BatchNorm's batch_stats, say).
+    ValueError: at init, if a call would change a constant; at apply, if it draws at test time, or
+      for an input that is no array or not of the size of those at init.
   """
+  from metakit import linen_parts
+
   takes_weight = 'weight' in inspect.signature(type(module).__call__).parameters
 
+  def run(module: nn.Module, params: Params, inputs: Any, key: Key | None, **options: Any) -> Any:
+    inputs = [as_array(x) for x in inputs]
+    with linen_parts.fitting(module, params, inputs):
+      return linen_parts.run(module, params, inputs, key, **options)
+
   def init(key: Key, *inputs: Any) -> Params:
-    variables = module.init(key, *inputs)
-    unknown = set(variables) - {'params', 'statistics'}
-    if unknown:
-      raise ValueError(
-        f'{type(module).__name__} keeps the variables {sorted(unknown)}, which a pure Model cannot '
-        "update; use metakit.networks.normalisation, or a norm without state ('group', 'layer')"
-      )
-    return variables
+    return linen_parts.begin(module, key, [as_array(x) for x in inputs])
 
-  def apply(params: Params, *inputs: Any, weight: Any = None) -> Any:
+  def apply(params: Params, *inputs: Any, weight: Any = None, key: Key | None = None) -> Any:
     options = {'weight': weight} if takes_weight and weight is not None else {}
-    return module.apply(params, *inputs, **options)
+    return run(module, params, inputs, key, **options)
 
-  if statistics_module is None:
-    return Model(init, apply)
+  def roles(params: Params, *inputs: Any) -> Any:
+    return linen_parts.roles_of(module, norms, params, [as_array(x) for x in inputs])
 
   def calibrate(params: Params, batches: Any, weight: Any = None, *more: Any) -> Params:
     def measure(x, w):
-      _, updated = module.apply(params, x, *more, weight=w, mutable=['statistics'])
+      _, updated = run(module, params, (x, *more), None, weight=w, mutable=['statistics'])
       return updated['statistics']
 
     # Sequential, so that the memory is that of one batch.
     measured = jax.lax.map(lambda batch: measure(*batch), (batches, weight))
     return {**params, 'statistics': pool_statistics(measured)}
 
-  def apply_stored(params: Params, *inputs: Any, weight: Any = None) -> Any:
+  def apply_stored(params: Params, *inputs: Any, weight: Any = None, key: Key | None = None) -> Any:
     del weight  # rows do not influence one another
-    return statistics_module.apply(params, *inputs)
+    return run(cast('nn.Module', statistics_module), params, inputs, key)
 
-  return Model(init, apply, StoredStatistics(apply_stored, calibrate))
+  stored = None if statistics_module is None else StoredStatistics(apply_stored, calibrate)
+  return Model(init, apply, stored, roles, stochastic)
 
 
 def sequence_from_linen(module: nn.Module, causal: bool = True) -> SequenceModel:
@@ -189,21 +229,19 @@ def sequence_from_linen(module: nn.Module, causal: bool = True) -> SequenceModel
   return SequenceModel(init, apply, causal, inspect)
 
 
-def learned(params: Params) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Params]]:
-  """Returns the arrays of a Model that are learned rather than measured ('statistics').
+def roles_of(model: Model, params: Params, *inputs: Any) -> Any:
+  """Returns a tree like params that says what each array is; see Model.roles."""
+  if model.roles is None:
+    return jax.tree.map(lambda leaf: WEIGHT, params)
+  return model.roles(params, *inputs)
 
-  Returns:
-    The arrays, and a function that returns the parameters with others in their place.
+
+def learned(model: Model, params: Params, *inputs: Any) -> tuple[Params, Params]:
+  """Returns the params without constants, and the constants alone; None elsewhere.
+
+  metakit.roles.combine puts them together again.
   """
-  found, tree = jax.tree_util.tree_flatten_with_path(params)
-  own = ['statistics' not in jax.tree_util.keystr(path) for path, _ in found]
-
-  def replaced(arrays: list[jax.Array]) -> Params:
-    others = iter(arrays)
-    leaves = [next(others) if mine else leaf for mine, (_, leaf) in zip(own, found, strict=True)]
-    return jax.tree.unflatten(tree, leaves)
-
-  return [leaf for mine, (_, leaf) in zip(own, found, strict=True) if mine], replaced
+  return partition(params, roles_of(model, params, *inputs))
 
 
 def pool_statistics(measured: Any) -> Any:
@@ -214,17 +252,27 @@ def pool_statistics(measured: Any) -> Any:
   return {name: pool_statistics(child) for name, child in measured.items()}
 
 
-def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+def from_nnx(
+  make: Callable[[nnx.Rngs], nnx.Module], norms: Sequence[type[nnx.Module]] = ()
+) -> Model:
   """Makes a Model of an NNX module.
 
+  Dropout draws in training, where it is not deterministic. nnx.BatchNorm normalises by its batch,
+  and by stored statistics of training episodes at test time (Model.stored); with
+  use_running_average=True its statistics are constants. All that is no nnx.Param is a constant too:
+  it is that of the module as made, is not learned and not among the params.
+
   Args:
-    make: rngs -> module; all of the module's state must be nnx.Param.
+    make: rngs -> module.
+    norms: classes of modules that normalise, beside those of NNX.
 
   Returns:
-    A Model whose params are the module's nnx.Param state.
+    A Model whose params are the module's nnx.Param state, and the nnx.BatchStat of layers that
+    normalise by their batch.
 
   Raises:
-    ValueError: if the module keeps state other than parameters.
+    ValueError: if a constant depends on the key; at apply, if a call changes a constant, draws at
+      test time, has examples of weight 0 in nnx.BatchNorm, or does not fit its inputs.
 
   >>> import jax
   >>> from flax import nnx
@@ -233,23 +281,48 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
   >>> model.apply(params, jax.numpy.ones((5, 3))).shape
   (5, 2)
   """
-  from flax import nnx
+  from metakit import nnx_parts
 
-  graph, _, *rest = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, ...)
-  others = [leaf for state in rest for leaf in nnx.to_flat_state(state)]
-  if others:
-    names = ', '.join(f'{".".join(map(str, path))} ({type(v).__name__})' for path, v in others)
-    raise ValueError(
-      f'the NNX module keeps state that is not nnx.Param: {names}; use layers without state '
-      '(nnx.GroupNorm, nnx.LayerNorm)'
-    )
+  with jax.ensure_compile_time_eval():  # constants outlive the trace that a Model is made in
+    parts = nnx_parts.take_apart(make, norms, jax.random.key(0))
+    nnx_parts.check_constants(parts, make, norms)
+  parts = parts._replace(params=None)
+
+  def run(params: Params, inputs: Any, key: Key | None, **attributes: Any) -> Any:
+    inputs = [as_array(x) for x in inputs]
+    try:
+      return nnx_parts.call(parts, params, inputs, key, **attributes)
+    except TypeError as error:  # of jax.lax, for shapes that do not fit
+      reason = str(error).splitlines()[0]
+      shape = shape_of(inputs[0])
+      raise ValueError(f'the NNX module does not take inputs of shape {shape}: {reason}') from error
 
   def init(key: Key, *inputs: Any) -> Params:
     del inputs  # NNX modules know their shapes
-    return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1]
+    return nnx_parts.take_apart(make, norms, key).params
 
-  def apply(params: Params, *inputs: Any, weight: Any = None) -> Any:
-    del weight
-    return nnx.merge(graph, params, *rest)(*inputs)
+  def apply(params: Params, *inputs: Any, weight: Any = None, key: Key | None = None) -> Any:
+    _check_weight(weight)
+    return run(params, inputs, key, use_running_average=False)[0]
 
-  return Model(init, apply)
+  def apply_stored(params: Params, *inputs: Any, weight: Any = None, key: Key | None = None) -> Any:
+    del weight  # rows do not influence one another
+    return run(params, inputs, key, use_running_average=True)[0]
+
+  def calibrate(params: Params, batches: Any, weight: Any = None, *more: Any) -> Params:
+    _check_weight(weight)
+    # Without momentum a running average is the last batch's own.
+    own = {'use_running_average': False, 'momentum': 0.0}
+    measured = jax.lax.map(lambda x: run(params, (x, *more), None, **own)[1], batches)
+    return nnx_parts.pooled(params, measured)
+
+  def _check_weight(weight: Any) -> None:
+    if weight is not None and parts.batch_norms:
+      raise ValueError(
+        'nnx.BatchNorm counts examples of weight 0, which are absent; use nnx.GroupNorm, '
+        'nnx.LayerNorm, or a network of metakit.networks'
+      )
+
+  stored = StoredStatistics(apply_stored, calibrate) if parts.batch_norms else None
+  roles = lambda params, *inputs: nnx_parts.roles_of(parts, params)
+  return Model(init, apply, stored, roles, bool(jax.tree.leaves(parts.draws)))

@@ -17,6 +17,7 @@ from metakit.data.host import on_host, read_ahead
 from metakit.devices import AXIS, check_parallel, places_here, task_mesh
 from metakit.divergence import check_finite
 from metakit.episodes.few_shot import complete
+from metakit.episodes.purity import check_sampler
 from metakit.keys import Roots, fixed_key, task_key
 from metakit.types import (
   Episode,
@@ -59,9 +60,11 @@ def init_state(
     sampler: makes an episode of the shapes to come.
 
   Raises:
-    ValueError: if its labels are none of the learner's classes.
+    ValueError: if its labels are none of the learner's classes, or it is no function of its key
+      (metakit.episodes.purity).
   """
   params_key, episode_key = jax.random.split(key)
+  check_sampler(sampler, episode_key)
   episode = sampler(episode_key)
   params = learner.init(params_key, episode)
   _check_episode(learner, params, episode)

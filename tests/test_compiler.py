@@ -1,5 +1,9 @@
 """Numbers that XLA gets wrong on CPUs unless metakit turns some of its fusions off."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +47,6 @@ def test_flags_of_the_user_stay():
     '': f'{FUSIONS}=-reduce',
     '--xla_a=1': f'--xla_a=1 {FUSIONS}=-reduce',
     f'{FUSIONS}=dot': f'{FUSIONS}=dot',
-    '/a/file/of/flags': '/a/file/of/flags',
   }.items():
     environment = {'XLA_FLAGS': flags}
     turn_off_wrong_fusions(environment)
@@ -51,6 +54,29 @@ def test_flags_of_the_user_stay():
   environment = {}
   turn_off_wrong_fusions(environment)
   assert environment == {'XLA_FLAGS': f'{FUSIONS}=-reduce'}
+
+
+def test_flags_that_come_too_late_or_cannot_be_added_are_a_warning(tmp_path):
+  with pytest.warns(
+    RuntimeWarning, match='too late.*import metakit before the first JAX operation'
+  ):
+    turn_off_wrong_fusions({}, late=True)
+  turn_off_wrong_fusions({'XLA_FLAGS': f'{FUSIONS}=-reduce'}, late=True)  # it was on in time
+  file = tmp_path / 'flags'
+  file.write_text(f'{FUSIONS}=-reduce')
+  turn_off_wrong_fusions({'XLA_FLAGS': str(file)})
+  environment = {'XLA_FLAGS': '/a/file/of/flags'}
+  with pytest.warns(RuntimeWarning, match='/a/file/of/flags.*add --xla_cpu'):
+    turn_off_wrong_fusions(environment)
+  assert environment == {'XLA_FLAGS': '/a/file/of/flags'}
+
+
+def test_importing_metakit_after_a_jax_operation_warns():
+  program = 'import jax; jax.devices(); import metakit'
+  own = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}
+  ended = subprocess.run([sys.executable, '-c', program], env=own, capture_output=True, text=True)
+  assert ended.returncode == 0
+  assert '<string>:1: RuntimeWarning: sums over matrix products may be wrong' in ended.stderr
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from metakit.models import embed_rows, from_linen, from_nnx, identity
+from metakit.models import embed_rows, from_linen, from_nnx, identity, roles_of
 from metakit.networks.normalisation import Norm
 
 KEY = jax.random.key(0)
@@ -67,7 +67,11 @@ def test_linen_batch_norm_is_refused_with_a_remedy():
 
 
 def test_identity_is_identity():
-  assert identity.init(KEY, X) == {} and identity.apply({}, X, weight=WEIGHT) is X
+  """Of numbers: bytes are cast, as their differences would wrap."""
+  assert identity.init(KEY, X) == {}
+  np.testing.assert_array_equal(identity.apply({}, X, weight=WEIGHT), X)
+  small, large = identity.apply({}, np.array([[3], [200]], np.uint8))
+  assert float((small - large)[0]) == pytest.approx(-197 / 255)
 
 
 def stored_model():
@@ -140,18 +144,128 @@ def test_different_keys_give_different_nnx_parameters():
   assert (one == same).all() and not (one == other).all()
 
 
+class Frozen(nn.Module):
+  train_statistics: bool = False
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = nn.BatchNorm(use_running_average=not self.train_statistics)(nn.Dense(2)(x))
+    return nn.Dropout(0.5, deterministic=not train)(x)
+
+
+def test_frozen_statistics_of_linen_are_used_and_have_no_gradient():
+  model = from_linen(Frozen())
+  params = model.init(KEY, X)
+  found = {'BatchNorm_0': {'mean': jnp.array([1.0, -2]), 'var': jnp.array([4.0, 9])}}
+  params = {**params, 'batch_stats': found}
+  np.testing.assert_allclose(model.apply(params, X), Frozen().apply(params, X), 1e-6)
+  slope = jax.grad(lambda p: jnp.square(model.apply(p, X)).sum())(params)
+  assert not any(leaf.any() for leaf in jax.tree.leaves(slope['batch_stats']))
+  assert roles_of(model, params, X)['batch_stats']['BatchNorm_0'] == dict.fromkeys(
+    ('mean', 'var'), 'constant'
+  )
+  with pytest.raises(ValueError, match=r"\['batch_stats'\].*use_running_average=True"):
+    from_linen(Frozen(True)).init(KEY, X)
+
+
+def test_dropout_of_linen_is_off_without_a_key_and_told_by_an_argument():
+  model = from_linen(Frozen())
+  params = model.init(KEY, X)
+  dropped = model.apply(params, X, key=KEY)
+  expected = Frozen().apply(params, X, train=True, rngs=KEY)
+  np.testing.assert_array_equal(dropped, expected)
+  assert (dropped == 0).any() and not (model.apply(params, X) == 0).any()
+
+
+class Noisy(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(2)(x) + jax.random.normal(self.make_rng('noise'))
+
+
+def test_draws_that_nothing_turns_off_are_refused():
+  model = from_linen(Noisy())
+  params = model.init(KEY, X)
+  model.apply(params, X, key=KEY)
+  with pytest.raises(ValueError, match=r'Noisy draws random numbers where it is asked.*train'):
+    model.apply(params, X)
+
+
+class OfNnx(nnx.Module):
+  """All that may be in an NNX module beside parameters."""
+
+  def __init__(self, rngs, frozen=False, counts=False, drawn=False):
+    self.linear = nnx.Linear(3, 2, rngs=rngs)
+    self.bn = nnx.BatchNorm(2, use_running_average=frozen, rngs=rngs)
+    self.dropout = nnx.Dropout(0.5, rngs=rngs)
+    self.plain, self.numbers = jnp.array([1.0, 2.0]), np.arange(2)
+    self.buffer = nnx.Variable(rngs.normal((2,)) if drawn else jnp.full(2, 3.0))
+    self.count = nnx.Variable(jnp.array(0)) if counts else None
+
+  def __call__(self, x):
+    if self.count is not None:
+      self.count[...] += 1
+    return self.dropout(self.bn(self.linear(x))) * self.plain + self.numbers + self.buffer[...]
+
+
+def test_batch_norm_of_nnx_is_measured_and_stored():
+  model = from_nnx(OfNnx)
+  params = model.init(KEY, X)
+  w = params['linear']['kernel'][...]
+  expected = lambda x, rows: (x @ w - (rows @ w).mean(0)) / np.sqrt((rows @ w).var(0) + 1e-5)
+  fixed = lambda y: y * np.array([1, 2]) + np.arange(2) + 3
+  loss = lambda p: jnp.square(model.apply(p, X)).sum()
+  jax.jit(jax.grad(loss))(params)  # statistics change within a transformation
+  np.testing.assert_allclose(model.apply(params, X), fixed(expected(X, X)), atol=1e-4)
+  batches = np.stack([X, 3 * X + 1, 2 - X])
+  found = jax.jit(model.stored.calibrate)(params, batches)
+  rows = batches.reshape(-1, 3)
+  np.testing.assert_allclose(model.stored.apply(found, X), fixed(expected(X, rows)), atol=1e-4)
+  roles = jax.tree.leaves(roles_of(model, params, X))  # of bn: bias, mean, scale, var; of linear
+  assert roles == ['norm', 'constant', 'norm', 'constant', 'weight', 'weight']
+  with pytest.raises(ValueError, match=r'nnx\.BatchNorm counts examples of weight 0'):
+    model.apply(params, X, weight=WEIGHT)
+
+
+def test_dropout_of_nnx_has_a_key_for_each_call():
+  model = from_nnx(lambda rngs: OfNnx(rngs, frozen=True))
+  params = model.init(KEY, X)
+  assert model.stochastic and model.stored is None
+  one, again, other = (model.apply(params, X, key=jax.random.key(s)) for s in (0, 0, 1))
+  np.testing.assert_array_equal(one, again)
+  assert not np.array_equal(one, other)
+  np.testing.assert_array_equal(model.apply(params, X), model.apply(params, X))
+  assert not from_nnx(perceptron).stochastic
+
+
 @pytest.mark.parametrize(
-  ('make', 'said'),
+  ('options', 'said'),
   [
-    (lambda rngs: nnx.BatchNorm(3, rngs=rngs), r': mean \(BatchStat\), var \(BatchStat\); use'),
-    (lambda rngs: nnx.Dropout(0.5, rngs=rngs), r'rngs\.key \(RngKey\); use layers without state'),
-    (
-      lambda rngs: nnx.Sequential(nnx.Linear(3, 2, rngs=rngs), nnx.BatchNorm(2, rngs=rngs)),
-      r'layers\.1\.mean \(BatchStat\)',
-    ),
+    ({'counts': True}, 'changes count in a call'),
+    ({'drawn': True}, 'from its key: buffer'),
   ],
 )
-def test_nnx_state_beside_parameters_is_refused_by_name(make, said):
-  with pytest.raises(ValueError, match='state that is not.*' + said) as caught:
-    from_nnx(make)
+def test_nnx_state_that_no_parameters_hold_is_refused_by_name(options, said):
+  with pytest.raises(ValueError, match=said) as caught:
+    model = from_nnx(lambda rngs: OfNnx(rngs, **options))
+    model.apply(model.init(KEY, X), X)
   assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('make', ['linen', 'nnx'])
+def test_inputs_are_answered_at_the_door(make):
+  model = {'linen': lambda: from_linen(nn.Dense(2)), 'nnx': lambda: from_nnx(perceptron)}[make]()
+  params = model.init(KEY, X)
+  expected = model.apply(params, X)
+  for x in (X.astype('>f4'), X.astype(np.float64), X.astype('>f8')):
+    outputs = model.apply(params, x)
+    assert outputs.dtype == jnp.float32
+    np.testing.assert_allclose(outputs, expected, 1e-5)
+  for x, said in (
+    (X.tolist(), 'a list of 6; give one array'),
+    (X.astype(str), 'no number'),
+    (X[:, :2], r'inputs of shape \(6, 2\)'),
+  ):
+    with pytest.raises(ValueError, match=said) as caught:
+      model.apply(params, x)
+    assert '\n' not in str(caught.value)

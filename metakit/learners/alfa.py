@@ -20,7 +20,8 @@ from metakit.meta_gradient import Inner, Mode, unroll
 from metakit.models import Model, learned
 from metakit.networks.mlp import mlp
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, Key, MetaLearner, Objective, Params
+from metakit.roles import combine
+from metakit.types import Episode, Examples, Key, MetaLearner, Objective, Params
 
 
 def alfa(
@@ -53,14 +54,14 @@ def alfa(
   def init(key: Key, episode: Episode) -> Params:
     start_key, generator_key = jax.random.split(key)
     start = model.init(start_key, episode.support.x)
-    layers = len(learned(start)[0])
+    layers = len(jax.tree.leaves(learned(model, start, episode.support.x)[0]))
     made = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
     made = {**made, 'head': optax.tree.zeros_like(made['head'])}  # which therefore says nothing yet
     rates = jnp.full((inner_steps, layers), initial_rate, jnp.float32)
     return {'start': start, 'generator': made, 'rates': rates, 'decays': jnp.ones_like(rates)}
 
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
-    (weights, replaced), (gradients, _) = learned(fast), learned(grads)
+    (weights, tree), gradients = jax.tree.flatten(fast), jax.tree.leaves(grads)
     layers = len(weights)
     seen = jnp.stack([leaf.mean() for leaf in weights] + [leaf.mean() for leaf in gradients])
     made = generator(layers).apply(slow['generator'], seen[None])[0]
@@ -72,7 +73,11 @@ def alfa(
     moved = [
       decay[i] * w - rate[i] * g for i, (w, g) in enumerate(zip(weights, gradients, strict=True))
     ]
-    return replaced(moved), state
+    return jax.tree.unflatten(tree, moved), state
+
+  def split(params: Params, support: Examples) -> tuple[Params, Any]:
+    weights, constants = learned(model, params['start'], support.x)
+    return weights, {**params, 'constants': constants}
 
   return by_descent(
     model,
@@ -84,7 +89,8 @@ def alfa(
     protocol,
     inner_batch,
     init=init,
-    split=lambda params, support: (params['start'], params),
+    split=split,
+    merge=lambda fast, slow, step: combine(fast, slow['constants']),
   )
 
 

@@ -16,7 +16,7 @@ from metakit.absent import guarded
 from metakit.learners.descent import by_descent
 from metakit.learners.head import of_training_classes, with_head
 from metakit.meta_gradient import by_optax, first_order
-from metakit.models import Model
+from metakit.models import Model, drawing, draws_of
 from metakit.objectives import cross_entropy
 from metakit.types import (
   Episode,
@@ -79,11 +79,11 @@ def fine_tuning(
     )
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    del key  # nothing is drawn
     both = join(episode.support, episode.query)
     if num_classes is not None:
       both = of_training_classes(both, episode.info)
-    return objective(whole.apply(params, both.x, weight=both.weight), both)
+    apply = drawing(whole.apply, draws_of(whole, key))
+    return objective(apply(params, both.x, weight=both.weight), both)
 
   learner = by_descent(
     with_head(embedding, num_outputs),

@@ -15,7 +15,7 @@ import optax
 
 from metakit.learners.descent import by_descent
 from metakit.meta_gradient import Mode, by_optax, unroll
-from metakit.models import Model, StoredStatistics
+from metakit.models import Model, StoredStatistics, drawing
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Key, MetaLearner, Objective, Params
 
@@ -80,19 +80,20 @@ def conditioned(model: Model) -> Model:
   def init(key: Key, x: Any) -> Params:
     raise ValueError('the context of a conditioned network is not initialised but starts at zero')
 
-  def apply(params: Params, x: Any, weight: Any = None) -> jax.Array:
-    return model.apply(params['network'], x, params['context'], weight=weight)
+  def apply(params: Params, x: Any, weight: Any = None, key: Key | None = None) -> jax.Array:
+    return drawing(model.apply, key)(params['network'], x, params['context'], weight=weight)
 
+  whole = Model(init, apply, stochastic=model.stochastic)
   if model.stored is None:
-    return Model(init, apply)
+    return whole
   stored = model.stored
 
-  def apply_stored(params: Params, x: Any, weight: Any = None) -> jax.Array:
+  def apply_stored(params: Params, x: Any, weight: Any = None, key: Key | None = None) -> jax.Array:
     del weight  # rows do not influence one another
-    return stored.apply(params['network'], x, params['context'])
+    return drawing(stored.apply, key)(params['network'], x, params['context'])
 
   def calibrate(params: Params, batches: Any, weight: Any = None) -> Params:
     network = stored.calibrate(params['network'], batches, weight, params['context'])
     return {**params, 'network': network}
 
-  return Model(init, apply, StoredStatistics(apply_stored, calibrate))
+  return whole._replace(stored=StoredStatistics(apply_stored, calibrate))

@@ -15,8 +15,8 @@ import optax
 from metakit.absent import guarded
 from metakit.learners.embedded import PROTOCOLS
 from metakit.meta_gradient.diagnostics import diagnose
-from metakit.meta_gradient.inner import Inner, Mode
-from metakit.models import Model
+from metakit.meta_gradient.inner import Inner, Mode, Solution
+from metakit.models import Model, drawing, draws_of
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
 
@@ -37,6 +37,7 @@ def by_descent(
   init: Callable[[Key, Episode], Params] | None = None,
   split: Split = lambda params, support: (params, {}),
   merge: Merge = lambda fast, slow, step: fast,
+  drawn: bool = False,
 ) -> MetaLearner:
   """Returns the learner that descends on the support loss and is judged on the queries.
 
@@ -56,6 +57,7 @@ def by_descent(
     split: (params, support) -> (fast, slow).
     merge: (fast, slow, step) -> parameters of the network in that step, whose number after the last
       step is the number of steps.
+    drawn: whether a stochastic network draws in `adapt` too: where that is its training.
 
   Raises:
     ValueError: for steps, an inner_batch or a protocol that make no sense.
@@ -65,31 +67,47 @@ def by_descent(
   problem = inner(support_loss(model, objective, merge, inner_steps, inner_batch))
   solve = mode(problem)
 
-  def adapted(key: Key, params: Params, support: Examples, steps: int) -> tuple[Params, Metrics]:
-    """Parameters of the network for the task's queries, and how far they went."""
+  def adapted(
+    keys: tuple[Key, Key | None],
+    params: Params,
+    support: Examples,
+    steps: int,
+    judged: Callable[[Params], jax.Array] | None = None,
+  ) -> tuple[Params, Metrics]:
+    """Parameters of the network for the task's queries, and what is to be said of the loop.
+
+    `judged` is the loss of such parameters, of which a mode may solve for the derivative.
+    """
     fast, slow = split(params, support)
-    end = solve(key, fast, slow, (key, support), steps).fast if steps else fast
-    return merge(end, slow, steps), {'adaptation_norm': distance(end, fast)}
+    solution = solve(keys[0], fast, slow, (keys, support), steps) if steps else Solution(fast)
+    moved = {'adaptation_norm': distance(solution.fast, fast)}
+    if judged is not None and solution.residual is not None:
+      slope = jax.grad(lambda end: judged(merge(end, slow, steps)))(solution.fast)
+      moved['implicit_residual'] = solution.residual(jax.lax.stop_gradient(slope))
+    return merge(solution.fast, slow, steps), moved
 
   settle, ask = asking(model, protocol)
 
-  def judge(params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    query = episode.query
-    return objective(ask(settle(params, episode.support), query.x, weight=query.weight), query)
+  def judge(params: Params, episode: Episode, draws: Key | None) -> tuple[jax.Array, Metrics]:
+    query, asked = episode.query, drawing(ask, draws, inner_steps + 1)
+    return objective(asked(settle(params, episode.support), query.x, weight=query.weight), query)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     steps = inner_steps if test_steps is None else test_steps
-    return settle(adapted(key, params, support, steps)[0], support)
+    keys = key, draws_of(model, key) if drawn else None
+    return settle(adapted(keys, params, support, steps)[0], support)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    fitted, moved = adapted(key, params, episode.support, inner_steps)
-    value, metrics = judge(fitted, episode)
+    draws = draws_of(model, key)
+    judged = lambda fitted: judge(fitted, episode, draws)[0]
+    fitted, moved = adapted((key, draws), params, episode.support, inner_steps, judged)
+    value, metrics = judge(fitted, episode, draws)
     return value, {**metrics, **moved}
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     fast, slow = split(params, episode.support)
-    outer = lambda end, slow: judge(merge(end, slow, inner_steps), episode)[0]
-    return diagnose(problem, outer, key, fast, slow, (key, episode.support), inner_steps)
+    outer = lambda end, slow: judge(merge(end, slow, inner_steps), episode, None)[0]
+    return diagnose(problem, outer, key, fast, slow, ((key, None), episode.support), inner_steps)
 
   whole = init or initial(model)
   return guarded(MetaLearner(whole, adapt, ask, loss, protocol, diagnose=diagnosis))
@@ -98,7 +116,9 @@ def by_descent(
 def support_loss(
   model: Model, objective: Objective, merge: Merge, inner_steps: int, inner_batch: int
 ) -> Callable[..., jax.Array]:
-  """Returns the loss of the inner loop: (fast, slow, (key, support), step) -> scalar.
+  """Returns the loss of the inner loop: (fast, slow, ((key, draws), support), step) -> scalar.
+
+  `draws` is that of metakit.models.draws_of, or None.
 
   Raises:
     ValueError: if inner_batch is negative.
@@ -106,12 +126,13 @@ def support_loss(
   if inner_batch < 0:
     raise ValueError(f'inner_batch={inner_batch} is negative; use 0 for the whole support set')
 
-  def loss(fast: Any, slow: Any, data: tuple[Key, Examples], step: Any) -> jax.Array:
-    key, support = data
+  def loss(fast: Any, slow: Any, data: Any, step: Any) -> jax.Array:
+    (key, draws), support = data
     if inner_batch and step is not None:
       support = minibatch(key, support, step, inner_batch)
     params = merge(fast, slow, inner_steps if step is None else step)
-    return objective(model.apply(params, support.x, weight=support.weight), support)[0]
+    apply = drawing(model.apply, draws, inner_steps if step is None else step)
+    return objective(apply(params, support.x, weight=support.weight), support)[0]
 
   return loss
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metakit.absent import guarded
 from metakit.keys import stream
-from metakit.models import Model, embed_rows
+from metakit.models import Model, drawing, draws_of, embed_rows
 from metakit.types import (
   Episode,
   Examples,
@@ -49,7 +49,8 @@ def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> Me
   check_protocol(model, protocol)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    parts = _embed_together(model, params, episode.support, episode.query)
+    draws = draws_of(model, key)
+    parts = _embed_together(model, params, episode.support, episode.query, draws)
     return head.loss(key, params['head'], Episode(*parts, episode.info))
 
   init, calibrate = partial(_init, model, head), partial(_calibrate, model, head, protocol)
@@ -78,10 +79,10 @@ def _init(model: Model, head: MetaLearner, key: Key, episode: Episode) -> Params
 
 
 def _embed_together(
-  model: Model, params: Params, support: Examples, query: Examples
+  model: Model, params: Params, support: Examples, query: Examples, draws: Key | None = None
 ) -> tuple[Examples, Examples]:
   both = join(support, query)
-  z = model.apply(params['body'], both.x, weight=both.weight)
+  z = drawing(model.apply, draws)(params['body'], both.x, weight=both.weight)
   return support._replace(x=z[: len(support.x)]), query._replace(x=z[len(support.x) :])
 
 

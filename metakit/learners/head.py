@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from metakit.absent import numbered
-from metakit.models import Model, StoredStatistics
+from metakit.models import Model, StoredStatistics, drawing, roles_of
+from metakit.roles import WEIGHT
 from metakit.types import Examples, Key, Params
 
 
@@ -29,21 +30,27 @@ def with_head(embedding: Model, num_outputs: int) -> Model:
       raise ValueError(f'the embedding gives {features.shape}; it must be [examples, features]')
     return {'body': body, 'head': init_head(head_key, features.shape[1], num_outputs)}
 
-  def apply(params: Params, x: Any, weight: Any = None) -> jax.Array:
-    return linear(params['head'], embedding.apply(params['body'], x, weight=weight))
+  def apply(params: Params, x: Any, weight: Any = None, key: Key | None = None) -> jax.Array:
+    embed = drawing(embedding.apply, key)
+    return linear(params['head'], embed(params['body'], x, weight=weight))
 
+  def roles(params: Params, x: Any) -> Any:
+    head = jax.tree.map(lambda leaf: WEIGHT, params['head'])
+    return {'body': roles_of(embedding, params['body'], x), 'head': head}
+
+  whole = Model(init, apply, roles=roles, stochastic=embedding.stochastic)
   if embedding.stored is None:
-    return Model(init, apply)
+    return whole
   stored = embedding.stored
 
-  def apply_stored(params: Params, x: Any, weight: Any = None) -> jax.Array:
+  def apply_stored(params: Params, x: Any, weight: Any = None, key: Key | None = None) -> jax.Array:
     del weight  # rows do not influence one another
-    return linear(params['head'], stored.apply(params['body'], x))
+    return linear(params['head'], drawing(stored.apply, key)(params['body'], x))
 
   def calibrate(params: Params, batches: Any, weight: Any = None) -> Params:
     return {**params, 'body': stored.calibrate(params['body'], batches, weight)}
 
-  return Model(init, apply, StoredStatistics(apply_stored, calibrate))
+  return whole._replace(stored=StoredStatistics(apply_stored, calibrate))
 
 
 def of_training_classes(examples: Examples, info: Any) -> Examples:

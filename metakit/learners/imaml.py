@@ -37,6 +37,12 @@ def imaml(
     objective: loss of the inner steps and of the meta-objective.
     protocol: see metakit.learners.descent.
 
+  Returns:
+    A MetaLearner. With mode implicit the metrics of its loss hold 'implicit_residual', by how much
+    the linear system of the meta-gradient is off, relative to its right-hand side: near 1 and above
+    the meta-gradient is of no use (more iterations or a larger proximal strength help). It costs
+    what the backward pass does for the system.
+
   Raises:
     ValueError: for numbers of steps, a protocol, an optimizer or a mode that do not fit, or
       proximal=0 with mode implicit.

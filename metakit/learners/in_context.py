@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from metakit.absent import guarded, known
-from metakit.models import SequenceModel, as_float
+from metakit.inputs import as_float
+from metakit.models import SequenceModel
 from metakit.objectives import cross_entropy
 from metakit.types import (
   Episode,

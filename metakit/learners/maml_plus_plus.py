@@ -20,6 +20,7 @@ published numbers are those of an ensemble of five checkpoints; there is none he
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -30,8 +31,9 @@ from metakit.absent import guarded
 from metakit.learners.descent import asking, check_protocol, check_steps, distance
 from metakit.meta_gradient import Inner, Mode, Solve, first_order, unroll
 from metakit.meta_gradient.diagnostics import diagnose
-from metakit.models import Model
+from metakit.models import Model, drawing, draws_of, roles_of
 from metakit.objectives import cross_entropy
+from metakit.roles import NORM, WEIGHT
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
 
 # (training step, key, params, episode) -> (loss, metrics)
@@ -53,8 +55,8 @@ def maml_plus_plus(
   """MAML with all that makes its training stable.
 
   Args:
-    model: a network that ends in the task's outputs; per-step parameters are those of its modules
-      whose name holds 'Norm'.
+    model: a network that ends in the task's outputs; per-step parameters are those that it says to
+      be of a normalisation (Model.roles).
     initial_rate: of every array and step.
     inner_steps: gradient steps in meta-training.
     test_steps: gradient steps of `adapt`; inner_steps by default. Steps beyond inner_steps use the
@@ -71,8 +73,8 @@ def maml_plus_plus(
     A MetaLearner whose params are {'start', 'norms', 'rates'}.
 
   Raises:
-    ValueError: for numbers of steps, a rate, a protocol or a mode that do not fit; at init, if
-      modules that normalise have another name.
+    ValueError: for numbers of steps, a rate, a protocol or a mode that do not fit; at init, if a
+      network with batch statistics does not say what its normalisation is.
   """
   protocol = check_protocol(model, protocol)
   check_steps(inner_steps, test_steps)
@@ -90,7 +92,8 @@ def maml_plus_plus(
     """The loss from training step `begin` on, until the next phase."""
     multi = begin < multi_step_until
     descend = (first if begin < first_order_until else second)(every if multi else last)
-    return phase_loss(judge, descend, inner_steps, multi_step_until if multi else 0)
+    draws = partial(draws_of, model)
+    return phase_loss(judge, descend, draws, inner_steps, multi_step_until if multi else 0)
 
   phases = [phase(begin) for begin in begins]
   solve, steps = second(last), inner_steps if test_steps is None else test_steps
@@ -99,12 +102,12 @@ def maml_plus_plus(
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     fast = params['start']
-    end = solve(key, fast, params, (support,), steps).fast if steps else fast
+    end = solve(key, fast, params, (None, support), steps).fast if steps else fast
     return settle(of_step(end, params, steps), support)
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     outer = lambda end, slow: judge(end, slow, episode.query, inner_steps)[0]
-    given = key, params['start'], params, (episode.support,), inner_steps
+    given = key, params['start'], params, (None, episode.support), inner_steps
     return diagnose(last, outer, *given)
 
   learner = MetaLearner(
@@ -120,37 +123,55 @@ def maml_plus_plus(
 
 
 def judging(model: Model, objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
-  """Returns (fast, slow, examples, step) -> (loss, metrics) of the network of an inner step."""
+  """Returns what judges the network of an inner step.
 
-  def judge(fast: Params, slow: Params, examples: Examples, step: Any) -> tuple[Any, Metrics]:
-    outputs = model.apply(of_step(fast, slow, step), examples.x, weight=examples.weight)
+  (fast, slow, examples, step, draws=None, call=0) -> (loss, metrics); the last two as in
+  metakit.models.drawing.
+  """
+
+  def judge(
+    fast: Params, slow: Params, examples: Examples, step: Any, draws: Any = None, call: Any = 0
+  ) -> tuple[Any, Metrics]:
+    apply = drawing(model.apply, draws, call)
+    outputs = apply(of_step(fast, slow, step), examples.x, weight=examples.weight)
     return objective(outputs, examples)
 
   return judge
 
 
 def problems(judge: Callable[..., Any], inner_steps: int) -> tuple[Inner, Inner]:
-  """Returns the inner problem, and the one that reads the loss of the queries after every step."""
+  """Returns the inner problem, and the one that reads the loss of the queries after every step.
+
+  Their data are (draws, support, query), the latter for the second alone.
+  """
 
   def inner_loss(fast: Params, slow: Params, data: Any, step: Any) -> jax.Array:
-    return judge(fast, slow, data[0], inner_steps if step is None else step)[0]
+    step = inner_steps if step is None else step
+    return judge(fast, slow, data[1], step, data[0], 2 * step)[0]
 
   def readout(fast: Params, slow: Params, data: Any, step: Any) -> jax.Array:
-    return judge(fast, slow, data[1], step + 1)[0]
+    return judge(fast, slow, data[2], step + 1, data[0], 2 * step + 1)[0]
 
   last = Inner(inner_loss, lambda fast, slow: (), update)
   return last, last._replace(readout=readout)
 
 
 def phase_loss(
-  judge: Callable[..., Any], descend: Solve, inner_steps: int, multi_step_until: int
+  judge: Callable[..., Any],
+  descend: Solve,
+  draws: Callable[[Key], Key | None],
+  inner_steps: int,
+  multi_step_until: int,
 ) -> Phase:
   """Returns the meta-objective: of the last step, or of all where multi_step_until is positive."""
 
   def loss(step: Any, key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    data = episode.support, episode.query
+    drawn = draws(key)
+    data = drawn, episode.support, episode.query
     solution = descend(key, params['start'], params, data, inner_steps)
-    value, metrics = judge(solution.fast, params, episode.query, inner_steps)
+    value, metrics = judge(
+      solution.fast, params, episode.query, inner_steps, drawn, 2 * inner_steps + 1
+    )
     metrics['adaptation_norm'] = distance(solution.fast, params['start'])
     if multi_step_until:
       value = (multi_step_weights(step, inner_steps, multi_step_until) * solution.readouts).sum()
@@ -173,21 +194,27 @@ def initial(model: Model, inner_steps: int, rate: float, key: Key, episode: Epis
   """Returns the network, a copy of its normalisation for each step, and its rates, by path.
 
   Raises:
-    ValueError: if it normalises by statistics in modules of another name.
+    ValueError: if it normalises by its batch and does not say where.
   """
   start = model.init(key, episode.support.x)
-  named = {keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(start)}
-  if any('statistics' in name for name in named) and not any(map(is_norm, named)):
+  roles = jax.tree.leaves(roles_of(model, start, episode.support.x))
+  named = jax.tree_util.tree_leaves_with_path(start)
+  of_role = lambda role: {
+    keystr(path): leaf for (path, leaf), own in zip(named, roles, strict=True) if own == role
+  }
+  norms = of_role(NORM)
+  if model.stored is not None and not norms:
     raise ValueError(
-      "this network normalises in modules whose names do not hold 'Norm', which could not be of "
-      "each step's own; rename them"
+      'this network has batch statistics but does not say which of its arrays are of a '
+      "normalisation, which are to be of each step's own; give from_linen the classes of its "
+      'layers (norms=), or Model its roles'
     )
   rates = jnp.full(inner_steps, rate, jnp.float32)
   per_step = lambda leaf: jnp.repeat(leaf[None], inner_steps + 1, axis=0)
   return {
     'start': start,
-    'norms': {name: per_step(leaf) for name, leaf in named.items() if is_norm(name)},
-    'rates': {name: rates for name in named if not is_constant(name)},
+    'norms': {name: per_step(leaf) for name, leaf in norms.items()},
+    'rates': {name: rates for name in of_role(WEIGHT)},
   }
 
 
@@ -214,16 +241,6 @@ def update(grads: Any, state: Any, fast: Params, slow: Params, step: Any) -> tup
     return leaf if rates is None else leaf - copy_of(rates, step) * gradient
 
   return jax.tree_util.tree_map_with_path(move, fast, grads), state
-
-
-def is_norm(name: str) -> bool:
-  """Whether an array, by its path, is a parameter of a normalisation layer."""
-  return 'Norm' in name and 'statistics' not in name
-
-
-def is_constant(name: str) -> bool:
-  """Whether the inner loop leaves an array alone."""
-  return is_norm(name) or 'statistics' in name
 
 
 def multi_step_weights(step: Any, inner_steps: int, until: int) -> jax.Array:

@@ -15,7 +15,8 @@ from metakit.learners.descent import by_descent
 from metakit.meta_gradient import Inner, Mode, unroll
 from metakit.models import Model, learned
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, Key, MetaLearner, Objective, Params
+from metakit.roles import combine
+from metakit.types import Episode, Examples, Key, MetaLearner, Objective, Params
 
 
 def meta_curvature(
@@ -45,15 +46,20 @@ def meta_curvature(
   def init(key: Key, episode: Episode) -> Params:
     start = model.init(key, episode.support.x)
     identities = lambda leaf: tuple(jnp.eye(n, dtype=leaf.dtype) for n in modes(leaf.shape))
-    curvature = [identities(leaf) for leaf in learned(start)[0]]
+    weights = learned(model, start, episode.support.x)[0]
+    curvature = [identities(leaf) for leaf in jax.tree.leaves(weights)]
     return {'start': start, 'curvature': curvature}
 
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
     del step  # one curvature for all
-    (weights, replaced), (gradients, _) = learned(fast), learned(grads)
-    turned = [transform(g, m) for g, m in zip(gradients, slow, strict=True)]
+    (weights, tree), gradients = jax.tree.flatten(fast), jax.tree.leaves(grads)
+    turned = [transform(g, m) for g, m in zip(gradients, slow['curvature'], strict=True)]
     moved = [w - inner_learning_rate * g for w, g in zip(weights, turned, strict=True)]
-    return replaced(moved), state
+    return jax.tree.unflatten(tree, moved), state
+
+  def split(params: Params, support: Examples) -> tuple[Params, Any]:
+    weights, constants = learned(model, params['start'], support.x)
+    return weights, {'curvature': params['curvature'], 'constants': constants}
 
   return by_descent(
     model,
@@ -65,7 +71,8 @@ def meta_curvature(
     protocol,
     inner_batch,
     init=init,
-    split=lambda params, support: (params['start'], params['curvature']),
+    split=split,
+    merge=lambda fast, slow, step: combine(fast, slow['constants']),
   )
 
 

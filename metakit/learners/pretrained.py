@@ -20,7 +20,7 @@ from metakit.heads.common import check_positive, cosine_similarity
 from metakit.keys import stream
 from metakit.learners.embedded import embedded
 from metakit.learners.head import init_head, linear, of_training_classes
-from metakit.models import Model, StoredStatistics
+from metakit.models import Model, StoredStatistics, drawing, draws_of
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Params, join
 
@@ -73,10 +73,10 @@ def pretrained(
     return scale * cosine_similarity(z, layer['kernel'].T) if cosine else linear(layer, z)
 
   def ordinary(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    del key  # nothing is drawn
     both = of_training_classes(join(episode.support, episode.query), episode.info)
     both = jointly_labelled(both, transforms) if transforms else both
-    z = model.apply(params['body'], both.x, weight=both.weight)
+    apply = drawing(model.apply, draws_of(model, key))
+    z = apply(params['body'], both.x, weight=both.weight)
     return cross_entropy(classify(params, z), both)
 
   learner = base._replace(init=init, loss=ordinary)
@@ -111,17 +111,19 @@ def side_by_side(model: Model, transforms: Sequence[Transform]) -> Model:
   def beside(z: jax.Array) -> jax.Array:
     return jnp.concatenate(jnp.split(z, many), axis=-1)
 
-  def apply(params, x, weight=None):
+  def apply(params, x, weight=None, key=None):
     weight = None if weight is None else jnp.tile(weight, many)
-    return beside(model.apply(params, views(x), weight=weight))
+    return beside(drawing(model.apply, key)(params, views(x), weight=weight))
 
   if model.stored is None:
-    return Model(model.init, apply)
+    return model._replace(apply=apply)
   stored = model.stored
 
   def calibrate(params, x, weight=None):
     weight = None if weight is None else jnp.tile(weight, (1, many))
     return stored.calibrate(params, jax.vmap(views)(x), weight)
 
-  apply_stored = lambda params, x, weight=None: beside(stored.apply(params, views(x)))
-  return Model(model.init, apply, StoredStatistics(apply_stored, calibrate))
+  apply_stored = lambda params, x, weight=None, key=None: beside(
+    drawing(stored.apply, key)(params, views(x))
+  )
+  return model._replace(apply=apply, stored=StoredStatistics(apply_stored, calibrate))

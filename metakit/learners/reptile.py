@@ -53,7 +53,7 @@ def reptile(
   inner = lambda loss: by_optax(loss, inner_optimizer)
   rest = first_order(), inner_steps
   # Normalisation statistics are not learned, so training measures none for the queries.
-  training = by_descent(model, inner, *rest, None, objective, None, inner_batch)
+  training = by_descent(model, inner, *rest, None, objective, None, inner_batch, drawn=True)
   learner = by_descent(model, inner, *rest, test_steps, objective, protocol, inner_batch)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.scipy.sparse.linalg import cg
 
 from metakit.meta_gradient.inner import Data, Fast, Inner, Mode, Slow, Solution, Solve, anchored
@@ -116,7 +117,7 @@ def _implicit(inner: Inner, solver: LinearSolver) -> Solve:
         given, data = join_floats(floats, others)
         return jax.grad(loss)(end, given, data, None)
 
-      product = lambda u: jax.jvp(lambda e: slope(e, floats), (end,), (u,))[1]
+      product = _derivative(lambda e: slope(e, floats), end)
       u = solver(product, cotangent)
       (mixed,) = jax.vjp(lambda f: slope(end, f), floats)[1](u)
       negative = jax.tree.map(jnp.negative, mixed)
@@ -124,6 +125,20 @@ def _implicit(inner: Inner, solver: LinearSolver) -> Solve:
       return for_start, for_slow, for_data
 
     minimum.defvjp(forward, backward)
-    return Solution(minimum(fast, slow, data))
+    end = minimum(fast, slow, data)
+
+    def residual(cotangent):
+      held, given, known = jax.lax.stop_gradient((end, (slow, fast), data))
+      product = _derivative(lambda e: jax.grad(loss)(e, given, known, None), held)
+      left = optax.tree.sub(product(solver(product, cotangent)), cotangent)
+      least = jnp.finfo(jnp.float32).tiny
+      return optax.tree.norm(left) / jnp.maximum(optax.tree.norm(cotangent), least)
+
+    return Solution(end, residual=residual)
 
   return solve
+
+
+def _derivative(slope: Callable[[Fast], Fast], end: Fast) -> Callable[[Fast], Fast]:
+  """Returns the product with the derivative of `slope` at `end`, a Hessian."""
+  return lambda u: jax.jvp(slope, (end,), (u,))[1]

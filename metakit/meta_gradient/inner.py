@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from metakit.types import Key
 
@@ -50,10 +52,14 @@ class Solution(NamedTuple):
   Attributes:
     fast: the weights after the last step.
     readouts: Inner.readout after each step, stacked, [steps, ...]; None without a readout.
+    residual: cotangent of `fast` -> [], the residual of the linear system that the mode solves for
+      it, relative to the cotangent: 0 if solved, 1 as if nothing had been done. None for modes that
+      solve none.
   """
 
   fast: Fast
   readouts: Any = None
+  residual: Callable[[Fast], jax.Array] | None = None
 
 
 # (key, fast, slow, data, steps) -> Solution; the key is for modes that draw random numbers. Raises
@@ -104,7 +110,18 @@ def by_optax(
     updates, state = optimizer.update(grads, state, fast)
     return optax.apply_updates(fast, updates), state
 
-  init = lambda fast, slow: optimizer.init(fast)
+  def init(fast: Fast, slow: Slow) -> Any:
+    del slow  # an optax transformation knows the weights alone
+    try:
+      return optimizer.init(fast)
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+      names = [keystr(path) for path, _ in tree_leaves_with_path(fast)]
+      raise ValueError(
+        'the inner optimizer does not take what this learner adapts, which is '
+        f'{", ".join(names) if all(names) else "one array"}; make its mask or labels for that tree '
+        f'({type(error).__name__}: {str(error).splitlines()[0]})'
+      ) from error
+
   return Inner(loss, init, update, readout, proximal, fault=fault_of(optimizer))
 
 
@@ -121,6 +138,10 @@ def fault_of(optimizer: optax.GradientTransformation) -> str:
   """
   with jax.ensure_compile_time_eval():
     try:
+      optimizer.init(_PROBE)
+    except Exception:  # a mask or labels look for what the network's tree has, by any means
+      return ''
+    try:
       return _tried(optimizer)
     except jax.errors.ConcretizationTypeError:  # it holds traced numbers
       return ''
@@ -129,13 +150,16 @@ def fault_of(optimizer: optax.GradientTransformation) -> str:
         f'the inner optimizer needs more than gradients and parameters ({error}); use one like '
         'optax.sgd or optax.adam'
       ) from error
-    except (ValueError, KeyError, AttributeError):  # it is for trees like that of the network
+    except (ValueError, LookupError, AttributeError):  # it is for trees like that of the network
       return ''
+
+
+_PROBE = {'probe': np.array([[0.3, -0.5], [0.7, 0.2]], np.float32)}
 
 
 def _tried(optimizer: optax.GradientTransformation) -> str:
   # Large and small gradients, of which an optimizer that clips leaves some as they are.
-  params = {'probe': jnp.array([[0.3, -0.5], [0.7, 0.2]], jnp.float32)}
+  params = jax.tree.map(jnp.asarray, _PROBE)
   one = {'probe': jnp.array([[1.5, -0.4], [-0.03, 1e-6]], jnp.float32)}
   other = {'probe': jnp.array([[-0.002, 0.011], [0.009, -0.013]], jnp.float32)}
 

@@ -75,4 +75,5 @@ def conv4(
   if width < 1 or depth < 1:
     raise ValueError(f'width={width} and depth={depth} must be positive')
   module = Conv4(num_outputs, width, depth, downsample, norm)
-  return from_linen(module, module.clone(stored=True) if norm == 'batch' else None)
+  stored = module.clone(stored=True) if norm == 'batch' else None
+  return from_linen(module, stored, stochastic=False)

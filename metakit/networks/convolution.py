@@ -25,7 +25,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from metakit.models import as_float
+from metakit.inputs import as_array, as_float
 from metakit.networks.normalisation import Moments, covariances
 
 NUMBERS = ('NHWC', 'HWIO', 'NHWC')
@@ -39,6 +39,7 @@ def as_images(x: jax.Array) -> jax.Array:
   Raises:
     ValueError: if x is not [examples, height, width, channels].
   """
+  x = as_array(x)
   if x.ndim != 4:
     raise ValueError(
       f'a convolutional network needs images [examples, height, width, channels], not {x.shape}; '

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from metakit.models import Model, as_float, from_linen
+from metakit.inputs import as_float
+from metakit.models import Model, from_linen
 
 
 class MLP(nn.Module):
@@ -42,4 +43,4 @@ def mlp(num_outputs: int | None = None, width: int = 40, depth: int = 2) -> Mode
   """
   if width < 1 or depth < 0:
     raise ValueError(f'width={width} must be positive and depth={depth} not negative')
-  return from_linen(MLP(num_outputs, width, depth))
+  return from_linen(MLP(num_outputs, width, depth), stochastic=False)

@@ -60,4 +60,5 @@ def resnet12(num_outputs: int | None = None, width: int = 64, norm: str = 'batch
   if width < 1:
     raise ValueError(f'width={width} must be positive')
   module = ResNet12(num_outputs, width, norm)
-  return from_linen(module, module.clone(stored=True) if norm == 'batch' else None)
+  stored = module.clone(stored=True) if norm == 'batch' else None
+  return from_linen(module, stored, stochastic=False)

@@ -7,7 +7,11 @@ import optax
 import pytest
 
 from metakit import meta_gradient as modes
+from metakit.learners.cavia import cavia
+from metakit.learners.maml import maml
 from metakit.meta_gradient.inner import by_optax, fault_of
+from tests.learners.rows import perceptron
+from tests.learners.test_laws import episode_of
 from tests.meta_gradient.test_modes import KEY, assert_close, inner_of
 
 REFUSED = {
@@ -105,3 +109,22 @@ def test_what_cannot_work_is_refused_in_one_line(make, said):
   with pytest.raises(ValueError, match=said) as caught:
     make()
   assert '\n' not in str(caught.value)
+
+
+def by_path(tree):
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[2].key == 'kernel', tree)
+
+
+def test_a_mask_by_the_paths_of_a_network_is_for_that_network():
+  """What tries optimizers has other paths; so has a learner that adapts other arrays."""
+  episode = episode_of('maml:3_steps')
+  masked = optax.masked(optax.set_to_zero(), by_path)
+  learner = maml(perceptron(), optax.chain(optax.sgd(0.3), masked), 2)
+  params = learner.init(KEY, episode)
+  fitted = learner.adapt(KEY, params, episode.support)['params']
+  for layer, before in params['params'].items():
+    assert np.array_equal(fitted[layer]['kernel'], before['kernel'])
+    assert not np.array_equal(fitted[layer]['bias'], before['bias'])
+  learner = cavia(perceptron(), 4, masked, 2)
+  with pytest.raises(ValueError, match=r'does not take what this learner adapts.*is one array'):
+    learner.adapt(KEY, learner.init(KEY, episode), episode.support)

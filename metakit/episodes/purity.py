@@ -1,0 +1,40 @@
+"""Whether a sampler is a function of its key, as one that is compiled must be."""
+
+import inspect
+
+import jax
+import numpy as np
+
+from metakit.types import Episode, Key, Sampler
+
+
+def check_sampler(sampler: Sampler, key: Key) -> None:
+  """Calls a sampler a few times, to see that its key alone decides.
+
+  A constant sampler passes. Under a transformation of JAX, where nothing can be seen, all pass.
+
+  Args:
+    sampler: of whole episodes, or a plan.
+    key: any.
+
+  Raises:
+    ValueError: if one key gives two episodes, as it does where numpy.random draws; compiled, such a
+      sampler gives the same episode for all keys.
+  """
+  if isinstance(key, jax.core.Tracer):
+    return
+  first, again, other = sampler(key), sampler(key), sampler(jax.random.fold_in(key, 1))
+  if same_examples(first, other):  # a constant, or compiled already
+    plain = inspect.unwrap(sampler)
+    first, again = plain(key), plain(key)
+  if not same_examples(first, again):
+    raise ValueError(
+      "the sampler gives two episodes for one key, as with NumPy's generator inside; compiled, it "
+      'would give one episode for all keys: draw with jax.random, from its key'
+    )
+
+
+def same_examples(one: Episode, other: Episode) -> bool:
+  """Tells whether the examples of two episodes are the same to the bit."""
+  pairs = zip(jax.tree.leaves(one[:2]), jax.tree.leaves(other[:2]), strict=True)
+  return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
