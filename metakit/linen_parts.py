@@ -58,7 +58,7 @@ def begin(module: nn.Module, key: Key, inputs: Sequence[Any]) -> Params:
   return variables
 
 
-def flags(module: nn.Module, training: bool) -> dict[str, bool]:
+def flags(module: nn.Module, training: bool) -> dict[str, Any]:
   """Returns the arguments by which a module is told whether it is being trained."""
   known = inspect.signature(type(module).__call__).parameters
   return {name: value == training for name, value in TRAINING.items() if name in known}

@@ -49,8 +49,9 @@ def take_apart(
   )
   normalising = frozenset(path for path, node in layers if isinstance(node, (*NORMS, *norms)))
   measured = lambda path, leaf: isinstance(leaf, nnx.BatchStat) and tuple(path[:-1]) in of_batch
-  split = nnx.split(module, nnx.Any(nnx.Param, measured), nnx.RngState, ...)
-  return Parts(*split, of_batch, normalising)
+  graph, *states = nnx.split(module, nnx.Any(nnx.Param, measured), nnx.RngState, ...)
+  params, draws, constants = states
+  return Parts(graph, params, draws, constants, of_batch, normalising)
 
 
 def check_constants(
@@ -108,7 +109,7 @@ def call(
 
 def pooled(params: Params, measured: dict[Path, jax.Array]) -> Params:
   """Returns parameters with the statistics of several batches, [batches, channels] by path."""
-  values = {}
+  values: dict[Path, jax.Array] = {}
   for layer in {path[:-1] for path in measured}:
     moments = {'mean': measured[*layer, 'mean'], 'var': measured[*layer, 'var']}
     values |= {(*layer, name): leaf for name, leaf in pool_statistics(moments).items()}
