@@ -17,7 +17,7 @@ from metakit.compiler import target_platform
 from metakit.data.host import on_host, read_rows
 from metakit.devices import AXIS, check_parallel, task_mesh
 from metakit.episodes.few_shot import complete
-from metakit.episodes.purity import check_sampler
+from metakit.episodes.purity import check_keys_matter
 from metakit.keys import learner_key, task_key
 from metakit.objectives import cross_entropy
 from metakit.train import group_size
@@ -187,8 +187,7 @@ def evaluate(
     Each metric, [episodes] (with further axes if `judge` gives arrays), in the order of the index.
 
   Raises:
-    ValueError: if episodes or chunk is not positive, `parallel` unknown, or the episodes are not
-      decided by their keys (metakit.episodes.purity).
+    ValueError: for numbers or a `parallel` without sense, or a sampler that ignores its key.
   """
   chunk = usual_chunk(source) if chunk is None else chunk
   if episodes < 1 or chunk < 1:
@@ -208,7 +207,7 @@ def evaluate(
     # The last chunks run past the end: one shape, one compilation.
     keys, planned = plan(root, jnp.arange(start, start + chunk))
     if start == own * chunk and chunk > 1:
-      _check_keys_matter(source, keys, planned)
+      check_keys_matter(source.plan, keys, planned)
     if on_host(source):
       planned = read_rows(planned, source.data)
     judged.append(run(keys, planned, params, data))
@@ -218,13 +217,6 @@ def evaluate(
   fetched = jax.device_get(judged)
   chunks = {name: np.stack([each[name] for each in fetched]) for name in fetched[0]}
   return jax.tree.map(lambda own: _of_all(own)[:episodes], chunks)
-
-
-def _check_keys_matter(source: EpisodeSource, keys: Key, planned: Episode) -> None:
-  """Raises ValueError if the first two episodes are alike for want of a sampler of keys."""
-  inputs = jax.tree.leaves(planned.support.x)
-  if all(np.array_equal(leaf[0], leaf[1], equal_nan=True) for leaf in inputs):
-    check_sampler(source.plan, keys[0])
 
 
 def _of_all(chunks: np.ndarray) -> np.ndarray:

@@ -34,6 +34,19 @@ def check_sampler(sampler: Sampler, key: Key) -> None:
     )
 
 
+def check_keys_matter(sampler: Sampler, keys: Key, episodes: Episode) -> None:
+  """Looks at a sampler as `check_sampler` does, if the first two of its episodes are alike.
+
+  Args:
+    sampler: of whole episodes, or a plan.
+    keys: [episodes], at least two.
+    episodes: of these keys, with a leading axis.
+  """
+  inputs = jax.tree.leaves(episodes.support.x)
+  if all(np.asarray(leaf[0]).tobytes() == np.asarray(leaf[1]).tobytes() for leaf in inputs):
+    check_sampler(sampler, keys[0])
+
+
 def same_examples(one: Episode, other: Episode) -> bool:
   """Tells whether the examples of two episodes are the same to the bit."""
   pairs = zip(jax.tree.leaves(one[:2]), jax.tree.leaves(other[:2]), strict=True)

@@ -13,9 +13,8 @@ Lowerings, by platform:
   others (GPU): XLA's convolution for one kernel, matrix products where there is an axis of tasks.
 """
 
-import functools
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +24,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from metakit.inputs import as_array, as_float
+from metakit.inputs import as_float
 from metakit.networks.normalisation import Moments, covariances
 
 NUMBERS = ('NHWC', 'HWIO', 'NHWC')
@@ -34,18 +33,14 @@ FEW_CHANNELS = 8  # below, gathering all taps of a kernel at once costs less tha
 
 
 def as_images(x: jax.Array) -> jax.Array:
-  """As `as_float`, for networks of images.
-
-  Raises:
-    ValueError: if x is not [examples, height, width, channels].
-  """
-  x = as_array(x)
+  """As `as_float`; raises ValueError unless x is [examples, height, width, channels]."""
+  x = as_float(x)
   if x.ndim != 4:
     raise ValueError(
       f'a convolutional network needs images [examples, height, width, channels], not {x.shape}; '
       'add an axis of channels to images without one, or use mlp for other data'
     )
-  return as_float(x)
+  return x
 
 
 class Geometry(NamedTuple):
@@ -161,7 +156,7 @@ def _rows_and_columns(x: jax.Array, kernel: jax.Array, before: int) -> jax.Array
   kernel = kernel.reshape(*kernel.shape[:-4], size, size * channels, features)
   kernel = jnp.swapaxes(kernel, -3, -2).reshape(*kernel.shape[:-3], -1, size * features)
   y = (_flat(columns, 3) @ kernel).reshape(*x.shape[:-1], size, features)
-  return functools.reduce(jnp.add, [_shift(y[..., i, :], -3, i - before) for i in range(size)])
+  return reduce(jnp.add, [_shift(y[..., i, :], -3, i - before) for i in range(size)])
 
 
 def _rows_and_columns_to_kernel(x: jax.Array, y: jax.Array, size: int, before: int) -> jax.Array:
