@@ -8,10 +8,12 @@ test episodes. The same command again goes on where the last one stopped, as lon
 the same flags; a learner whose training diverges leaves the others alone.
 """
 
+import functools
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from experiments.descent_learners import BY_DESCENT
 from experiments.flags import define_common
 from experiments.results import describe_device, format_estimate, read_results, versions, write_text
 from experiments.runtime import BAD_INPUT, end_preempted, one_line_errors, run
-from experiments.specs import parse
-from experiments.workdir import own_workdir, read_flags
+from experiments.specs import build, parse
+from experiments.task import Task, fingerprint_of
+from experiments.tasks import DEFAULT_TASK, TASK_SUPPLIED, tasks_for
+from experiments.workdir import DATA, own_workdir, read_flags
 from experiments.wrap_up import command_line
 from launch.children import PREEMPTED, run_child
 
@@ -56,7 +60,24 @@ def claim(workdir: Path) -> dict[str, Any]:
   """
   named = isinstance(read_flags(workdir).get('training'), str)
   claimed: dict[str, Any] = {name: FLAGS[name].value for name in DEFINING}
-  return claimed if named else claimed | {'training': training_flags(claimed['training'])}
+  if named:
+    return claimed
+  training = training_flags(claimed['training'])
+  return claimed | {'training': training, DATA: checksums_of(training)}
+
+
+def checksums_of(training: Mapping[str, str]) -> dict[str, str | None]:
+  """Returns the fingerprints of the data that a training is on, and those that it is tested on."""
+  budget = FLAGS['table_budget_gib'].value * 2**30
+  supplied = {'data_dir': FLAGS['data_dir'].value, 'budget': budget}
+
+  @functools.cache
+  def made(spec: str) -> Task:
+    return build(parse('task', tasks_for(spec), spec, TASK_SUPPLIED), **supplied)
+
+  train = training.get('task', DEFAULT_TASK)
+  test = training.get('test_task', train)
+  return {'train': fingerprint_of(made(train), 'train'), 'test': fingerprint_of(made(test), 'test')}
 
 
 def training_flags(path: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ def test_a_training_is_known_by_its_flags_and_not_by_the_name_of_their_file(tmp_
 
   def claimed(folder, path):
     given = {'training': str(path), 'seed': 0, 'episodes': 5}
+    given |= {'data_dir': '', 'table_budget_gib': 1}
     values = {name: SimpleNamespace(value=value) for name, value in given.items()}
     monkeypatch.setattr(compare_learners, 'FLAGS', values)
     claim_workdir(folder, compare_learners.claim(folder))
