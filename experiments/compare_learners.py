@@ -68,7 +68,7 @@ def claim(workdir: Path) -> dict[str, Any]:
 
 def checksums_of(training: Mapping[str, str]) -> dict[str, str | None]:
   """Returns the fingerprints of the data that a training is on, and those that it is tested on."""
-  budget = FLAGS['table_budget_gib'].value * 2**30
+  budget = float(FLAGS['table_budget_gib'].value or 0) * 2**30
   supplied = {'data_dir': FLAGS['data_dir'].value, 'budget': budget}
 
   @functools.cache

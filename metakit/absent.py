@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metakit.inputs import native
+from metakit.inputs import as_array, native
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Params, presence
 
 UNLABELLED = -1
@@ -95,6 +95,11 @@ def _concrete(y: Any) -> bool:
   return not isinstance(y, jax.core.Tracer)
 
 
+def _two(x: Any) -> Any:
+  """Returns the shapes of two examples: some learners answer no query alone."""
+  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), x)
+
+
 def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
   """Returns a learner that examples which do not count cannot disturb, whatever they hold.
 
@@ -111,6 +116,9 @@ def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
   """
 
   def tidy(examples: Examples, unlabelled: bool = unlabelled) -> Examples:
+    for part in examples:
+      if isinstance(part, list | tuple):
+        as_array(part)  # which says what to give
     examples = native(examples)
     return blanked(examples if unlabelled else labelled(examples))
 
@@ -120,7 +128,7 @@ def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     fitted = learner.adapt(key, params, tidy(support))
     if _concrete(support.y) and _are_classes(support.y):
-      check_labels(support.y, jax.eval_shape(learner.predict, fitted, support.x).shape[-1])
+      check_labels(support.y, jax.eval_shape(learner.predict, fitted, _two(support.x)).shape[-1])
     return fitted
 
   guards: dict[str, Any] = {

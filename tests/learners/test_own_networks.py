@@ -145,6 +145,9 @@ def test_labels_that_a_learner_has_no_output_for_are_refused(name):
     learner.adapt(KEY, params, wrong.support)
   with pytest.raises(ValueError, match='label 3 is none of the classes 0 to 2'):
     init_state(learner, optax.sgd(0.1), KEY, lambda key: wrong)
+  as_list = episode.support._replace(y=episode.support.y.tolist())
+  with pytest.raises(ValueError, match='an input is a list of 6; give one array'):
+    learner.adapt(KEY, params, as_list)
 
 
 @pytest.mark.parametrize('make', [lambda: maml(perceptron(), SGD, 2), STOCHASTIC['prototypical']])
