@@ -7,6 +7,7 @@ are, keep the compiler that users have; .ci/run runs the laws with it once more.
 
 import itertools
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # read when JAX is imported
@@ -25,6 +26,12 @@ if DEVICES not in os.environ.get('XLA_FLAGS', ''):  # read when a device is firs
 import metakit  # noqa: F401  (adds to XLA_FLAGS too)
 
 jax.config.update('jax_numpy_rank_promotion', 'allow')
+
+# A shell starts what runs in the background, and nohup anything, with signals ignored, and so would
+# be the programs that tests start and send signals to.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+  if signal.getsignal(number) == signal.SIG_IGN:
+    signal.signal(number, usual)
 
 DATA = Path(os.environ.get('METAKIT_DATA') or Path(__file__).parents[2] / 'shared' / 'data')
 

@@ -69,11 +69,14 @@ def test_nothing_outlives_who_started_it_and_all_can_save(starter, number, tmp_p
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   ) as parent:
-    wait_until(lambda: (tmp_path / 'running').exists() and (tmp_path / 'running').read_text())
-    pids = (tmp_path / 'running').read_text().split()
-    time.sleep(0.3)  # the guard is told of a program just after it began
-    parent.send_signal(number)
-    status = parent.wait(timeout=30)
+    try:
+      wait_until(lambda: (tmp_path / 'running').exists() and (tmp_path / 'running').read_text())
+      pids = (tmp_path / 'running').read_text().split()
+      time.sleep(0.3)  # the guard is told of a program just after it began
+      parent.send_signal(number)
+      status = parent.wait(timeout=30)
+    finally:
+      parent.kill()  # or the end of the block would wait for it
   wait_until(lambda: not any(map(is_running, pids)))
   assert (tmp_path / 'saved').exists()
   killed = number == signal.SIGKILL
