@@ -97,7 +97,8 @@ def _concrete(y: Any) -> bool:
 
 def _two(x: Any) -> Any:
   """Returns the shapes of two examples: some learners answer no query alone."""
-  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), x)
+  shape = lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype)
+  return jax.tree.map(shape, native(x))
 
 
 def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
@@ -122,6 +123,12 @@ def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
     examples = native(examples)
     return blanked(examples if unlabelled else labelled(examples))
 
+  def asked(examples: Examples) -> Examples:
+    """An absent example is predicted all the same, where its input is finite."""
+    cleaned = tidy(examples)
+    keep = lambda x, blank: jnp.where(jnp.isfinite(x), x, blank)
+    return cleaned._replace(x=jax.tree.map(keep, native(examples.x), cleaned.x))
+
   def whole(episode: Episode) -> Episode:
     return episode._replace(support=tidy(episode.support), query=tidy(episode.query, False))
 
@@ -139,7 +146,7 @@ def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
   if (extend := learner.extend) is not None:
     guards['extend'] = lambda fitted, more: extend(fitted, tidy(more))
   if (prefixes := learner.prefixes) is not None:
-    guards['prefixes'] = lambda key, params, examples: prefixes(key, params, tidy(examples))
+    guards['prefixes'] = lambda key, params, examples: prefixes(key, params, asked(examples))
   if (loss_at := learner.loss_at) is not None:
     guards['loss_at'] = lambda step, key, params, episode: loss_at(
       step, key, params, whole(episode)
