@@ -49,10 +49,10 @@ def main() -> None:
     check_judges(setup, setup.test_task)
     sums = {'data of the test': fingerprint_of(setup.test_task, 'test')}
     check_same({**setup.specs, **sums}, FLAGS.meeting_seconds)
-    for line in understood(setup.test_task) if is_first() else ():
-      print(line, file=sys.stderr)
     step, state = restore(setup, specs, workdir, FLAGS.best)
     files = ready_files(workdir, step, f'-{FLAGS.name}')
+    for line in understood(setup.test_task) if is_first() else ():
+      print(line, file=sys.stderr)
     seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
     tested = prepare(setup, state.params, setup.test_task, 'test', seed)
     wrap_up(setup, tested, step, files, FLAGS.episodes, seed, FLAGS.curve)

@@ -44,27 +44,36 @@ def test_a_damaged_stop_watch_is_named_and_stops_nothing(tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-  ('seed', 'episodes', 'name', 'said'),
+  ('seed', 'episodes', 'name', 'data', 'said'),
   [
-    (3, 600, '-taken', None),
-    (3, 600, '-new', None),
-    (4, 600, '-taken', 'results-taken.json was measured with another seed; give another --name'),
-    (3, 500, '-taken', 'another episodes'),
+    (3, 600, '-taken', 'a5', None),
+    (3, 600, '-new', 'b6', None),
+    (
+      4,
+      600,
+      '-taken',
+      'a5',
+      'results-taken.json was measured with another seed; give another --na',
+    ),
+    (3, 500, '-taken', 'a5', 'another episodes'),
+    (3, 600, '-taken', 'b6', 'belongs to other data: the checksum of test is a5 there and b6 here'),
   ],
 )
 def test_results_of_another_test_are_not_overwritten(
-  tmp_path, monkeypatch, seed, episodes, name, said
+  tmp_path, monkeypatch, seed, episodes, name, data, said
 ):
   """What follows the check is replaced: it would take an episode."""
-  kept = record(seed=3) | {'episodes': 600}
+  kept = record(seed=3) | {'episodes': 600, 'data': 'a5'}
   write_results(tmp_path / 'results-taken.json', kept)
   setup = SimpleNamespace(specs={'test_task': kept['task'], 'learner': kept['learner']})
   task, learner = SimpleNamespace(metric='accuracy'), SimpleNamespace(protocol='inductive')
   tested = SimpleNamespace(task=task, learner=learner)
 
-  def tests(tested, episodes):
+  def tests(tested, episodes, on_chunk):
     raise NotImplementedError
 
   monkeypatch.setattr(wrap_up, 'per_episode', tests)
+  monkeypatch.setattr(wrap_up, 'checksum', lambda tested: data)
+  files = wrap_up.Files(tmp_path, name, [], None, {})
   with pytest.raises(ValueError if said else NotImplementedError, match=said):
-    wrap_up.wrap_up(setup, tested, 0, tmp_path, episodes, seed, name)
+    wrap_up.wrap_up(setup, tested, 0, files, episodes, seed)
