@@ -25,6 +25,16 @@ class Cluster(NamedTuple):
 
 
 def given(coordinator: str, processes: int | None, rank: int | None) -> Cluster:
+  """Returns the cluster that is described in full.
+
+  Args:
+    coordinator: host:port of process 0.
+    processes: how many.
+    rank: number of this one.
+
+  Raises:
+    ValueError: if something is missing or out of range.
+  """
   if processes is None or rank is None:
     raise ValueError('--coordinator needs --num_processes and --process_id')
   if not 0 <= rank < processes:

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.files import PathLike, damaged
-from metakit.data.numbers import check_width, is_numeric, native
+from metakit.data.numbers import check_width, is_numeric
 from metakit.data.table import ClassTable
 from metakit.episodes.few_shot import complete
+from metakit.inputs import native
 from metakit.types import Episode, EpisodeSource, Key
 
 BUDGET_BYTES = 2 << 30

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jax import dtypes
 
+from metakit.inputs import native
+
 BLOCK = 1 << 22  # numbers that are looked at in one piece, so that no copy of a table is made
 CHANNELS = 4  # arrays [rows, height, width, more channels] are maps of features, and no pixels
 OVERSHOOT = 2  # floats up to here are pixels from 0 to 1, which resizing may leave a little above 1
@@ -32,11 +34,6 @@ def plain_array(name: str, values: Any) -> np.ndarray:
   if array.dtype.kind == 'O':
     raise ValueError(f'{name} holds Python objects; give an array of plain numbers or strings')
   return native(array)
-
-
-def native(array: np.ndarray) -> np.ndarray:
-  """Returns an array in the machine's order of bytes, which JAX asks for; mostly the same one."""
-  return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder('='))
 
 
 def is_numeric(x: np.ndarray) -> bool:
