@@ -6,6 +6,8 @@ each set centred and brought to unit length, and algorithm 1: Sinkhorn's assignm
 queries to class centres, which move towards the means of what they are assigned.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -23,7 +25,8 @@ from metakit.heads.common import (
   unit,
   weight_of,
 )
-from metakit.heads.solve import minimise
+from metakit.heads.solve import at_minimum, descend
+from metakit.linear_algebra import one_by_one
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, MetaLearner, Objective, Params
 
@@ -116,18 +119,27 @@ def transport(
     columns: [m] sums, of the same total; 0 leaves a column out.
     start: log v, see sinkhorn.
   """
-  present = columns > 0
-
-  def dual(log_v: jax.Array) -> jax.Array:
-    free = jax.nn.logsumexp(jnp.where(present, log_v - cost, ABSENT), axis=-1)
-    # All may rise together, and those of absent columns do nothing: 0 is chosen of those.
-    idle = jnp.square(jnp.where(present, log_v, 0).sum()) / len(columns)
-    idle += jnp.where(present, 0, jnp.square(log_v)).sum()
-    return (rows * free).sum() - (columns * log_v).sum() + idle
-
   cost = cost - cost.min(-1, keepdims=True)  # the plan does not depend on such factors
-  log_v = minimise(dual, jax.lax.stop_gradient(start), NEWTON_STEPS, NEWTON_TOLERANCE)
-  return rows[:, None] * jax.nn.softmax(jnp.where(present, log_v - cost, ABSENT)), log_v
+  log_v = at_minimum(
+    partial(_dual, cost, rows, columns),
+    _solved(*jax.lax.stop_gradient((cost, rows, columns, start))),
+  )
+  share = jax.nn.softmax(jnp.where(columns > 0, log_v - cost, ABSENT))
+  return rows[:, None] * share, log_v
+
+
+def _dual(cost: jax.Array, rows: jax.Array, columns: jax.Array, log_v: jax.Array) -> jax.Array:
+  present = columns > 0
+  free = jax.nn.logsumexp(jnp.where(present, log_v - cost, ABSENT), axis=-1)
+  # All may rise together, and those of absent columns do nothing: 0 is chosen of those.
+  idle = jnp.square(jnp.where(present, log_v, 0).sum()) / len(columns)
+  idle += jnp.where(present, 0, jnp.square(log_v)).sum()
+  return (rows * free).sum() - (columns * log_v).sum() + idle
+
+
+@one_by_one  # side by side, all tasks would take the steps of the slowest
+def _solved(cost: jax.Array, rows: jax.Array, columns: jax.Array, start: jax.Array) -> jax.Array:
+  return descend(partial(_dual, cost, rows, columns), start, NEWTON_STEPS, NEWTON_TOLERANCE)
 
 
 def sinkhorn(cost: jax.Array, rows: jax.Array, columns: jax.Array, steps: int) -> jax.Array:

@@ -45,10 +45,15 @@ def minimise(loss: Loss, start: jax.Array, steps: int, tolerance: float) -> jax.
     tolerance: the length of a step, as a share of that of x, after which to stop. Unlike a length
       of the slope it does not depend on the units of the loss or of x.
   """
-  loss, held = jax.closure_convert(loss, start)
+  plain, held = jax.closure_convert(loss, start)
   still = jax.lax.stop_gradient(held)
-  found = jax.lax.stop_gradient(_descend(lambda x: loss(x, *still), start, steps, tolerance))
-  slope = lambda x: jax.grad(loss)(x, *held)
+  return at_minimum(loss, descend(lambda x: plain(x, *still), start, steps, tolerance))
+
+
+def at_minimum(loss: Loss, found: jax.Array) -> jax.Array:
+  """Returns a minimum that was found, with its derivative, see `minimise`."""
+  found = jax.lax.stop_gradient(found)
+  slope = jax.grad(loss)
   curvature = lambda v: jax.jvp(slope, (found,), (v,))[1]
   step = _conjugate(curvature, slope(found), 10 * float(jnp.finfo(found.dtype).eps))
   return found - (
@@ -62,7 +67,8 @@ def _conjugate(
   return jax.scipy.sparse.linalg.cg(curvature, right, tol=tolerance, maxiter=right.size)[0]
 
 
-def _descend(loss: Loss, start: jax.Array, steps: int, tolerance: float) -> jax.Array:
+def descend(loss: Loss, start: jax.Array, steps: int, tolerance: float) -> jax.Array:
+  """Returns the minimum, which has no derivative. Args as `minimise`."""
   at = lambda x: Place(x, *jax.value_and_grad(loss)(x))
 
   def on(carry):
