@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import results_table
-from experiments.results import DESCRIPTION, write_results
-from experiments.results_table import render_table, run, update
+from experiments.output.results import DESCRIPTION, write_results
+from experiments.tables import results_table
+from experiments.tables.results_table import render_table, run, update
 from tests.experiments.test_results import files_limited_to, record
 
 BEGIN, END = '<!-- results -->', '<!-- /results -->'
