@@ -146,8 +146,9 @@ def test_a_full_disk_leaves_the_readme(tmp_path):
 
 def test_the_command_line_writes_checks_and_fails_in_one_line(tmp_path):
   root = repository(tmp_path, a=record())
-  for name in ('__init__.py', 'results.py', 'results_table.py'):
-    shutil.copy(Path(results_table.__file__).with_name(name), root / 'experiments')
+  source = Path(results_table.__file__).parents[1]
+  files = shutil.ignore_patterns('results', 'presets')
+  shutil.copytree(source, root / 'experiments', ignore=files, dirs_exist_ok=True)
 
   def command(*arguments):
     line = [sys.executable, '-m', 'experiments.results_table', *arguments]
