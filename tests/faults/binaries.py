@@ -2,7 +2,7 @@
 
 from tests.faults.fault import Fault
 
-SETUP = 'experiments/setup.py'
+SETUP = 'experiments/runs/setup.py'
 RUNS = 'experiments/test_binaries.py::'
 REPEATED = f'{RUNS}test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks'
 
@@ -25,49 +25,49 @@ FAULTS = (
   ),
   Fault(
     'a run goes on with other data',
-    'experiments/workdir.py',
+    'experiments/runs/workdir.py',
     '    if name in there and there[name] != here[name]:\n',
     '    if name not in there and there[name] != here[name]:\n',
     'experiments/test_setup.py::test_a_run_does_not_go_on_with_other_data',
   ),
   Fault(
     'two processes have the lock of a workdir',
-    'experiments/lock.py',
+    'experiments/runs/lock.py',
     'fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)',
     'fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)',
     'experiments/test_lock.py::test_a_second_process_is_told_who_has_it_and_changes_nothing',
   ),
   Fault(
     'children keep the lock of who was killed',
-    'experiments/lock.py',
+    'experiments/runs/lock.py',
     '  os.register_at_fork(after_in_child=file.close)',
     '  os.register_at_fork(before=lambda: None)',
     'experiments/test_lock.py::test_a_killed_process_has_no_lock_nor_have_its_children',
   ),
   Fault(
     'who ends with an error says that all was well',
-    'experiments/runtime.py',
+    'experiments/command_line/runtime.py',
     '    abort(line)\n    sys.exit(1)\n',
     '    abort(line)\n    sys.exit(0)\n',
     'experiments/test_runtime.py::test_no_memory_is_one_line',
   ),
   Fault(
     'the metrics of the step that is continued are lost',
-    'experiments/metrics_log.py',
+    'experiments/output/metrics_log.py',
     "if line['step'] <= resume_step]",
     "if line['step'] < resume_step]",
     'experiments/test_metrics_log.py::test_a_resume_takes_back_the_steps_after_it',
   ),
   Fault(
     'TensorBoard forgets the step that is continued',
-    'experiments/metrics_log.py',
+    'experiments/output/metrics_log.py',
     'EVENTS_FOLDER, resume_step + 1)',
     'EVENTS_FOLDER, resume_step)',
     'experiments/test_metrics_log.py::test_a_resume_takes_back_the_steps_after_it',
   ),
   Fault(
     'the clock of saves goes on after a save',
-    'experiments/interruptions.py',
+    'experiments/command_line/interruptions.py',
     '      nonlocal last\n      last = clock()\n',
     '      clock()\n',
     'experiments/test_interruptions.py'
@@ -76,7 +76,7 @@ FAULTS = (
   ),
   Fault(
     'a command that was kept is not quoted',
-    'experiments/wrap_up.py',
+    'experiments/runs/wrap_up.py',
     "return shlex.join(['python', '-m', f'{path.parent.name}.{path.stem}', *sys.argv[1:]])",
     "return ' '.join(['python', '-m', f'{path.parent.name}.{path.stem}', *sys.argv[1:]])",
     'experiments/test_wrap_up.py::test_a_command_can_be_typed_again',
@@ -84,14 +84,14 @@ FAULTS = (
   ),
   Fault(
     'results of another seed are overwritten',
-    'experiments/wrap_up.py',
+    'experiments/runs/wrap_up.py',
     "  setting |= {'seed': seed, 'episodes': episodes}\n",
     "  setting |= {'episodes': episodes}\n",
     'experiments/test_wrap_up.py::test_results_of_another_test_are_not_overwritten',
   ),
   Fault(
     'the seconds of earlier steps are forgotten',
-    'experiments/wrap_up.py',
+    'experiments/runs/wrap_up.py',
     'noted = _seconds(workdir) | {str(step): round(seconds, 1)}',
     'noted = {str(step): round(seconds, 1)}',
     'experiments/test_wrap_up.py::test_seconds_are_those_of_each_saved_step',
@@ -141,21 +141,21 @@ FAULTS = (
   ),
   Fault(
     'a value with a comma is not quoted',
-    'experiments/specs.py',
+    'experiments/components/specs.py',
     """return text if plain else '"{}"'.format(text.replace('"', '""'))""",
     'return text if plain or text else repr(text)',
     'experiments/test_specs.py::test_what_is_written_is_read_back',
   ),
   Fault(
     'an average may forget nothing',
-    'experiments/ranges.py',
+    'experiments/components/ranges.py',
     'yield lambda number: 0 <= number < 1, f',
     'yield lambda number: 0 <= number <= 1, f',
     'experiments/test_ranges.py::test_what_an_argument_may_be_is_said',
   ),
   Fault(
     'the rate counts the dispatch that compiles',
-    'experiments/progress.py',
+    'experiments/output/progress.py',
     'rate = (done - first[0]) / (now - first[1]) if now > first[1] else 0.0',
     'rate = done / (now - started) if now > started else 0.0',
     'experiments/test_progress.py::test_rate_and_time_left_do_not_count_the_first_dispatch',

@@ -16,7 +16,8 @@ class Fault(NamedTuple):
     file: that is changed.
     old: what stands there, once.
     new: what stands there instead.
-    tests: those expected to catch it, cheapest first, as ids below tests/, or of metakit/ (doctests).
+    tests: ids of those expected to catch it, below tests/ or, doctests, from metakit/ on; one after
+      the other, words apart.
     tier: 'quick', 'slow', or 'optimised' (the quick tests, compiled as users compile).
     added: whether no test caught it before it was planted: the test was added with it.
   """
