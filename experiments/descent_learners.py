@@ -13,7 +13,7 @@ import optax
 from experiments.docstrings import document, meanings, summary
 from experiments.optimizers import OPTIMIZERS
 from experiments.specs import Factories, build, parse
-from metakit import meta_gradient, objectives
+from metakit import meta_gradient
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
 from metakit.learners.baselines import fine_tuning, from_scratch
@@ -77,7 +77,7 @@ def make_inner_optimizer(name: str, learning_rate: float) -> optax.GradientTrans
 
 def check_classifies(learner: str, objective: Objective) -> None:
   """Raises ValueError for a task that is no classification."""
-  if objective is not objectives.cross_entropy:
+  if not objective.classifies:
     raise ValueError(f'learner {learner} classifies, and this task is a regression; use maml')
 
 

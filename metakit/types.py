@@ -1,7 +1,7 @@
 """The five values: Examples, Episode, Sampler, Model (in metakit.models) and MetaLearner."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +62,37 @@ class Episode(NamedTuple):
 # A sampler is a pure function of a key: same key, same episode, on any device and host.
 Sampler = Callable[[Key], Episode]
 
-# (outputs, examples) -> (scalar loss, metrics), see metakit.objectives.
-Objective = Callable[[jax.Array, Examples], tuple[jax.Array, Metrics]]
+
+class Objective(NamedTuple):
+  """What outputs are judged by; itself a function, (outputs, examples) -> (scalar loss, metrics).
+
+  metakit.objectives has those that are usual, and makes others.
+
+  Attributes:
+    judge: that function, of outputs [examples, outputs].
+    kind: what the outputs are: the logits of classes ('classification'), predictions of targets
+      ('regression'), or the parameters of their density ('density').
+    point: outputs -> what they predict: classes [examples] int, -1 for none, or values
+      [examples, size].
+    divergence: (outputs, reference) -> [examples], by how much the loss of `outputs` is expected to
+      exceed that of the reference, whose outputs are taken to be right: the Kullback-Leibler
+      divergence in nats of a classification, the mean squared difference of a regression.
+    outputs_per_target: outputs for each class, or for each number of a target.
+  """
+
+  judge: Callable[[jax.Array, Examples], tuple[jax.Array, Metrics]]
+  kind: Literal['classification', 'regression', 'density']
+  point: Callable[[jax.Array], jax.Array]
+  divergence: Callable[[jax.Array, jax.Array], jax.Array]
+  outputs_per_target: int = 1
+
+  def __call__(self, outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
+    return self.judge(outputs, examples)
+
+  @property
+  def classifies(self) -> bool:
+    """Whether targets are classes."""
+    return self.kind == 'classification'
 
 
 class EpisodeSource(NamedTuple):

@@ -1,5 +1,7 @@
 """Measures against their definitions on learners whose answer is known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +30,7 @@ from metakit.models import identity
 from metakit.networks.mlp import mlp
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
-from metakit.objectives import cross_entropy, squared_error
+from metakit.objectives import classification, cross_entropy, squared_error
 from metakit.types import Episode, Examples, join
 from tests.episodes.test_chance import SMALLEST_P, follows
 from tests.episodes.test_few_shot import many
@@ -92,6 +94,23 @@ def test_beside_the_mixture_a_classifier_differs_by_the_divergence():
   other = judge_regret(uniform, cross_entropy, {}, KEY, episode)
   assert other['regret'] - mixture['regret'] == pytest.approx(float(own - known), abs=1e-4)
   assert mixture['weight'] == pytest.approx(-float(episode.info['log_weight']))
+
+
+def smoothed(share, logits, y):
+  labels = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), share)
+  return optax.softmax_cross_entropy(logits, labels)
+
+
+def test_any_classification_has_the_divergence_of_classifications():
+  """Of a label-smoothed cross-entropy and a partial it was the squared difference of logits."""
+  learner, episode = bayes_categorical(PRIOR), categorical(PRIOR, 4)(KEY)
+  uniform = learner._replace(predict=lambda fitted, x: jnp.zeros((len(x), 4)), prefixes=None)
+  beside = lambda objective: judge_beside(learner)(uniform, objective, {}, KEY, episode)
+  expected, judged = beside(cross_entropy), beside(classification(partial(smoothed, 0.1)))
+  np.testing.assert_array_equal(judged['difference'], expected['difference'])
+  assert (judged['reference/loss'] != expected['reference/loss']).any()
+  with pytest.raises(ValueError, match='make an objective of it'):
+    beside(partial(cross_entropy.judge))
 
 
 def test_the_regret_of_ignorance_grows():
