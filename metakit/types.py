@@ -1,7 +1,7 @@
 """The five values: Examples, Episode, Sampler, Model (in metakit.models) and MetaLearner."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -126,13 +126,59 @@ class Features(NamedTuple):
   head: 'MetaLearner'
 
 
-def _unchanged(params: Params, episodes: Episode) -> Params:
-  del episodes  # nothing is measured
+# What a learner is made of, with the names of the arguments, which are given by their place.
+
+
+class Init(Protocol):
+  def __call__(self, key: Key, episode: Episode, /) -> Params: ...
+
+
+class Adapt(Protocol):
+  def __call__(self, key: Key, params: Params, support: Examples, /) -> Fitted: ...
+
+
+class Predict(Protocol):
+  def __call__(self, fitted: Fitted, x: Any, /) -> jax.Array: ...
+
+
+class Loss(Protocol):
+  def __call__(
+    self, key: Key, params: Params, episode: Episode, /
+  ) -> tuple[jax.Array, Metrics]: ...
+
+
+class LossAt(Protocol):
+  def __call__(
+    self, step: jax.Array, key: Key, params: Params, episode: Episode, /
+  ) -> tuple[jax.Array, Metrics]: ...
+
+
+class Calibrate(Protocol):
+  def __call__(self, params: Params, episodes: Episode, /) -> Params: ...
+
+
+class Extend(Protocol):
+  def __call__(self, fitted: Fitted, more: Examples, /) -> Fitted: ...
+
+
+class Prefixes(Protocol):
+  def __call__(self, key: Key, params: Params, examples: Examples, /) -> jax.Array: ...
+
+
+class Diagnose(Protocol):
+  def __call__(self, key: Key, params: Params, episode: Episode, /) -> Metrics: ...
+
+
+def unchanged(params: Params, episodes: Episode) -> Params:
+  """The `calibrate` of a learner that measures nothing."""
+  del episodes
   return params
 
 
 class MetaLearner(NamedTuple):
   """A meta-learner as pure functions of one task (no task axis; callers vmap).
+
+  metakit.builder.meta_learner makes one of the functions that are its own.
 
   Attributes:
     init: (key, episode) -> params, the meta-parameters. No key that a learner is given is one that
@@ -157,14 +203,14 @@ class MetaLearner(NamedTuple):
       metakit.meta_gradient.diagnose; None for learners without an inner loop to differentiate.
   """
 
-  init: Callable[[Key, Episode], Params]
-  adapt: Callable[[Key, Params, Examples], Fitted]
-  predict: Callable[[Fitted, Any], jax.Array]
-  loss: Callable[[Key, Params, Episode], tuple[jax.Array, Metrics]]
+  init: Init
+  adapt: Adapt
+  predict: Predict
+  loss: Loss
   protocol: str
-  calibrate: Callable[[Params, Episode], Params] = _unchanged
+  calibrate: Calibrate = unchanged
   features: Features | None = None
-  extend: Callable[[Fitted, Examples], Fitted] | None = None
-  prefixes: Callable[[Key, Params, Examples], jax.Array] | None = None
-  loss_at: Callable[[jax.Array, Key, Params, Episode], tuple[jax.Array, Metrics]] | None = None
-  diagnose: Callable[[Key, Params, Episode], Metrics] | None = None
+  extend: Extend | None = None
+  prefixes: Prefixes | None = None
+  loss_at: LossAt | None = None
+  diagnose: Diagnose | None = None

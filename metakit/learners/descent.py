@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metakit.absent import guarded
+from metakit.builder import meta_learner
 from metakit.learners.embedded import PROTOCOLS
 from metakit.meta_gradient.diagnostics import diagnose
 from metakit.meta_gradient.inner import Inner, Mode, Solution
@@ -110,7 +110,7 @@ def by_descent(
     return diagnose(problem, outer, key, fast, slow, ((key, None), episode.support), inner_steps)
 
   whole = init or initial(model)
-  return guarded(MetaLearner(whole, adapt, ask, loss, protocol, diagnose=diagnosis))
+  return meta_learner(whole, adapt, ask, loss=loss, protocol=protocol, diagnose=diagnosis)
 
 
 def support_loss(

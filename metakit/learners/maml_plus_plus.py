@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
 
-from metakit.absent import guarded
+from metakit.builder import meta_learner
 from metakit.learners.descent import asking, check_protocol, check_steps, distance
 from metakit.meta_gradient import Inner, Mode, Solve, first_order, unroll
 from metakit.meta_gradient.diagnostics import diagnose
@@ -110,16 +110,15 @@ def maml_plus_plus(
     given = key, params['start'], params, (None, episode.support), inner_steps
     return diagnose(last, outer, *given)
 
-  learner = MetaLearner(
+  return meta_learner(
     lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
     adapt,
     ask,
-    lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
-    protocol,
+    loss=lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
+    protocol=protocol,
     loss_at=in_turn(begins, phases) if len(phases) > 1 else None,
     diagnose=diagnosis,
   )
-  return guarded(learner)
 
 
 def judging(model: Model, objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
