@@ -7,7 +7,7 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from experiments.metrics_log import metrics_log, read_metrics
+from experiments.output.metrics_log import metrics_log, read_metrics
 from tests.experiments.test_results import files_limited_to
 
 
