@@ -10,17 +10,10 @@ from typing import Any
 
 import optax
 
-<<<<<<< HEAD:experiments/descent_learners.py
-from experiments.docstrings import document, meanings, summary
-from experiments.optimizers import OPTIMIZERS
-from experiments.specs import Factories, build, parse
-from metakit import meta_gradient
-=======
 from experiments.components.docstrings import document, meanings, summary
 from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.specs import Factories, build, parse
-from metakit import meta_gradient, objectives
->>>>>>> main:experiments/components/descent_learners.py
+from metakit import meta_gradient
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
 from metakit.learners.baselines import fine_tuning, from_scratch
