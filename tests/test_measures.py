@@ -13,6 +13,7 @@ from metakit.episodes import functions as f
 from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.evaluate import judge_beside, predict_prefixes
 from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.descent import Descent
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
@@ -150,7 +151,7 @@ def test_the_state_is_what_predictions_can_depend_on():
   assert [size(attention, n) for n in (1, 5)] == [n * 2 * (2 * 8 + 1) + 1 + 3 for n in (1, 5)]
   assert size(lstm, 1) == size(lstm, 5) == 2 * 2 * 8 + 3
   # MAML's state is all its adapted parameters.
-  adapted = maml(mlp(3, width=4, depth=1), optax.sgd(0.1))
+  adapted = maml(mlp(3, width=4, depth=1), Descent(optax.sgd(0.1)))
   support = Examples(np.zeros((5, 4), 'f'), np.zeros(5, 'i'))
   params = adapted.init(KEY, Episode(support, support))
   assert state_size(adapted, params, support) == 4 * 4 + 4 + 4 * 3 + 3
