@@ -1,10 +1,11 @@
 """metrics.jsonl and TensorBoard events: the metrics of a training, one line a write.
 
 Resuming at step s takes back what was written after s, so that both hold every step once. A line of
-metrics.jsonl holds a sum of itself.
+metrics.jsonl holds its number and a sum of itself: lines that were changed or lost are found.
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import socket
 import struct
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from metakit.distributed import is_first
 
 FILE_NAME = 'metrics.jsonl'
 EVENTS_FOLDER = 'tensorboard'
+NUMBER = 'line'  # the key of a line's number, from 1
 
 
 class MetricsLog(NamedTuple):
@@ -42,7 +44,7 @@ def metrics_log(workdir: str | os.PathLike, resume_step: int) -> Iterator[Metric
   Lines of a later step are dropped, and so is a last line cut short by a kill. TensorBoard is told
   to forget the same steps. Every write reaches the operating system before it returns, so a killed
   process loses nothing that it has written. Lines that are missing before `resume_step` are warned
-  of. Of several processes, the first one alone writes.
+  of, by name. Of several processes, the first one alone writes.
 
   Args:
     workdir: a folder, made if it does not exist; gets metrics.jsonl and tensorboard/.
@@ -59,22 +61,30 @@ def metrics_log(workdir: str | os.PathLike, resume_step: int) -> Iterator[Metric
     yield MetricsLog(lambda step, metrics, prefix='train': None)
     return
   path = Path(workdir) / FILE_NAME
-  kept = [line for line in read_metrics(workdir) if line['step'] <= resume_step]
+  kept = [line for line in _read(path) if line['step'] <= resume_step]
   last = max((line['step'] for line in kept), default=0)
+  if lost := _lost(kept):
+    warnings.warn(
+      f'{path} has lost lines: {", ".join(lost)}, from the learning curve too; restore the file if '
+      'there is a copy',
+      stacklevel=3,
+    )
   if last < resume_step:
     warnings.warn(
       f'{path} ends at step {last} and the run goes on after step {resume_step}: metrics between '
       'them are missing, from the learning curve too; restore the file if there is a copy',
       stacklevel=3,
     )
-  write_text(path, ''.join(_as_line(line) for line in kept))
+  numbered = list(_numbered(kept))
+  write_text(path, ''.join(_as_line(line) for line in numbered))
+  numbers = itertools.count(numbered[-1][NUMBER] + 1 if numbered else 1)
   add_event = _events(Path(workdir) / EVENTS_FOLDER, resume_step + 1)
 
   def write(step: int, metrics: Mapping[str, Any], prefix: str = 'train') -> None:
     named = {f'{prefix}/{name}': float(value) for name, value in metrics.items()}
     # Opened for each line: nothing stays in a buffer, neither at a kill nor on a full disk.
     with naming(path), open(path, 'a', encoding='utf-8') as file:
-      file.write(_as_line({'step': int(step)} | named))
+      file.write(_as_line({NUMBER: next(numbers), 'step': int(step)} | named))
     add_event(int(step), named)
 
   yield MetricsLog(write)
@@ -90,7 +100,12 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
     ValueError: if another line is no JSON object with a step and metrics, was changed after it was
       written, or its step is not after that of the line of the same kind before it.
   """
-  path = Path(workdir) / FILE_NAME
+  lines = _read(Path(workdir) / FILE_NAME)
+  return [{name: value for name, value in line.items() if name != NUMBER} for line in lines]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+  """As read_metrics, with the number of each line that holds it."""
   if not path.exists():
     return []
   *whole, rest = path.read_text(encoding='utf-8', errors='replace').split('\n')
@@ -103,6 +118,25 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   with contextlib.suppress(ValueError):  # a whole last line ends in a newline
     lines.append(_parse(rest, latest))
   return lines
+
+
+def _numbered(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+  """Gives each line the number it holds, or (those of earlier versions hold none) the next."""
+  last = 0
+  for line in lines:
+    last = line.get(NUMBER, last + 1)
+    yield {**line, NUMBER: last}
+
+
+def _lost(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+  """Says which lines are missing between those that are left: '3', or '3 to 7'."""
+  gaps, last = [], 0
+  for line in _numbered(lines):
+    first, end = last + 1, line[NUMBER] - 1
+    if first <= end:
+      gaps.append(f'{first}' if first == end else f'{first} to {end}')
+    last = line[NUMBER]
+  return gaps
 
 
 def _as_line(line: Mapping[str, Any]) -> str:
@@ -118,7 +152,9 @@ def _parse(text: str, latest: dict[str, int]) -> dict[str, Any]:
   if not isinstance(line, dict) or not isinstance(line.get('step'), int):
     raise ValueError('is not a JSON object with a step')
   line = without_sum(line)
-  if strange := [name for name in line if name != 'step' and '/' not in name]:
+  if not isinstance(line.get(NUMBER, 1), int):
+    raise ValueError(f'has {line[NUMBER]!r} for its number')
+  if strange := [name for name in line if name not in ('step', NUMBER) and '/' not in name]:
     raise ValueError(f'holds {strange[0]!r}, which is no metric')
   _check_order(line, latest)
   return {name: math.nan if value is None else value for name, value in line.items()}
@@ -127,7 +163,7 @@ def _parse(text: str, latest: dict[str, int]) -> dict[str, Any]:
 def _check_order(line: Mapping[str, Any], latest: dict[str, int]) -> None:
   """Notes the step of a line; raises ValueError if it is not after the latest of its kind."""
   step = line['step']
-  for kind in {name.partition('/')[0] for name in line if name != 'step'}:
+  for kind in {name.partition('/')[0] for name in line if '/' in name}:
     if step <= latest.get(kind, -1):
       raise ValueError(f'has step {step} of {kind}, after step {latest[kind]}')
     latest[kind] = step
