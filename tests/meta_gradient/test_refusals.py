@@ -11,8 +11,8 @@ from metakit.learners.cavia import cavia
 from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.meta_gradient.inner import by_optax, fault_of
-from tests.learners.rows import perceptron
 from tests.learners.judged import episode_of
+from tests.learners.rows import perceptron
 from tests.meta_gradient.test_modes import KEY, assert_close, inner_of
 
 REFUSED = {
