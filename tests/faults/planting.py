@@ -21,7 +21,10 @@ SECONDS = 600  # of one run; then it counts as hanging
 OWN = 'metakit', 'experiments', 'launch', 'tests'  # packages of a checkout
 # What takes long to import, once for all forks; none of them asks JAX for a device.
 SLOW = 'jax', 'optax', 'flax.linen', 'flax.nnx', 'orbax.checkpoint', 'scipy.optimize', 'pytest'
-OPTIONS = '-n0', '-x', '-q', '--tb=short', '--show-capture=no'
+OPTIONS = (
+  *('-n0', '-x', '-q', '--tb=short', '--show-capture=no'),
+  *('-W', 'ignore:Error (reading|writing) persistent compilation cache'),  # two may write at once
+)
 MARKS = {'quick': 'not slow', 'slow': 'slow', 'optimised': 'not slow'}
 
 
