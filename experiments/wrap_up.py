@@ -44,8 +44,8 @@ from experiments.testing import (
   picture,
 )
 from experiments.workdir import DATA, check_same_data
-from metakit.data.fingerprint import fingerprint
 from metakit.estimates import IDENTITY, Estimate, estimate
+from metakit.fingerprint import fingerprint
 from metakit.keys import GENERATOR
 from metakit.measures import state_size
 
