@@ -23,48 +23,54 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import (
-  benchmark_figure,
-  benchmark_growth,
-  benchmark_in_context,
-  benchmark_inner_steps,
-  benchmark_learners,
-  benchmark_loops,
-  benchmark_meta_step,
-  benchmark_sampling,
+from experiments.benchmarks import (
+  figure,
+  growth,
+  in_context,
+  inner_steps,
+  learners,
+  loops,
+  meta_step,
+  sampling,
 )
-from experiments.results import describe_device, read_json, refuse_other, versions, write_text
-from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.timing import Case, time_cases
-from experiments.wrap_up import command_line
+from experiments.benchmarks.timing import Case, time_cases
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run
+from experiments.output.results import (
+  describe_device,
+  read_json,
+  refuse_other,
+  versions,
+  write_text,
+)
+from experiments.runs.wrap_up import command_line
 
 FLAGS = flags.FLAGS
 Row = dict[str, Any]
 
 
-def in_context() -> list[Case]:
+def _in_context() -> list[Case]:
   sizes = FLAGS.tasks, FLAGS.examples, FLAGS.features, FLAGS.width, FLAGS.depth, FLAGS.dtype
-  return benchmark_in_context.cases(*sizes)
+  return in_context.cases(*sizes)
 
 
-def inner_steps() -> list[Case]:
+def _inner_steps() -> list[Case]:
   steps = [int(number) for number in FLAGS.inner_steps]
   sizes = FLAGS.width, FLAGS.depth, FLAGS.examples, FLAGS.tasks
-  return benchmark_inner_steps.cases(steps, *sizes)
+  return inner_steps.cases(steps, *sizes)
 
 
 SUITES = {
-  'plans': benchmark_sampling.plans,
-  'episodes': benchmark_sampling.episodes,
-  'meta_step': benchmark_meta_step.cases,
-  'in_context': in_context,
-  'learners': benchmark_learners.cases,
-  'memory': inner_steps,
-  'train': benchmark_loops.training,
-  'evaluate': benchmark_loops.evaluation,
-  'heads': benchmark_loops.transductive,
-  'scaling': benchmark_growth.scaling,
-  'startup': benchmark_growth.startup,
+  'plans': sampling.plans,
+  'episodes': sampling.episodes,
+  'meta_step': meta_step.cases,
+  'in_context': _in_context,
+  'learners': learners.cases,
+  'memory': _inner_steps,
+  'train': loops.training,
+  'evaluate': loops.evaluation,
+  'heads': loops.transductive,
+  'scaling': growth.scaling,
+  'startup': growth.startup,
 }
 PEERS = 'torch', 'torchopt'
 TOLERATED = 1.1  # times as long, or as large, as before
@@ -121,9 +127,9 @@ def threads() -> int:
 def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
   """Draws the figure of a suite: that of inner steps as curves, all others as bars."""
   if suite == 'memory':
-    benchmark_inner_steps.figure(rows, path)
+    inner_steps.figure(rows, path)
   else:
-    benchmark_figure.draw(rows, path, suite)
+    figure.draw(rows, path, suite)
 
 
 def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:

@@ -22,10 +22,16 @@ from typing import Any
 
 from absl import flags
 
-from experiments.metrics_log import read_metrics
-from experiments.results import describe_device, read_json, refuse_other, versions, write_text
-from experiments.runtime import BAD_INPUT, LOST, end_preempted, one_line_errors, run
-from experiments.wrap_up import command_line
+from experiments.command_line.runtime import BAD_INPUT, LOST, end_preempted, one_line_errors, run
+from experiments.output.metrics_log import read_metrics
+from experiments.output.results import (
+  describe_device,
+  read_json,
+  refuse_other,
+  versions,
+  write_text,
+)
+from experiments.runs.wrap_up import command_line
 from launch.children import PREEMPTED, Children, children
 
 FLAGS = flags.FLAGS

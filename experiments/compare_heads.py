@@ -25,7 +25,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.features import (
+from experiments.command_line.flags import define_common
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run
+from experiments.components.specs import Component
+from experiments.output.results import (
+  describe_device,
+  format_estimate,
+  refuse_other,
+  versions,
+  with_ending,
+  write_text,
+)
+from experiments.runs.features import (
   Features,
   checksums,
   chosen_heads,
@@ -36,21 +47,10 @@ from experiments.features import (
   make_task,
   ready_params,
 )
-from experiments.flags import define_common
-from experiments.lock import lock_file
-from experiments.pages import markdown_table
-from experiments.results import (
-  describe_device,
-  format_estimate,
-  refuse_other,
-  versions,
-  with_ending,
-  write_text,
-)
-from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.specs import Component
-from experiments.workdir import check_same_data
-from experiments.wrap_up import command_line, write_episodes
+from experiments.runs.lock import lock_file
+from experiments.runs.workdir import check_same_data
+from experiments.runs.wrap_up import command_line, write_episodes
+from experiments.tables.pages import markdown_table
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
 from metakit.estimates import compare, estimate

@@ -19,17 +19,23 @@ from typing import Any
 
 from absl import flags
 
-from experiments import setup
-from experiments.components import LEARNER_SUPPLIED
-from experiments.descent_learners import BY_DESCENT
-from experiments.flags import define_common
-from experiments.results import describe_device, format_estimate, read_results, versions, write_text
-from experiments.runtime import BAD_INPUT, end_preempted, one_line_errors, run
-from experiments.specs import build, parse
-from experiments.task import Task, fingerprint_of
-from experiments.tasks import DEFAULT_TASK, TASK_SUPPLIED, tasks_for
-from experiments.workdir import DATA, own_workdir, read_flags
-from experiments.wrap_up import command_line
+from experiments.command_line.flags import define_common
+from experiments.command_line.runtime import BAD_INPUT, end_preempted, one_line_errors, run
+from experiments.components.descent_learners import BY_DESCENT
+from experiments.components.learners import LEARNER_SUPPLIED
+from experiments.components.specs import build, parse
+from experiments.components.task import Task, fingerprint_of
+from experiments.components.tasks import DEFAULT_TASK, TASK_SUPPLIED, tasks_for
+from experiments.output.results import (
+  describe_device,
+  format_estimate,
+  read_results,
+  versions,
+  write_text,
+)
+from experiments.runs import setup
+from experiments.runs.workdir import DATA, own_workdir, read_flags
+from experiments.runs.wrap_up import command_line
 from launch.children import PREEMPTED, run_child
 
 FLAGS = flags.FLAGS

@@ -16,7 +16,19 @@ from typing import Any
 
 from absl import flags
 
-from experiments.features import (
+from experiments.command_line.flags import define_common
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run
+from experiments.components.specs import Component
+from experiments.output.results import (
+  describe_device,
+  format_estimate,
+  read_json,
+  refuse_other,
+  versions,
+  with_ending,
+  write_text,
+)
+from experiments.runs.features import (
   Features,
   checksums,
   chosen_heads,
@@ -27,21 +39,9 @@ from experiments.features import (
   make_task,
   ready_params,
 )
-from experiments.flags import define_common
-from experiments.lock import lock_file
-from experiments.pages import markdown_table
-from experiments.results import (
-  describe_device,
-  format_estimate,
-  read_json,
-  refuse_other,
-  versions,
-  with_ending,
-  write_text,
-)
-from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.specs import Component
-from experiments.wrap_up import command_line
+from experiments.runs.lock import lock_file
+from experiments.runs.wrap_up import command_line
+from experiments.tables.pages import markdown_table
 from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.evaluate import evaluate

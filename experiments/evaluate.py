@@ -17,14 +17,20 @@ from typing import Any
 
 from absl import flags
 
-from experiments.flags import define_common, define_name, define_test
-from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.setup import Setup, abstract_state, check_fits, make_optimizer, make_setup
-from experiments.task import Task, check_former_split, fingerprint_of, understood, with_tested
-from experiments.tasks import data_of
-from experiments.testing import check_judges, judges_of, prepare
-from experiments.workdir import check_data, read_specs
-from experiments.wrap_up import ready_files, wrap_up
+from experiments.command_line.flags import define_common, define_name, define_test
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run
+from experiments.components.task import (
+  Task,
+  check_former_split,
+  fingerprint_of,
+  understood,
+  with_tested,
+)
+from experiments.components.tasks import data_of
+from experiments.runs.evaluation import check_judges, judges_of, prepare
+from experiments.runs.setup import Setup, abstract_state, check_fits, make_optimizer, make_setup
+from experiments.runs.workdir import check_data, read_specs
+from experiments.runs.wrap_up import ready_files, wrap_up
 from metakit.checkpoint import checkpoints
 from metakit.distributed import check_same, is_first
 from metakit.objectives import cross_entropy

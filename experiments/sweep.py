@@ -23,16 +23,16 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import report_figures
-from experiments.families import Family, Measure, family
-from experiments.flags import define_common
-from experiments.progress import progress
-from experiments.report import page
-from experiments.results import describe_device, read_json, versions, write_text
-from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.specs import build, parse
-from experiments.workdir import own_workdir
-from experiments.wrap_up import command_line
+from experiments.command_line.flags import define_common
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run
+from experiments.components.specs import build, parse
+from experiments.output import report_figures
+from experiments.output.progress import progress
+from experiments.output.report import page
+from experiments.output.results import describe_device, read_json, versions, write_text
+from experiments.runs.families import Family, Measure, family
+from experiments.runs.workdir import own_workdir
+from experiments.runs.wrap_up import command_line
 from metakit.dispatch import make_dispatch
 from metakit.divergence import NonFiniteLoss
 from metakit.estimates import estimate

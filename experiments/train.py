@@ -19,13 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.flags import define_common, define_test, define_training
-from experiments.interruptions import interruptions
-from experiments.metrics_log import metrics_log, read_metrics
-from experiments.plateau import onset
-from experiments.progress import Progress, progress
-from experiments.runtime import BAD_INPUT, end_preempted, one_line_errors, run
-from experiments.setup import (
+from experiments.command_line.flags import define_common, define_test, define_training
+from experiments.command_line.interruptions import interruptions
+from experiments.command_line.runtime import BAD_INPUT, end_preempted, one_line_errors, run
+from experiments.components.task import check_former_split, understood
+from experiments.output.metrics_log import metrics_log, read_metrics
+from experiments.output.progress import Progress, progress
+from experiments.runs.evaluation import check_judges, per_episode, prepare
+from experiments.runs.plateau import onset
+from experiments.runs.setup import (
   DEFINING,
   Setup,
   abstract_state,
@@ -35,10 +37,14 @@ from experiments.setup import (
   make_optimizer,
   make_setup,
 )
-from experiments.task import check_former_split, understood
-from experiments.testing import check_judges, per_episode, prepare
-from experiments.workdir import DATA, checksums_of, default_workdir, own_workdir, read_flags
-from experiments.wrap_up import check_outputs, read_seconds, ready_files, wrap_up, write_seconds
+from experiments.runs.workdir import DATA, checksums_of, default_workdir, own_workdir, read_flags
+from experiments.runs.wrap_up import (
+  check_outputs,
+  read_seconds,
+  ready_files,
+  wrap_up,
+  write_seconds,
+)
 from metakit.checkpoint import Checkpoints, checkpoints
 from metakit.devices import spread, spread_table
 from metakit.dispatch import Dispatch, make_dispatch, train_until

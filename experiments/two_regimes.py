@@ -25,11 +25,17 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.lock import lock_file
-from experiments.pages import markdown_table
-from experiments.results import describe_device, read_json, refuse_other, versions, write_text
-from experiments.runtime import BAD_INPUT, one_line_errors, run
-from experiments.wrap_up import command_line
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run
+from experiments.output.results import (
+  describe_device,
+  read_json,
+  refuse_other,
+  versions,
+  write_text,
+)
+from experiments.runs.lock import lock_file
+from experiments.runs.wrap_up import command_line
+from experiments.tables.pages import markdown_table
 from metakit.heads import logistic, naive_bayes
 from metakit.keys import MAX_SEED, roots, stream
 from metakit.types import Examples, Key, MetaLearner

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import results_table
+from experiments.tables import results_table
 
 README = Path(__file__).parents[1] / 'README.md'
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.counting import collectives, product_flops
+from experiments.benchmarks.counting import collectives, product_flops
 from metakit import roots, task_key
 from metakit.devices import AXIS, PARALLEL, spread, spread_table, task_mesh
 from metakit.dispatch import make_dispatch, train_until

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.metrics_log import read_metrics
-from experiments.results import read_results
+from experiments.output.metrics_log import read_metrics
+from experiments.output.results import read_results
 from metakit.checkpoint import checkpoints
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS

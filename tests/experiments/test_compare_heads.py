@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from experiments import compare_heads, heads_table
+from experiments import compare_heads
 from experiments.compare_heads import score
-from experiments.components import LEARNER_SUPPLIED, LEARNERS
-from experiments.head_learners import HEADS, pretrained_learner
-from experiments.heads_table import paper_of, results
-from experiments.specs import build, parse
-from experiments.tasks import TASK_SUPPLIED, tasks_for
+from experiments.components.head_learners import HEADS, pretrained_learner
+from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
+from experiments.components.specs import build, parse
+from experiments.components.tasks import TASK_SUPPLIED, tasks_for
+from experiments.tables import heads_table
+from experiments.tables.heads_table import paper_of, results
 from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes

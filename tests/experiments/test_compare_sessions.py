@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.compare_sessions import check_stored, table
-from experiments.head_learners import HEAD_SUPPLIED, HEADS
-from experiments.specs import parse
+from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
+from experiments.components.specs import parse
 from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes

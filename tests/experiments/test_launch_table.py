@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments import launch_table
+from experiments.tables import launch_table
 
 PREFLIGHT = {
   'topology': 'v5e:4x4',

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from experiments import learners_table
-from experiments.descent_learners import BY_DESCENT
-from experiments.learners_table import (
+from experiments.components.descent_learners import BY_DESCENT
+from experiments.tables import learners_table
+from experiments.tables.learners_table import (
   ADAPTS,
   FILES,
   IMAGE_LEARNERS,

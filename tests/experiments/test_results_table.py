@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import results_table
-from experiments.results import DESCRIPTION, write_results
-from experiments.results_table import render_table, run, update
+from experiments.output.results import DESCRIPTION, write_results
+from experiments.tables import results_table
+from experiments.tables.results_table import render_table, run, update
 from tests.experiments.test_results import files_limited_to, record
 
 BEGIN, END = '<!-- results -->', '<!-- /results -->'
@@ -146,8 +146,9 @@ def test_a_full_disk_leaves_the_readme(tmp_path):
 
 def test_the_command_line_writes_checks_and_fails_in_one_line(tmp_path):
   root = repository(tmp_path, a=record())
-  for name in ('__init__.py', 'results.py', 'results_table.py'):
-    shutil.copy(Path(results_table.__file__).with_name(name), root / 'experiments')
+  source = Path(results_table.__file__).parents[1]
+  files = shutil.ignore_patterns('results', 'presets')
+  shutil.copytree(source, root / 'experiments', ignore=files, dirs_exist_ok=True)
 
   def command(*arguments):
     line = [sys.executable, '-m', 'experiments.results_table', *arguments]

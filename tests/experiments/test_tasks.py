@@ -6,11 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import testing
-from experiments.sequence_tasks import base_set
-from experiments.specs import build, parse
-from experiments.table_tasks import augmentations_of, classification, kept_omniglot
-from experiments.tasks import TASKS
+from experiments.components.sequence_tasks import base_set
+from experiments.components.specs import build, parse
+from experiments.components.table_tasks import (
+  augmentations_of,
+  classification,
+  kept_omniglot,
+)
+from experiments.components.tasks import TASKS
+from experiments.runs import evaluation
 from metakit.episodes import mirror_image, shift_image, warp_image
 from metakit.keys import roots
 from tests import tiny
@@ -148,12 +152,12 @@ def test_a_slow_reference_is_of_few_episodes(spec, episodes, monkeypatch):
   assert task.reference is not None
   assert task.reference_episodes == episodes
   learner, source = task.reference._replace(prefixes=print), task.source('test')
-  tested = testing.Tested(
+  tested = evaluation.Tested(
     task, learner, {}, source, (learner, source), 'test', roots(0).test, 'vmap'
   )
-  monkeypatch.setattr(testing, 'prefix_curves', lambda tested, episodes: episodes)
-  assert testing.adaptation_curves(None, tested, 5000) == (episodes or 5000)
-  assert testing.adaptation_curves(None, tested, 100) == 100
+  monkeypatch.setattr(evaluation, 'prefix_curves', lambda tested, episodes: episodes)
+  assert evaluation.adaptation_curves(None, tested, 5000) == (episodes or 5000)
+  assert evaluation.adaptation_curves(None, tested, 100) == 100
 
 
 PIXEL = [(0, 0), (1, 1), (1, 1), (0, 0)]
@@ -196,7 +200,7 @@ def test_validation_classes_may_be_trained_on_too(monkeypatch):
   kept_omniglot.cache_clear()
   loaded = []
   load = lambda data_dir, part, **given: loaded.append(part) or tiny.table(classes=6)
-  monkeypatch.setattr('experiments.table_tasks.load_omniglot', load)
+  monkeypatch.setattr('experiments.components.table_tasks.load_omniglot', load)
   for given in ({}, {'trainval': True}):
     task = TASKS['omniglot'](2**20, 'folder', queries=2, **given)
     for part in ('train', 'validation', 'test'):

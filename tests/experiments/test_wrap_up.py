@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments import wrap_up
-from experiments.results import write_results
-from experiments.wrap_up import read_seconds, write_seconds
+from experiments.output.results import write_results
+from experiments.runs import wrap_up
+from experiments.runs.wrap_up import read_seconds, write_seconds
 from tests.experiments.test_results import record
 
 

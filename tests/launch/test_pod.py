@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.metrics_log import read_metrics
+from experiments.output.metrics_log import read_metrics
 from tests.experiments.commands import (
   CACHE,
   REPOSITORY,
