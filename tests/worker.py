@@ -10,11 +10,11 @@ if __name__ == '__main__':
   jax.distributed.initialize(f'127.0.0.1:{port}', int(processes), int(number))
 
   from jax.experimental import multihost_utils
-  from metakit.data.host import read_rows
 
   from metakit.dispatch import make_dispatch
   from metakit.evaluate import evaluate
   from metakit.objectives import cross_entropy
+  from metakit.sources import read_rows
   from tests import tiny
   from tests.test_train import ROOTS, SGD, TASKS, start
 
