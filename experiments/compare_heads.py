@@ -30,7 +30,6 @@ from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run
 from experiments.components.specs import Component
 from experiments.output.results import (
   describe_device,
-  format_estimate,
   refuse_other,
   versions,
   with_ending,
@@ -50,7 +49,7 @@ from experiments.runs.features import (
 from experiments.runs.lock import lock_file
 from experiments.runs.workdir import check_same_data
 from experiments.runs.wrap_up import command_line, write_episodes
-from experiments.tables.pages import markdown_table
+from experiments.tables.comparisons import pace, score
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
 from metakit.estimates import compare, estimate
@@ -61,7 +60,6 @@ from metakit.sources import EpisodeSource
 from metakit.types import Episode, MetaLearner, Objective, Params
 
 FLAGS = flags.FLAGS
-NONE = '-'
 RUNS = 'omniglot_runs'
 DEFINING = 'split', 'seed', 'episodes', 'head_steps', 'head_tasks_per_step'
 DATA = 'data'
@@ -225,38 +223,6 @@ def print_cell(cell: Mapping[str, Any]) -> None:
   """Says what was measured."""
   said = f'{cell["task"]}: {cell["head"]} ({cell["protocol"]}) {score(cell)}'
   print(f'{said}, {pace(cell)} s per 1,000 episodes')
-
-
-def score(cell: Mapping[str, Any]) -> str:
-  """Returns the accuracy of a cell and its difference to the first head, in percent."""
-  mean, ci95 = cell['difference']
-  apart = f'{100 * mean:+.2f}' + ('' if ci95 is None else f' ± {100 * ci95:.2f}')
-  return f'{format_estimate("accuracy", cell["mean"], cell["ci95"])}, {apart}'
-
-
-def table(record: Mapping[str, Any]) -> str:
-  """Returns a record of this binary as Markdown: accuracies, then seconds; a row a head."""
-  cells = {(each['head'], each['task']): each for each in record['cells']}
-  names, tested = ([*dict.fromkeys(key[i] for key in cells)] for i in (0, 1))
-
-  def rows(show: Callable[[Mapping[str, Any]], str]) -> list[list[str]]:
-    shown = lambda name: (cells.get((name, task)) for task in tested)
-    return [[f'`{name}`', *(show(c) if c else NONE for c in shown(name))] for name in names]
-
-  episodes = max(each['episodes'] for each in record['cells'])
-  columns = ['head', *(f'`{task}`' for task in tested)]
-  return (
-    f'## {record["row"]}\n\n{episodes:,} {record["split"]} episodes each, on {record["device"]}; '
-    f'after the comma is the difference to `{names[0]}`, paired by episode; omniglot_runs are the '
-    f'20 official ones.\n`{record["command"]}`\n\n{markdown_table(columns, rows(score))}\n\n'
-    f'Seconds per 1,000 episodes, after compilation:\n\n{markdown_table(columns, rows(pace))}\n'
-  )
-
-
-def pace(cell: Mapping[str, Any]) -> str:
-  """Returns the seconds of a cell."""
-  seconds = cell['seconds_per_1000']
-  return NONE if seconds is None else f'{seconds:.2f}'
 
 
 if __name__ == '__main__':

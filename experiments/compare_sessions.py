@@ -21,7 +21,6 @@ from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run
 from experiments.components.specs import Component
 from experiments.output.results import (
   describe_device,
-  format_estimate,
   read_json,
   refuse_other,
   versions,
@@ -41,7 +40,7 @@ from experiments.runs.features import (
 )
 from experiments.runs.lock import lock_file
 from experiments.runs.wrap_up import command_line
-from experiments.tables.pages import markdown_table
+from experiments.tables.comparisons import AT_END, percent
 from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.evaluate import evaluate
@@ -58,7 +57,6 @@ SIZES = {
   'sessions': ('number', 'sessions after the base classes'),
   'session_queries': ('queries', 'queries of every class, after each session'),
 }
-AT_END = 'accuracy', 'base', 'novel', 'harmonic'
 
 
 def main() -> None:
@@ -124,8 +122,8 @@ def cell(
   known['forgetting'] = estimated(values['forgetting'])
   apart = compare(values['accuracy'][:, -1], first['accuracy'][:, -1])
   known['difference'] = [apart.mean, apart.ci95]
-  shown = ', '.join(f'{name} {_percent(known[name][-1])}' for name in AT_END)
-  print(f'{head}: at the end {shown}, forgetting {_percent(known["forgetting"])}')
+  shown = ', '.join(f'{name} {percent(known[name][-1])}' for name in AT_END)
+  print(f'{head}: at the end {shown}, forgetting {percent(known["forgetting"])}')
   return known
 
 
@@ -133,32 +131,6 @@ def estimated(values: Any) -> list[float] | None:
   """Returns mean and 95% interval; None of what is not defined (new classes before any came)."""
   mean, ci95, _ = estimate(values)
   return None if mean != mean else [mean, ci95]
-
-
-def _percent(value: list[float] | None) -> str:
-  return '-' if value is None else format_estimate('accuracy', *value)
-
-
-def table(record: Mapping[str, Any]) -> str:
-  """Returns a record of this binary as Markdown: a row a head, what it knows at the end."""
-  rows = []
-  for each in record['cells']:
-    mean, ci95 = each['difference']
-    at_end = [_percent(each[name][-1]) for name in AT_END]
-    apart = f'{100 * mean:+.2f} ± {100 * ci95:.2f}'
-    seen = 'once' if each['streaming'] else 'again'
-    first = _percent(each['accuracy'][0])
-    rows.append([f'`{each["head"]}`', seen, first, *at_end, _percent(each['forgetting']), apart])
-  sizes = Sessions(**record['sizes'])
-  text = (
-    f'## {record["row"]}\n\n{record["episodes"]:,} streams of {record["split"]} classes on '
-    f'{record["device"]}: {sizes.base_ways} base classes of {sizes.base_shots} examples, then '
-    f'{sizes.number} sessions of {sizes.ways} classes of {sizes.shots}; {sizes.queries} queries of '
-    'each class. Examples of earlier sessions are seen once, or again in each session; the '
-    f'difference is that of the accuracies at the end, paired by stream.\n`{record["command"]}`\n\n'
-  )
-  columns = ['head', 'earlier ones', 'at first', 'at the end', *AT_END[1:], 'forgetting']
-  return f'{text}{markdown_table([*columns, "difference"], rows)}\n'
 
 
 def define_sessions() -> None:

@@ -35,7 +35,6 @@ from experiments.output.results import (
 )
 from experiments.runs.lock import lock_file
 from experiments.runs.wrap_up import command_line
-from experiments.tables.pages import markdown_table
 from metakit.heads import logistic, naive_bayes
 from metakit.keys import MAX_SEED, roots, stream
 from metakit.types import Examples, Key, MetaLearner
@@ -186,32 +185,6 @@ def error(
   fitted = head.adapt(stream(key, 'learner'), {}, support._replace(weight=weight))
   outputs = head.predict(fitted, asked.x)
   return (outputs.argmax(-1) != asked.y).mean()
-
-
-def table(record: Mapping[str, Any]) -> str:
-  """Returns a record of this binary as Markdown: a row a number of features."""
-  cells = {(each['ways'], each['features']): each for each in record['cells']}
-  ways, features = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
-  columns = [(name, k) for name in HEADS for k in ways]
-  of = lambda n, name, k: cells[k, n][name]
-  rows = [[str(n), *(f'{of(n, *column) or "more"}' for column in columns)] for n in features]
-  for what, scale in (('log n', np.log(features)), ('n', np.array(features, float))):
-    fits = [explained(scale, [of(n, *column) for n in features]) for column in columns]
-    rows.append([f'R² of a line in {what}', *(f'{each:.2f}' for each in fits)])
-  text = (
-    f'## {record["row"]}\n\nExamples until the error is within {100 * CLOSE:.0f}% of the least '
-    f'(mean of {record["repeats"]} draws), by the number of features and of classes.\n'
-    f'`{record["command"]}`\n\n'
-  )
-  head = ['features', *(f'`{name}`, {k} classes' for name, k in columns)]
-  return f'{text}{markdown_table(head, rows)}\n'
-
-
-def explained(x: np.ndarray, y: list[int | None]) -> float:
-  """Returns the share of the variance of y that a line in x explains; nan if some y is None."""
-  if None in y:
-    return math.nan
-  return float(np.corrcoef(x, np.array(y, float))[0, 1] ** 2) if len({*y}) > 1 else math.nan
 
 
 if __name__ == '__main__':

@@ -295,27 +295,27 @@ def test_a_single_bad_step_is_named_alone():
   check_finite(10, metrics | {'gradient_norm': np.ones(3)})
 
 
+def of_mlp(source, **sharing):
+  return make_dispatch(tiny.learners()['mlp'], SGD, source, ROOTS, **sharing)
+
+
 @pytest.mark.parametrize('tasks, parallel', [(12, 'pmap'), (4, 'shard_map'), (0, 'none')])
 def test_tasks_that_cannot_be_spread_are_refused(tasks, parallel):
   source = tiny.source()
   with pytest.raises(ValueError, match=f'tasks_per_step={tasks}'):
-    make_dispatch(
-      tiny.learners()['mlp'], SGD, source, ROOTS, tasks_per_step=tasks, parallel=parallel
-    )
+    of_mlp(source, tasks_per_step=tasks, parallel=parallel)
 
 
 def test_an_unknown_way_to_map_is_refused():
   with pytest.raises(ValueError, match='none, pmap, shard_map'):
-    make_dispatch(
-      tiny.learners()['mlp'], SGD, tiny.source(), ROOTS, tasks_per_step=8, parallel='xmap'
-    )
+    of_mlp(tiny.source(), tasks_per_step=8, parallel='xmap')
 
 
 def test_a_schedule_plans_each_step():
   """Its step is the training step, in every dispatch, and `plan` is for all else."""
   marked = lambda step: lambda key: tiny.source().plan(key)._replace(info=step)
   source = tiny.source().replace(schedule=marked)
-  dispatch = make_dispatch(tiny.learners()['mlp'], SGD, source, ROOTS, tasks_per_step=TASKS)
+  dispatch = of_mlp(source, tasks_per_step=TASKS)
   np.testing.assert_array_equal(dispatch.plan(3, 5).info, np.repeat([[5], [6], [7]], TASKS, axis=1))
 
 
@@ -331,3 +331,23 @@ def test_gradients_of_many_tasks_are_summed_in_float32():
   state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
   state, _ = make_train_step(learner, optimizer, tasks_at_once=1)(state, keys, tasks)
   assert state.params['w'] == -1 and state.params['w'].dtype == jnp.bfloat16
+
+
+def test_the_outer_optimizer_keeps_its_state():
+  """Two steps with momentum by hand; the loss has the slope 1 everywhere."""
+  learner = tiny.learners()['mlp']._replace(loss=lambda key, params, e: (params['w'], {}))
+  params = {'w': jnp.zeros(())}
+  state = TrainState(jnp.zeros((), jnp.int32), params, SGD.init(params))
+  dispatch = make_dispatch(learner, SGD, tiny.source(), ROOTS, tasks_per_step=TASKS)
+  state, _ = dispatch.sampled(2, state, tiny.source().data)
+  np.testing.assert_allclose(state.params['w'], -0.05 * (1 + 1.9), rtol=1e-6)
+
+
+def test_every_step_plans_its_own_tasks():
+  source = tiny.source()
+  planned = of_mlp(source, tasks_per_step=TASKS).plan(2, 5)
+  for row, step in enumerate((5, 6)):
+    for i in (0, 7):
+      expected = source.plan(task_key(ROOTS.train, step, i))
+      np.testing.assert_array_equal(planned.support.x[row, i], expected.support.x)
+      np.testing.assert_array_equal(planned.query.x[row, i], expected.query.x)

@@ -24,7 +24,6 @@ from metakit.evaluate import (
 )
 from metakit.keys import learner_key, roots, task_key
 from metakit.measures import attention_to_support
-from metakit.objectives import cross_entropy
 from metakit.sources import EpisodeSource, complete, on_host
 from metakit.types import Episode, Examples, Key, MetaLearner, Params
 
@@ -132,7 +131,7 @@ def judged_by(
 
 def curve_metric(task: Task) -> str:
   """Returns what is drawn against the amount of adaptation."""
-  classifies = task.objective is cross_entropy and task.metric in ('accuracy', 'gain')
+  classifies = task.objective.classifies and task.metric in ('accuracy', 'gain')
   return 'accuracy' if classifies else 'loss'
 
 

@@ -24,6 +24,7 @@ from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot
 from metakit.heads import prototypes
 from metakit.learners.baselines import fine_tuning
+from metakit.learners.descent import Descent
 from metakit.learners.pretrained import pretrained
 from metakit.networks.mlp import mlp
 from metakit.sources import EpisodeSource, gather_rows
@@ -318,7 +319,9 @@ def test_a_switch_between_tables_is_of_one_table():
 
 ON_TWELVE = {
   'pretrained': lambda: pretrained(mlp(width=4, depth=1), prototypes(3), 12),
-  'fine_tuning': lambda: fine_tuning(mlp(width=4, depth=1), 3, optax.sgd(0.1), 12),
+  'fine_tuning': lambda: fine_tuning(
+    mlp(width=4, depth=1), 3, Descent(optax.sgd(0.1), 100), num_classes=12
+  ),
 }
 
 

@@ -15,7 +15,7 @@ from metakit.networks.transformer import transformer
 from metakit.objectives import cross_entropy
 from metakit.sources import EpisodeSource
 from metakit.types import Episode, Examples
-from tests.learners.test_laws import compiled_fast
+from tests.learners.judged import compiled_fast
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -130,6 +130,8 @@ def test_the_loss_is_that_of_every_prefix_and_of_the_queries(layout):
   nats = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
   assert_close(loss, nats.mean())
   assert_close(metrics['accuracy'], (outputs.argmax(1) == labels).mean())
+  half = int(WEIGHT[: (len(WEIGHT) + len(ASKED)) // 2].sum())  # of all, absent ones included
+  assert_close(metrics['gain'], nats[:half].mean() - nats[half:].mean())
 
 
 def test_a_set_has_no_order_and_no_prefixes():
