@@ -3,9 +3,9 @@ r"""Compiles the training step of a run for a TPU pod, without a TPU.
   python -m launch.preflight --flagfile=experiments/presets/omniglot_maml.flags \
       --topology=v5e:4x4 --tasks_per_step=64
 
-Printed are memory of a chip, operations, and what the chips exchange. It fails where the step does
-not fit, and where tasks are gathered, which must not be: then memory does not grow with the pod.
-Needs pip install 'metakit[tpu]', and the data of the task for its sizes.
+It prints the memory of a chip, the operations, and what the chips exchange. It fails if the step
+does not fit into a chip. It also fails if tasks are gathered from all chips, since memory would
+then grow with the pod. It needs pip install 'metakit[tpu]', and the data of the task for its sizes.
 """
 
 import importlib.metadata
@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-# Before JAX is imported: this process has no TPU, whatever it compiles for.
+# JAX reads these when it is imported. The process has no TPU, though it compiles for one.
 ALONE = {
   'JAX_PLATFORMS': 'cpu',
   'TPU_SKIP_MDS_QUERY': '1',
@@ -86,7 +86,7 @@ def described_devices(topology: str) -> list[Any]:
 
 
 def measure(devices: list[Any], family: str) -> dict[str, Any]:
-  """Compiles a training step for the devices; returns what it takes.
+  """Compiles a training step for the devices; returns its memory, operations and collectives.
 
   Raises:
     ValueError: if it does not fit into memory, or the flags make no sense.
@@ -137,7 +137,7 @@ def task_operations(learner: Any, optimizer: Any, source: Any, state: Any) -> in
 
 
 def fitting(lowered: Any) -> Any:
-  """Compiles.
+  """Compiles a program.
 
   Raises:
     ValueError: if the program does not fit into a chip's memory.
