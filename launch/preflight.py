@@ -37,7 +37,6 @@ from experiments.output.results import versions as known_versions  # noqa: E402
 from experiments.output.results import write_text  # noqa: E402
 from experiments.runs.setup import (  # noqa: E402
   DEFINING,
-  abstract_episode,
   abstract_state,
   make_optimizer,
   make_setup,
@@ -45,8 +44,10 @@ from experiments.runs.setup import (  # noqa: E402
 from experiments.runs.wrap_up import command_line  # noqa: E402
 from metakit.compiler import compiling_for  # noqa: E402
 from metakit.devices import task_mesh  # noqa: E402
+from metakit.dispatch import make_dispatch  # noqa: E402
 from metakit.keys import roots  # noqa: E402
-from metakit.train import make_dispatch, make_train_step  # noqa: E402
+from metakit.sources import abstract_episode  # noqa: E402
+from metakit.train import make_train_step  # noqa: E402
 
 FLAGS = flags.FLAGS
 MIB = 1 << 20
@@ -97,9 +98,17 @@ def measure(devices: list[Any], family: str) -> dict[str, Any]:
   everywhere = NamedSharding(task_mesh(devices), PartitionSpec())
   place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
   state, data = jax.tree.map(place, (abstract_state(setup, learner, optimizer), source.data))
-  sharing = FLAGS.tasks_per_step, 'shard_map', devices, at_once
   with compiling_for('tpu'):
-    dispatch = make_dispatch(learner, optimizer, source, roots(0), *sharing)
+    dispatch = make_dispatch(
+      learner,
+      optimizer,
+      source,
+      roots(0),
+      tasks_per_step=FLAGS.tasks_per_step,
+      parallel='shard_map',
+      devices=devices,
+      tasks_at_once=at_once,
+    )
     lowered = dispatch.sampled.lower(FLAGS.steps_per_dispatch, state, data)  # type: ignore[attr-defined]
     operations = task_operations(learner, optimizer, source, state)
   compiled = fitting(lowered)
