@@ -130,7 +130,8 @@ FAULTS = (
     'experiments/train.py',
     "  if not np.isfinite(values['loss']).all():\n",
     "  if not np.isfinite(values['loss']).any() and not len(values['loss']):\n",
-    f'{RUNS}test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept',
+    'experiments/test_validate.py::test_one_loss_that_is_not_finite_stops_the_training',
+    added=True,
   ),
   Fault(
     'classes that a run was trained on are tested',
