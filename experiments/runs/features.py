@@ -10,12 +10,11 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments.command_line.flags import define_name
 from experiments.components import tasks
 from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.specs import Component, build, parse, write_spec
 from experiments.components.task import Task, check_former_split, fingerprint_of
-from experiments.evaluate import restore
+from experiments.runs.evaluate import restore
 from experiments.runs.setup import make_setup
 from experiments.runs.workdir import check_data, read_specs
 from metakit.data.host import on_host, sample_episode
@@ -45,16 +44,6 @@ class Features(NamedTuple):
   tests: list[Component]
   embed: Callable[[EpisodeSource], EpisodeSource]
   description: dict[str, Any]
-
-
-def define_heads() -> None:
-  """Defines the flags of binaries that compare heads, beside the common ones."""
-  flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
-  flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
-  flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
-  define_name('heads', 'of the files that are written')
-  flags.DEFINE_integer('head_steps', 2000, 'meta-training steps of a head', lower_bound=1)
-  flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each', lower_bound=1)
 
 
 def features_of_flags() -> Features:

@@ -111,7 +111,7 @@ MISSED = """Why some are missed, and what was tried. These notes are typed, and 
 than the files from which the rest of this page is generated:
 
 - Second over first order: the step asks for 8.66 GFLOP a task in second order and 5.81 in first
-  (`experiments.benchmarks.counting.product_flops`), 1.49 times as many, and both run at the same
+  (`metakit.costs.product_flops`), 1.49 times as many, and both run at the same
   GFLOP/s. What made the one faster made the other faster too.
 - The meta-step beside PyTorch depends on the machine. On AMD EPYC it took 243, 335, 462 and 457
   ms on four days, learn2learn's form 407, 605, 628 and 661 (1.67, 1.8, 1.35 and 1.49 times), and

@@ -15,9 +15,9 @@ from typing import Any
 
 from absl import flags
 
-from experiments import compare_heads, compare_sessions, two_regimes
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.command_line.runtime import run as run_binary
+from experiments.tables.comparisons import heads_table, regimes_table, sessions_table
 from experiments.tables.learners_table import paper
 from experiments.tables.pages import keep_page, markdown_table
 from metakit import heads
@@ -45,9 +45,9 @@ the neighbours (32 GB at 90,000), of a thousand times as many features those wit
 """
 NONE = '-'
 TABLES = {
-  'experiments.compare_heads': compare_heads.table,
-  'experiments.compare_sessions': compare_sessions.table,
-  'experiments.two_regimes': two_regimes.table,
+  'experiments.compare_heads': heads_table,
+  'experiments.compare_sessions': sessions_table,
+  'experiments.two_regimes': regimes_table,
 }
 
 

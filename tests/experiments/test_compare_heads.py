@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from experiments import compare_heads
-from experiments.compare_heads import score
 from experiments.components.head_learners import HEADS, pretrained_learner
 from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
 from experiments.components.specs import build, parse
 from experiments.components.tasks import TASK_SUPPLIED, tasks_for
+from experiments.runs import compare_heads
+from experiments.runs.compare_heads import score
 from experiments.tables import heads_table
 from experiments.tables.heads_table import paper_of, results
 from metakit import cross_entropy, evaluate, heads, roots

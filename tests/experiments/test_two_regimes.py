@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from experiments import two_regimes
-from experiments.two_regimes import HEADS, class_means, draw, error, first_true, least_error
+from experiments.runs import two_regimes
+from experiments.runs.two_regimes import HEADS, class_means, draw, error, first_true, least_error
+from experiments.tables.comparisons import regimes_table
 from metakit.keys import roots
 from tests.experiments.commands import run, run_forked
 
@@ -69,7 +70,7 @@ def test_the_command_line_writes_a_record_and_its_table(tmp_path):
   cells = record['cells']
   assert [cell['features'] for cell in cells] == [4, 12]
   assert all(4 <= cell['naive_bayes'] <= cell['logistic'] for cell in cells)
-  lines = two_regimes.table(record | {'row': 'Regimes'}).splitlines()
+  lines = regimes_table(record | {'row': 'Regimes'}).splitlines()
   assert f'| 12 | {cells[1]["naive_bayes"]} | {cells[1]["logistic"]} |' in lines
   assert f'features 12, naive_bayes {cells[1]["naive_bayes"]}' in out
 
