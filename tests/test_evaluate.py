@@ -26,6 +26,7 @@ from metakit.heads import prototypes
 from metakit.keys import learner_key
 from metakit.learners.embedded import embedded
 from metakit.models import Model
+from metakit.objectives import squared_error
 from metakit.types import MetaLearner
 from tests import tiny
 from tests.tiny import WAYS
@@ -111,6 +112,27 @@ def test_a_learner_that_cannot_be_embedded_is_left_alone():
   learner, params = calibrated('maml')
   source = tiny.source()
   assert embed_source(learner, params, source) == (learner, source)
+
+
+def test_rows_that_are_still_to_be_finished_are_not_embedded_before():
+  learner, params = calibrated('prototypical')
+  dimmed = lambda examples: examples._replace(x=examples.x // 2)
+  finish = lambda e: e._replace(support=dimmed(e.support), query=dimmed(e.query))
+  source = tiny.source()._replace(finish=finish)
+  assert embed_source(learner, params, source) == (learner, source)
+
+
+def test_the_gain_is_of_the_last_example_over_the_first():
+  """Of accuracies; in a regression, by how much the loss falls."""
+  labels = Examples(np.zeros((3, 1)), np.zeros(3, np.int32))
+  episode = Episode(labels, jax.tree.map(lambda leaf: leaf[:1], labels))
+  outputs = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+  stub = tiny.learners()['in_context']._replace(prefixes=lambda key, params, examples: outputs)
+  assert judge_gain(stub, cross_entropy, {}, ROOT, episode)['gain'] == 1
+  curve = Examples(np.zeros((3, 1)), np.zeros((3, 1)))
+  episode = Episode(curve, jax.tree.map(lambda leaf: leaf[:1], curve))
+  stub = stub._replace(prefixes=lambda *_: jnp.array([[2.0], [3.0], [1.0], [1.0]]))
+  assert judge_gain(stub, squared_error, {}, ROOT, episode)['gain'] == 3
 
 
 def test_calibration_changes_the_statistics_alone():

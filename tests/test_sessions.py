@@ -105,6 +105,11 @@ def test_forgetting_is_the_fall_from_the_best():
   np.testing.assert_allclose(found['novel'][1:], [0.8, 0.85], rtol=1e-6)
 
 
+def test_who_knows_more_at_the_end_has_forgotten_less_than_nothing():
+  per_class = jnp.array([[0.6, 0.0], [0.9, 1.0]])
+  assert float(_metrics(per_class, jnp.arange(2))['forgetting']) == pytest.approx(-0.3)
+
+
 def test_queries_of_later_classes_are_not_asked_before():
   """A transductive head, which they would influence, has the same accuracy as without them."""
   judged_all = judged(soft_kmeans(8))

@@ -273,3 +273,23 @@ def test_gradients_of_many_tasks_are_summed_in_float32():
   state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
   state, _ = make_train_step(learner, optimizer, tasks_at_once=1)(state, keys, tasks)
   assert state.params['w'] == -1 and state.params['w'].dtype == jnp.bfloat16
+
+
+def test_the_outer_optimizer_keeps_its_state():
+  """Two steps with momentum by hand; the loss has the slope 1 everywhere."""
+  learner = tiny.learners()['mlp']._replace(loss=lambda key, params, e: (params['w'], {}))
+  params = {'w': jnp.zeros(())}
+  state = TrainState(jnp.zeros((), jnp.int32), params, SGD.init(params))
+  dispatch = make_dispatch(learner, SGD, tiny.source(), ROOTS, TASKS)
+  state, _ = dispatch.sampled(2, state, tiny.source().data)
+  np.testing.assert_allclose(state.params['w'], -0.05 * (1 + 1.9), rtol=1e-6)
+
+
+def test_every_step_plans_its_own_tasks():
+  source = tiny.source()
+  planned = make_dispatch(tiny.learners()['mlp'], SGD, source, ROOTS, TASKS).plan(2, 5)
+  for place, step in enumerate((5, 6)):
+    for i in (0, 7):
+      expected = source.plan(task_key(ROOTS.train, step, i))
+      np.testing.assert_array_equal(planned.support.x[place, i], expected.support.x)
+      np.testing.assert_array_equal(planned.query.x[place, i], expected.query.x)

@@ -1,6 +1,8 @@
 """The stop-watch of a training, and names of results that are taken."""
 
 import json
+import shlex
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -77,3 +79,10 @@ def test_results_of_another_test_are_not_overwritten(
   files = wrap_up.Files(tmp_path, name, [], None, {})
   with pytest.raises(ValueError if said else NotImplementedError, match=said):
     wrap_up.wrap_up(setup, tested, 0, files, episodes, seed)
+
+
+def test_a_command_can_be_typed_again(monkeypatch):
+  words = ['/somewhere/experiments/train.py', '--task=folder:path=/my birds', '--name=a;b']
+  monkeypatch.setattr(sys, 'argv', words)
+  said = wrap_up.command_line()
+  assert shlex.split(said) == ['python', '-m', 'experiments.train', *words[1:]]

@@ -16,7 +16,7 @@ from metakit.heads.baseline import epochs
 from metakit.heads.common import ABSENT
 from metakit.heads.ridge import ridge_weights
 from metakit.heads.solve import minimise
-from metakit.types import Examples
+from metakit.types import Episode, Examples
 from tests.heads.made import KEY, blobs, class_means, in_float64, outputs, softmax, unit
 
 FEW, MANY = blobs(shots=1, features=7), blobs(shots=9, features=4)
@@ -137,6 +137,18 @@ def test_linear_discriminant_is_scikit_learns(shrinkage):
   theirs.fit(episode.support.x, support.y)
   found = softmax(outputs(discriminant(3, True, shrinkage, 1e-9), episode))
   np.testing.assert_allclose(found, theirs.predict_proba(episode.query.x), rtol=1e-4, atol=1e-9)
+
+
+def test_linear_discriminant_of_classes_of_several_sizes_is_scikit_learns():
+  """The covariance that classes share is that of all examples, not the mean over the classes."""
+  kept = np.flatnonzero((MANY.support.y != 1) | (np.cumsum(MANY.support.y == 1) <= 3))
+  support = jax.tree.map(lambda leaf: leaf[kept], MANY.support)
+  within = (support.x - class_means(support)[support.y]).std(0)
+  support = support._replace(x=support.x / within)
+  query = MANY.query._replace(x=MANY.query.x / within)
+  theirs = LinearDiscriminantAnalysis(solver='lsqr', shrinkage=0.5).fit(support.x, support.y)
+  found = softmax(outputs(discriminant(3, True, 0.5, 1e-9), Episode(support, query)))
+  np.testing.assert_allclose(found, theirs.predict_proba(query.x), rtol=1e-4, atol=1e-9)
 
 
 def density(z, mean, covariance):

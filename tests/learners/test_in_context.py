@@ -129,6 +129,8 @@ def test_the_loss_is_that_of_every_prefix_and_of_the_queries(layout):
   nats = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
   assert_close(loss, nats.mean())
   assert_close(metrics['accuracy'], (outputs.argmax(1) == labels).mean())
+  half = int(WEIGHT[: (len(WEIGHT) + len(ASKED)) // 2].sum())  # of all, absent ones included
+  assert_close(metrics['gain'], nats[:half].mean() - nats[half:].mean())
 
 
 def test_a_set_has_no_order_and_no_prefixes():

@@ -181,3 +181,25 @@ def test_meta_gradients_survive_the_compiler():
 def test_what_cannot_work_is_refused_by_name(make, said):
   with pytest.raises(ValueError, match=said):
     make()
+
+
+def test_residual_blocks_are_their_formula():
+  """Three convolutions beside one of a single pixel, leaky ReLU of slope 0.1 and 2x2 pooling."""
+  model, rng = resnet12(width=4, norm='none'), np.random.default_rng(0)
+  x = rng.normal(size=(2, 16, 16, 1)).astype(np.float32)
+  params = model.init(KEY, x)
+  layers = [params['params'][f'Convolution_{i}']['kernel'] for i in range(16)]
+  leaky = lambda y: jnp.where(y > 0, y, 0.1 * y)
+  dimensions = ('NHWC', 'HWIO', 'NHWC')
+  conv = lambda y, k: jax.lax.conv_general_dilated(
+    y, k, (1, 1), 'SAME', dimension_numbers=dimensions
+  )
+  y = x
+  for first, *others in zip(*(layers[i::4] for i in range(4)), strict=True):
+    shortcut = conv(y, first)
+    for place, kernel in enumerate(others):
+      y = conv(y, kernel)
+      y = leaky(y + shortcut if place == 2 else y)
+    n, rows, columns, channels = y.shape
+    y = y.reshape(n, rows // 2, 2, columns // 2, 2, channels).max((2, 4))
+  np.testing.assert_allclose(model.apply(params, x), y.mean((1, 2)), rtol=1e-4, atol=1e-5)
