@@ -21,7 +21,8 @@ from experiments.benchmarks import (
 from experiments.benchmarks.sampling import check_rows
 from experiments.benchmarks.suites import SUITES, slower
 from experiments.benchmarks.timing import Case, time_cases
-from experiments.tables import benchmark_table
+from experiments.tables import benchmarks
+from experiments.tables.pages import keep
 from metakit.learners.maml import maml
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
@@ -199,7 +200,7 @@ def test_an_aim_is_met_or_missed_by_what_was_measured():
   row = lambda name, ms, **more: {'name': name, 'milliseconds': [ms, ms, ms], **more}
   rows = [row('second order', 100, compile_seconds=16, temporary_mib=3)]
   rows.append(row('first order', 80, baseline='second order', ratio=[1.25], temporary_mib=2))
-  lines = benchmark_table.targets({'meta_step': {'rows': rows}}).splitlines()
+  lines = benchmarks.targets({'meta_step': {'rows': rows}}).splitlines()
   said = {line.split(' | ')[2]: line.split(' | ')[3:] for line in lines if '| meta_step |' in line}
   assert said['at most 1.35 times as long as first order'] == ['1.25', 'met |']
   assert said['at most 15 compile seconds'] == ['16', 'missed |']
@@ -228,20 +229,15 @@ def test_the_tables_are_written_from_the_records_and_checked(tmp_path):
     for name, ms in zip(names, (10, 200), strict=True)
   ]
   rows[1] |= {'baseline': '5-way 1-shot', 'ratio': [0.05, 0.04, 0.06]}
-  folder = tmp_path / benchmark_table.RESULTS
+  folder = tmp_path / benchmarks.RESULTS
   folder.mkdir(parents=True)
   (folder / 'plans.json').write_text(json.dumps(record | {'rows': rows}))
-  (tmp_path / 'README.md').write_text('# a\n<!-- performance -->\n<!-- /performance -->\n')
-  benchmark_table.run(tmp_path, check=False)
-  benchmark_table.run(tmp_path, check=True)
-  assert (
-    '| plan of a task, 5-way 1-shot | 200,000 episodes/s | NumPy: 10,000 episodes/s, 20 x | cpu |'
-    in (tmp_path / 'README.md').read_text()
-  )
-  page = (tmp_path / benchmark_table.PAGE).read_text()
+  keep(tmp_path, benchmarks.texts(tmp_path), check=False)
+  keep(tmp_path, benchmarks.texts(tmp_path), check=True)
+  page = (tmp_path / benchmarks.PAGE).read_text()
   assert '| plans | 5-way 1-shot | at least 150,000 per second | 2e+05 | met |' in page
   assert '1,000,000 classes | at most 1.1 times as long as 5-way 1-shot | unmeasured |' in page
   rows[0]['milliseconds'] = [11, 11, 11]
   (folder / 'plans.json').write_text(json.dumps(record | {'rows': rows}))
-  with pytest.raises(ValueError, match=r'benchmarks.md is stale; run .*benchmark_table'):
-    benchmark_table.run(tmp_path, check=True)
+  with pytest.raises(ValueError, match=r'stale: .*benchmarks.md; run '):
+    keep(tmp_path, benchmarks.texts(tmp_path), check=True)

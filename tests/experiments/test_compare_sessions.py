@@ -8,7 +8,7 @@ import pytest
 from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.specs import parse
 from experiments.runs.compare_sessions import check_stored
-from experiments.tables.comparisons import sessions_table
+from experiments.tables.comparisons import on_sessions
 from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
@@ -54,7 +54,7 @@ def test_what_is_known_after_each_session_is_written(tmp_path):
   assert ridge['difference'][0] == pytest.approx(
     ridge['accuracy'][-1][0] - stream['accuracy'][-1][0], abs=1e-6
   )
-  line = sessions_table(record | {'row': 'Sessions'}).splitlines()[-1]
+  line = on_sessions(record | {'row': 'Sessions'}).splitlines()[-3]
   mean, ci95 = (100 * value for value in ridge['harmonic'][-1])
   assert line.startswith('| `ridge` | again |') and f'{mean:.2f} ± {ci95:.2f}%' in line
 

@@ -68,9 +68,11 @@ def test_presets_hold_flags_and_components_that_exist():
   presets = sorted((REPOSITORY / 'experiments' / 'presets').glob('*.flags'))
   assert presets
   for preset in presets:
-    command = preset.read_text().splitlines()[0]
+    (command,) = (
+      line for line in preset.read_text().splitlines() if line.startswith('# Command: ')
+    )
     assert preset.name in command
-    define, check = BINARIES[command.split()[3].removeprefix('experiments.')]
+    define, check = BINARIES[command.split()[4].removeprefix('experiments.')]
     given = parsed([f'--flagfile={preset}'], define)
     assert given['workdir'] in (None, f'runs/{preset.stem}')
     check(given)

@@ -98,7 +98,7 @@ FAULTS = (
     'metakit/learners/alfa.py',
     'place = jnp.minimum(step, inner_steps - 1)',
     'place = jnp.minimum(step, 0)',
-    'learners/test_golden.py::test_loss_predictions_and_gradient_are_the_golden_ones[alfa]',
+    'learners/test_laws.py::test_loss_predictions_and_gradient_are_the_golden_ones[alfa]',
   ),
   Fault(
     'the matrices of Meta-Curvature are transposed',

@@ -103,7 +103,7 @@ FAULTS = (
     'metakit/networks/conv4.py',
     'return x * (1 + scale).astype(x.dtype) + shift.astype(x.dtype)',
     'return x * scale.astype(x.dtype) + shift.astype(x.dtype)',
-    'learners/test_golden.py::test_loss_predictions_and_gradient_are_the_golden_ones[cavia:conv4]',
+    'learners/test_laws.py::test_loss_predictions_and_gradient_are_the_golden_ones[cavia:conv4]',
   ),
   Fault(
     'the slope of the leaky ReLU of ResNet-12 is that of Flax',
@@ -115,7 +115,7 @@ FAULTS = (
   ),
   Fault(
     'pooled variances lack that of the means',
-    'metakit/models.py',
+    'metakit/batch_statistics.py',
     "'var': var.mean(0) + mean.var(0)",
     "'var': var.mean(0)",
     'test_models.py::test_several_batches_calibrate_to_their_pooled_moments',

@@ -248,9 +248,39 @@ KEY = jax.random.key(0, impl='threefry2x32')
 # To compile; the other rows hold the same code on smaller networks or with fewer steps.
 SLOW = ('maml:conv4_group', 'maml:adam', 'in_context:regression')
 
+# One row of each mechanism is judged in half precision in the quick tier, and fewer operation by
+# operation, which compiles every operation by itself. All rows are in the slow tier.
+MECHANISMS = (
+  'prototypical:batch',
+  'maml:3_steps',
+  'maml:minibatches',
+  'anil',
+  'reptile',
+  'maml_plus_plus:inductive',
+  'imaml',
+  'cavia',
+  'meta_curvature',
+  'alfa',
+  'proto_maml',
+  'in_context',
+  'ridge',
+  'tim',
+  'pretrained:transforms',
+)
+OPERATION_BY_OPERATION = ('prototypical:batch', 'maml:3_steps', 'cavia', 'ridge')
 
-def rows(condition=lambda row: True):
-  """Marks a law of all learners that meet a condition."""
-  marks = lambda name: [pytest.mark.slow] if name in SLOW else []
-  names = [pytest.param(n, marks=marks(n)) for n, row in LEARNERS.items() if condition(row)]
+
+def rows(condition=lambda row: True, slow=SLOW):
+  """Marks a law of all learners that meet a condition. Laws of a row run in one process."""
+
+  def marked(name):
+    marks = [pytest.mark.slow] if name in slow else []
+    return pytest.param(name, marks=[*marks, pytest.mark.xdist_group(name)])
+
+  names = [marked(name) for name, row in LEARNERS.items() if condition(row)]
   return pytest.mark.parametrize('name', names)
+
+
+def quick_for(names):
+  """Marks a law of all learners that is quick for some."""
+  return rows(slow=set(LEARNERS) - set(names))

@@ -24,8 +24,8 @@ from metakit.meta_gradient import evolution, first_order, unroll
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode, Examples
+from tests.learners.judged import episode_of, judge
 from tests.learners.rows import KEY, WAYS, perceptron, small
-from tests.learners.test_laws import episode_of, judge
 from tests.learners.test_maml import (
   CENTRE,
   OTHER,

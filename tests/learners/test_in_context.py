@@ -14,7 +14,7 @@ from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, EpisodeSource, Examples
-from tests.learners.test_laws import compiled_fast
+from tests.learners.judged import compiled_fast
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from metakit.meta_gradient import first_order, unroll
 from metakit.models import Model
 from metakit.objectives import squared_error
 from metakit.types import Episode, Examples
-from tests.learners.test_laws import compiled_fast
+from tests.learners.judged import compiled_fast
 
 ALPHA = 0.3
 THETA = np.array([1.0, -2.0, 0.5])

@@ -20,9 +20,9 @@ from metakit.models import from_linen
 from metakit.networks.normalisation import BatchNorm
 from metakit.train import init_state
 from metakit.types import Episode
+from tests.learners.judged import episode_of, made
 from tests.learners.rows import KEY, WAYS, perceptron
 from tests.learners.test_family import QUADRATIC, SGD, same
-from tests.learners.test_laws import episode_of, made
 from tests.learners.test_maml import (
   OTHER,
   THE_PARAMETERS,

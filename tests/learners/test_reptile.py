@@ -9,9 +9,9 @@ import pytest
 from metakit.learners.reptile import reptile
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, join
+from tests.learners.judged import episode_of
 from tests.learners.rows import KEY, perceptron, small
 from tests.learners.test_family import SGD, loss_and_slope, same
-from tests.learners.test_laws import episode_of
 from tests.learners.test_maml import (
   ALPHA,
   CENTRE,

@@ -13,9 +13,9 @@ from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.prototypical import prototypical
 from metakit.meta_gradient import first_order, unroll
 from metakit.objectives import cross_entropy
+from tests.learners.judged import episode_of
 from tests.learners.rows import KEY, WAYS, perceptron
 from tests.learners.test_family import QUADRATIC, random_like
-from tests.learners.test_laws import episode_of
 from tests.learners.test_maml import ALPHA, CENTRE, OTHER, THE_PARAMETERS, THETA, half_square
 
 

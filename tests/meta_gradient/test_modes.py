@@ -14,7 +14,7 @@ from metakit import meta_gradient as modes
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.networks.transformer import transformer
-from tests.learners.test_laws import compiled_fast
+from tests.learners.judged import compiled_fast
 
 KEY = jax.random.key(0, impl='threefry2x32')
 STEPS = 3

@@ -10,8 +10,8 @@ from metakit import meta_gradient as modes
 from metakit.learners.cavia import cavia
 from metakit.learners.maml import maml
 from metakit.meta_gradient.inner import by_optax, fault_of
+from tests.learners.judged import episode_of
 from tests.learners.rows import perceptron
-from tests.learners.test_laws import episode_of
 from tests.meta_gradient.test_modes import KEY, assert_close, inner_of
 
 REFUSED = {

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from experiments.components.descent_learners import BY_DESCENT
-from experiments.tables import learners_table
-from experiments.tables.learners_table import (
+from experiments.tables import learners
+from experiments.tables.learners import (
   ADAPTS,
   FILES,
   IMAGE_LEARNERS,
@@ -17,9 +17,10 @@ from experiments.tables.learners_table import (
   measured,
   meta_learned,
   modes,
-  run,
   steps,
+  texts,
 )
+from experiments.tables.pages import keep
 from tests.experiments.commands import REPOSITORY
 
 CONV4 = 9 * 64 + 3 * 9 * 64 * 64 + 4 * 2 * 64  # kernels, scales and biases
@@ -90,17 +91,17 @@ def test_modes_are_compared_by_the_number_of_steps():
 
 
 def test_a_stale_page_is_found_and_written_anew(tmp_path, monkeypatch):
-  monkeypatch.setattr(learners_table, 'IMAGE_LEARNERS', ('maml',))
+  monkeypatch.setattr(learners, 'IMAGE_LEARNERS', ('maml',))
   for folder in ('experiments/results/benchmarks', 'metakit/learners'):
     (tmp_path / folder).mkdir(parents=True)
   with pytest.raises(OSError, match=r'learners\.json'):
-    run(tmp_path, check=True)
+    keep(tmp_path, texts(tmp_path), check=True)
   record = {'rows': [{'name': 'maml', 'temporary_mib': 2.0}], 'device': 'cpu'}
   (tmp_path / 'experiments/results/benchmarks/learners.json').write_text(json.dumps(record))
   engine = {'rows': [], 'device': 'cpu', 'command': 'python'}
   (tmp_path / 'experiments/results/benchmarks/memory.json').write_text(json.dumps(engine))
-  with pytest.raises(ValueError, match=r'is stale; run python -m experiments\.learners_table'):
-    run(tmp_path, check=True)
-  run(tmp_path, check=False)
+  with pytest.raises(ValueError, match=r'stale: metakit/learners/README.md; run'):
+    keep(tmp_path, texts(tmp_path), check=True)
+  keep(tmp_path, texts(tmp_path), check=False)
   assert '[maml](maml.py)' in (tmp_path / PAGE).read_text()
-  run(tmp_path, check=True)
+  keep(tmp_path, texts(tmp_path), check=True)

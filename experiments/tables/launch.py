@@ -1,10 +1,7 @@
-r"""Writes what was measured into launch/README.md: steps compiled for pods, runs that were killed.
+"""launch/README.md: steps that were compiled for pods, and runs that were killed.
 
-  python -m experiments.launch_table           # writes it
-  python -m experiments.launch_table --check   # fails if it is not what the files say
-
-A file experiments/results/launch/preflight_*.json is what launch.preflight wrote (--json), a file
-chaos*.json what experiments.chaos wrote.
+A file experiments/results/launch/preflight_*.json is what launch.preflight wrote (--json). A file
+chaos*.json is what experiments.chaos wrote.
 """
 
 import json
@@ -13,16 +10,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from experiments.tables.pages import markdown_table, replace_between
+from experiments.tables.records import RESULTS as STORED
 
-from experiments.command_line.runtime import BAD_INPUT, one_line_errors
-from experiments.command_line.runtime import run as run_binary
-from experiments.tables.pages import keep_page, markdown_table
-from experiments.tables.results_table import update
-
-ROOT = Path(__file__).parents[2]
 PAGE = Path('launch') / 'README.md'
-RESULTS = Path('experiments') / 'results' / 'launch'
+RESULTS = STORED / 'launch'
 SHOWN = ('MiB of arguments', 'MiB of temporaries', 'GFLOP asked for, a chip and step')
 COLUMNS = ('preset', 'pod', 'tasks per step', *SHOWN, 'collectives of a step')
 
@@ -65,24 +57,12 @@ def measured(folder: Path) -> str:
   return '\n\n'.join([preflights(read('preflight_*.json')), *map(chaos, read('chaos*.json'))])
 
 
-def run(root: Path, check: bool) -> str:
-  """Writes the page of the repository at `root`, or only checks it; returns what it did.
+def texts(root: Path) -> dict[Path, str]:
+  """Returns what the page should say.
 
   Raises:
-    OSError: if a file cannot be read or written.
-    ValueError: if the page is stale and `check`, or has no place for what was measured.
+    OSError: if a file cannot be read.
+    ValueError: if the page has no place for what was measured.
   """
-  text = update((root / PAGE).read_text('utf-8'), measured(root / RESULTS))
-  keep_page(root, PAGE, text, check, 'launch_table')
-  return f'{PAGE} shows {RESULTS}'
-
-
-def main() -> None:
-  with one_line_errors(*BAD_INPUT):
-    print(run(ROOT, flags.FLAGS.check))
-
-
-def command() -> None:
-  """Defines the flag and runs the command."""
-  flags.DEFINE_bool('check', False, 'Fail if the page is stale; write nothing.')
-  run_binary(main, __doc__)
+  text = (root / PAGE).read_text('utf-8')
+  return {PAGE: replace_between(text, measured(root / RESULTS), 'results')}

@@ -1,11 +1,9 @@
-r"""Writes metakit/learners/README.md: each learner, what it meta-learns, what it costs, its scores.
+"""metakit/learners/README.md: each learner, what it meta-learns, what it costs, its scores.
 
-  python -m experiments.learners_table           # writes it
-  python -m experiments.learners_table --check   # fails if it is not what the sources say
-
-Papers are those of the files' own docstrings, sizes those of the parameters that a learner makes,
-costs those of experiments/results/benchmarks/learners.json (`experiments.benchmark
---suite=learners`), scores those of experiments/results. What the papers published is below.
+Papers are those of the files' docstrings. Sizes are those of the parameters that a learner makes.
+Costs are those of experiments/results/benchmarks/learners.json, which
+`experiments.benchmark --suite=learners` wrote. Scores are those of experiments/results. What the
+papers published is typed below.
 """
 
 import importlib
@@ -16,22 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
 
 from experiments.benchmarks.learners import IMAGE_LEARNERS, episodes, make
-from experiments.command_line.runtime import BAD_INPUT, one_line_errors
-from experiments.command_line.runtime import run as run_binary
 from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
 from experiments.components.specs import parse
 from experiments.output.results import format_duration, format_estimate
-from experiments.tables.pages import keep_page, markdown_table
-from experiments.tables.results_table import read_all
+from experiments.tables.pages import markdown_table
+from experiments.tables.records import RESULTS, read_folder, read_records
 
-ROOT = Path(__file__).parents[2]
 PAGE = Path('metakit') / 'learners' / 'README.md'
-COSTS = Path('experiments') / 'results' / 'benchmarks' / 'learners.json'
-MODES = Path('experiments') / 'results' / 'benchmarks' / 'memory.json'
-COMPARISONS = Path('experiments') / 'results' / 'comparisons'
+COSTS = RESULTS / 'benchmarks' / 'learners.json'
+MODES = RESULTS / 'benchmarks' / 'memory.json'
+COMPARISONS = RESULTS / 'comparisons'
 NONE = '-'
 
 # Omniglot 5-way 1-shot and 20-way 1-shot, in percent, as published; None where none is known.
@@ -74,24 +68,37 @@ COLUMNS = (
 )
 HEAD = """# Learners
 
-Written by `python -m experiments.learners_table`. One file each; its docstring says what of the
-paper is implemented, by equation, and what is not. Numbers and costs are with Conv4 of 64 filters,
-images of 28x28, 5-way 1-shot, 5 queries a class and default arguments; the time of a meta-training
-step is relative to `maml` (one inner step, second order), temporary memory is XLA's count, with
-{device}. Published scores are those of the papers (MAML++: an ensemble of five checkpoints); the
-measured ones have their commands in the [table of results](../../README.md). Every learner by
-gradient descent takes a `mode`, see below.
+Written by `python -m experiments.tables`. Each learner is one file. Its docstring says what of the
+paper is implemented, by equation, and what is not.
+
+The numbers are those of Conv4 with 64 filters on images of 28x28, 5-way 1-shot, 5 queries a class,
+and default arguments.
+
+- *Meta-learned numbers*: how many numbers training changes, by what they are for.
+- *Time of a step*: of meta-training, relative to `maml` (one inner step, second order), on
+  {device}.
+- *Temporaries*: temporary memory of a step, as XLA counts it.
+- *Published*: the scores of the papers, in percent. Those of MAML++ are of an ensemble of five
+  checkpoints.
+- *Measured here*: the [results](../../experiments/results/README.md) have the files with the
+  commands.
+
+Every learner by gradient descent takes a `mode`, see below.
 
 """
 MODES_HEAD = """## Modes
 
-What a meta-gradient through so many inner steps takes, by the [mode](../meta_gradient/loops.py) of
-differentiation: XLA's temporary memory, and time, for an inner model of a million parameters (a
-transformer on 8 sequences of 64) on {device}; not run where it takes more than 2 GiB. With SGD
-`remat` and `mixed` grow by the weights of each step alone, 4 bytes a parameter; with those of one
-step in `every` kept, and every the root of their number (the mode `mixed_6`, for 36), by the root:
-a thousand times as many steps take 1.4 GB. `truncated`, `implicit`, `first_order` and `evolution`
-do not grow.
+What a meta-gradient costs with so many inner steps, by the [mode](../meta_gradient/loops.py) of
+differentiation: XLA's temporary memory, and time. The inner model has a million parameters (a
+transformer on 8 sequences of 64). Measured on {device}. What would take more than 2 GiB was not
+run.
+
+- `remat` and `mixed` with SGD keep only the weights of each step: 4 bytes a parameter and step.
+- With an argument `every` they keep the weights of one step in `every`. `mixed_6` keeps one in 6.
+  If `every` is the root of the number of steps, memory grows with that root: a thousand times as
+  many steps take 1.4 GB.
+- The memory of `truncated`, `implicit`, `first_order` and `evolution` does not grow with the steps.
+
 `{command}`
 
 ![Memory and time by inner steps](../../experiments/results/benchmarks/memory.svg)
@@ -212,41 +219,18 @@ def modes(record: Mapping[str, Any]) -> str:
   return f'{MODES_HEAD.format(**record)}{table}\n'
 
 
-def page(root: Path) -> str:
-  """Returns the text of the page.
+def texts(root: Path) -> dict[Path, str]:
+  """Returns what the page should say.
 
   Raises:
     OSError: if a file cannot be read.
-    ValueError: if a record is none.
+    ValueError: if a file is no record.
   """
   record = json.loads((root / COSTS).read_text(encoding='utf-8'))
-  records = read_all(root / 'experiments' / 'results')
+  records = list(read_records(root).values())
   costs = {cost['name']: cost for cost in record['rows']}
   rows = [row(name, costs.get(name), records) for name in IMAGE_LEARNERS]
-  table = markdown_table(COLUMNS, rows)
-  compared = [json.loads(p.read_text('utf-8')) for p in sorted((root / COMPARISONS).glob('*.json'))]
+  first = f'{HEAD.format(device=record["device"])}{markdown_table(COLUMNS, rows)}\n'
   engine = modes(json.loads((root / MODES).read_text(encoding='utf-8')))
-  first = f'{HEAD.format(device=record["device"])}{table}\n'
-  return '\n'.join([first, engine, *map(comparison, compared)])
-
-
-def run(root: Path, check: bool) -> str:
-  """Writes the page of the repository at `root`, or only checks it; returns what it did.
-
-  Raises:
-    OSError: if a file cannot be read or written.
-    ValueError: if the page is stale and `check`, or a record is none.
-  """
-  keep_page(root, PAGE, page(root), check, 'learners_table')
-  return f'{PAGE} has a row for each of {len(IMAGE_LEARNERS)} learners'
-
-
-def main() -> None:
-  with one_line_errors(*BAD_INPUT):
-    print(run(ROOT, flags.FLAGS.check))
-
-
-def command() -> None:
-  """Defines the flag and runs the command."""
-  flags.DEFINE_bool('check', False, 'Fail if the page is stale; write nothing.')
-  run_binary(main, __doc__)
+  compared = map(comparison, read_folder(root / COMPARISONS).values())
+  return {PAGE: '\n'.join([first, engine, *compared])}
