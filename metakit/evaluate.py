@@ -19,7 +19,6 @@ from metakit.devices import AXIS, check_parallel, task_mesh
 from metakit.episodes.few_shot import complete
 from metakit.episodes.purity import check_keys_matter
 from metakit.keys import learner_key, task_key
-from metakit.objectives import cross_entropy
 from metakit.train import group_size
 from metakit.types import (
   Episode,
@@ -66,7 +65,7 @@ def sequence(episode: Episode) -> Examples:
 
 def _one_by_one(objective: Objective, outputs: jax.Array, examples: Examples) -> Metrics:
   alone = jax.tree.map(lambda leaf: leaf[:, None], (outputs, examples))
-  return jax.vmap(objective)(*alone)[1]
+  return jax.vmap(objective.judge)(*alone)[1]
 
 
 def judge_beside(reference: MetaLearner) -> Judge:
@@ -78,13 +77,18 @@ def judge_beside(reference: MetaLearner) -> Judge:
   Returns:
     A Judge. To the learner's metrics it adds the reference's, named 'reference/...', and
     'difference': by how much the learner's loss exceeds the reference's if what the latter believes
-    is right. Under squared error that is the squared difference of the predictions, in the mean
-    over outputs; under cross_entropy the Kullback-Leibler divergence, in nats.
+    is right, the objective's divergence. It raises ValueError for a bare function as objective,
+    which does not say what its outputs are.
   """
 
   def judge(
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
+    if not isinstance(objective, Objective):
+      raise ValueError(
+        'a bare function does not say what its outputs are; make an objective of it with '
+        'metakit.objectives.classification or regression'
+      )
     examples = sequence(episode)
     own, best = (
       predict_prefixes(each, key, theirs, examples)
@@ -94,17 +98,10 @@ def judge_beside(reference: MetaLearner) -> Judge:
     return {
       **_one_by_one(objective, own, examples),
       **{f'reference/{name}': values for name, values in known.items()},
-      'difference': _excess(objective, own, best),
+      'difference': objective.divergence(own, best),
     }
 
   return judge
-
-
-def _excess(objective: Objective, own: jax.Array, best: jax.Array) -> jax.Array:
-  if objective is not cross_entropy:
-    return jnp.square(own - best).mean(-1)
-  own, best = jax.nn.log_softmax(own), jax.nn.log_softmax(best)
-  return (jnp.exp(best) * (best - own)).sum(-1)
 
 
 def judge_gain(

@@ -1,5 +1,7 @@
 """Measures against their definitions on learners whose answer is known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from metakit.episodes import functions as f
 from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.evaluate import judge_beside, predict_prefixes
 from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.descent import Descent
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
@@ -28,7 +31,7 @@ from metakit.models import identity
 from metakit.networks.mlp import mlp
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
-from metakit.objectives import cross_entropy, squared_error
+from metakit.objectives import classification, cross_entropy, squared_error
 from metakit.types import Episode, Examples, join
 from tests.episodes.test_chance import SMALLEST_P, follows
 from tests.episodes.test_few_shot import many
@@ -94,6 +97,23 @@ def test_beside_the_mixture_a_classifier_differs_by_the_divergence():
   assert mixture['weight'] == pytest.approx(-float(episode.info['log_weight']))
 
 
+def smoothed(share, logits, y):
+  labels = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), share)
+  return optax.softmax_cross_entropy(logits, labels)
+
+
+def test_any_classification_has_the_divergence_of_classifications():
+  """Of a label-smoothed cross-entropy and a partial it was the squared difference of logits."""
+  learner, episode = bayes_categorical(PRIOR), categorical(PRIOR, 4)(KEY)
+  uniform = learner._replace(predict=lambda fitted, x: jnp.zeros((len(x), 4)), prefixes=None)
+  beside = lambda objective: judge_beside(learner)(uniform, objective, {}, KEY, episode)
+  expected, judged = beside(cross_entropy), beside(classification(partial(smoothed, 0.1)))
+  np.testing.assert_array_equal(judged['difference'], expected['difference'])
+  assert (judged['reference/loss'] != expected['reference/loss']).any()
+  with pytest.raises(ValueError, match='make an objective of it'):
+    beside(partial(cross_entropy.judge))
+
+
 def test_the_regret_of_ignorance_grows():
   uniform = prototypical(identity, 4)._replace(
     prefixes=lambda key, params, examples: jnp.zeros((len(examples.y), 4))
@@ -131,7 +151,7 @@ def test_the_state_is_what_predictions_can_depend_on():
   assert [size(attention, n) for n in (1, 5)] == [n * 2 * (2 * 8 + 1) + 1 + 3 for n in (1, 5)]
   assert size(lstm, 1) == size(lstm, 5) == 2 * 2 * 8 + 3
   # MAML's state is all its adapted parameters.
-  adapted = maml(mlp(3, width=4, depth=1), optax.sgd(0.1))
+  adapted = maml(mlp(3, width=4, depth=1), Descent(optax.sgd(0.1)))
   support = Examples(np.zeros((5, 4), 'f'), np.zeros(5, 'i'))
   params = adapted.init(KEY, Episode(support, support))
   assert state_size(adapted, params, support) == 4 * 4 + 4 + 4 * 3 + 3

@@ -8,6 +8,7 @@ import optax
 from metakit.data.table import ClassTable, class_table
 from metakit.episodes.few_shot import few_shot_plan
 from metakit.learners import in_context, maml, prototypical
+from metakit.learners.descent import Descent
 from metakit.networks import conv4, mlp, transformer
 from metakit.types import EpisodeSource, MetaLearner
 
@@ -51,7 +52,7 @@ def learners() -> dict[str, MetaLearner]:
   """One learner of each family, with and without batch statistics, and one that draws."""
   return {
     'prototypical': prototypical(conv4(width=4, depth=2), WAYS),
-    'maml': maml(mlp(WAYS, width=8, depth=1), optax.sgd(0.1), inner_steps=2),
+    'maml': maml(mlp(WAYS, width=8, depth=1), Descent(optax.sgd(0.1), 2)),
     'in_context': in_context(transformer(WAYS, width=8, depth=1, heads=2), WAYS),
     'mlp': prototypical(mlp(width=8, depth=1), WAYS),
     'drawing': drawing(prototypical(mlp(width=8, depth=1), WAYS)),

@@ -21,6 +21,7 @@ from metakit.devices import spread_table
 from metakit.episodes.few_shot import few_shot_plan, sampler_of
 from metakit.episodes.sinusoid import sinusoid
 from metakit.keys import roots
+from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
 from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
@@ -50,7 +51,7 @@ def scaling() -> list[Case]:
   made = [_step(f'{SHARED} tasks, devices: {n}', of_images, images, SHARED, n) for n in sharing]
   check_same(made)
   waves = EpisodeSource(sinusoid())
-  learner = maml(mlp(1), optax.sgd(0.01), 5, objective=squared_error)
+  learner = maml(mlp(1), Descent(optax.sgd(0.01), 5), objective=squared_error)
   made += [_step(f'MAML on sinusoids, tasks: {n:,}', learner, waves, n) for n in TASKS]
   for ways, shots in SIZES:
     name = f'features, {ways}-way {shots}-shot'

@@ -19,6 +19,7 @@ from metakit.episodes.few_shot import few_shot_plan
 from metakit.episodes.sinusoid import sinusoid
 from metakit.evaluate import evaluate
 from metakit.keys import roots, task_key
+from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.meta_gradient import unroll
 from metakit.networks.mlp import mlp
@@ -75,7 +76,7 @@ def training() -> list[Case]:
 def _sinusoid_maml() -> MetaLearner:
   """MAML with its inner steps written out, as they are by hand."""
   model, mode = mlp(1, WIDTH, 2), unroll(unrolled=True)
-  return maml(model, optax.sgd(RATE), INNER_STEPS, mode=mode, objective=squared_error)
+  return maml(model, Descent(optax.sgd(RATE), INNER_STEPS, mode=mode), objective=squared_error)
 
 
 def _fused(sampler: Any, optimizer: Any, root: jax.Array, with_norms: bool) -> Callable[..., Any]:

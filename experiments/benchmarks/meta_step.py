@@ -22,6 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from experiments.benchmarks.timing import Case, compiled_case
 from metakit import meta_gradient
 from metakit.devices import AXIS, task_mesh
+from metakit.learners.descent import Descent
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
@@ -70,7 +71,7 @@ def cases() -> list[Case]:
   init = lambda model: model.init(jax.random.key(0), episodes.support.x[0])
   params = init(network)
   inner = optax.sgd(RATE)
-  by_mode = lambda mode: maml(network, inner, STEPS, mode=mode())
+  by_mode = lambda mode: maml(network, Descent(inner, STEPS, mode=mode()))
   of_maml = lambda name, mode: _case(name, by_mode(mode), params, episodes)
   second_order = of_maml(OURS, meta_gradient.unroll)
   exact = [of_maml(*each) for each in EXACT.items()]
@@ -81,9 +82,9 @@ def cases() -> list[Case]:
   by_distances = _case(PROTOTYPICAL, metric, started, episodes)
   if len(_devices()) > 1:
     exact += [_case(ONE_DEVICE, by_mode(meta_gradient.unroll), params, episodes, one_device=True)]
-  implicit = _case(IMPLICIT, imaml(network, inner, inner_steps=STEPS), params, episodes)
+  implicit = _case(IMPLICIT, imaml(network, Descent(inner, STEPS)), params, episodes)
   same = _with_weights(init(plain), weights_of(params))
-  grouped = maml(plain, inner, STEPS, mode=meta_gradient.unroll())
+  grouped = maml(plain, Descent(inner, STEPS, mode=meta_gradient.unroll()))
   obvious = _case('grouped convolutions', grouped, same, episodes, at_once=TASKS, peer=True)
   others = _of_pytorch(episodes, weights_of(params))
   expected = {case.name: gradient for case, gradient in (second_order, *approximate, by_distances)}

@@ -10,6 +10,8 @@ from typing import Any
 def meanings(function: Callable[..., Any]) -> dict[str, str]:
   """Returns the `Args:` section of a docstring: what each argument means, on one line.
 
+  Of a NamedTuple it is the section `Attributes:`.
+
   >>> def halve(rate: float, every: int):
   ...   '''Returns a rate.
   ...
@@ -21,7 +23,7 @@ def meanings(function: Callable[..., Any]) -> dict[str, str]:
   >>> meanings(halve)
   {'rate': 'of learning.', 'every': 'steps.'}
   """
-  _, _, section = _text(function).partition('\nArgs:\n')
+  section = (*re.split(r'\n(?:Args|Attributes):\n', _text(function), maxsplit=1), '')[1]
   section = re.split(r'\n\S', section)[0]  # to the next heading
   indent = re.match(r' *', section)[0]  # type: ignore[index]
   entries = re.split(rf'^{indent}\*{{0,2}}(\w+)(?: \([^)]*\))?:', section, flags=re.MULTILINE)

@@ -21,7 +21,6 @@ from experiments.runs.workdir import check_data, read_specs
 from experiments.runs.wrap_up import ready_files, wrap_up
 from metakit.checkpoint import checkpoints
 from metakit.distributed import check_same, is_first
-from metakit.objectives import cross_entropy
 
 FLAGS = flags.FLAGS
 
@@ -94,7 +93,7 @@ def measuring(setup: Setup, metric: str | None) -> Setup:
     ValueError: if it does not exist for the task.
   """
   task = setup.test_task
-  classifies = {'accuracy'} if task.objective is cross_entropy else set()
+  classifies = {'accuracy'} if task.objective.classifies else set()
   known = {task.metric, 'loss', *classifies, *judges_of(task)}
   if metric and metric not in known:
     raise ValueError(

@@ -26,7 +26,6 @@ from metakit.evaluate import (
 )
 from metakit.keys import learner_key, roots, task_key
 from metakit.measures import attention_to_support
-from metakit.objectives import cross_entropy
 from metakit.types import Episode, EpisodeSource, Examples, Key, MetaLearner, Params
 
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
@@ -133,7 +132,7 @@ def judged_by(
 
 def curve_metric(task: Task) -> str:
   """Returns what is drawn against the amount of adaptation."""
-  classifies = task.objective is cross_entropy and task.metric in ('accuracy', 'gain')
+  classifies = task.objective.classifies and task.metric in ('accuracy', 'gain')
   return 'accuracy' if classifies else 'loss'
 
 

@@ -16,22 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metakit.absent import guarded, known
+from metakit.absent import known
+from metakit.builder import meta_learner
 from metakit.episodes.categorical import CategoricalTasks
 from metakit.episodes.functions import FunctionClass, Gaussians, Prior, Process
 from metakit.linear_algebra import cholesky, solve_lower, solve_upper
-from metakit.objectives import cross_entropy, squared_error
-from metakit.types import (
-  Episode,
-  Examples,
-  Fitted,
-  Key,
-  MetaLearner,
-  Metrics,
-  Objective,
-  Params,
-  presence,
-)
+from metakit.objectives import squared_error
+from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params, presence
 
 
 def bayes(
@@ -86,11 +77,13 @@ def bayes(
   def prefixes(key: Key, params: Params, support: Examples) -> jax.Array:
     return posterior_mean(adapt(key, params, support), None)
 
-  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    return objective(predict(adapt(key, params, episode.support), episode.query.x), episode.query)
-
-  learner = MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
-  return guarded(learner if only else learner._replace(prefixes=prefixes))
+  return meta_learner(
+    lambda key, episode: {},
+    adapt,
+    predict,
+    objective=objective,
+    prefixes=None if only else prefixes,
+  )
 
 
 def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
@@ -121,12 +114,7 @@ def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
     del key, params
     return predict(posterior_weight(support, _sums_before), support.x)
 
-  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    outputs = predict(adapt(key, params, episode.support), episode.query.x)
-    return cross_entropy(outputs, episode.query)
-
-  learner = MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
-  return guarded(learner._replace(prefixes=prefixes))
+  return meta_learner(lambda key, episode: {}, adapt, predict, prefixes=prefixes)
 
 
 def check_one_output(support: Examples) -> None:

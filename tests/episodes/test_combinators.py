@@ -25,6 +25,7 @@ from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot_plan
 from metakit.heads import prototypes
 from metakit.learners.baselines import fine_tuning
+from metakit.learners.descent import Descent
 from metakit.learners.pretrained import pretrained
 from metakit.networks.mlp import mlp
 from metakit.types import Episode, EpisodeSource
@@ -279,7 +280,9 @@ def test_a_mixture_of_tables_numbers_the_classes_of_each_apart():
 
 ON_TWELVE = {
   'pretrained': lambda: pretrained(mlp(width=4, depth=1), prototypes(3), 12),
-  'fine_tuning': lambda: fine_tuning(mlp(width=4, depth=1), 3, optax.sgd(0.1), 12),
+  'fine_tuning': lambda: fine_tuning(
+    mlp(width=4, depth=1), 3, Descent(optax.sgd(0.1), 100), num_classes=12
+  ),
 }
 
 

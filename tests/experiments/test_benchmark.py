@@ -23,6 +23,7 @@ from experiments.benchmarks.suites import SUITES, slower
 from experiments.benchmarks.timing import Case, time_cases
 from experiments.tables import benchmarks
 from experiments.tables.pages import keep
+from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
@@ -167,7 +168,7 @@ def test_every_suite_checks_its_values_and_is_timed(suite, monkeypatch):
 
 def test_a_loop_by_hand_that_does_something_else_is_not_timed(monkeypatch):
   monkeypatch.setattr(loops, 'STEPS', 20)
-  learner = maml(mlp(1, 40, 2), optax.sgd(0.02), 5, objective=squared_error)
+  learner = maml(mlp(1, 40, 2), Descent(optax.sgd(0.02), 5), objective=squared_error)
   monkeypatch.setattr(loops, '_sinusoid_maml', lambda: learner)
   with pytest.raises(AssertionError, match='Not equal to tolerance'):
     loops.training()

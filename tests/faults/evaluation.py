@@ -52,9 +52,9 @@ FAULTS = (
   ),
   Fault(
     'a divergence is the other way round',
-    EVALUATE,
-    'return (jnp.exp(best) * (best - own)).sum(-1)',
-    'return (jnp.exp(own) * (own - best)).sum(-1)',
+    OBJECTIVES,
+    'return (jnp.exp(log_q) * (log_q - log_p)).sum(-1)',
+    'return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)',
     'test_measures.py::test_beside_the_mixture_a_classifier_differs_by_the_divergence',
   ),
   Fault(
@@ -82,15 +82,15 @@ FAULTS = (
   Fault(
     'what is not finite is the first class',
     OBJECTIVES,
-    '(outputs.argmax(-1) == y) & jnp.isfinite(outputs.max(-1))',
+    '(outputs.argmax(-1) == y) & _predicts(outputs)',
     'outputs.argmax(-1) == y',
     'test_objectives.py::test_what_is_not_finite_is_no_prediction',
   ),
   Fault(
     'squared errors are summed over outputs',
     OBJECTIVES,
-    'losses = jnp.square(outputs - examples.y).mean(-1)',
-    'losses = jnp.square(outputs - examples.y).sum(-1)',
+    'return jnp.square(outputs - reference).mean(-1)',
+    'return jnp.square(outputs - reference).sum(-1)',
     'test_objectives.py::test_squared_error_is_the_mean_over_examples_and_outputs',
   ),
   Fault(

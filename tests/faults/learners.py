@@ -11,8 +11,8 @@ FAULTS = (
   Fault(
     'adapt takes the steps of training',
     DESCENT,
-    'steps = inner_steps if test_steps is None else test_steps',
-    'steps = inner_steps',
+    'adapted(keys, params, support, descent.steps_of_adapt)',
+    'adapted(keys, params, support, descent.steps)',
     'learners/test_maml.py::test_test_steps_change_adapt_and_not_the_training_loss',
   ),
   Fault(
@@ -96,7 +96,7 @@ FAULTS = (
   Fault(
     'ALFA takes the rates of the first step in all',
     'metakit/learners/alfa.py',
-    'place = jnp.minimum(step, inner_steps - 1)',
+    'place = jnp.minimum(step, descent.steps - 1)',
     'place = jnp.minimum(step, 0)',
     'learners/test_laws.py::test_loss_predictions_and_gradient_are_the_golden_ones[alfa]',
   ),

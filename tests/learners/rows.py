@@ -39,6 +39,7 @@ from metakit.learners.anil import anil
 from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
+from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
@@ -133,43 +134,53 @@ LEARNERS = {
   'prototypical:cosine': Row(
     lambda: prototypical(small('batch'), WAYS, distance='cosine'), symmetric=True, supervised=False
   ),
-  'maml:batch': Row(lambda: maml(small('batch'), SGD)),
-  'maml:conv4_group': Row(lambda: maml(conv4(WAYS, 4, depth=1, norm='group'), SGD), 'images'),
-  'maml:3_steps': Row(lambda: maml(small('group'), SGD, 3)),
-  'maml:adam': Row(lambda: maml(perceptron(), ADAM, 3)),
-  'maml:first_order': Row(lambda: maml(perceptron(), SGD, 3, mode=first_order()), exact=False),
+  'maml:batch': Row(lambda: maml(small('batch'), Descent(SGD))),
+  'maml:conv4_group': Row(
+    lambda: maml(conv4(WAYS, 4, depth=1, norm='group'), Descent(SGD)), 'images'
+  ),
+  'maml:3_steps': Row(lambda: maml(small('group'), Descent(SGD, 3))),
+  'maml:adam': Row(lambda: maml(perceptron(), Descent(ADAM, 3))),
+  'maml:first_order': Row(
+    lambda: maml(perceptron(), Descent(SGD, 3, mode=first_order())), exact=False
+  ),
   'maml:regression': Row(
-    lambda: maml(perceptron(1), optax.sgd(0.05), objective=squared_error), 'curves'
+    lambda: maml(perceptron(1), Descent(optax.sgd(0.05)), objective=squared_error), 'curves'
   ),
-  'maml:inductive': Row(lambda: maml(small('batch'), SGD, protocol='inductive')),
-  'maml:mixed': Row(lambda: maml(perceptron(), SGD, 3, mode=mixed())),
-  'maml:remat': Row(lambda: maml(perceptron(), SGD, 3, mode=remat())),
-  'maml:minibatches': Row(lambda: maml(perceptron(), SGD, 3, inner_batch=4), padded=False),
-  'anil': Row(lambda: anil(small('batch', None), WAYS, SGD, 3), supervised=False),
+  'maml:inductive': Row(lambda: maml(small('batch'), Descent(SGD), protocol='inductive')),
+  'maml:mixed': Row(lambda: maml(perceptron(), Descent(SGD, 3, mode=mixed()))),
+  'maml:remat': Row(lambda: maml(perceptron(), Descent(SGD, 3, mode=remat()))),
+  'maml:minibatches': Row(lambda: maml(perceptron(), Descent(SGD, 3, batch=4)), padded=False),
+  'anil': Row(lambda: anil(small('batch', None), WAYS, Descent(SGD, 3)), supervised=False),
   'anil:transductive': Row(
-    lambda: anil(small('batch', None), WAYS, SGD, 3, protocol='transductive'), supervised=False
+    lambda: anil(small('batch', None), WAYS, Descent(SGD, 3), protocol='transductive'),
+    supervised=False,
   ),
-  'boil': Row(lambda: boil(small('batch', None), WAYS, SGD)),
-  'reptile': Row(lambda: reptile(perceptron(), SGD, 3, 4, inner_batch=0), exact=False),
-  'meta_sgd': Row(lambda: meta_sgd(perceptron(), inner_steps=2)),
-  'maml_plus_plus': Row(lambda: maml_plus_plus(small('batch'), inner_steps=2)),
+  'boil': Row(lambda: boil(small('batch', None), WAYS, Descent(SGD))),
+  'reptile': Row(lambda: reptile(perceptron(), Descent(SGD, 3, 4)), exact=False),
+  'meta_sgd': Row(lambda: meta_sgd(perceptron(), Descent(steps=2))),
+  'maml_plus_plus': Row(lambda: maml_plus_plus(small('batch'), Descent(steps=2))),
   'maml_plus_plus:inductive': Row(
-    lambda: maml_plus_plus(small('batch'), inner_steps=2, protocol='inductive')
+    lambda: maml_plus_plus(small('batch'), Descent(steps=2), protocol='inductive')
   ),
-  'imaml:unroll': Row(lambda: imaml(perceptron(), SGD, 0.5, 3, mode=unroll())),
-  'imaml': Row(lambda: imaml(perceptron(), SGD, 0.5, 5), exact=False),
-  'cavia': Row(lambda: cavia(perceptron(), 4, SGD, 2)),
-  'cavia:conv4': Row(lambda: cavia(conv4(WAYS, 4, depth=1), 4, SGD), 'images'),
-  'meta_curvature': Row(lambda: meta_curvature(perceptron(), inner_steps=2)),
-  'alfa': Row(lambda: alfa(perceptron(), inner_steps=2)),
+  'imaml:unroll': Row(lambda: imaml(perceptron(), Descent(SGD, 3, mode=unroll()), proximal=0.5)),
+  'imaml': Row(lambda: imaml(perceptron(), Descent(SGD, 5), proximal=0.5), exact=False),
+  'cavia': Row(lambda: cavia(perceptron(), 4, Descent(SGD, 2))),
+  'cavia:conv4': Row(lambda: cavia(conv4(WAYS, 4, depth=1), 4, Descent(SGD)), 'images'),
+  'meta_curvature': Row(lambda: meta_curvature(perceptron(), Descent(steps=2))),
+  'alfa': Row(lambda: alfa(perceptron(), Descent(steps=2))),
   'proto_maml': Row(
-    lambda: proto_maml(small('batch', None), WAYS, optax.sgd(0.05), 2), symmetric=True
+    lambda: proto_maml(small('batch', None), WAYS, Descent(optax.sgd(0.05), 2)), symmetric=True
   ),
-  'fine_tuning': Row(lambda: fine_tuning(small('batch', None), WAYS, SGD, WAYS + 2, 3)),
+  'fine_tuning': Row(
+    lambda: fine_tuning(small('batch', None), WAYS, Descent(SGD, 3), num_classes=WAYS + 2)
+  ),
   'linear_probe': Row(
-    lambda: fine_tuning(perceptron(None), WAYS, SGD, WAYS + 2, 3, 'head'), symmetric=True
+    lambda: fine_tuning(
+      perceptron(None), WAYS, Descent(SGD, 3), num_classes=WAYS + 2, tuned='head'
+    ),
+    symmetric=True,
   ),
-  'from_scratch': Row(lambda: from_scratch(perceptron(), SGD, 3), exact=False),
+  'from_scratch': Row(lambda: from_scratch(perceptron(), Descent(SGD, 3)), exact=False),
   'in_context': Row(lambda: in_context(attention(), WAYS), ordered=True),
   'in_context:shifted': Row(lambda: in_context(attention(), WAYS, 'shifted'), ordered=True),
   'in_context:interleaved': Row(lambda: in_context(attention(), WAYS, 'interleaved'), ordered=True),

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.models import Model
 from metakit.networks.conv4 import conv4
@@ -145,7 +146,7 @@ def test_meta_gradients_survive_the_compiler():
 
   These sizes provoke that fault (jax 0.10.2, CPU); smaller ones do not.
   """
-  learner = maml(conv4(5, width=16, depth=3), optax.sgd(0.4), inner_steps=2)
+  learner = maml(conv4(5, width=16, depth=3), Descent(optax.sgd(0.4), 2))
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 2, 5, 28, 28, 1)).astype(np.float32)  # [parts, tasks, examples, ...]
   y = np.tile(np.arange(5), (2, 2, 1))
