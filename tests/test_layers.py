@@ -16,6 +16,7 @@ LAYERS = [
   'metakit.absent metakit.divergence metakit.keys metakit.roles metakit.meeting',
   'metakit.distributed metakit.meta_gradient metakit.batch_statistics metakit.networks.linear',
   'metakit.checkpoint metakit.objectives metakit.networks.pooling',
+  'metakit.builder',
   'metakit.networks.normalisation',
   'metakit.linen_parts metakit.nnx_parts',
   'metakit.models',
