@@ -43,7 +43,8 @@ from metakit.estimates import compare, estimate
 from metakit.evaluate import evaluate, judge_queries
 from metakit.keys import learner_key, roots
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, EpisodeSource, MetaLearner, Objective, Params
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, MetaLearner, Objective, Params
 
 FLAGS = flags.FLAGS
 NONE = '-'

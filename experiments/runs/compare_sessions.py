@@ -31,7 +31,7 @@ from experiments.runs.features import (
 )
 from experiments.runs.lock import lock_file
 from experiments.runs.wrap_up import command_line
-from metakit.episodes.class_incremental import Sessions, class_incremental_plan
+from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.evaluate import evaluate
 from metakit.keys import roots
@@ -82,8 +82,8 @@ def compare_all(
   trained, train = make_task(features.train), sources(features.train, 'train')
   if tested.table is None:
     raise ValueError(f'{features.tests[0].name} has no classes to make sessions of')
-  plan = class_incremental_plan(tested.table(FLAGS.split), sizes)
-  test = sources(features.tests[0], FLAGS.split)._replace(plan=plan)
+  plan = class_incremental(tested.table(FLAGS.split), sizes).plan
+  test = sources(features.tests[0], FLAGS.split).replace(plan=plan)
   cells: list[dict[str, Any]] = []
   first: Mapping[str, Any] = {}
   for head in heads:

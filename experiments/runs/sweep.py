@@ -22,13 +22,14 @@ from experiments.output.results import describe_device, read_json, versions, wri
 from experiments.runs.families import Family, Measure, family
 from experiments.runs.workdir import own_workdir
 from experiments.runs.wrap_up import command_line
+from metakit.dispatch import make_dispatch
 from metakit.divergence import NonFiniteLoss
-from metakit.episodes.few_shot import complete
 from metakit.estimates import estimate
 from metakit.keys import learner_key, roots, task_key
 from metakit.learners.in_context import in_context
 from metakit.networks.transformer import transformer
-from metakit.train import TrainState, init_state, make_dispatch
+from metakit.sources import abstract_episode, complete
+from metakit.train import TrainState, init_state_for
 from metakit.types import Key, MetaLearner
 
 FLAGS = flags.FLAGS
@@ -123,15 +124,15 @@ def train_side_by_side(
   @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
   def advance(steps: int, states: TrainState, data: Any) -> Any:
     def one(state: TrainState, tasks: jax.Array) -> Any:
-      dispatch = make_dispatch(learner, optimizer, varied.train(tasks), keys, FLAGS.tasks_per_step)
+      dispatch = make_dispatch(
+        learner, optimizer, varied.train(tasks), keys, tasks_per_step=FLAGS.tasks_per_step
+      )
       return dispatch.sampled(steps, state, data)
 
     return jax.vmap(one)(states, jnp.asarray(pools))
 
-  make = lambda key: complete(any_pool, any_pool.plan(key), data)
-  episode = jax.eval_shape(make, keys.init)
-  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), episode)
-  state = init_state(learner, optimizer, keys.init, lambda key: zeros)
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract_episode(any_pool))
+  state = init_state_for(learner, optimizer, keys.init, zeros)
   states = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], len(pools), axis=0), state)
   with progress(FLAGS.steps, FLAGS.tasks_per_step * len(pools), 0) as bar:
     for start in range(0, FLAGS.steps, STEPS_PER_DISPATCH):

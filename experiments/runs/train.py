@@ -37,14 +37,14 @@ from experiments.runs.wrap_up import (
   write_seconds,
 )
 from metakit.checkpoint import Checkpoints, checkpoints
-from metakit.data.host import sample_episode
 from metakit.devices import spread, spread_table
+from metakit.dispatch import Dispatch, make_dispatch, train_until
 from metakit.distributed import barrier, check_same, is_first
 from metakit.divergence import REMEDY, NonFiniteLoss
 from metakit.estimates import estimate
 from metakit.keys import roots, task_key
 from metakit.onset import onset
-from metakit.train import Dispatch, TrainState, init_state, make_dispatch, train_until
+from metakit.train import TrainState, init_state_for
 
 FLAGS = flags.FLAGS
 
@@ -62,8 +62,15 @@ def main() -> None:
     sharing_devices = 1 if FLAGS.parallel == 'none' else jax.device_count()
     shapes = abstract_state(setup, learner, optimizer)
     check_training_memory(setup, shapes, FLAGS.tasks_per_step // sharing_devices)
-    sharing = FLAGS.tasks_per_step, FLAGS.parallel, None, FLAGS.tasks_at_once or None
-    dispatch = make_dispatch(learner, optimizer, train, keys, *sharing)
+    dispatch = make_dispatch(
+      learner,
+      optimizer,
+      train,
+      keys,
+      tasks_per_step=FLAGS.tasks_per_step,
+      parallel=FLAGS.parallel,
+      tasks_at_once=FLAGS.tasks_at_once or None,
+    )
     workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
     sums = checksums_of(setup)
     described = {**setup.specs, **{f'data of {part}': each for part, each in sums.items()}}
@@ -78,8 +85,8 @@ def main() -> None:
     say_understood(setup, workdir)
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
   with stops, checkpoints(workdir / 'checkpoints') as saved:
-    episode = sample_episode(train, task_key(keys.train, 0, 0))
-    state = jax.jit(lambda: init_state(learner, optimizer, keys.init, lambda _: episode))()
+    episode = train(task_key(keys.train, 0, 0))
+    state = jax.jit(lambda: init_state_for(learner, optimizer, keys.init, episode))()
     # As NumPy arrays: those of one device are bound to it.
     first, state = saved.restore(state) or (0, jax.device_get(state))
     state = spread(state, FLAGS.parallel)
@@ -135,7 +142,14 @@ def train_to_the_end(
     while first < FLAGS.steps:
       stop = next_boundary(first)
       state = train_until(
-        dispatch, state, source, first, stop, FLAGS.steps_per_dispatch, on_metrics, interruption.due
+        dispatch,
+        state,
+        source,
+        first=first,
+        stop=stop,
+        steps_per_dispatch=FLAGS.steps_per_dispatch,
+        on_metrics=on_metrics,
+        pause=interruption.due,
       )
       first, score = int(state.step), None
       if first == stop and is_multiple(first, FLAGS.validate_every):
