@@ -118,7 +118,7 @@ def test_rows_that_are_still_to_be_finished_are_not_embedded_before():
   learner, params = calibrated('prototypical')
   dimmed = lambda examples: examples._replace(x=examples.x // 2)
   finish = lambda e: e._replace(support=dimmed(e.support), query=dimmed(e.query))
-  source = tiny.source()._replace(finish=finish)
+  source = tiny.source().replace(finish=finish)
   assert embed_source(learner, params, source) == (learner, source)
 
 
