@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import evaluate, train
+from experiments.runs import evaluate, train
 from metakit.divergence import NonFiniteLoss
 
 

@@ -121,7 +121,7 @@ FAULTS = (
   ),
   Fault(
     'a run that goes on saves and validates at other steps',
-    'experiments/train.py',
+    'experiments/runs/train.py',
     'after = lambda every: (first // every + 1) * every',
     'after = lambda every: first + every',
     f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end',
