@@ -155,6 +155,7 @@ def evaluate(
   learner: MetaLearner,
   objective: Objective,
   params: Params,
+  *,
   source: EpisodeSource,
   root: Key,
   episodes: int,
@@ -294,7 +295,7 @@ def usual_chunk(source: EpisodeSource) -> int:
 
 
 def calibrate(
-  learner: MetaLearner, params: Params, source: EpisodeSource, root: Key, episodes: int = 32
+  learner: MetaLearner, params: Params, source: EpisodeSource, *, root: Key, episodes: int = 32
 ) -> Params:
   """Calibrates a learner on training episodes: task_key(root, 0, i), i < episodes.
 
@@ -319,7 +320,7 @@ def calibrate(
 
 
 def embed_source(
-  learner: MetaLearner, params: Params, source: EpisodeSource, chunk: int = 512
+  learner: MetaLearner, params: Params, source: EpisodeSource, *, chunk: int = 512
 ) -> tuple[MetaLearner, EpisodeSource]:
   """Embeds a whole table once, where the learner and the source allow it.
 
