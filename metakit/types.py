@@ -59,8 +59,15 @@ class Episode(NamedTuple):
   info: Any = ()
 
 
-# A sampler is a pure function of a key: same key, same episode, on any device and host.
-Sampler = Callable[[Key], Episode]
+class Sampler(Protocol):
+  """A pure function of a key: same key, same episode, on any device and host.
+
+  Whole episodes in general; the plan of a metakit.sources.EpisodeSource is one too.
+  """
+
+  def __call__(self, key: Key, /) -> Episode:
+    """Returns the episode of a key."""
+    ...
 
 
 class Objective(NamedTuple):
@@ -93,25 +100,6 @@ class Objective(NamedTuple):
   def classifies(self) -> bool:
     """Whether targets are classes."""
     return self.kind == 'classification'
-
-
-class EpisodeSource(NamedTuple):
-  """A sampler taken apart, so that its table can be passed to a compiled function as an argument.
-
-  Attributes:
-    plan: a sampler. With `data`, its episodes hold row numbers of `data` in place of x.
-    data: [rows, ...], on a device or (NumPy, memory-mapped) on the host; None if `plan` already
-      makes whole episodes.
-    finish: what is done to an episode once its rows are in place (a random projection, say);
-      pure, of one episode. None if nothing is.
-    schedule: step [] int32 -> Sampler, the plan of each meta-training step (a curriculum); None if
-      it is always `plan`, which tests and calibration use in any case.
-  """
-
-  plan: Sampler
-  data: Any = None
-  finish: Callable[[Episode], Episode] | None = None
-  schedule: Callable[[jax.Array], Sampler] | None = None
 
 
 class Features(NamedTuple):

@@ -19,7 +19,6 @@ from metakit import (
   roots,
   task_key,
 )
-from metakit.episodes.few_shot import gather_rows, sampler_of
 from metakit.estimates import IDENTITY
 from metakit.evaluate import calibrate, judge_gain, judge_prefixes, judge_queries, usual_chunk
 from metakit.heads import prototypes
@@ -27,6 +26,7 @@ from metakit.keys import learner_key
 from metakit.learners.embedded import embedded
 from metakit.models import Model
 from metakit.objectives import squared_error
+from metakit.sources import gather_rows
 from metakit.types import MetaLearner
 from tests import tiny
 from tests.tiny import WAYS
@@ -37,7 +37,7 @@ ROOT = roots(3).test
 @functools.cache
 def calibrated(name):
   learner, source = tiny.learners()[name], tiny.source()
-  params = learner.init(jax.random.key(0), sampler_of(source)(jax.random.key(1)))
+  params = learner.init(jax.random.key(0), source(jax.random.key(1)))
   return learner, calibrate(learner, params, source, root=roots(3).calibration)
 
 
@@ -122,7 +122,7 @@ def test_rows_that_are_still_to_be_finished_are_not_embedded_before():
   learner, params = calibrated('prototypical')
   dimmed = lambda examples: examples._replace(x=examples.x // 2)
   finish = lambda e: e._replace(support=dimmed(e.support), query=dimmed(e.query))
-  source = tiny.source()._replace(finish=finish)
+  source = tiny.source().replace(finish=finish)
   assert embed_source(learner, params, source) == (learner, source)
 
 
@@ -141,7 +141,7 @@ def test_the_gain_is_of_the_last_example_over_the_first():
 
 def test_calibration_changes_the_statistics_alone():
   learner, source = tiny.learners()['prototypical'], tiny.source()
-  before = learner.init(jax.random.key(0), sampler_of(source)(jax.random.key(1)))
+  before = learner.init(jax.random.key(0), source(jax.random.key(1)))
   device = calibrate(learner, before, source, root=ROOT)
   host = calibrate(learner, before, tiny.source(on_device=False), root=ROOT)
   jax.tree.map(np.testing.assert_array_equal, device['body']['params'], before['body']['params'])

@@ -250,7 +250,7 @@ def test_absent_examples_do_not_count():
   assert float(excess[0]) == pytest.approx(float(excess[1]), abs=1e-5)
   function_class = f.gaussian_mixture(3)
   ((_, prior),) = function_class.priors
-  support, query, _ = f.functions(function_class, 4, 32, 0.3)(KEY)
+  support, query, _ = f.functions(function_class, 4, 32, noise=0.3)(KEY)
   judge, absent = judge_mixture_weight(prior, 0.3), np.array([1, 0, 0, 0], 'f')
   short = Episode(support._replace(weight=absent), query)
   posterior = judge(bayes(function_class, 0.3), squared_error, {}, KEY, short)['posterior']
@@ -288,7 +288,7 @@ def test_the_bayes_predictor_implies_the_posterior_weight():
   first = prior._replace(mean=prior.mean[:1], variance=prior.variance[:1], log_weight=jnp.zeros(1))
   convinced = bayes(function_class._replace(priors=((0.0, first),)), noise)
   for seed in range(3):
-    episode = f.functions(function_class, 4, 32, noise)(jax.random.key(seed))
+    episode = f.functions(function_class, 4, 32, noise=noise)(jax.random.key(seed))
     judged = judge(bayes(function_class, noise), squared_error, {}, KEY, episode)
     assert judged['posterior'].shape == (5,) and judged['posterior'][0] == pytest.approx(0.5)
     np.testing.assert_allclose(judged['implied'], judged['posterior'], atol=1e-3)

@@ -6,11 +6,12 @@ import numpy as np
 import optax
 
 from metakit.data.table import ClassTable, class_table
-from metakit.episodes.few_shot import few_shot_plan
+from metakit.episodes.few_shot import few_shot
 from metakit.learners import in_context, maml, prototypical
 from metakit.learners.descent import Descent
 from metakit.networks import conv4, mlp, transformer
-from metakit.types import EpisodeSource, MetaLearner
+from metakit.sources import EpisodeSource
+from metakit.types import MetaLearner
 
 WAYS = 3
 
@@ -28,7 +29,7 @@ def source(on_device: bool = True) -> EpisodeSource:
   """3-way 1-shot episodes with 2 queries a class."""
   rows = table()
   data = jnp.asarray(rows.x) if on_device else rows.x
-  return EpisodeSource(few_shot_plan(rows, WAYS, 1, 2), data)
+  return few_shot(rows._replace(x=data), WAYS, 1, queries=2)
 
 
 def drawing(learner: MetaLearner) -> MetaLearner:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -18,7 +17,8 @@ from experiments.benchmarks.timing import Case
 from metakit import heads
 from metakit.data.table import class_table
 from metakit.devices import spread_table
-from metakit.episodes.few_shot import few_shot_plan, sampler_of
+from metakit.dispatch import make_dispatch
+from metakit.episodes.few_shot import few_shot
 from metakit.episodes.sinusoid import sinusoid
 from metakit.keys import roots
 from metakit.learners.descent import Descent
@@ -28,8 +28,9 @@ from metakit.learners.prototypical import prototypical
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
-from metakit.train import init_state, make_dispatch
-from metakit.types import EpisodeSource, MetaLearner
+from metakit.sources import EpisodeSource, place
+from metakit.train import init_state
+from metakit.types import MetaLearner
 
 DEVICES, SHARED, STEPS = (1, 2, 4, 8), 16, 4
 TASKS = 1, 4, 16, 64, 256, 1024
@@ -50,7 +51,7 @@ def scaling() -> list[Case]:
   sharing = [n for n in DEVICES if n <= len(jax.devices())]
   made = [_step(f'{SHARED} tasks, devices: {n}', of_images, images, SHARED, n) for n in sharing]
   check_same(made)
-  waves = EpisodeSource(sinusoid())
+  waves = sinusoid()
   learner = maml(mlp(1), Descent(optax.sgd(0.01), 5), objective=squared_error)
   made += [_step(f'MAML on sinusoids, tasks: {n:,}', learner, waves, n) for n in TASKS]
   for ways, shots in SIZES:
@@ -68,7 +69,7 @@ def _source(shape: tuple[int, ...], ways: int, shots: int) -> EpisodeSource:
   rows = shots + 5
   x = rng.normal(size=(ways * 2 * rows, *shape)).astype(np.float32)
   table = class_table(x, np.repeat(np.arange(2 * ways), rows))
-  return EpisodeSource(few_shot_plan(table, ways, shots, 5), jnp.asarray(table.x))
+  return place(few_shot(table, ways, shots, queries=5))
 
 
 def _step(
@@ -78,9 +79,15 @@ def _step(
   parallel = 'shard_map' if devices > 1 else 'none'
   source = spread_table(source, parallel) if devices == len(jax.devices()) else source
   dispatch = make_dispatch(
-    learner, optimizer, source, keys, tasks, parallel, jax.devices()[:devices]
+    learner,
+    optimizer,
+    source,
+    keys,
+    tasks_per_step=tasks,
+    parallel=parallel,
+    devices=jax.devices()[:devices],
   )
-  state = jax.device_get(init_state(learner, optimizer, keys.init, sampler_of(source)))
+  state = jax.device_get(init_state(learner, optimizer, keys.init, source))
   return Case(
     name, lambda: dispatch.sampled(STEPS, state, source.data), STEPS * tasks, unit='tasks'
   )

@@ -15,7 +15,8 @@ from experiments.benchmarks.timing import Case
 from experiments.output.metrics_log import metrics_log
 from metakit import heads
 from metakit.data.table import class_table
-from metakit.episodes.few_shot import few_shot_plan
+from metakit.dispatch import Dispatch, make_dispatch, train_until
+from metakit.episodes.few_shot import few_shot
 from metakit.episodes.sinusoid import sinusoid
 from metakit.evaluate import evaluate
 from metakit.keys import roots, task_key
@@ -24,8 +25,9 @@ from metakit.learners.maml import maml
 from metakit.meta_gradient import unroll
 from metakit.networks.mlp import mlp
 from metakit.objectives import cross_entropy, squared_error
-from metakit.train import Dispatch, TrainState, init_state, make_dispatch, train_until
-from metakit.types import EpisodeSource, MetaLearner
+from metakit.sources import EpisodeSource, place
+from metakit.train import TrainState, init_state
+from metakit.types import MetaLearner
 
 STEPS, STEPS_PER_DISPATCH, TASKS, WIDTH, INNER_STEPS, RATE = 2000, 100, 4, 40, 5, 0.01
 BY_HAND, LOSS_ALONE = 'by hand: one scan', 'by hand, the loss alone'
@@ -45,9 +47,8 @@ def training() -> list[Case]:
   """
   keys, optimizer, sampler = roots(0), optax.adam(1e-3), sinusoid()
   learner = _sinusoid_maml()
-  source = EpisodeSource(sampler)
   state = init_state(learner, optimizer, keys.init, sampler)
-  dispatch = make_dispatch(learner, optimizer, source, keys, TASKS)
+  dispatch = make_dispatch(learner, optimizer, sampler, keys, tasks_per_step=TASKS)
   by_hand = _fused(sampler, optimizer, keys.train, with_norms=True)
   check_same(by_hand, dispatch, state)
 
@@ -59,7 +60,15 @@ def training() -> list[Case]:
 
   def library(on_metrics: Callable[..., None] = lambda *_: None) -> Any:
     now = jax.tree.map(jnp.copy, state)
-    return train_until(dispatch, now, source, 0, STEPS, STEPS_PER_DISPATCH, on_metrics)
+    return train_until(
+      dispatch,
+      now,
+      sampler,
+      first=0,
+      stop=STEPS,
+      steps_per_dispatch=STEPS_PER_DISPATCH,
+      on_metrics=on_metrics,
+    )
 
   def binary() -> Any:
     with tempfile.TemporaryDirectory() as folder, metrics_log(Path(folder) / 'run', 0) as written:
@@ -131,7 +140,7 @@ def check_same(by_hand: Callable[..., Any], dispatch: Dispatch, state: TrainStat
   """Raises an AssertionError unless both loops end with the same parameters after 20 steps."""
   ends = (
     by_hand(20, jax.tree.map(jnp.copy, state))[0].params,
-    dispatch.sampled(20, jax.tree.map(jnp.copy, state), None)[0].params,
+    dispatch(20, jax.tree.map(jnp.copy, state))[0].params,
   )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
 
@@ -142,7 +151,7 @@ def embedded(ways: int, shots: int, queries: int) -> EpisodeSource:
   centres = np.repeat(rng.normal(size=(CLASSES, FEATURES)), ROWS, axis=0)
   x = (centres + rng.normal(size=centres.shape)).astype(np.float32)
   table = class_table(x, np.repeat(np.arange(CLASSES), ROWS))
-  return EpisodeSource(few_shot_plan(table, ways, shots, queries), jnp.asarray(table.x))
+  return place(few_shot(table, ways, shots, queries=queries))
 
 
 def evaluation() -> list[Case]:

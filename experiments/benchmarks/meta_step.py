@@ -166,7 +166,7 @@ def _case(
   state = state._replace(params=params)
   devices = _devices()[:1] if peer or one_device else _devices()
   keys = jax.random.split(jax.random.key(1), TASKS)
-  step = make_train_step(learner, optimizer, AXIS, at_once)
+  step = make_train_step(learner, optimizer, AXIS, tasks_at_once=at_once)
   shared, given = _over(devices, step, (state, keys, episodes))
   baseline = '' if name == OURS else OURS
   case = compiled_case(name, shared, given, baseline=baseline, peer=peer)

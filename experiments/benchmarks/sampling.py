@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.timing import Case
-from metakit.data.host import read_ahead
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import few_shot_plan, gather_rows
+from metakit.episodes.few_shot import few_shot
+from metakit.sources import gather_rows, read_ahead
 from metakit.types import Episode
 
 CLASSES, ROWS, WAYS, SHOTS, QUERIES = 1200, 20, 5, 1, 15
@@ -85,7 +85,7 @@ def _case(name: str, call: Callable[[], Any], number: int, peer: bool = False) -
 def _plan(
   name: str, table: ClassTable, ways: int = WAYS, shots: int = SHOTS, queries: int = QUERIES
 ) -> Case:
-  plan, keys = few_shot_plan(table, ways, shots, queries), _keys(PLANS)
+  plan, keys = few_shot(table, ways, shots, queries=queries).plan, _keys(PLANS)
   made = jax.jit(jax.vmap(plan))
   check_rows(_rows(made(keys), ways), int(table.counts[0]))
   return _case(name, lambda: made(keys), PLANS)
@@ -173,7 +173,8 @@ def _whole(
   queries: int = QUERIES,
   dtype: Any = jnp.uint8,
 ) -> Case:
-  plan, keys, data = few_shot_plan(table, ways, shots, queries), _keys(WHOLE), jnp.asarray(table.x)
+  plan, keys = few_shot(table, ways, shots, queries=queries).plan, _keys(WHOLE)
+  data = jnp.asarray(table.x)
 
   @jax.jit
   def made(keys: jax.Array, data: jax.Array) -> Episode:
@@ -187,7 +188,8 @@ def _whole(
 
 def _read(table: ClassTable, data: np.ndarray) -> Callable[[], Any]:
   """Reads episodes as training does of a table on the host: in batches, one ahead of its use."""
-  plan, keys = jax.jit(jax.vmap(few_shot_plan(table, WAYS, SHOTS, QUERIES))), _keys(WHOLE)
+  plan = jax.jit(jax.vmap(few_shot(table, WAYS, SHOTS, queries=QUERIES).plan))
+  keys = _keys(WHOLE)
   batches = jnp.split(keys, BATCHES)
   return lambda: list(read_ahead(lambda i: plan(batches[i]), data, range(BATCHES)))
 

@@ -17,7 +17,6 @@ from metakit import objectives
 from metakit.data.arrays import arrays
 from metakit.data.files import check_choice
 from metakit.data.glyphs import glyphs as make_glyphs
-from metakit.data.host import place
 from metakit.data.images import shrink_images
 from metakit.data.mnist import ORIGINS as IDX_SETS
 from metakit.data.mnist import mnist as load_mnist
@@ -54,7 +53,7 @@ from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
 from metakit.evaluate import Judge
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.measures import judge_mixture_weight, judge_regret
-from metakit.types import EpisodeSource, Sampler
+from metakit.sources import EpisodeSource, abstract_episode, place
 
 
 def sinusoid_task(
@@ -69,9 +68,7 @@ def sinusoid_task(
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     del split  # the keys differ
     number = other_shots or shots
-    return EpisodeSource(
-      sinusoid_sampler(number, queries, amplitude=amplitude, phase=phase, noise=noise)
-    )
+    return sinusoid_sampler(number, queries, amplitude=amplitude, phase=phase, noise=noise)
 
   return Task(source, objectives.squared_error, 1, 'loss', True, True)
 
@@ -128,15 +125,21 @@ def projected_task(
     number = other_shots or shots
     least = HELD_OUT_TASKS if held_out and tasks else 0
     pool = max(tasks, least) or None  # 0, in specs: no end of them
-    sizes = size, number, queries, pool, held_out
-    whole = place(projected(table(split), *sizes), budget)
+    drawn = functools.partial(
+      projected, table(split), size, number, queries=queries, tasks=pool, held_out=held_out
+    )
+    whole = place(drawn(), budget)
     if split != 'train' or not biased:
       return whole
-    fixed = fixed_labels, fixed_projection
-    first = projected(table(split), *sizes, *fixed, repeated=repeated, distinct=distinct)
+    first = drawn(
+      fixed_labels=fixed_labels,
+      fixed_projection=fixed_projection,
+      repeated=repeated,
+      distinct=distinct,
+    )
     if not biased_steps:
-      return whole._replace(plan=first.plan)
-    return whole._replace(schedule=switch(first.plan, whole.plan, biased_steps))
+      return whole.replace(plan=first.plan)
+    return whole.replace(schedule=switch(first.plan, whole.plan, biased_steps).schedule)
 
   given = source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True
   return Task(*given, chance=1 / BASE_CLASSES if biased else None)
@@ -188,18 +191,18 @@ def function_task(
     raise ValueError(f'curriculum_steps={curriculum_steps} is negative; use 0 for no curriculum')
   drawn = task_pool(function_class, pool) if pool else function_class
 
-  def grown(step: Any, dim: int) -> Sampler:
+  def grown(step: jax.Array, dim: int) -> EpisodeSource:
     inputs = ramp(step, 5, dim, 1, curriculum_steps)
     length = ramp(step, 10, shots, 2, curriculum_steps)
     short = truncate_inputs(drawn, inputs)
-    return shorten(functions(short, shots, queries, noise), length)
+    return shorten(functions(short, shots, queries, noise=noise), length)
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    whole = functions(drawn, other_shots or shots, queries, noise)
+    whole = functions(drawn, other_shots or shots, queries, noise=noise)
     if split != 'train' or not curriculum_steps:
-      return EpisodeSource(whole)  # the keys of the splits differ
-    dim = jax.eval_shape(whole, jax.random.key(0)).support.x.shape[1]
-    return EpisodeSource(whole, schedule=lambda step: grown(step, dim))
+      return whole  # the keys of the splits differ
+    dim = abstract_episode(whole).support.x.shape[1]
+    return whole.replace(schedule=lambda step: grown(step, dim))
 
   reference = bayes(drawn, noise) if drawn.priors is not None else None
   few, judges = FEW_EPISODES if is_slow(drawn) else None, _judges(drawn, noise)
@@ -292,7 +295,7 @@ def categorical_task(
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     del split  # the keys differ
-    return EpisodeSource(categorical(prior, other_shots or shots, queries))
+    return categorical(prior, other_shots or shots, queries)
 
   judges = {'regret': judge_regret}
   given = source, objectives.cross_entropy, classes, 'loss', False, True

@@ -23,22 +23,23 @@ from metakit.data.clinc150 import clinc150 as load_clinc150
 from metakit.data.files import check_choice, listed
 from metakit.data.folder import read_folder
 from metakit.data.glyphs import glyphs as make_glyphs
-from metakit.data.host import open_table, place
 from metakit.data.mnist import mnist as load_mnist
 from metakit.data.omniglot import PROTOCOLS
 from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.parts import PartedTable, part_named
+from metakit.data.saved import open_table
 from metakit.data.splits import leave_out_small
 from metakit.data.table import ClassTable
 from metakit.data.tfds import tfds_table
-from metakit.episodes.combinators import augment_source
-from metakit.episodes.few_shot import check_positive, few_shot_plan
+from metakit.episodes.combinators import augment
+from metakit.episodes.few_shot import few_shot
 from metakit.episodes.image_transforms import Transform, mirror_image, shift_image, warp_image
-from metakit.episodes.imbalanced import imbalanced_plan
-from metakit.episodes.semi_supervised import semi_supervised_plan
-from metakit.episodes.variable_shot import variable_shot_plan
-from metakit.episodes.within_group import within_group_plan
-from metakit.types import EpisodeSource, Sampler
+from metakit.episodes.imbalanced import imbalanced
+from metakit.episodes.semi_supervised import semi_supervised as with_unlabelled
+from metakit.episodes.variable_shot import variable_shot as of_variable_shot
+from metakit.episodes.within_group import within_group
+from metakit.sizes import check_positive
+from metakit.sources import EpisodeSource, place
 
 FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
 DRAWN = 'groups', 'classes'  # what says where a class belongs if neither data nor files do
@@ -84,8 +85,8 @@ def classification(
     with _naming_part(parts, split, remedy(rows)):
       if skip:
         rows, left_out[split] = leave_out_small(rows, least)
-      plan = SAMPLERS[sampler](rows, ways, shots, queries)
-    return rows, place(EpisodeSource(plan, rows.x), budget)
+      source = SAMPLERS[sampler](rows, ways, shots, queries=queries)
+    return rows, place(source, budget)
 
   def remedy(rows: ClassTable) -> str:
     if ways > len(rows.counts) and parts.parted() in DRAWN:
@@ -106,9 +107,9 @@ def classification(
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     rows, made = usual(split)
     if other_shots is not None:
-      made = made._replace(plan=SAMPLERS[sampler](rows, ways, other_shots, queries))
+      made = made.replace(plan=SAMPLERS[sampler](rows, ways, other_shots, queries=queries).plan)
     for transform, each in augmentations if split == 'train' else ():
-      made = augment_source(made, transform, each)
+      made = augment(made, transform, each)
     return made
 
   fixed = sampler != 'variable_shot'
@@ -127,27 +128,28 @@ def _naming_part(parts: ClassParts, part: str, remedy: str) -> Iterator[None]:
     raise ValueError(f'part {part}{of}: {error}{remedy}') from error
 
 
-def variable_shot(table: ClassTable, ways: int, shots: int, queries: int) -> Sampler:
-  """Plans episodes of at most `ways` and `queries`; the rule of Meta-Dataset draws the shots."""
+def variable_shot(table: ClassTable, ways: int, shots: int, *, queries: int) -> EpisodeSource:
+  """Episodes of at most `ways` and `queries`; the rule of Meta-Dataset draws the shots."""
   del shots
-  return variable_shot_plan(table, ways, min(ways, FEWEST_WAYS), max_queries_per_class=queries)
+  return of_variable_shot(table, ways, min(ways, FEWEST_WAYS), max_queries_per_class=queries)
 
 
-def distractors(table: ClassTable, ways: int, shots: int, queries: int) -> Sampler:
-  """Plans episodes with as many classes of distractors as there are ways."""
-  return semi_supervised_plan(table, ways, shots, queries, UNLABELLED, distractors=ways)
+def distractors(table: ClassTable, ways: int, shots: int, *, queries: int) -> EpisodeSource:
+  """Episodes with as many classes of distractors as there are ways."""
+  sizes = {'queries': queries, 'unlabelled': UNLABELLED, 'distractors': ways}
+  return with_unlabelled(table, ways, shots, **sizes)
 
 
-def semi_supervised(table: ClassTable, ways: int, shots: int, queries: int) -> Sampler:
-  """Plans episodes with UNLABELLED further examples of each class."""
-  return semi_supervised_plan(table, ways, shots, queries, UNLABELLED)
+def semi_supervised(table: ClassTable, ways: int, shots: int, *, queries: int) -> EpisodeSource:
+  """Episodes with UNLABELLED further examples of each class."""
+  return with_unlabelled(table, ways, shots, queries=queries, unlabelled=UNLABELLED)
 
 
-# (table, ways, shots, queries) -> Sampler, by the name that a spec gives
-SAMPLERS: dict[str, Callable[[ClassTable, int, int, int], Sampler]] = {
-  'few_shot': few_shot_plan,
-  'within_group': within_group_plan,
-  'imbalanced': imbalanced_plan,
+# (table, ways, shots, queries=) -> EpisodeSource, by the name that a spec gives
+SAMPLERS: dict[str, Callable[..., EpisodeSource]] = {
+  'few_shot': few_shot,
+  'within_group': within_group,
+  'imbalanced': imbalanced,
   'semi_supervised': semi_supervised,
   'distractors': distractors,
   'variable_shot': variable_shot,

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from metakit.data.fingerprint import fingerprint
 from metakit.data.table import ClassTable
 from metakit.evaluate import Judge
-from metakit.types import EpisodeSource, MetaLearner, Objective
+from metakit.fingerprint import fingerprint
+from metakit.sources import EpisodeSource
+from metakit.types import MetaLearner, Objective
 
 
 class Task(NamedTuple):

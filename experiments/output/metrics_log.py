@@ -1,7 +1,7 @@
-"""metrics.jsonl and TensorBoard events: the metrics of a training, one line a write.
+"""metrics.jsonl and TensorBoard events: the metrics of a training, a line for each write.
 
-Resuming at step s takes back what was written after s, so that both hold every step once. A line of
-metrics.jsonl holds its number and a sum of itself: lines that were changed or lost are found.
+A run that resumes at step s drops what was written after s, so that both hold every step once. Each
+line of metrics.jsonl holds its number and a checksum. So changed or lost lines are found.
 """
 
 import contextlib
@@ -41,13 +41,13 @@ class MetricsLog(NamedTuple):
 def metrics_log(workdir: str | os.PathLike, resume_step: int) -> Iterator[MetricsLog]:
   """Opens the metrics of a run, which continues after `resume_step`.
 
-  Lines of a later step are dropped, and so is a last line cut short by a kill. TensorBoard is told
-  to forget the same steps. Every write reaches the operating system before it returns, so a killed
-  process loses nothing that it has written. Lines that are missing before `resume_step` are warned
-  of, by name. Of several processes, the first one alone writes.
+  Lines of later steps are dropped, and so is a last line that a kill cut short. TensorBoard forgets
+  the same steps. Every write reaches the operating system before it returns, so a killed process
+  loses nothing that it has written. If lines before `resume_step` are missing, a warning names
+  them. Of several processes, only the first one writes.
 
   Args:
-    workdir: a folder, made if it does not exist; gets metrics.jsonl and tensorboard/.
+    workdir: the folder for metrics.jsonl and tensorboard/; it is created if it does not exist.
     resume_step: the last step to keep; 0 for a new run.
 
   Yields:
@@ -82,7 +82,8 @@ def metrics_log(workdir: str | os.PathLike, resume_step: int) -> Iterator[Metric
 
   def write(step: int, metrics: Mapping[str, Any], prefix: str = 'train') -> None:
     named = {f'{prefix}/{name}': float(value) for name, value in metrics.items()}
-    # Opened for each line: nothing stays in a buffer, neither at a kill nor on a full disk.
+    # The file is opened for each line, so that nothing stays in a buffer at a kill or on a full
+    # disk.
     with naming(path), open(path, 'a', encoding='utf-8') as file:
       file.write(_as_line({NUMBER: next(numbers), 'step': int(step)} | named))
     add_event(int(step), named)
@@ -93,19 +94,20 @@ def metrics_log(workdir: str | os.PathLike, resume_step: int) -> Iterator[Metric
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   """Reads metrics.jsonl: one dict a line, 'step' and metrics such as 'train/loss'.
 
-  A last line that is not whole (a write in progress, a kill) is left out. A metric that was not
-  finite is nan. No file means no lines.
+  An incomplete last line (of a write in progress, or a kill) is left out. A metric that was not
+  finite is nan. Without a file there are no lines.
 
   Raises:
-    ValueError: if another line is no JSON object with a step and metrics, was changed after it was
-      written, or its step is not after that of the line of the same kind before it.
+    ValueError: if another line is not a JSON object with a step and metrics, if it was changed
+      after it was written, or if its step does not come after that of the line of its kind before
+      it.
   """
   lines = _read(Path(workdir) / FILE_NAME)
   return [{name: value for name, value in line.items() if name != NUMBER} for line in lines]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-  """As read_metrics, with the number of each line that holds it."""
+  """As read_metrics, but keeps the numbers of the lines that hold them."""
   if not path.exists():
     return []
   *whole, rest = path.read_text(encoding='utf-8', errors='replace').split('\n')
@@ -121,7 +123,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _numbered(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-  """Gives each line the number it holds, or (those of earlier versions hold none) the next."""
+  """Gives each line the number it holds; lines of earlier versions hold none, and get the next."""
   last = 0
   for line in lines:
     last = line.get(NUMBER, last + 1)
@@ -129,7 +131,7 @@ def _numbered(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _lost(lines: Iterable[Mapping[str, Any]]) -> list[str]:
-  """Says which lines are missing between those that are left: '3', or '3 to 7'."""
+  """Returns the missing lines, as '3' or '3 to 7'."""
   gaps, last = [], 0
   for line in _numbered(lines):
     first, end = last + 1, line[NUMBER] - 1
@@ -144,7 +146,8 @@ def _as_line(line: Mapping[str, Any]) -> str:
 
 
 def _parse(text: str, latest: dict[str, int]) -> dict[str, Any]:
-  """Reads a line that comes after the latest steps of each kind (train, ...), which it updates."""
+  """Reads a line. Checks its step against `latest`, the last step of each kind (train, ...), and
+  updates that."""
   try:
     line = json.loads(text)
   except ValueError:
@@ -161,7 +164,7 @@ def _parse(text: str, latest: dict[str, int]) -> dict[str, Any]:
 
 
 def _check_order(line: Mapping[str, Any], latest: dict[str, int]) -> None:
-  """Notes the step of a line; raises ValueError if it is not after the latest of its kind."""
+  """Notes the step of a line; raises ValueError if it does not come after the last of its kind."""
   step = line['step']
   for kind in {name.partition('/')[0] for name in line if '/' in name}:
     if step <= latest.get(kind, -1):
@@ -172,8 +175,9 @@ def _check_order(line: Mapping[str, Any], latest: dict[str, int]) -> None:
 def _events(folder: Path, first_step: int) -> Callable[[int, Mapping[str, float]], None]:
   """Starts a TensorBoard file; returns (step, named) -> None, which appends an event.
 
-  The content is that of tensorboardX.SummaryWriter(purge_step=first_step), without its thread: on
-  a full disk that thread dies, and the eleventh event after that blocks the training for ever.
+  The content is that of tensorboardX.SummaryWriter(purge_step=first_step), but there is no thread.
+  The thread of SummaryWriter dies on a full disk, and the eleventh event after that blocks the
+  training for ever.
   """
   from tensorboardX.proto.event_pb2 import Event, SessionLog
   from tensorboardX.proto.summary_pb2 import Summary
@@ -193,7 +197,7 @@ def _events(folder: Path, first_step: int) -> Callable[[int, Mapping[str, float]
   with naming(folder):
     folder.mkdir(parents=True, exist_ok=True)
   add(0, file_version='brain.Event:2')
-  # From here on readers drop the events of former files that are not before this step.
+  # This event makes readers drop the events of earlier files from this step on.
   add(first_step, session_log=SessionLog(status=SessionLog.START))
   return add_scalars
 

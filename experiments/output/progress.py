@@ -21,8 +21,8 @@ class Progress(NamedTuple):
   """How a training says where it is.
 
   Attributes:
-    update: (step, metrics) -> None, where step counts the steps done since step 0 of the run.
-    note: (text) -> None, prints a line that stays (a validation score, say) and spoils no bar.
+    update: (step, metrics) -> None; step is how many steps the run has done since its start.
+    note: (text) -> None, prints a line that stays (a validation score, say) and leaves a bar whole.
   """
 
   update: Callable[[int, Mapping[str, float]], None]
@@ -39,17 +39,17 @@ def progress(
 ) -> Iterator[Progress]:
   """Shows steps, tasks per second, loss, accuracy and the time left while the block runs.
 
-  The rate is measured from the first `update` in this process, which ends the first dispatch and
-  with it the compilation; it includes the time spent in validation and checkpoints. On a terminal
-  this is a tqdm bar; elsewhere 'compiling' if there is a step to do, then the first update, a line
-  every 10 seconds at most, and the last one. Of several processes, the first one alone shows them.
+  The rate is measured from the first `update` of this process on, since the first dispatch includes
+  compilation. The time of validation and checkpoints counts. On a terminal this is a tqdm bar.
+  Elsewhere it prints 'compiling' if there is a step to do, then the first update, at most a line
+  every 10 seconds, and the last update. Of several processes, only the first one prints.
 
   Args:
     total_steps: the step at which training ends.
     tasks_per_step: tasks in a step, over all devices.
-    start_step: the step at which this process takes over.
-    stream: where to; sys.stderr by default.
-    clock: returns seconds; another one for tests.
+    start_step: the step at which this process begins.
+    stream: where to print; sys.stderr by default.
+    clock: returns seconds; tests replace it.
 
   Yields:
     A Progress.
@@ -80,13 +80,14 @@ def episode_progress(
 ) -> Iterator[Callable[[int], None]]:
   """Shows how many episodes of a test are done, how fast, and the time left while the block runs.
 
-  On a terminal this is a tqdm bar; elsewhere a line every 10 seconds, none of a shorter test.
+  On a terminal this is a tqdm bar. Elsewhere it prints a line every 10 seconds, and nothing of a
+  shorter test.
 
   Args:
-    said: a line that comes before.
+    said: a line that is printed first.
     episodes: of the test.
-    stream: where to; sys.stderr by default.
-    clock: returns seconds; another one for tests.
+    stream: where to print; sys.stderr by default.
+    clock: returns seconds; tests replace it.
 
   Yields:
     (episodes done) -> None.
@@ -109,9 +110,9 @@ def episode_progress(
 
 
 def _timed(clock: Callable[[], float]) -> Callable[[int], tuple[float, float]]:
-  """Returns a function of what is done: how much of it a second, and the seconds since now.
+  """Returns a function of how much is done, which returns how much a second and the seconds so far.
 
-  The first call ends the compilation, from which on the rate is measured.
+  The rate is measured from its first call on, since compilation ends there.
   """
   started = clock()
   first: tuple[int, float] | None = None
@@ -144,7 +145,7 @@ def status_line(
     steps_per_second: 0 if not known yet.
     elapsed: seconds since this process began to train, compilation included.
     metrics: 'loss' and 'accuracy' are shown if they are there.
-    units: what steps are called, and tasks.
+    units: the words for a step and for tasks.
 
   >>> status_line(400, 2000, 16, 50.0, 12.0, {'loss': 0.4124, 'accuracy': 0.873})
   'step 400/2000  800 tasks/s  loss 0.412  accuracy 0.873  0:32 left'
@@ -186,7 +187,7 @@ def _has_room_for_a_bar(stream: TextIO) -> bool:
     return False
   try:
     size = os.get_terminal_size(stream.fileno())
-  except OSError:  # a terminal that is no file (a notebook's): tqdm has a default width
+  except OSError:  # a notebook's terminal is not a file; tqdm has a default width
     return True
   return size.columns > 0 and size.lines > 0  # 0 in some containers, where tqdm shows nothing
 
@@ -195,7 +196,7 @@ def _has_room_for_a_bar(stream: TextIO) -> bool:
 def _bar(total_steps: int, start_step: int, stream: TextIO):
   from tqdm import tqdm  # loaded only where a bar is drawn
 
-  # tqdm's own rate and time left would count the compilation; `line` has ours.
+  # The rate and the time left of tqdm would count the compilation, so `line` holds ours.
   with tqdm(
     total=total_steps,
     initial=start_step,
@@ -214,7 +215,7 @@ def _bar(total_steps: int, start_step: int, stream: TextIO):
 
 @contextlib.contextmanager
 def _lines(stream: TextIO, clock: Callable[[], float], patient: bool = False):
-  """Yields as `_bar` does; a patient one prints nothing of what takes less than 10 seconds."""
+  """Yields what `_bar` yields. With `patient` nothing is printed in the first 10 seconds."""
   printed_at, pending = (clock() if patient else -math.inf), ''
   silent = patient
 
@@ -222,7 +223,7 @@ def _lines(stream: TextIO, clock: Callable[[], float], patient: bool = False):
     print(text, file=stream, flush=True)
 
   def draw(step: int, line: str) -> None:
-    del step  # the line says it
+    del step  # it is part of the line
     nonlocal printed_at, pending, silent
     pending = line
     if clock() - printed_at >= SECONDS_BETWEEN_LINES:

@@ -1,4 +1,4 @@
-"""report.html: what a run reached, on one page that needs neither a network nor a script."""
+"""report.html: the results of a run on one page, which needs neither a network nor a script."""
 
 import base64
 import html
@@ -16,7 +16,7 @@ from experiments.output import report_figures
 from experiments.output.report_figures import AdaptationPoint as AdaptationPoint
 from experiments.output.results import format_duration, format_estimate, write_text
 
-MAX_CLASSES, MAX_SUPPORT, MAX_QUERIES = 20, 5, 8  # drawn of an episode; the text gives the rest
+MAX_CLASSES, MAX_SUPPORT, MAX_QUERIES = 20, 5, 8  # that are drawn; the text counts the others
 MAX_PIXELS = 96  # of the longer side of a drawn image
 
 
@@ -75,16 +75,17 @@ class Report(NamedTuple):
 
 
 def write_report(path: str | os.PathLike, report: Report) -> None:
-  """Writes the report, the whole file or nothing.
+  """Writes the whole report or nothing.
 
   Raises:
-    OSError: one line naming the file, if it cannot be written; a former file is then unchanged.
+    OSError: if it cannot be written, in one line that names the file. An existing file is then
+      unchanged.
   """
   write_text(path, render(report))
 
 
 def render(report: Report) -> str:
-  """Returns the report as HTML: self-contained, without script, everything in it escaped."""
+  """Returns the report as HTML that needs no other file and no script; all text is escaped."""
   sections = [
     _headline(report),
     _section('Learning curve', _learning(report)),
@@ -332,13 +333,13 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 
 def _arguments(value: Any) -> list[tuple[str, Any]]:
-  """Takes a setting apart: a dict, or a spec 'name:argument=value,...', whose name comes first."""
+  """Takes a setting apart, a dict or a spec 'name:argument=value,...'; the name comes first."""
   if isinstance(value, Mapping):
     return list(value.items()) or [('', 'none')]
   spec = re.fullmatch(r'(.+?):(\w+=.*)', str(value), re.DOTALL)
   if not spec:
     return [('', value)]
-  return [('', spec[1]), *((argument or '', given) for argument, given in arguments_in(spec[2]))]
+  return [('', spec[1]), *((argument or '', text) for argument, text in arguments_in(spec[2]))]
 
 
 def _reproduce(report: Report) -> str:

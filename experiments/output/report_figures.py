@@ -1,4 +1,4 @@
-"""Figures of a report as inline SVG; their colours are CSS variables, for light and dark pages."""
+"""Figures of a report as inline SVG. Their colours are CSS variables, for light and dark pages."""
 
 import html
 import io
@@ -11,11 +11,11 @@ import numpy as np
 
 from experiments.output.results import is_fraction
 
-MAX_POINTS = 1500  # of a line; a screen shows no more, and a long run would weigh megabytes
+MAX_POINTS = 1500  # of a line; a screen shows no more, and the page of a long run stays small
 LOG_RANGE = 30  # a loss that falls by more than this factor is shown on a logarithmic axis
 EPISODE_LABEL = 'an episode: support points, true function and prediction'
 
-# Stand-ins that matplotlib accepts, replaced by the page's variables of those names.
+# Colours that matplotlib accepts. The page's variables of these names replace them later.
 _STAND_INS = {
   name: f'#0a0b{number:02x}'
   for number, name in enumerate(('ink', 'soft', 'line', 'train', 'validation'))
@@ -48,18 +48,18 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], name: str) -> str:
     name: 'loss', 'accuracy', ...
   """
   prefixes = sorted({key.rpartition('/')[0] for line in metrics for key in line})
-  found = {prefix: _series(metrics, f'{prefix}/{name}') for prefix in prefixes}
-  found = {prefix: series for prefix, series in found.items() if len(series)}
-  if not found:
+  logged = {prefix: _series(metrics, f'{prefix}/{name}') for prefix in prefixes}
+  logged = {prefix: series for prefix, series in logged.items() if len(series)}
+  if not logged:
     return ''
   scale = 100 if is_fraction(name) else 1
   figure, axes = _axes('training step', axis_title(name))
-  if 'train' in found:
-    _draw_training(axes, *(found['train'] * [1, scale, scale]).T[:2])
-  for prefix, series in found.items():
+  if 'train' in logged:
+    _draw_training(axes, *(logged['train'] * [1, scale, scale]).T[:2])
+  for prefix, series in logged.items():
     if prefix != 'train':
       _draw_points(axes, prefix, *(series * [1, scale, scale]).T)
-  _choose_scale(axes, np.concatenate([series[:, 1] for series in found.values()]), scale == 1)
+  _choose_scale(axes, np.concatenate([series[:, 1] for series in logged.values()]), scale == 1)
   axes.legend(frameon=False, labelcolor=INK, fontsize=8)
   return _svg(figure, f'{name} against training steps')
 
@@ -173,7 +173,7 @@ def attention(weights: np.ndarray, marked: np.ndarray | None = None) -> str:
 
 
 def truth_against_prediction(truth: Any, outputs: Any) -> str:
-  """Draws the queries of a regression episode whose inputs have no axis of their own."""
+  """Draws a regression episode by its queries: the true value of each against the predicted one."""
   truth, outputs = np.ravel(truth), np.ravel(outputs)
   figure, axes = _axes('true y', 'predicted y')
   axes.axline((truth.mean(), truth.mean()), slope=1, color=SOFT, linestyle='--')
@@ -181,11 +181,11 @@ def truth_against_prediction(truth: Any, outputs: Any) -> str:
   return _svg(figure, 'an episode: predicted against true values')
 
 
-BINS = 20  # of a quantity against which another is drawn
+BINS = 20  # of the quantity on the horizontal axis
 
 
 def equality(names: tuple[str, str], first: np.ndarray, second: np.ndarray) -> str:
-  """Draws the mean of a second quantity for alike values of the first, and where they are equal.
+  """Draws the mean of a second quantity over similar values of the first, and the line of equality.
 
   Args:
     names: of the two.
@@ -223,12 +223,12 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def smoothing_window(count: int) -> int:
-  """Returns how many of `count` logged values a point of the training line is a mean of."""
+  """Returns how many logged values are averaged at each point of the training line."""
   return max(1, count // 20) | 1
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-  """Returns [points, 3]: step, value, half interval (0 if none); values that are finite."""
+  """Returns the finite values [points, 3]: step, value, half interval (0 if there is none)."""
   rows = [(line['step'], line[key], line.get(f'{key}_ci95', 0)) for line in metrics if key in line]
   series = np.array(rows, float).reshape(-1, 3)
   return np.nan_to_num(series[np.isfinite(series[:, 1])])
@@ -246,7 +246,8 @@ def _draw_points(
   axes: Any, label: str, step: np.ndarray, value: np.ndarray, ci95: np.ndarray
 ) -> None:
   style = {'color': VALIDATION, 'markersize': 4, 'linewidth': 1, 'elinewidth': 1, 'capsize': 2}
-  # A legend would read a mathematical formula into dollar signs, and hides a leading underscore.
+  # A legend reads text between dollar signs as a formula, and hides a label with a leading
+  # underscore.
   label = label.replace('$', r'\$').lstrip('_') or 'logged'
   axes.errorbar(step, value, yerr=ci95 if ci95.any() else None, fmt='o-', label=label, **style)
 
@@ -276,14 +277,15 @@ def _axes(x_title: str, y_title: str, width: float = 4.6, height: float = 2.9) -
 
 
 def _svg(figure: Any, label: str) -> str:
-  """Returns the figure as an <svg> element that can stand in an HTML page, without any address."""
+  """Returns the figure as an <svg> element for an HTML page, without any web address."""
   import matplotlib
 
   figure.patch.set_alpha(0)
   for axes in figure.axes:
     axes.patch.set_alpha(0)
   drawn = io.StringIO()
-  # Text as text: it is sharp, can be searched, and takes the page's font. Salt: same ids each time.
+  # Text stays text: it is sharp, can be searched, and takes the font of the page. The salt makes
+  # the same ids each time.
   with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': label}):
     figure.savefig(drawn, format='svg', metadata={'Date': None})
   svg = drawn.getvalue()
@@ -297,5 +299,5 @@ def _svg(figure: Any, label: str) -> str:
   return svg.replace('<svg', f'<svg role="img" aria-label="{html.escape(label)}"', 1)
 
 
-def _page_font(found: re.Match[str]) -> str:
-  return f'font: {found[2]}var(--font)' if found[2] else 'font-family: var(--font)'
+def _page_font(font: re.Match[str]) -> str:
+  return f'font: {font[2]}var(--font)' if font[2] else 'font-family: var(--font)'

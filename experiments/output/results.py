@@ -1,4 +1,4 @@
-"""results.json: what a run measured, with all that is needed to measure it again."""
+"""results.json: what a run measured, and all that is needed to measure it again."""
 
 import contextlib
 import errno
@@ -14,16 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the results table is made without JAX
+if TYPE_CHECKING:  # records are read and written without JAX
   from metakit.estimates import Estimate
 
-# What every record says, measured or not.
+# Keys of every record, measured or not.
 DESCRIPTION = ('metric', 'protocol', 'task', 'learner', 'network', 'command')
-# What a measurement adds.
+# Keys that a measurement adds.
 MEASUREMENT = ('mean', 'ci95', 'episodes', 'seed', 'steps', 'train_seconds', 'device', 'versions')
 STATUSES = ('measured', 'unmeasured')
 
-_PACKAGES = {'orbax': 'orbax-checkpoint'}  # where the distribution has another name
+_PACKAGES = {'orbax': 'orbax-checkpoint'}  # distributions whose names differ from their packages
 _REPORTED = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax', 'metakit')
 
 
@@ -54,13 +54,13 @@ def result_record(
     network: the full spec.
     optimizer: the full spec.
     steps: training steps done.
-    train_seconds: seconds of training, over all processes that took part one after the other;
-      None if unknown.
+    train_seconds: seconds of training, summed over all processes that continued one another; None
+      if unknown.
     command: what to type to get this record.
     **more: further keys: 'title', 'row', 'published', 'parallel', ...
 
   Raises:
-    ValueError: if a key of `more` is one that this function fills in itself.
+    ValueError: if `more` has a key that this function fills in.
   """
   record = {
     'metric': metric,
@@ -86,10 +86,11 @@ def result_record(
 
 
 def write_results(path: str | os.PathLike, record: dict[str, Any]) -> None:
-  """Writes a record as JSON: the whole file or, if that fails, nothing. NaN becomes null.
+  """Writes a record as JSON. If that fails, nothing is written. NaN becomes null.
 
   Raises:
-    OSError: one line naming the file, if it cannot be written; a former file is then unchanged.
+    OSError: if it cannot be written, in one line that names the file. An existing file is then
+      unchanged.
   """
   write_text(path, json.dumps(finite(record), indent=2, allow_nan=False) + '\n')
 
@@ -99,7 +100,7 @@ def read_results(path: str | os.PathLike) -> dict[str, Any]:
 
   Raises:
     OSError: if the file cannot be read.
-    ValueError: if it is no JSON object, lacks a key, or has an impossible value.
+    ValueError: if it is not a JSON object, lacks a key, or has an impossible value.
   """
   record = read_json(path)
   if not isinstance(record, dict):
@@ -124,13 +125,13 @@ def read_json(path: str | os.PathLike) -> Any:
 def refuse_other(
   path: str | os.PathLike, stored: Mapping[str, Any], setting: Mapping[str, Any], remedy: str
 ) -> None:
-  """Raises ValueError, naming what differs, if a record was measured with another setting.
+  """Raises ValueError, which names the difference, if a record was measured with another setting.
 
   Args:
     path: of the record, for the message.
     stored: the record.
-    setting: what its measurement is determined by, as a record would say it.
-    remedy: the flag to give another value.
+    setting: all that determines the measurement, with the keys of a record.
+    remedy: the flag that needs another value.
   """
   other = [name for name in setting if stored.get(name) != setting[name]]
   if other:
@@ -160,18 +161,22 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def writes() -> bool:
-  """Tells whether this process writes: one of several has joined the others, which loads this."""
+  """Says whether this process writes files: of several processes, only the first one does.
+
+  A process that is one of several has loaded metakit.distributed to join the others.
+  """
   distributed = sys.modules.get('metakit.distributed')
   return distributed is None or distributed.is_first()
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-  """Writes a file, the whole of it or nothing: a temporary file beside it, then a rename.
+  """Writes a whole file or nothing: first a temporary file beside it, which is then renamed.
 
-  Folders above it are made. Of several processes, the first one alone writes.
+  Missing folders are created. Of several processes, only the first one writes.
 
   Raises:
-    OSError: one line naming the file, if it cannot be written; a former file is then unchanged.
+    OSError: if it cannot be written, in one line that names the file. An existing file is then
+      unchanged.
   """
   if not writes():
     return
@@ -183,7 +188,7 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
       with open(temporary, 'wb') as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())  # otherwise a power cut may leave the new name on an empty file
+        os.fsync(file.fileno())  # without it a power cut may leave an empty file of the new name
       os.replace(temporary, path)
     except BaseException:
       with contextlib.suppress(OSError):
@@ -192,7 +197,7 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 
 
 def with_ending(path: Path, ending: str) -> Path:
-  """Returns a path with something after its name, which may have dots (with_suffix cuts there).
+  """Returns a path with an ending added to its name. The name may have dots; with_suffix cuts them.
 
   >>> with_ending(Path('runs/of_1.5'), '.json').name
   'of_1.5.json'
@@ -201,14 +206,14 @@ def with_ending(path: Path, ending: str) -> Path:
 
 
 def check_writable(paths: Iterable[Path]) -> None:
-  """Raises OSError, one line naming the file, if one of some files could not be written now."""
+  """Raises OSError, in one line that names the file, if one of the files could not be written."""
   for path in paths if writes() else ():
     with naming(path):
       if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, 'it is a folder')
       _make_folder(path.parent)
       with tempfile.TemporaryFile(dir=path.parent):
-        pass  # as the temporary file of write_bytes
+        pass  # write_bytes needs such a file
 
 
 def _make_folder(folder: Path) -> None:
@@ -220,7 +225,7 @@ def _make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-  """Turns an OSError inside the block into one of the same kind whose one line names the file."""
+  """Turns an OSError inside the block into one of the same kind that names the file in one line."""
   try:
     yield
   except OSError as error:
@@ -230,7 +235,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 def finite(value: Any) -> Any:
-  """Returns `value` as what JSON can hold: NaN and infinity are None, arrays are lists."""
+  """Returns `value` in a form that JSON can hold: None for NaN and infinity, lists for arrays."""
   if isinstance(value, dict):
     return {str(name): finite(child) for name, child in value.items()}
   if hasattr(value, 'tolist'):  # NumPy and JAX arrays and scalars
@@ -248,7 +253,7 @@ def describe_device() -> str:
   On a CPU the number is that of the cores this process may use, since JAX sees one device (or as
   many as XLA_FLAGS pretends there are): 'cpu x2 (AMD EPYC)'.
   """
-  import jax  # not at the top: the results table is made without it
+  import jax  # not at the top, since records are read and written without JAX
 
   devices = jax.devices()
   if devices[0].platform == 'cpu':
@@ -273,7 +278,7 @@ def _cpu_model() -> str:
 
 
 def versions() -> dict[str, str | None]:
-  """Returns the versions of Python and of the packages that determine a result, None if absent."""
+  """Returns the versions of Python and of the packages that determine a result; None if absent."""
 
   def version(name: str) -> str | None:
     try:
@@ -290,23 +295,27 @@ def is_fraction(metric: str) -> bool:
 
 
 def format_closeness(closeness: Mapping[str, Any]) -> str:
-  """Says how far a learner is from the Bayes predictor; a record's 'beside_bayes'.
+  """Says how far a learner is from the Bayes predictor.
 
-  In predictions the unit is the error before any example, in a regression the variance of y.
+  Args:
+    closeness: a record's 'beside_bayes'. Differences of predictions are in units of the error
+      before any example; in a regression that is the variance of y.
 
   >>> closeness = {'ratio': 1.25, 'ratio_after': 3, 'difference': 0.002, 'difference_after': 4}
   >>> format_closeness(closeness)
   'at most 1.250 x the Bayes error (after 3), predictions within 0.0020 (after 4)'
   """
-  told = f'predictions within {closeness["difference"]:.4f} (after {closeness["difference_after"]})'
+  after = closeness['difference_after']
+  apart = f'predictions within {closeness["difference"]:.4f} (after {after})'
   if closeness['ratio'] is None:
-    return told
+    return apart
   ratio = f'at most {closeness["ratio"]:.3f} x the Bayes error (after {closeness["ratio_after"]})'
-  return f'{ratio}, {told}'
+  return f'{ratio}, {apart}'
 
 
 def format_onset(record: Mapping[str, Any]) -> str:
-  """Says when a model began to learn from the examples it reads; a record's 'onset_step'.
+  """Says by which step ('onset_step' of a record) a model began to learn from the examples it
+  reads.
 
   >>> format_onset({'onset_step': 1200, 'steps': 5000})
   'learns in context by step 1,200'
@@ -319,9 +328,9 @@ def format_onset(record: Mapping[str, Any]) -> str:
 
 
 def format_estimate(metric: str, mean: float | None, ci95: float | None = None) -> str:
-  """Returns 'mean ± ci95', in percent for accuracies, with the digits that the interval warrants.
+  """Returns 'mean ± ci95', in percent for accuracies, with as many digits as the interval warrants.
 
-  The interval is left out where there is none (None, or infinite as that of one episode is).
+  The interval is left out if it is None, or infinite, as that of a single episode.
 
   >>> format_estimate('accuracy', 0.98424, 0.00131), format_estimate('loss', 0.61234, 0.0213)
   ('98.42 ± 0.13%', '0.612 ± 0.021')

@@ -1,6 +1,6 @@
-"""JSON objects that tell when they were changed: each holds a sum of the rest of it.
+"""JSON objects that hold a checksum of themselves, so that a change is found.
 
-It finds accidents, of a disk or a hand; it is no signature.
+The checksum finds accidents, by a disk or by hand. It is no signature.
 """
 
 import json
@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-SUM = 'crc32'  # its key
+SUM = 'crc32'  # the key of the checksum
 
 
 def with_sum(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what JSON can hold with its sum.
+  """Returns the values, which JSON can hold, with their checksum.
 
   >>> with_sum({'step': 1})
   {'step': 1, 'crc32': 981963069}
@@ -21,10 +21,10 @@ def with_sum(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_sum(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what was given to `with_sum`; what earlier versions wrote has no sum, and is taken.
+  """Returns the values that `with_sum` got. Values without a checksum, of earlier versions, pass.
 
   Raises:
-    ValueError: if it was changed.
+    ValueError: if they were changed.
   """
   rest = {name: value for name, value in values.items() if name != SUM}
   if SUM in values and values[SUM] != _sum_of(rest):

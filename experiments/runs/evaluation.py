@@ -11,8 +11,6 @@ from experiments.components.task import Task, sources_by_shots
 from experiments.output.progress import episode_progress
 from experiments.output.report import AdaptationPoint, EpisodePicture
 from experiments.runs.setup import Setup
-from metakit.data.host import on_host, sample_episode
-from metakit.episodes.few_shot import complete
 from metakit.estimates import estimate
 from metakit.evaluate import (
   Judge,
@@ -26,7 +24,8 @@ from metakit.evaluate import (
 )
 from metakit.keys import learner_key, roots, task_key
 from metakit.measures import attention_to_support
-from metakit.types import Episode, EpisodeSource, Examples, Key, MetaLearner, Params
+from metakit.sources import EpisodeSource, complete, on_host
+from metakit.types import Episode, Examples, Key, MetaLearner, Params
 
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
 CURVE_STEPS = (0, 1, 2, 3, 5, 10)
@@ -269,7 +268,7 @@ def adaptation_curves(setup: Setup, tested: Tested, episodes: int, curve: str = 
   else:
     sources = sources_by_shots(tested.task, SHORT_SHOTS if short else CURVE_SHOTS)
     amount = 'support examples a class'
-    points = {n: (learner, source._replace(plan=each.plan)) for n, each in sources.items()}
+    points = {n: (learner, source.replace(plan=each.plan)) for n, each in sources.items()}
   each = SHORT_EPISODES if short else CURVE_EPISODES
   return Curves(amount, each, points_of(tested, points, each))
 
@@ -294,7 +293,7 @@ def points_of(
 def picture(setup: Setup, tested: Tested) -> EpisodePicture:
   """Returns episode 0 with its predictions, and what they attended to."""
   key = task_key(tested.root, 0, 0)
-  episode = sample_episode(tested.source, key)
+  episode = tested.source(key)
   adapt, predict = jax.jit(tested.learner.adapt), jax.jit(tested.learner.predict)  # not op by op
   fitted = adapt(learner_key(tested.root, 0), tested.params, episode.support)
   outputs = predict(fitted, episode.query.x)

@@ -22,7 +22,8 @@ from metakit.episodes.projected import projected
 from metakit.evaluate import Judge, judge_beside, judge_gain
 from metakit.learners.bayes import bayes
 from metakit.objectives import cross_entropy, squared_error
-from metakit.types import EpisodeSource, Objective
+from metakit.sources import EpisodeSource
+from metakit.types import Objective
 
 # Arguments of tasks that a sweep does without.
 FIXED = {
@@ -93,18 +94,20 @@ def family(spec: str, data_dir: str | None, largest: int) -> Family:
 def _projected(component: Component, data_dir: str | None) -> Family:
   """The within-sequence gain on tasks of the pool and on unseen ones."""
   given = component.arguments
-  sizes = given['size'], given['shots'], given['queries']
+  of_table = functools.partial(
+    projected, size=given['size'], shots=given['shots'], queries=given['queries']
+  )
   table = functools.cache(
     lambda split: base_set(given['base'], split, str(data_dir or ''), given['pixels'])
   )
 
   def pooled(split: str, held_out: bool) -> Pooled:
     number = lambda tasks: HELD_OUT_TASKS if held_out else tasks
-    return lambda tasks: projected(table(split), *sizes, number(tasks), held_out)
+    return lambda tasks: of_table(table(split), tasks=number(tasks), held_out=held_out)
 
   def trained(tasks: Any) -> EpisodeSource:
     repeats = {name: given[name] for name in ('repeated', 'distinct')}
-    return projected(table('train'), *sizes, tasks, **repeats)
+    return of_table(table('train'), tasks=tasks, **repeats)
 
   judge = lambda tasks: judge_gain
   measures = {
@@ -125,7 +128,7 @@ def _functions(component: Component, largest: int) -> Family:
     raise ValueError(
       f'task {component}: its Bayes predictor takes too long for a sweep; use fewer inputs'
     )
-  source = lambda of: EpisodeSource(functions(of, shots, queries, noise))
+  source = lambda of: functions(of, shots, queries, noise=noise)
   pool = lambda tasks: task_pool(whole, tasks, most=largest)
   every, pooled = lambda tasks: source(whole), lambda tasks: source(pool(tasks))
 

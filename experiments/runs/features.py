@@ -10,20 +10,20 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments.command_line.flags import define_name
 from experiments.components import tasks
 from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.specs import Component, build, parse, write_spec
 from experiments.components.task import Task, check_former_split, fingerprint_of
-from experiments.evaluate import restore
+from experiments.runs.evaluate import restore
 from experiments.runs.setup import make_setup
 from experiments.runs.workdir import check_data, read_specs
-from metakit.data.host import on_host, sample_episode
+from metakit.dispatch import make_dispatch, train_until
 from metakit.evaluate import calibrate, embed_source
 from metakit.inputs import as_float
 from metakit.keys import roots, task_key
-from metakit.train import init_state, make_dispatch, train_until
-from metakit.types import Episode, EpisodeSource, MetaLearner, Params
+from metakit.sources import EpisodeSource, on_host
+from metakit.train import init_state_for
+from metakit.types import Episode, MetaLearner, Params
 
 FLAGS = flags.FLAGS
 # Arguments of a task that leave its table as it is.
@@ -47,16 +47,6 @@ class Features(NamedTuple):
   description: dict[str, Any]
 
 
-def define_heads() -> None:
-  """Defines the flags of binaries that compare heads, beside the common ones."""
-  flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
-  flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
-  flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
-  define_name('heads', 'of the files that are written')
-  flags.DEFINE_integer('head_steps', 2000, 'meta-training steps of a head', lower_bound=1)
-  flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each', lower_bound=1)
-
-
 def features_of_flags() -> Features:
   """Returns the features of the run in --workdir, or the examples themselves of --task.
 
@@ -75,7 +65,7 @@ def _given() -> Features:
     if source.data is None or source.data.ndim != 2:
       raise ValueError(f'{task.name} has no table of features [rows, features]; train a network')
     z = as_float(jnp.asarray(source.data))  # as networks see them
-    return source._replace(data=z.astype(jnp.float32))
+    return source.replace(data=z.astype(jnp.float32))
 
   tests = [_component(spec) for spec in FLAGS.test_task or [FLAGS.task]]
   return Features(task, tests, check, {'training_task': str(task)})
@@ -124,14 +114,14 @@ def embedded_once(
   tables: dict[tuple[str, str], Any] = {}
 
   def source(component: Component, split: str) -> EpisodeSource:
-    examples = make_task(component).source(split)._replace(finish=None, schedule=None)
+    examples = make_task(component).source(split).replace(finish=None, schedule=None)
     if examples.data is None or on_host(examples):
       raise ValueError(f'{component.name} has no table of examples in memory, to be embedded once')
     rest = {k: v for k, v in component.arguments.items() if k not in OF_EPISODES}
     name = write_spec(component.name, rest), split
     if name not in tables:
       tables[name] = embed(examples).data
-    return examples._replace(data=tables[name])
+    return examples.replace(data=tables[name])
 
   return source
 
@@ -156,14 +146,24 @@ def ready_params(head: Component, task: Task, train: EpisodeSource) -> Params:
 def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
   """Returns parameters after steps of Adam on tasks of features; at once if none would change."""
   keys = roots(FLAGS.seed)
-  episode = sample_episode(source, task_key(keys.train, 0, 0))
+  episode = source(task_key(keys.train, 0, 0))
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
-  state = init_state(learner, optimizer, keys.init, lambda _: episode)
+  state = init_state_for(learner, optimizer, keys.init, episode)
   state = state._replace(params=calibrate(learner, state.params, source, root=keys.calibration))
   if not _learns(learner, state.params, episode):
     return state.params
-  dispatch = make_dispatch(learner, optimizer, source, keys, FLAGS.head_tasks_per_step)
-  return train_until(dispatch, state, source, 0, steps, min(steps, 100), lambda *_: None).params
+  dispatch = make_dispatch(
+    learner, optimizer, source, keys, tasks_per_step=FLAGS.head_tasks_per_step
+  )
+  return train_until(
+    dispatch,
+    state,
+    source,
+    first=0,
+    stop=steps,
+    steps_per_dispatch=min(steps, 100),
+    on_metrics=lambda *_: None,
+  ).params
 
 
 def _learns(learner: MetaLearner, params: Params, episode: Episode) -> bool:

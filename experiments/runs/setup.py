@@ -17,13 +17,13 @@ from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.ranges import check_argument
 from experiments.components.specs import Component, build, parse
 from experiments.components.task import Task, training_classes
-from metakit.episodes.few_shot import complete
 from metakit.evaluate import judge_meta_gradient
 from metakit.keys import roots
 from metakit.measures import judge_likeness
 from metakit.sizes import check_memory, device_bytes, tree_bytes
-from metakit.train import TrainState, init_state
-from metakit.types import Episode, EpisodeSource, MetaLearner, Objective
+from metakit.sources import abstract_episode
+from metakit.train import TrainState, init_state_for
+from metakit.types import MetaLearner, Objective
 
 # The flags that, with the data, determine the parameters that a run ends with; a workdir belongs to
 # one set of them.
@@ -214,17 +214,11 @@ def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
   return optax.chain(optax.clip_by_global_norm(flags['clip_norm']), made)
 
 
-def abstract_episode(source: EpisodeSource) -> Episode:
-  """Returns the shapes and types of a source's episodes."""
-  make = lambda key, data: complete(source, source.plan(key), data)
-  return jax.eval_shape(make, jax.random.key(0), source.data)
-
-
 def abstract_state(
   setup: Setup, learner: MetaLearner, optimizer: optax.GradientTransformation
 ) -> TrainState:
   """Returns the shapes and types of the training state."""
-  make = lambda key, episode: init_state(learner, optimizer, key, lambda _: episode)
+  make = lambda key, episode: init_state_for(learner, optimizer, key, episode)
   return jax.eval_shape(make, roots(0).init, abstract_episode(setup.task.source('train')))
 
 

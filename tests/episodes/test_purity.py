@@ -9,8 +9,9 @@ from metakit.episodes.purity import check_sampler
 from metakit.evaluate import evaluate
 from metakit.heads import prototypes
 from metakit.objectives import cross_entropy
+from metakit.sources import EpisodeSource
 from metakit.train import init_state
-from metakit.types import Episode, EpisodeSource, Examples
+from metakit.types import Episode, Examples
 
 KEY = jax.random.key(0)
 GENERATOR = np.random.default_rng(0)

@@ -5,23 +5,23 @@ import json
 import numpy as np
 import pytest
 
-from experiments import compare_heads
 from experiments.components.head_learners import HEADS, pretrained_learner
 from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
 from experiments.components.specs import build, parse
 from experiments.components.tasks import TASK_SUPPLIED, tasks_for
+from experiments.runs import compare_heads
+from experiments.runs.compare_heads import score
 from experiments.tables import heads as page
-from experiments.tables.comparisons import score
 from experiments.tables.heads import paper_of, results
 from experiments.tables.pages import keep
 from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
-from metakit.episodes import few_shot_plan
+from metakit.episodes import few_shot
 from metakit.estimates import compare, estimate
 from metakit.losses import icnn, proto_triplet
 from metakit.models import Model, identity
-from metakit.types import Episode, EpisodeSource, Examples
+from metakit.types import Episode, Examples
 from tests.experiments.commands import TINY, images_file, run, task
 
 
@@ -61,7 +61,7 @@ def test_heads_of_given_features_are_judged_on_the_same_episodes(tmp_path):
   assert 'sampler=imbalanced' in imbalanced[0]['task'] != balanced[0]['task']
 
   table = split_classes(arrays(str(path)), 'test')
-  source = EpisodeSource(few_shot_plan(table, 4, 2, 3), table.x)
+  source = few_shot(table, 4, 2, queries=3)
   expected = evaluate(
     heads.prototypes(4, 'cosine'), cross_entropy, {}, source=source, root=roots(0).test, episodes=30
   )['accuracy']

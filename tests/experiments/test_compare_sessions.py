@@ -5,17 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from experiments.compare_sessions import check_stored
 from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.specs import parse
+from experiments.runs.compare_sessions import check_stored
 from experiments.tables.comparisons import on_sessions
 from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
-from metakit.episodes import Sessions, class_incremental_plan
+from metakit.episodes import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.sessions import judge_sessions
-from metakit.types import EpisodeSource
 from tests.experiments.commands import run
 from tests.experiments.test_compare_heads import features_file
 
@@ -38,7 +37,7 @@ def test_what_is_known_after_each_session_is_written(tmp_path):
   record = json.loads((tmp_path / 'heads.json').read_text())
   stream, ridge = record['cells']
   classes = split_classes(arrays(str(tmp_path / 'features.npz')), 'test')
-  source = EpisodeSource(class_incremental_plan(classes, SIZES), classes.x)
+  source = class_incremental(classes, SIZES)
   ours = evaluate(
     heads.class_mean_stream(6),
     cross_entropy,

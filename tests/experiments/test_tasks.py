@@ -16,7 +16,6 @@ from experiments.components.table_tasks import (
 from experiments.components.tasks import TASKS
 from experiments.runs import evaluation
 from metakit.episodes import mirror_image, shift_image, warp_image
-from metakit.episodes.few_shot import sampler_of
 from metakit.keys import roots
 from tests import tiny
 from tests.data.test_mnist import idx
@@ -62,7 +61,7 @@ def task_of(episodes):
 def test_tasks_are_those_of_training_if_seen_is_true_alone(digits, seen):
   """One task in each pool: the projection of a constant image of value 1 gives it away."""
   task = made(f'projected:size=4,shots=9,tasks=1,seen={str(seen).lower()}', digits)
-  train, test = (sampler_of(task.source(split))(jax.random.key(0)) for split in ('train', 'test'))
+  train, test = (task.source(split)(jax.random.key(0)) for split in ('train', 'test'))
   # All images are constant, so every projected x is a multiple of the task's own direction.
   direction = lambda episode: episode.support.x[0] / np.linalg.norm(episode.support.x[0])
   alike = abs(float(direction(train) @ direction(test)))
@@ -130,7 +129,7 @@ def test_biases_may_end(digits):
 
 def test_mixed_functions_have_outputs_of_one_size():
   task = made('mixed_functions:classes=dense+sparse+sign_vectors,dim=20,shots=4')
-  episodes = many(sampler_of(task.source('train')), 4000)
+  episodes = many(task.source('train'), 4000)
   component, y = np.asarray(episodes.info['function']['component']), np.asarray(episodes.support.y)
   for c in range(3):
     assert np.square(y[component == c]).mean() == pytest.approx(1, rel=0.15)
@@ -171,8 +170,8 @@ def test_training_images_alone_are_shifted():
   assert moved.source('test').finish is None and moved.source('validation').finish is None
   assert moved.source('train', 2).plan(jax.random.key(0)).support.x.shape == (6,)
   key = jax.random.key(0)
-  after = sampler_of(moved.source('train'))(key).query.x
-  before = np.pad(sampler_of(plain.source('train'))(jax.random.split(key)[0]).query.x, PIXEL)
+  after = moved.source('train')(key).query.x
+  before = np.pad(plain.source('train')(jax.random.split(key)[0]).query.x, PIXEL)
   size = after.shape[1]
   found = [
     [(i, j) for i in range(3) for j in range(3) if (old[i : i + size, j : j + size] == new).all()]

@@ -3,6 +3,7 @@
 from tests.faults.fault import Fault
 
 TRAIN = 'metakit/train.py'
+DISPATCH = 'metakit/dispatch.py'
 KEYS = 'metakit/keys.py'
 MODES = 'meta_gradient/test_modes.py::'
 
@@ -16,7 +17,7 @@ FAULTS = (
   ),
   Fault(
     'every device computes all tasks',
-    TRAIN,
+    DISPATCH,
     'body = wrap(partial(sampled, n), in_specs=(same, split, same))',
     'body = wrap(partial(sampled, n), in_specs=(same, same, same))',
     'test_train.py::test_eight_devices_do_no_more_work_than_one[prototypical]',
@@ -24,7 +25,7 @@ FAULTS = (
   Fault(
     'a state that was restored is on one device',
     'metakit/devices.py',
-    "return everywhere(tree, jax.devices() if parallel == 'shard_map' else jax.local_devices())",
+    "return everywhere(tree, devices if parallel == 'shard_map' else local)",
     'return tree',
     'test_train.py::test_nothing_is_compiled_or_sent_to_a_device_after_the_first_dispatch',
   ),
@@ -45,7 +46,7 @@ FAULTS = (
   ),
   Fault(
     'every step has the tasks of the first',
-    TRAIN,
+    DISPATCH,
     'plan(task_key(roots.train, number, i))',
     'plan(task_key(roots.train, 0, i))',
     'test_train.py::test_every_step_plans_its_own_tasks',
@@ -53,30 +54,30 @@ FAULTS = (
   ),
   Fault(
     'learners draw from the key of their episode',
-    TRAIN,
+    DISPATCH,
     'task_key(roots.learner, state.step, i)',
     'task_key(roots.train, state.step, i)',
     'test_train.py::test_every_task_and_step_has_a_learner_key_of_its_own',
   ),
   Fault(
     'the last dispatch runs past the end',
-    TRAIN,
+    DISPATCH,
     'count = lambda start: min(steps_per_dispatch, stop - start)',
     'count = lambda start: steps_per_dispatch',
     'test_train.py::test_training_from_the_host_equals_training_from_the_device[none-7]',
   ),
   Fault(
     'the metrics of the last dispatch are not reported',
-    TRAIN,
+    DISPATCH,
     '        break\n    if pending:\n',
     '        break\n    if pending and pause():\n',
     'test_train.py::test_training_from_the_host_equals_training_from_the_device[none-7]',
   ),
   Fault(
     'a curriculum stays at its first step',
-    TRAIN,
-    'source.schedule(number)',
-    'source.schedule(0 * number)',
+    'metakit/sources.py',
+    'else source.schedule(step)',
+    'else source.schedule(0 * step)',
     'test_train.py::test_a_schedule_plans_each_step',
   ),
   Fault(
@@ -140,7 +141,7 @@ FAULTS = (
     'metakit/meta_gradient/implicit.py',
     'return jax.tree.map(lambda a: rate * a, total)',
     'return total',
-    f'{MODES}test_implicit_is_unroll_where_the_proximal_inner_loop_has_converged',
+    f'{MODES}test_implicit_is_unroll_where_the_proximal_inner_loop_has_converged[neumann]',
   ),
   Fault(
     'the proximal term is twice as strong',
@@ -162,7 +163,7 @@ FAULTS = (
     'metakit/meta_gradient/evolution.py',
     'jax.lax.scan(estimate, none, jax.random.split(key, pairs))',
     'jax.lax.scan(estimate, none, jnp.stack([key] * pairs))',
-    f'{MODES}test_evolution_estimates_the_derivative_of_the_loop',
+    f'{MODES}test_evolution_goes_through_updates_without_a_derivative',
   ),
   Fault(
     'differences are of one side',

@@ -72,7 +72,7 @@ FAULTS = (
   Fault(
     'who was told to end says that all was well',
     'launch/children.py',
-    'return PREEMPTED if own.told else status',
+    'return PREEMPTED if programs.told else status',
     'return status',
     'launch/test_children.py::test_nothing_outlives_who_started_it_and_all_can_save',
   ),

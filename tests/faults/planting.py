@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from compileall import compile_dir
@@ -20,7 +21,10 @@ SECONDS = 600  # of one run; then it counts as hanging
 OWN = 'metakit', 'experiments', 'launch', 'tests'  # packages of a checkout
 # What takes long to import, once for all forks; none of them asks JAX for a device.
 SLOW = 'jax', 'optax', 'flax.linen', 'flax.nnx', 'orbax.checkpoint', 'scipy.optimize', 'pytest'
-OPTIONS = '-n0', '-x', '-q', '--tb=short', '--show-capture=no'
+OPTIONS = (
+  *('-n0', '-x', '-q', '--tb=short', '--show-capture=no'),
+  *('-W', 'ignore:Error (reading|writing) persistent compilation cache'),  # two may write at once
+)
 MARKS = {'quick': 'not slow', 'slow': 'slow', 'optimised': 'not slow'}
 
 
@@ -116,13 +120,15 @@ def begin(run: Run, tree: Path) -> int:
     pid = os.fork()
   if pid:
     return pid
-  status = 1
   try:
     os.setsid()
     signal.alarm(SECONDS)
-    status = child(run, tree)
+    run_tests(run, tree)
+  except BaseException:
+    traceback.print_exc()
   finally:
-    os._exit(status)
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def log(tree: Path) -> Path:
@@ -145,13 +151,25 @@ class Results:
       self.failed = self.failed or f'{report.nodeid} (collection)'
 
 
-def child(run: Run, tree: Path) -> int:
-  """Runs tests in this process, as if it had started in the tree."""
+def run_tests(run: Run, tree: Path) -> None:
+  """Runs tests in this process and writes what came out beside the tree."""
   import pytest
 
   out = os.open(log(tree), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
   for number in (1, 2):
     os.dup2(out, number)
+  enter(tree, run.tier)
+  results = Results()
+  pytest.main([*OPTIONS, '-m', MARKS[run.tier], *map(in_checkout, run.tests)], [results])
+  metakit = sys.modules.get('metakit')
+  if metakit and not metakit.__file__.startswith(str(tree)):
+    raise ImportError(f'{metakit.__file__} was tested in place of {tree}')
+  found = {'test': results.failed, 'passed': results.passed > 0 and not results.failed}
+  tree.with_suffix('.json').write_text(json.dumps(found))
+
+
+def enter(tree: Path, tier: str) -> None:
+  """Makes this process one that has started in a tree."""
   checkout = os.getcwd()
   for name in [name for name in sys.modules if name.partition('.')[0] in OWN]:
     del sys.modules[name]
@@ -159,17 +177,9 @@ def child(run: Run, tree: Path) -> int:
   sys.dont_write_bytecode = True
   os.environ |= {'PYTHONPATH': str(tree), 'PYTHONDONTWRITEBYTECODE': '1'}
   os.environ.setdefault('METAKIT_DATA', str(Path(checkout).parent / 'shared' / 'data'))
-  if run.tier == 'optimised':
+  if tier == 'optimised':
     os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
   os.chdir(tree)
-  results = Results()
-  status = pytest.main([*OPTIONS, '-m', MARKS[run.tier], *map(in_checkout, run.tests)], [results])
-  metakit = sys.modules.get('metakit')
-  if metakit and not metakit.__file__.startswith(str(tree)):
-    raise ImportError(f'{metakit.__file__} was tested in place of {tree}')
-  found = {'test': results.failed, 'passed': status == 0 and results.passed > 0}
-  tree.with_suffix('.json').write_text(json.dumps(found))
-  return 0
 
 
 def outcome(tree: Path, seconds: float) -> Outcome:

@@ -10,7 +10,7 @@ FUNCTIONS = 'episodes/test_functions.py::'
 FAULTS = (
   Fault(
     'a shuffle swaps with any place',
-    'metakit/episodes/few_shot.py',
+    'metakit/episodes/integer_draws.py',
     'undo_swaps(step, step + reduce_below(bits, count - step))',
     'undo_swaps(step, reduce_below(bits, count))',
     f'{FEW}test_draws_equal_a_shuffle_written_out',
@@ -113,8 +113,8 @@ FAULTS = (
   Fault(
     'the component of a mixture is drawn by the key of its episode',
     COMBINATORS,
-    '  def mixed(key: Key) -> Episode:\n    key, component_key = jax.random.split(key)',
-    '  def mixed(key: Key) -> Episode:\n    component_key = key',
+    'key, component_key = jax.random.split(key)',
+    'component_key = key',
     f'{COMBINED}test_a_mixed_episode_is_the_component_episode',
   ),
   Fault(

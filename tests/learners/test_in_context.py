@@ -13,7 +13,8 @@ from metakit.models import Reading, SequenceModel, identity
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, EpisodeSource, Examples
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples
 from tests.learners.judged import compiled_fast
 
 KEY = jax.random.key(0)

@@ -4,11 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit.data import fingerprint as module
-from metakit.data.fingerprint import fingerprint
+from metakit import fingerprint as module
 from metakit.data.table import class_table
-from metakit.episodes import few_shot_plan, sinusoid
-from metakit.types import EpisodeSource
+from metakit.episodes import few_shot, sinusoid
+from metakit.fingerprint import fingerprint
 
 X = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), np.uint8)
 LABELS = np.arange(60) // 6
@@ -16,7 +15,7 @@ LABELS = np.arange(60) // 6
 
 def summed(x=X, labels=LABELS, shots=1, as_array=np.asarray, **more):
   table = class_table(x, labels, **more)
-  source = EpisodeSource(few_shot_plan(table, 3, shots, 2), as_array(table.x))
+  source = few_shot(table._replace(x=as_array(table.x)), 3, shots, queries=2)
   return fingerprint(source, table)
 
 
@@ -51,4 +50,4 @@ def test_of_a_large_table_blocks_are_read_and_it_says_so(monkeypatch):
 
 
 def test_functions_have_none():
-  assert fingerprint(EpisodeSource(sinusoid())) is None
+  assert fingerprint(sinusoid()) is None

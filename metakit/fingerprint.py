@@ -14,7 +14,7 @@ import numpy as np
 
 from metakit.data.table import ClassTable
 from metakit.keys import fixed_key, task_key
-from metakit.types import EpisodeSource
+from metakit.sources import EpisodeSource
 
 WHOLE_BYTES = 64 << 20  # arrays up to this size are read whole, of larger ones BLOCKS blocks
 BLOCKS, BLOCK_BYTES = 64, 1 << 20
