@@ -30,7 +30,6 @@ import jax  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 
-from experiments.benchmarks.counting import collectives, product_flops  # noqa: E402
 from experiments.command_line.flags import define_common, define_training  # noqa: E402
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run  # noqa: E402
 from experiments.output.results import versions as known_versions  # noqa: E402
@@ -43,6 +42,7 @@ from experiments.runs.setup import (  # noqa: E402
 )
 from experiments.runs.wrap_up import command_line  # noqa: E402
 from metakit.compiler import compiling_for  # noqa: E402
+from metakit.costs import collectives, product_flops  # noqa: E402
 from metakit.devices import task_mesh  # noqa: E402
 from metakit.dispatch import make_dispatch  # noqa: E402
 from metakit.keys import roots  # noqa: E402

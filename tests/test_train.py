@@ -7,8 +7,8 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.benchmarks.counting import collectives, product_flops
 from metakit import roots, task_key
+from metakit.costs import collectives, product_flops
 from metakit.devices import AXIS, PARALLEL, spread, spread_table, task_mesh
 from metakit.dispatch import make_dispatch, train_until
 from metakit.divergence import NonFiniteLoss, check_finite

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.benchmarks.counting import product_flops
+from metakit.costs import product_flops
 
 # Dense peak of one device, FLOP/s, by device kind and type, from the makers' data sheets.
 PEAKS = {

@@ -5,7 +5,9 @@ import re
 
 from absl import flags
 
+from metakit.episodes.class_incremental import Sessions
 from metakit.keys import MAX_SEED
+from metakit.learners.in_context import LAYOUTS
 
 COMMON = {
   'task': 'task spec, the training distribution, glyphs by default (evaluate: to evaluate on; '
@@ -52,6 +54,16 @@ GROUPS = {
     'process_id',
     'meeting_seconds',
   ),
+}
+
+# flag -> field of Sessions, help
+SIZES = {
+  'base_ways': ('base_ways', 'base classes'),
+  'base_shots': ('base_shots', 'examples of each base class'),
+  'session_ways': ('ways', 'new classes of a session'),
+  'session_shots': ('shots', 'examples of each new class'),
+  'sessions': ('number', 'sessions after the base classes'),
+  'session_queries': ('queries', 'queries of every class, after each session'),
 }
 
 
@@ -120,3 +132,38 @@ def define_training() -> None:
   )
   flags.DEFINE_integer('validate_every', 500, 'steps between validations', lower_bound=1)
   flags.DEFINE_integer('validation_episodes', 200, 'episodes of a validation', lower_bound=1)
+
+
+def define_heads() -> None:
+  """Defines the flags of binaries that compare heads, beside the common ones."""
+  flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
+  flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
+  flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
+  define_name('heads', 'of the files that are written')
+  flags.DEFINE_integer('head_steps', 2000, 'meta-training steps of a head', lower_bound=1)
+  flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each', lower_bound=1)
+
+
+def define_sessions() -> None:
+  """Defines the sizes of a stream."""
+  usual = Sessions()
+  for name, (field, said) in SIZES.items():
+    flags.DEFINE_integer(name, getattr(usual, field), said, lower_bound=1)
+
+
+def define_comparison() -> None:
+  """Defines the flags of this binary beside the common ones."""
+  flags.DEFINE_string('training', None, 'file of flags of experiments.train', required=True)
+  flags.DEFINE_multi_string('learner', None, 'a learner spec; once for each', required=True)
+  flags.DEFINE_list('inner_steps', ['1', '5', '10'], 'numbers of inner steps at test time')
+
+
+def define_sweep() -> None:
+  """Defines the flags of a sweep beside the common ones."""
+  flags.DEFINE_list('pools', ['0', '4', '8', '12', '16'], 'log2 of the numbers of tasks')
+  flags.DEFINE_list('widths', ['16', '32', '64'], 'widths of the transformers')
+  flags.DEFINE_string('network', 'transformer:depth=2', 'transformer spec without width')
+  flags.DEFINE_enum('layout', 'pairs', list(LAYOUTS), 'how examples become tokens')
+  flags.DEFINE_float('learning_rate', 1e-3, 'of Adam')
+  flags.DEFINE_integer('steps', 2000, 'meta-training steps of each model', lower_bound=1)
+  flags.DEFINE_integer('tasks_per_step', 16, 'tasks in each meta-gradient', lower_bound=1)

@@ -10,12 +10,11 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments.command_line.flags import define_name
 from experiments.components import tasks
 from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.specs import Component, build, parse, write_spec
 from experiments.components.task import Task, check_former_split, fingerprint_of
-from experiments.evaluate import restore
+from experiments.runs.evaluate import restore
 from experiments.runs.setup import make_setup
 from experiments.runs.workdir import check_data, read_specs
 from metakit.dispatch import make_dispatch, train_until
@@ -46,16 +45,6 @@ class Features(NamedTuple):
   tests: list[Component]
   embed: Callable[[EpisodeSource], EpisodeSource]
   description: dict[str, Any]
-
-
-def define_heads() -> None:
-  """Defines the flags of binaries that compare heads, beside the common ones."""
-  flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
-  flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
-  flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
-  define_name('heads', 'of the files that are written')
-  flags.DEFINE_integer('head_steps', 2000, 'meta-training steps of a head', lower_bound=1)
-  flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each', lower_bound=1)
 
 
 def features_of_flags() -> Features:
@@ -92,7 +81,7 @@ def _trained(workdir: Path) -> Features:
   if learner.features is None:
     raise ValueError(f'{specs["learner"]} does not embed examples one by one; use inductive ones')
   source = setup.task.source('train')
-  params = calibrate(learner, state.params, source, roots(specs['seed']).calibration)
+  params = calibrate(learner, state.params, source, root=roots(specs['seed']).calibration)
   embed = lambda source: embed_source(learner, params, source)[1]
   tests = [_component(spec) for spec in FLAGS.test_task or [specs['test_task']]]
   names = 'learner', 'network', 'optimizer', 'schedule', 'tasks_per_step'
@@ -151,7 +140,7 @@ def ready_params(head: Component, task: Task, train: EpisodeSource) -> Params:
   """Returns the parameters of a head, trained and calibrated on training classes."""
   learner = make_head(head, task)
   params = _meta_trained(learner, train, FLAGS.head_steps)
-  return calibrate(learner, params, train, roots(FLAGS.seed).calibration)
+  return calibrate(learner, params, train, root=roots(FLAGS.seed).calibration)
 
 
 def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
@@ -160,7 +149,7 @@ def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Pa
   episode = source(task_key(keys.train, 0, 0))
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
   state = init_state_for(learner, optimizer, keys.init, episode)
-  state = state._replace(params=calibrate(learner, state.params, source, keys.calibration))
+  state = state._replace(params=calibrate(learner, state.params, source, root=keys.calibration))
   if not _learns(learner, state.params, episode):
     return state.params
   dispatch = make_dispatch(

@@ -6,31 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.output.results import format_estimate
+from experiments.runs.compare_heads import pace, score
+from experiments.runs.compare_sessions import AT_END, percent
 from experiments.tables.pages import markdown_table
 from experiments.tables.records import NONE
 from metakit.episodes.class_incremental import Sessions
 
 Cell = Mapping[str, Any]
-AT_END = 'accuracy', 'base', 'novel', 'harmonic'  # what a head knows at the end of a stream
-
-
-def score(cell: Cell) -> str:
-  """Returns the accuracy of a cell and its difference to the first head, in percent."""
-  mean, ci95 = cell['difference']
-  apart = f'{100 * mean:+.2f}' + ('' if ci95 is None else f' ± {100 * ci95:.2f}')
-  return f'{format_estimate("accuracy", cell["mean"], cell["ci95"])}, {apart}'
-
-
-def pace(cell: Cell) -> str:
-  """Returns the seconds of a cell."""
-  seconds = cell['seconds_per_1000']
-  return NONE if seconds is None else f'{seconds:.2f}'
-
-
-def percent(value: list[float] | None) -> str:
-  """Returns a mean and its 95% interval in percent."""
-  return NONE if value is None else format_estimate('accuracy', *value)
 
 
 def on_tasks(record: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ import signal
 import sys
 import warnings
 
-import experiments.evaluate
-import experiments.train  # noqa: F401  what takes long to import
+import experiments.runs.evaluate
+import experiments.runs.train  # noqa: F401  what takes long to import
 
 
 def child(module, arguments, out, error):

@@ -7,8 +7,6 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import benchmark
-from experiments.benchmark import SUITES, slower
 from experiments.benchmarks import (
   figure,
   growth,
@@ -17,9 +15,11 @@ from experiments.benchmarks import (
   loops,
   meta_step,
   sampling,
+  suites,
   timing,
 )
 from experiments.benchmarks.sampling import check_rows
+from experiments.benchmarks.suites import SUITES, slower
 from experiments.benchmarks.timing import Case, time_cases
 from experiments.tables import benchmarks
 from experiments.tables.pages import keep
@@ -190,11 +190,11 @@ def test_a_binary_that_became_slower_fails(tmp_path):
 def test_what_another_command_has_measured_is_not_overwritten(tmp_path):
   command = 'python -m experiments.benchmark --suite=plans --repeats=5 --output=plans.json'
   path = tmp_path / 'plans.json'
-  benchmark.check_output(path, command)
+  suites.check_output(path, command)
   path.write_text(json.dumps({'command': command, 'rows': []}))
-  benchmark.check_output(path, command.replace('=5', '=9') + ' --against=before.json')
+  suites.check_output(path, command.replace('=5', '=9') + ' --against=before.json')
   with pytest.raises(ValueError, match=r'plans.json was measured with another command; .*--output'):
-    benchmark.check_output(path, command.replace('plans ', 'heads '))
+    suites.check_output(path, command.replace('plans ', 'heads '))
 
 
 def test_an_aim_is_met_or_missed_by_what_was_measured():

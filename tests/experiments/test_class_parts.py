@@ -10,7 +10,7 @@ from experiments.components.class_parts import MOST_NAMES, class_names, write_na
 from experiments.components.specs import build, parse
 from experiments.components.task import check_former_split, understood, with_tested
 from experiments.components.tasks import TASKS, data_of
-from experiments.evaluate import usual_part
+from experiments.runs.evaluate import usual_part
 from metakit.data import arrays, save_table
 from metakit.data.splits import PARTS
 

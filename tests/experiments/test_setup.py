@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 from absl import flags
 
-from experiments.command_line.flags import define_common, define_training
+from experiments.command_line.flags import (
+  define_common,
+  define_comparison,
+  define_heads,
+  define_sweep,
+  define_training,
+)
 from experiments.command_line.runtime import define_processes
-from experiments.compare_learners import define_comparison, folders
 from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.specs import build, parse
 from experiments.output.results import read_results
+from experiments.runs.compare_learners import folders
 from experiments.runs.families import family
-from experiments.runs.features import define_heads
 from experiments.runs.setup import DEFINING, check_fits, make_optimizer, make_setup, with_defaults
 from experiments.runs.workdir import checksums_of, claim_workdir, default_workdir, read_specs
-from experiments.sweep import define_sweep
 from metakit import cross_entropy
 from tests.experiments.commands import REPOSITORY, images_file, task
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from experiments import two_regimes
+from experiments.runs import two_regimes
+from experiments.runs.two_regimes import HEADS, class_means, draw, error, first_true, least_error
 from experiments.tables.comparisons import explained, on_regimes
-from experiments.two_regimes import HEADS, class_means, draw, error, first_true, least_error
 from metakit.keys import roots
 from tests.experiments.commands import run, run_forked
 

@@ -4,6 +4,7 @@ from tests.faults.fault import Fault
 
 SETUP = 'experiments/runs/setup.py'
 RUNS = 'experiments/test_binaries.py::'
+PARTS = 'experiments/test_train_and_evaluate.py::'
 REPEATED = f'{RUNS}test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks'
 
 FAULTS = (
@@ -98,14 +99,14 @@ FAULTS = (
   ),
   Fault(
     'a test is of the arguments that were trained with',
-    'experiments/evaluate.py',
+    'experiments/runs/evaluate.py',
     "(trained, asked.partition(':')[2])",
     "(asked, trained.partition(':')[2])",
-    REPEATED,
+    f'{PARTS}test_a_learner_is_tested_with_the_arguments_that_are_asked_for {REPEATED}',
   ),
   Fault(
     'a test is of the seed 0 whatever the run has',
-    'experiments/evaluate.py',
+    'experiments/runs/evaluate.py',
     "seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']",
     'seed = FLAGS.seed',
     REPEATED,
@@ -113,28 +114,37 @@ FAULTS = (
   ),
   Fault(
     'the last step is not saved',
-    'experiments/train.py',
+    'experiments/runs/train.py',
     'return step % every == 0 or step == FLAGS.steps',
     'return step % every == 0',
-    REPEATED,
+    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end {REPEATED}',
+  ),
+  Fault(
+    'a run that goes on saves and validates at other steps',
+    'experiments/runs/train.py',
+    'after = lambda every: (first // every + 1) * every',
+    'after = lambda every: first + every',
+    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end',
+    added=True,
   ),
   Fault(
     'a run goes on one step late',
-    'experiments/train.py',
+    'experiments/runs/train.py',
     'state = spread(state, FLAGS.parallel)\n',
     'state, first = spread(state, FLAGS.parallel), first + (0 < first < FLAGS.steps)\n',
     f'{RUNS}test_kill_9_and_the_same_command_give_the_same_bits',
   ),
   Fault(
     'a validation whose loss is not finite is no error',
-    'experiments/train.py',
+    'experiments/runs/train.py',
     "  if not np.isfinite(values['loss']).all():\n",
     "  if not np.isfinite(values['loss']).any() and not len(values['loss']):\n",
-    f'{RUNS}test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept',
+    f'{PARTS}test_one_validation_loss_that_is_not_finite_stops_the_training',
+    added=True,
   ),
   Fault(
     'classes that a run was trained on are tested',
-    'experiments/evaluate.py',
+    'experiments/runs/evaluate.py',
     "return 'test' if own or task.parted() in ('official', 'given') else 'all'",
     "return 'test' if task.parted() in ('official', 'given') else 'all'",
     'experiments/test_class_parts.py::test_a_foreign_set_without_parts_is_tested_whole',
@@ -162,7 +172,7 @@ FAULTS = (
   ),
   Fault(
     'a width that was finished is trained again',
-    'experiments/sweep.py',
+    'experiments/runs/sweep.py',
     '      if not path.exists():\n        found = train_side_by_side(',
     '      if path:\n        found = train_side_by_side(',
     'experiments/test_sweep.py::test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width',

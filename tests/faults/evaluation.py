@@ -131,7 +131,7 @@ FAULTS = (
   ),
   Fault(
     'the onset is one window late',
-    'experiments/runs/plateau.py',
+    'metakit/onset.py',
     "'step')[WINDOW - 1 :]",
     "'step')[WINDOW:]",
     'experiments/test_plateau.py::test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss',

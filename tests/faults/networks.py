@@ -115,7 +115,7 @@ FAULTS = (
   ),
   Fault(
     'pooled variances lack that of the means',
-    'metakit/models.py',
+    'metakit/batch_statistics.py',
     "'var': var.mean(0) + mean.var(0)",
     "'var': var.mean(0)",
     'test_models.py::test_several_batches_calibrate_to_their_pooled_moments',
