@@ -67,11 +67,10 @@ FAULTS = (
   ),
   Fault(
     'the clock of saves goes on after a save',
-    'experiments/command_line/interruptions.py',
+    'metakit/interruptions.py',
     '      nonlocal last\n      last = clock()\n',
     '      clock()\n',
-    'experiments/test_interruptions.py'
-    '::test_a_save_is_due_after_so_many_seconds_and_not_again_before_as_many',
+    'test_interruptions.py::test_a_save_is_due_after_so_many_seconds_and_not_again_before_as_many',
     added=True,
   ),
   Fault(
@@ -113,16 +112,16 @@ FAULTS = (
   ),
   Fault(
     'the last step is not saved',
-    'experiments/runs/train.py',
-    'return step % every == 0 or step == FLAGS.steps',
+    'metakit/training.py',
+    'return step % every == 0 or step == self.steps',
     'return step % every == 0',
     REPEATED,
   ),
   Fault(
     'a run goes on one step late',
-    'experiments/runs/train.py',
-    'state = spread(state, FLAGS.parallel)\n',
-    'state, first = spread(state, FLAGS.parallel), first + (0 < first < FLAGS.steps)\n',
+    'metakit/training.py',
+    '  step, source = int(state.step), dispatch',
+    '  step, source = int(state.step) + (0 < state.step < course.steps), dispatch',
     f'{RUNS}test_kill_9_and_the_same_command_give_the_same_bits',
   ),
   Fault(
