@@ -154,6 +154,7 @@ def evaluate(
   learner: MetaLearner,
   objective: Objective,
   params: Params,
+  *,
   source: Sampler,
   root: Key,
   episodes: int,
@@ -293,7 +294,7 @@ def usual_chunk(source: Sampler) -> int:
 
 
 def calibrate(
-  learner: MetaLearner, params: Params, source: Sampler, root: Key, episodes: int = 32
+  learner: MetaLearner, params: Params, source: Sampler, *, root: Key, episodes: int = 32
 ) -> Params:
   """Calibrates a learner on training episodes: task_key(root, 0, i), i < episodes.
 
@@ -319,7 +320,7 @@ def calibrate(
 
 
 def embed_source(
-  learner: MetaLearner, params: Params, source: Sampler, chunk: int = 512
+  learner: MetaLearner, params: Params, source: Sampler, *, chunk: int = 512
 ) -> tuple[MetaLearner, EpisodeSource]:
   """Embeds a whole table once, where the learner and the source allow it.
 

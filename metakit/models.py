@@ -143,6 +143,7 @@ def from_linen(
   module: nn.Module,
   statistics_module: nn.Module | None = None,
   norms: Sequence[type[nn.Module]] = (),
+  *,
   stochastic: bool = True,
 ) -> Model:
   """Makes a Model of a Linen module.

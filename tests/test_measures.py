@@ -133,7 +133,7 @@ def test_the_spectrum_of_a_wave_is_its_amplitude(wave):
   x = np.linspace(-5, 5, 40, endpoint=False, dtype=np.float32)[:, None]
   # n half waves in [-L, L) are n periods of 2 L / n
   support = Examples(x, 1.5 * np.cos(2 * np.pi * wave * x / 10))
-  amplitudes = spectrum(bayes(series, 0.0), KEY, {}, support, jnp.asarray(x))
+  amplitudes = spectrum(bayes(series, 0.0), KEY, {}, support=support, grid=jnp.asarray(x))
   np.testing.assert_allclose(amplitudes, 1.5 * (np.arange(21) == wave), atol=0.01)
 
 
@@ -171,7 +171,7 @@ def random_transformer(depth=2, **options):
 @pytest.mark.parametrize('scan', [False, True])
 def test_likeness_is_a_cosine_and_chance_is_near_0(scan):
   model, params, episode = random_transformer(scan=scan)
-  measure = jax.jit(lambda key: likeness_to_descent(model, 3, key, params, episode))
+  measure = jax.jit(lambda key: likeness_to_descent(model, 3, key, params=params, episode=episode))
   each = [measure(key) for key in jax.random.split(KEY, 20)]
   values = np.array([[e.to_descent, e.to_chance] for e in each])
   assert (np.abs(values) <= 1).all()
@@ -235,7 +235,7 @@ def test_descent_is_gradient_descent_on_keys_and_values():
   read = attended(params, one) - before
   learned = attended(tuned, jax.tree.map(lambda leaf: leaf[:0], one)) - before
   cosines = (read * learned).sum(1) / np.linalg.norm(read, axis=1) / np.linalg.norm(learned, axis=1)
-  found = likeness_to_descent(model, 3, KEY, params, episode, learning_rate=0.01)
+  found = likeness_to_descent(model, 3, KEY, params=params, episode=episode, learning_rate=0.01)
   assert float(found.to_descent) == pytest.approx(cosines.mean(), abs=1e-3)
   assert abs(cosines.mean()) > 0.01  # a wrong sign would be seen
 
@@ -262,7 +262,7 @@ def test_absent_examples_do_not_count():
 
 def test_a_network_without_attention_is_refused():
   with pytest.raises(ValueError, match='without attention'):
-    likeness_to_descent(recurrent(3), 3, KEY, {}, random_transformer()[2])
+    likeness_to_descent(recurrent(3), 3, KEY, params={}, episode=random_transformer()[2])
   model, params, episode = random_transformer(attention='linear')
   fitted = in_context(model, 3).adapt(KEY, params, episode.support)
   with pytest.raises(ValueError, match='no attention weights'):
@@ -307,4 +307,4 @@ def test_the_bayes_predictor_implies_the_posterior_weight():
 def test_a_prior_of_three_components_has_no_one_weight():
   prior = f.Gaussians(lambda x: x, jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones((3, 2)))
   with pytest.raises(ValueError, match='3 components'):
-    mixture_weight(None, prior, 0.1, KEY, {}, None, None)
+    mixture_weight(None, prior, 0.1, key=KEY, params={}, support=None, asked=None)

@@ -54,7 +54,13 @@ def source():
 def judged(head):
   params = head.init(jax.random.key(0), None) if head.extend is None else {}
   return evaluate(
-    head, cross_entropy, params, source(), roots(0).test, 40, judge=judge_sessions(SIZES)
+    head,
+    cross_entropy,
+    params,
+    source=source(),
+    root=roots(0).test,
+    episodes=40,
+    judge=judge_sessions(SIZES),
   )
 
 
@@ -125,9 +131,9 @@ def test_queries_of_later_classes_are_not_asked_before():
     learner,
     cross_entropy,
     {},
-    data,
-    roots(0).test,
-    40,
+    source=data,
+    root=roots(0).test,
+    episodes=40,
     judge=lambda learner, objective, params, key, episode: first_sessions(key, episode),
   )
   for name in ('accuracy', 'base', 'harmonic'):

@@ -24,7 +24,16 @@ if __name__ == '__main__':
   first, data = jax.device_get(start(learner)), jax.device_get(source.data)
   leaves = local(dispatch.sampled(20, first, data)[0])
   fed = local(dispatch.fed(first, read_rows(dispatch.plan(3, 0), data))[0])  # rows by the host
-  judged = evaluate(learner, cross_entropy, first.params, source, ROOTS.test, 21, 4, parallel)
+  judged = evaluate(
+    learner,
+    cross_entropy,
+    first.params,
+    source=source,
+    root=ROOTS.test,
+    episodes=21,
+    chunk=4,
+    parallel=parallel,
+  )
   planned = multihost_utils.process_allgather(dispatch.plan(20, 0).support.x)
   if jax.process_index() == 0:
     arrays = {f'leaf{i}': x for i, x in enumerate(leaves)} | {

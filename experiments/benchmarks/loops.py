@@ -162,7 +162,7 @@ def evaluation() -> list[Case]:
     source, learner = embedded(ways, shots, 15), heads.prototypes(ways)
 
     def judge(source: EpisodeSource = source, learner: MetaLearner = learner) -> Any:
-      return evaluate(learner, cross_entropy, {}, source, root, number)
+      return evaluate(learner, cross_entropy, {}, source=source, root=root, episodes=number)
 
     numpy = _judged_by_numpy(source, ways, root, number)
     for metric, values in numpy().items():  # of accuracy, a tie at most
@@ -202,7 +202,9 @@ def transductive() -> list[Case]:
   made = {name: getattr(heads, name)(ways) for name in TRANSDUCTIVE}
 
   def judge(learner: MetaLearner, chunk: int | None = None) -> Any:
-    return evaluate(learner, cross_entropy, {}, source, root, number, chunk)['accuracy']
+    return evaluate(
+      learner, cross_entropy, {}, source=source, root=root, episodes=number, chunk=chunk
+    )['accuracy']
 
   calls: dict[str, Callable[[], Any]] = {name: partial(judge, each) for name, each in made.items()}
   calls[ONE_BY_ONE] = partial(judge, made['pt_map'], chunk=1)

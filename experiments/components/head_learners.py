@@ -132,9 +132,16 @@ def pretrained_learner(
     num_outputs=num_outputs,
     objective=objective,
   )
-  transforms = QUARTER_TURNS if rotations else ()
-  options = until, cosine, scale, transforms, protocol
-  return pretrained(network(None), made, num_classes(), *options)
+  return pretrained(
+    network(None),
+    made,
+    num_classes(),
+    until=until,
+    cosine=cosine,
+    scale=scale,
+    transforms=QUARTER_TURNS if rotations else (),
+    protocol=protocol,
+  )
 
 
 BY_HEAD: Factories = {name: on_network(head) for name, head in HEADS.items()}

@@ -62,7 +62,9 @@ def in_context_learner(
       or interleaved (x and y after one another).
     label_scale: what one-hot labels are multiplied by; none for the root of the number of inputs.
   """
-  return make_in_context(network(num_outputs), num_outputs, layout, objective, label_scale)
+  return make_in_context(
+    network(num_outputs), num_outputs, layout, objective=objective, label_scale=label_scale
+  )
 
 
 LEARNERS: Factories = {'in_context': in_context_learner, **BY_HEAD, **BY_DESCENT}

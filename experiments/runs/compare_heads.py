@@ -162,11 +162,14 @@ def judge(
   learner: MetaLearner, params: Params, objective: Objective, test: EpisodeSource
 ) -> Judged:
   """Tests a head."""
-  given = learner, objective, params, test, getattr(roots(FLAGS.seed), FLAGS.split)
+  root = getattr(roots(FLAGS.seed), FLAGS.split)
+  run = partial(
+    evaluate, learner, objective, params, source=test, root=root, parallel=FLAGS.parallel
+  )
   warm = min(WARM * jax.local_device_count(), FLAGS.episodes)  # the same chunks, compiled
-  evaluate(*given, warm, parallel=FLAGS.parallel)
+  run(episodes=warm)
   start = time.perf_counter()
-  values = evaluate(*given, FLAGS.episodes, parallel=FLAGS.parallel)['accuracy']
+  values = run(episodes=FLAGS.episodes)['accuracy']
   seconds = (time.perf_counter() - start) / FLAGS.episodes * 1000
   return Judged(values, learner.protocol, round(seconds, 3))
 

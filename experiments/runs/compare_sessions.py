@@ -88,8 +88,16 @@ def compare_all(
   first: Mapping[str, Any] = {}
   for head in heads:
     learner, params = make_head(head, tested, sizes.total_ways), ready_params(head, trained, train)
-    given = learner, tested.objective, params, test, getattr(roots(FLAGS.seed), FLAGS.split)
-    values = evaluate(*given, FLAGS.episodes, parallel=FLAGS.parallel, judge=judge_sessions(sizes))
+    values = evaluate(
+      learner,
+      tested.objective,
+      params,
+      source=test,
+      root=getattr(roots(FLAGS.seed), FLAGS.split),
+      episodes=FLAGS.episodes,
+      parallel=FLAGS.parallel,
+      judge=judge_sessions(sizes),
+    )
     first = first or values
     cells.append(cell(head.brief(), learner.extend is not None, values, first))
   return cells

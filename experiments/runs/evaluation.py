@@ -83,7 +83,7 @@ def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> 
   """Calibrates a learner on training episodes and readies it for a split of `task`."""
   learner, source = setup.learner(task), task.source(split)
   root = roots(setup.specs['seed']).calibration
-  params = calibrate(learner, params, setup.task.source('train'), root)
+  params = calibrate(learner, params, setup.task.source('train'), root=root)
   # A table on the host may be too large for its embeddings to be worth while, or to fit.
   quick = (learner, source) if on_host(source) else embed_source(learner, params, source)
   root = getattr(roots(seed), split)
@@ -124,8 +124,17 @@ def judged_by(
 ) -> dict[str, np.ndarray]:
   """Returns what a judge gives for each episode."""
   learner, source = tested.quick
-  given = learner, tested.task.objective, tested.params, source, tested.root, episodes
-  judged = evaluate(*given, parallel=tested.parallel, judge=judge, on_chunk=on_chunk)
+  judged = evaluate(
+    learner,
+    tested.task.objective,
+    tested.params,
+    source=source,
+    root=tested.root,
+    episodes=episodes,
+    parallel=tested.parallel,
+    judge=judge,
+    on_chunk=on_chunk,
+  )
   return dict(judged)
 
 
@@ -147,9 +156,18 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
   """
   reference = tested.task.reference
   judge = judge_prefixes if reference is None else judge_beside(reference)
-  given = tested.learner, tested.task.objective, tested.params, tested.source, tested.root, episodes
   with episode_progress(f'adaptation curve: {episodes} episodes', episodes) as on_chunk:
-    values = evaluate(*given, parallel=tested.parallel, judge=judge, on_chunk=on_chunk)
+    values = evaluate(
+      tested.learner,
+      tested.task.objective,
+      tested.params,
+      source=tested.source,
+      root=tested.root,
+      episodes=episodes,
+      parallel=tested.parallel,
+      judge=judge,
+      on_chunk=on_chunk,
+    )
 
   def curve(name: str) -> list[AdaptationPoint]:
     columns = (estimate(column) for column in values[name].T)

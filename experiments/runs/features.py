@@ -81,7 +81,7 @@ def _trained(workdir: Path) -> Features:
   if learner.features is None:
     raise ValueError(f'{specs["learner"]} does not embed examples one by one; use inductive ones')
   source = setup.task.source('train')
-  params = calibrate(learner, state.params, source, roots(specs['seed']).calibration)
+  params = calibrate(learner, state.params, source, root=roots(specs['seed']).calibration)
   embed = lambda source: embed_source(learner, params, source)[1]
   tests = [_component(spec) for spec in FLAGS.test_task or [specs['test_task']]]
   names = 'learner', 'network', 'optimizer', 'schedule', 'tasks_per_step'
@@ -140,7 +140,7 @@ def ready_params(head: Component, task: Task, train: EpisodeSource) -> Params:
   """Returns the parameters of a head, trained and calibrated on training classes."""
   learner = make_head(head, task)
   params = _meta_trained(learner, train, FLAGS.head_steps)
-  return calibrate(learner, params, train, roots(FLAGS.seed).calibration)
+  return calibrate(learner, params, train, root=roots(FLAGS.seed).calibration)
 
 
 def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
@@ -149,7 +149,7 @@ def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Pa
   episode = source(task_key(keys.train, 0, 0))
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
   state = init_state_for(learner, optimizer, keys.init, episode)
-  state = state._replace(params=calibrate(learner, state.params, source, keys.calibration))
+  state = state._replace(params=calibrate(learner, state.params, source, root=keys.calibration))
   if not _learns(learner, state.params, episode):
     return state.params
   dispatch = make_dispatch(

@@ -91,7 +91,7 @@ def make_learner(width: int, varied: Family) -> MetaLearner:
   known, supplied = {'transformer': transformer}, ('num_outputs', 'width')
   network = parse('network of a sweep', known, FLAGS.network, supplied)
   model = build(network, num_outputs=varied.num_outputs, width=width)
-  return in_context(model, varied.num_outputs, FLAGS.layout, varied.objective)
+  return in_context(model, varied.num_outputs, FLAGS.layout, objective=varied.objective)
 
 
 def check_learner(learner: MetaLearner, varied: Family, largest: int) -> None:

@@ -36,6 +36,7 @@ def inductive_head(
   fit: Callable[[Key, Params, Examples], Fitted],
   classify: Callable[[Fitted, jax.Array], jax.Array],
   init: Callable[[Key, Episode], Params] = no_parameters,
+  *,
   objective: Objective = cross_entropy,
   every: bool = False,
   extend: Callable[[Fitted, Examples], Fitted] | None = None,
@@ -71,6 +72,7 @@ def transductive_head(
   infer: Infer,
   init: Callable[[Key, Episode], Params] = no_parameters,
   objective: Objective = cross_entropy,
+  *,
   every: bool = False,
 ) -> MetaLearner:
   """Makes a head that classifies all queries of an episode together.

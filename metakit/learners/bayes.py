@@ -62,7 +62,9 @@ def bayes(
     seen, y, present = fitted
     with jax.default_matmul_precision('highest'):  # fewer bits than the noise floor assumes
       variance = variance_of(noise, [prior for _, prior in priors], seen, present)
-      each = [posterior(prior, variance, seen, y, present, x) for _, prior in priors]
+      each = [
+        posterior(prior, variance, seen, y=y, present=present, asked=x) for _, prior in priors
+      ]
       log_weight = jnp.asarray([log_weight for log_weight, _ in priors])
       stacked = Posterior(*(jnp.stack(parts) for parts in zip(*each, strict=True)))
       return _mix(log_weight, stacked).mean[:, None]
@@ -178,6 +180,7 @@ def posterior(
   prior: Prior,
   variance: jax.Array,
   x: jax.Array,
+  *,
   y: jax.Array,
   present: jax.Array,
   asked: jax.Array | None,
@@ -209,6 +212,7 @@ def component_posteriors(
   prior: Gaussians,
   variance: jax.Array,
   x: jax.Array,
+  *,
   y: jax.Array,
   present: jax.Array,
   asked: jax.Array,

@@ -135,7 +135,7 @@ def by_descent(
   protocol = check_protocol(model, protocol)
   check_descent(descent)
   inner = inner or by_optimizer(descent)
-  problem = inner(support_loss(model, objective, merge, descent))
+  problem = inner(support_loss(model, objective, merge, descent=descent))
   solve = (descent.mode or unroll())(problem)
   inner_steps = descent.steps
 
@@ -178,14 +178,22 @@ def by_descent(
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     fast, slow = split(params, episode.support)
     outer = lambda end, slow: judge(merge(end, slow, inner_steps), episode, None)[0]
-    return diagnose(problem, outer, key, fast, slow, ((key, None), episode.support), inner_steps)
+    return diagnose(
+      problem,
+      outer,
+      key,
+      fast=fast,
+      slow=slow,
+      data=((key, None), episode.support),
+      steps=inner_steps,
+    )
 
   whole = init or initial(model)
   return meta_learner(whole, adapt, ask, loss=loss, protocol=protocol, diagnose=diagnosis)
 
 
 def support_loss(
-  model: Model, objective: Objective, merge: Merge, descent: Descent
+  model: Model, objective: Objective, merge: Merge, *, descent: Descent
 ) -> Callable[..., jax.Array]:
   """Returns the loss of the inner loop: (fast, slow, ((key, draws), support), step) -> scalar.
 
@@ -195,7 +203,7 @@ def support_loss(
   def loss(fast: Any, slow: Any, data: Any, step: Any) -> jax.Array:
     (key, draws), support = data
     if descent.batch and step is not None:
-      support = minibatch(key, support, step, descent.batch)
+      support = minibatch(key, support, step, size=descent.batch)
     params = merge(fast, slow, descent.steps if step is None else step)
     apply = drawing(model.apply, draws, descent.steps if step is None else step)
     return objective(apply(params, support.x, weight=support.weight), support)[0]
@@ -231,7 +239,7 @@ def asking(model: Model, protocol: str) -> tuple[Callable[..., Params], Callable
   return settle, stored.apply
 
 
-def minibatch(key: Key, examples: Examples, step: Any, size: int) -> Examples:
+def minibatch(key: Key, examples: Examples, step: Any, *, size: int) -> Examples:
   """Returns the examples of an inner step: all in a random order, then in another, and so on.
 
   Absent examples (of weight 0) are drawn where there are fewer than `size` others, and only there.

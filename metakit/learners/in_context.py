@@ -63,6 +63,7 @@ def in_context(
   model: SequenceModel,
   num_outputs: int,
   layout: str = 'pairs',
+  *,
   objective: Objective = cross_entropy,
   label_scale: float | None = None,
 ) -> MetaLearner:

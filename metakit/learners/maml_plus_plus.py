@@ -100,7 +100,13 @@ def maml_plus_plus(
     multi = begin < multi_step_until
     descend = (first if begin < first_order_until else second)(every if multi else last)
     draws = partial(draws_of, model)
-    return phase_loss(judge, descend, draws, inner_steps, multi_step_until if multi else 0)
+    return phase_loss(
+      judge,
+      descend,
+      draws,
+      inner_steps=inner_steps,
+      multi_step_until=multi_step_until if multi else 0,
+    )
 
   phases = [phase(begin) for begin in begins]
   solve, steps = second(last), descent.steps_of_adapt
@@ -113,8 +119,10 @@ def maml_plus_plus(
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     outer = lambda end, slow: judge(end, slow, episode.query, inner_steps)[0]
-    given = key, params['start'], params, (None, episode.support), inner_steps
-    return diagnose(last, outer, *given)
+    data = None, episode.support
+    return diagnose(
+      last, outer, key, fast=params['start'], slow=params, data=data, steps=inner_steps
+    )
 
   return meta_learner(
     lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
@@ -165,6 +173,7 @@ def phase_loss(
   judge: Callable[..., Any],
   descend: Solve,
   draws: Callable[[Key], Key | None],
+  *,
   inner_steps: int,
   multi_step_until: int,
 ) -> Phase:

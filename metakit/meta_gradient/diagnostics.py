@@ -16,6 +16,7 @@ def diagnose(
   inner: Inner,
   outer: Callable[[Fast, Slow], jax.Array],
   key: Key,
+  *,
   fast: Fast,
   slow: Slow,
   data: Data,

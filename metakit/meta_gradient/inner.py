@@ -88,6 +88,7 @@ def by_optax(
   loss: Callable[[Fast, Slow, Data, Any], jax.Array],
   optimizer: optax.GradientTransformation,
   readout: Callable[[Fast, Slow, Data, Any], Any] | None = None,
+  *,
   proximal: float = 0.0,
 ) -> Inner:
   """Returns the Inner of a loss and any optax transformation.

@@ -49,6 +49,7 @@ def conv4(
   num_outputs: int | None = None,
   width: int = 64,
   depth: int = 4,
+  *,
   downsample: str = 'pool',
   norm: str = 'batch',
 ) -> Model:

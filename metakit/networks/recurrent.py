@@ -53,6 +53,7 @@ def recurrent(
   num_outputs: int,
   width: int = 128,
   depth: int = 1,
+  *,
   cell: str = 'lstm',
   remat: bool = False,
   dtype: str | None = None,

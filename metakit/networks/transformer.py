@@ -107,6 +107,7 @@ def transformer(
   num_outputs: int,
   width: int = 128,
   depth: int = 4,
+  *,
   heads: int = 4,
   hidden: int | None = None,
   attention: str = 'softmax',

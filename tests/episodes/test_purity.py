@@ -44,11 +44,13 @@ def test_a_sampler_that_draws_without_its_key_is_refused(name):
   with pytest.raises(ValueError, match=said):
     init_state(prototypes(3), optax.sgd(0.1), KEY, IMPURE[name])
   with pytest.raises(ValueError, match=said):
-    evaluate(prototypes(3), cross_entropy, {}, EpisodeSource(IMPURE[name]), KEY, 2)
+    evaluate(
+      prototypes(3), cross_entropy, {}, source=EpisodeSource(IMPURE[name]), root=KEY, episodes=2
+    )
 
 
 @pytest.mark.parametrize('name', PURE)
 def test_functions_of_a_key_and_constants_pass(name):
   check_sampler(PURE[name], KEY)
   jax.eval_shape(lambda key: check_sampler(PURE[name], key), KEY)
-  evaluate(prototypes(3), cross_entropy, {}, EpisodeSource(PURE[name]), KEY, 2)
+  evaluate(prototypes(3), cross_entropy, {}, source=EpisodeSource(PURE[name]), root=KEY, episodes=2)

@@ -62,9 +62,9 @@ def test_heads_of_given_features_are_judged_on_the_same_episodes(tmp_path):
 
   table = split_classes(arrays(str(path)), 'test')
   source = few_shot(table, 4, 2, queries=3)
-  expected = evaluate(heads.prototypes(4, 'cosine'), cross_entropy, {}, source, roots(0).test, 30)[
-    'accuracy'
-  ]
+  expected = evaluate(
+    heads.prototypes(4, 'cosine'), cross_entropy, {}, source=source, root=roots(0).test, episodes=30
+  )['accuracy']
   accuracies = [values[f'{cell["task"]}/{cell["head"]}'] for cell in balanced]
   np.testing.assert_allclose(accuracies[0], expected, atol=1e-6)
   for cell, own in zip(balanced, accuracies, strict=True):

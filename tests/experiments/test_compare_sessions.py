@@ -38,8 +38,15 @@ def test_what_is_known_after_each_session_is_written(tmp_path):
   stream, ridge = record['cells']
   classes = split_classes(arrays(str(tmp_path / 'features.npz')), 'test')
   source = class_incremental(classes, SIZES)
-  given = cross_entropy, {}, source, roots(0).test, 20
-  ours = evaluate(heads.class_mean_stream(6), *given, judge=judge_sessions(SIZES))
+  ours = evaluate(
+    heads.class_mean_stream(6),
+    cross_entropy,
+    {},
+    source=source,
+    root=roots(0).test,
+    episodes=20,
+    judge=judge_sessions(SIZES),
+  )
   for name in ('accuracy', 'base', 'harmonic'):
     expected = [estimate(after)[:2] for after in ours[name].T]
     np.testing.assert_allclose(stream[name], expected, atol=1e-6)

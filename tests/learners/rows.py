@@ -209,7 +209,7 @@ HEADS = {
   'relation': on_features(lambda: relation(WAYS, 8, 1), symmetric=True),
   'feat': on_features(lambda: feat(WAYS, 4.0), symmetric=True),
   'ridge': on_features(lambda: ridge(WAYS), symmetric=True),
-  'logistic': on_features(lambda: logistic(WAYS, 1.0, 40, 1e-4), symmetric=True),
+  'logistic': on_features(lambda: logistic(WAYS, 1.0, 40, tolerance=1e-4), symmetric=True),
   'svm': on_features(lambda: svm(WAYS), symmetric=True),
   'baseline': on_features(lambda: baseline(WAYS, steps=3, batch=0)),
   'baseline:cosine': on_features(lambda: baseline(WAYS, True, 3), padded=False),
@@ -224,10 +224,14 @@ HEADS = {
   'class_mean_stream': on_features(lambda: class_mean_stream(WAYS), symmetric=True),
   'soft_kmeans': on_features(lambda: soft_kmeans(WAYS, 2), symmetric=True, supervised=False),
   'soft_kmeans:distractors': on_features(
-    lambda: soft_kmeans(WAYS, 1, True, False), symmetric=True, supervised=False
+    lambda: soft_kmeans(WAYS, 1, True, queries=False), symmetric=True, supervised=False
   ),
-  'slk': on_features(lambda: slk(WAYS, 0.5, 2, 'means', 2, 2), symmetric=True),
-  'slk:modes': on_features(lambda: slk(WAYS, 0.5, 2, 'modes', 2, 2), symmetric=True),
+  'slk': on_features(
+    lambda: slk(WAYS, 0.5, 2, kind='means', steps=2, bound_steps=2), symmetric=True
+  ),
+  'slk:modes': on_features(
+    lambda: slk(WAYS, 0.5, 2, kind='modes', steps=2, bound_steps=2), symmetric=True
+  ),
   'laplacian_shot': on_features(lambda: laplacian_shot(WAYS, 0.5, 2, steps=3), symmetric=True),
   'bd_cspn': on_features(lambda: bd_cspn(WAYS), symmetric=True),
   'tim': on_features(lambda: tim(WAYS, steps=3), symmetric=True),
@@ -247,7 +251,9 @@ LEARNERS |= {
     lambda: pretrained(small('batch', None), prototypes(WAYS), 5), symmetric=True, supervised=False
   ),
   'pretrained:transforms': Row(
-    lambda: pretrained(small('batch', None), ridge(WAYS), 5, None, False, transforms=VIEWS),
+    lambda: pretrained(
+      small('batch', None), ridge(WAYS), 5, until=None, cosine=False, transforms=VIEWS
+    ),
     symmetric=True,
     supervised=False,
   ),

@@ -181,7 +181,13 @@ def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
     return outputs.sum(), {'product': ((examples.y - outputs) * outputs).sum()}
 
   values = evaluate(
-    bayes(function_class, NOISE), product, {}, source, KEY, 4000, judge=judge_prefixes
+    bayes(function_class, NOISE),
+    product,
+    {},
+    source=source,
+    root=KEY,
+    episodes=4000,
+    judge=judge_prefixes,
   )['product']
   assert values.shape == (4000, shots + 1)
   for column in values.T:
@@ -194,7 +200,15 @@ def test_without_noise_predictions_are_finite_and_become_right(name):
   """Before any example, and after more than there are weights, those of y of any size."""
   make = {**CLASSES, 'large outputs': lambda: scale_outputs(f.dense(4), 1000.0)}[name]
   source = f.functions(make(), 12)
-  values = evaluate(bayes(make(), 0.0), squared_error, {}, source, KEY, 200, judge=judge_prefixes)
+  values = evaluate(
+    bayes(make(), 0.0),
+    squared_error,
+    {},
+    source=source,
+    root=KEY,
+    episodes=200,
+    judge=judge_prefixes,
+  )
   error = values['loss']
   assert np.isfinite(error).all()
   smooth = name == 'gaussian_process'  # its 12 examples do not determine it

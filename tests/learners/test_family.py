@@ -324,11 +324,11 @@ def test_from_scratch_forgets_what_it_is_given_and_learns_nothing():
 
 def test_minibatches_pass_over_all_examples_before_any_comes_again():
   examples = Examples(np.arange(7), np.arange(7))
-  steps = [minibatch(KEY, examples, step, 3).x.tolist() for step in range(7)]
+  steps = [minibatch(KEY, examples, step, size=3).x.tolist() for step in range(7)]
   drawn = [row for step in steps for row in step]
   assert all(sorted(drawn[i : i + 7]) == list(range(7)) for i in (0, 7, 14))
   assert drawn[:7] != drawn[7:14]
-  assert sorted(minibatch(KEY, examples, 2, 20).x.tolist()) == list(range(7))
+  assert sorted(minibatch(KEY, examples, 2, size=20).x.tolist()) == list(range(7))
 
 
 @pytest.mark.parametrize('make', [alfa, meta_curvature])
@@ -359,11 +359,11 @@ def test_absent_examples_are_in_no_minibatch_that_others_can_fill():
   weight = np.zeros(12, np.float32)
   weight[[2, 5, 7, 8, 11]] = 1
   examples = Examples(x, np.zeros(12, int), weight)
-  drawn = [minibatch(KEY, examples, step, 4) for step in range(5)]
+  drawn = [minibatch(KEY, examples, step, size=4) for step in range(5)]
   assert all((batch.weight == 1).all() for batch in drawn)
   seen = np.concatenate([batch.x[:, 0] for batch in drawn]).reshape(-1, 5)
   assert (np.sort(seen) == [2, 5, 7, 8, 11]).all()  # four times each
-  few = minibatch(KEY, examples._replace(weight=(x[:, 0] == 3).astype(np.float32)), 1, 4)
+  few = minibatch(KEY, examples._replace(weight=(x[:, 0] == 3).astype(np.float32)), 1, size=4)
   assert few.x[0] == 3 and list(few.weight) == [1, 0, 0, 0]
 
 

@@ -214,7 +214,9 @@ def test_the_learning_curve_of_any_learner():
   episode = Episode(part(None), Examples(ASKED, np.array([0, 1, 2, 0], np.int32)))
   learner = prototypical(identity, WAYS)
   params, source = learner.init(KEY, episode), EpisodeSource(lambda key: episode)
-  judged = evaluate(learner, cross_entropy, params, source, KEY, 2, judge=judge_prefixes)
+  judged = evaluate(
+    learner, cross_entropy, params, source=source, root=KEY, episodes=2, judge=judge_prefixes
+  )
   curve = judged['accuracy']
   assert curve.shape == (2, SUPPORT + 1)  # of the queries the first
   x, y = np.concatenate([X, ASKED]), np.concatenate([Y, episode.query.y])

@@ -69,7 +69,7 @@ def inner_of(apply, optimizer=None, proximal=0.0, readout=None):
     return cross_entropy(slow['scale'] * apply(fast, data[0]), data[2])
 
   if optimizer is not None:
-    return modes.by_optax(loss, optimizer, readout, proximal)
+    return modes.by_optax(loss, optimizer, readout, proximal=proximal)
   step = lambda grads, state, fast, slow, number: (
     jax.tree.map(lambda p, g: p - slow['rate'] * g, fast, grads),
     state,

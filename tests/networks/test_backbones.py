@@ -34,7 +34,7 @@ def causal(model):
 # name: (() -> Model, input shape of an example). A new backbone joins by adding a row.
 BACKBONES = {
   f'conv4:{downsample},{norm}': (
-    functools.partial(conv4, None, 16, 2, downsample, norm),
+    functools.partial(conv4, None, 16, 2, downsample=downsample, norm=norm),
     IMAGES,
   )
   for downsample in ('pool', 'stride')
