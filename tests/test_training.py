@@ -52,6 +52,12 @@ def test_saves_and_validations_are_at_multiples_and_at_the_end(parts):
   assert validated == [5, 7] and told == [2, 3, 5, 6, 7]
 
 
+def test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end():
+  course = Course(steps=13, save_every=6, validate_every=4)
+  assert [course.next_stop(step) for step in (0, 3, 4, 6, 8, 12)] == [4, 4, 6, 8, 12, 13]
+  assert [course.is_due(step, 4) for step in (4, 6, 12, 13)] == [True, False, True, True]
+
+
 def test_what_was_stopped_goes_on_with_the_same_bits(parts, tmp_path):
   whole = train(parts)
   stopped = []

@@ -116,14 +116,15 @@ FAULTS = (
     'metakit/training.py',
     'return step % every == 0 or step == self.steps',
     'return step % every == 0',
-    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end {REPEATED}',
+    'test_training.py::test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end '
+    f'{REPEATED}',
   ),
   Fault(
     'a run that goes on saves and validates at other steps',
-    'experiments/runs/train.py',
-    'after = lambda every: (first // every + 1) * every',
-    'after = lambda every: first + every',
-    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end',
+    'metakit/training.py',
+    'after = lambda every: (step // every + 1) * every',
+    'after = lambda every: step + every',
+    'test_training.py::test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end',
     added=True,
   ),
   Fault(
