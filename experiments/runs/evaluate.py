@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
+from experiments.components.specs import name_in
 from experiments.components.task import (
   Task,
   check_former_split,
@@ -79,11 +80,13 @@ def same_learner(trained: str, asked: str | None) -> str:
   Raises:
     ValueError: for a learner of another name, whose parameters mean something else.
   """
-  if asked and asked.partition(':')[0] != trained.partition(':')[0]:
+  if asked and name_in(asked) != name_in(trained):
     raise ValueError(f'this run trained {trained}; --learner={asked} is another learner')
   if not asked:
     return trained
-  return ','.join(filter(None, (trained, asked.partition(':')[2])))  # the later value counts
+  return ','.join(
+    filter(None, (trained, asked[len(name_in(asked)) + 1 :]))
+  )  # the later value counts
 
 
 def measuring(setup: Setup, metric: str | None) -> Setup:

@@ -126,7 +126,7 @@ def check_same_pool(trained: Component, tested: Component) -> None:
 
 
 def _network(spec: str | None, learner: str, task: Task) -> Component:
-  usual = learners.DEFAULT_NETWORK[learner]
+  usual = learners.DEFAULT_NETWORK.get(learner, 'conv4')
   sequences = learners.SEQUENCE_NETWORKS
   if usual in sequences and not task.exchangeable:
     usual = learners.SET_NETWORK
