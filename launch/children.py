@@ -1,8 +1,9 @@
 """Programs that do not outlive the process that starts them, however it ends.
 
-Each runs in a process group of its own. SIGTERM, SIGHUP (a closed terminal) and SIGINT (Ctrl-C) are
-passed on as SIGTERM, which a training answers by saving; and as no process can answer SIGKILL,
-another one (`launch.guard`) waits for the end of a pipe, and ends what is left then.
+Each program runs in a process group of its own. SIGTERM, SIGHUP (a closed terminal) and SIGINT
+(Ctrl-C) are passed on as SIGTERM, and a training answers that by saving. No process can answer
+SIGKILL. So a second process, `launch.guard`, waits until a pipe closes, and then ends the programs
+that are left.
 """
 
 import contextlib
@@ -24,9 +25,10 @@ class Children(NamedTuple):
   """The programs of a block.
 
   Attributes:
-    start: (argv, **options of subprocess.Popen) -> the process, a group of its own.
-    told: numbers of the signals that came, which were passed on.
-    forget: () -> None, to be called soon after one has ended: its number will be another's.
+    start: (argv, **options of subprocess.Popen) -> the process, in a group of its own.
+    told: numbers of the signals that came and were passed on.
+    forget: () -> None. Call it soon after a program has ended: the system will give its process
+      number to another.
   """
 
   start: Callable[..., subprocess.Popen]
@@ -36,7 +38,7 @@ class Children(NamedTuple):
 
 @contextlib.contextmanager
 def children(grace: float = GRACE) -> Iterator[Children]:
-  """Yields what starts programs; all of them, and what they started, have ended after the block.
+  """Yields a value that starts programs. After the block they have ended, with all they started.
 
   Args:
     grace: seconds from SIGTERM to SIGKILL, at the end of the block.
@@ -52,7 +54,7 @@ def children(grace: float = GRACE) -> Iterator[Children]:
       process = subprocess.Popen(argv, start_new_session=True, **options)
       running[process.pid] = process
       tell(f'+{process.pid}')
-      if told:  # while it was started
+      if told:  # a signal came while the program was started
         ask_to_end(process.pid)
       return process
 
@@ -85,9 +87,10 @@ def children(grace: float = GRACE) -> Iterator[Children]:
 
 @contextlib.contextmanager
 def _guard(grace: float) -> Iterator[Callable[[str], None]]:
-  """Runs the guard of this process; yields what tells it a line."""
+  """Runs the guard of this process; yields a function that sends it a line."""
   script = [sys.executable, '-ES', os.path.abspath(guard.__file__), str(grace)]
-  # Of no terminal, and with no pipe of this process open: who reads that waits for its end.
+  # The guard has no terminal, and holds no pipe of this process open. Otherwise whoever reads such
+  # a pipe would wait until the guard ends.
   process = subprocess.Popen(
     script,
     stdin=subprocess.PIPE,
@@ -101,7 +104,7 @@ def _guard(grace: float) -> Iterator[Callable[[str], None]]:
   assert pipe is not None
 
   def tell(line: str) -> None:
-    with contextlib.suppress(OSError):  # somebody has ended it
+    with contextlib.suppress(OSError):  # the guard was killed
       pipe.write(f'{line}\n'.encode())
 
   try:
@@ -113,7 +116,7 @@ def _guard(grace: float) -> Iterator[Callable[[str], None]]:
 
 @contextlib.contextmanager
 def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-  """Handles the signals that end a process, but those that it ignores (nohup, background jobs)."""
+  """Handles the signals that end a process, except those that it ignores (nohup, background)."""
   numbers = [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
   before = {number: signal.signal(number, handler) for number in numbers}
   try:
@@ -129,6 +132,6 @@ def run_child(argv: Sequence[str], grace: float = GRACE) -> int:
   Returns:
     Its exit status; PREEMPTED if this process was told to end meanwhile.
   """
-  with children(grace) as own:
-    status = own.start(argv).wait()
-  return PREEMPTED if own.told else status
+  with children(grace) as programs:
+    status = programs.start(argv).wait()
+  return PREEMPTED if programs.told else status

@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-from experiments.ranges import check_flags
+from experiments.components.ranges import check_flags
 from launch.children import ENDING, children
 
-TOKEN = 'TOKEN'  # what a dry run shows in place of a run's own
+TOKEN = 'TOKEN'  # what a dry run shows in place of the token of a run
 
 
 class Refused(Exception):
-  """The launcher will not start; the message says why, in one line, with the remedy."""
+  """The launcher does not start. The message says why in one line, and what to do."""
 
 
 class Interrupted(BaseException):
-  """The launcher is told to end, by a signal."""
+  """A signal tells the launcher to end."""
 
   def __init__(self, number: int):
     super().__init__(number)
@@ -30,7 +30,7 @@ class Interrupted(BaseException):
 
 
 class Called(NamedTuple):
-  """What became of a program: its exit status and, where they were captured, its words."""
+  """The exit status of a program and, if they were captured, its two outputs."""
 
   returncode: int
   stdout: str
@@ -43,28 +43,28 @@ def define_dry_run() -> None:
 
 
 def call(argv: Sequence[str], *, capture: bool = False, **options: Any) -> Called:
-  """Runs a program and returns what became of it. Launchers start programs by this alone.
+  """Runs a program to its end. Launchers start programs only by this function.
 
   Args:
     argv: the program and its arguments.
-    capture: whether to return what it says rather than to show it.
-    **options: `input`, a text, and what subprocess.Popen takes.
+    capture: True returns what the program prints; False shows it.
+    **options: `input`, a text, and the options of subprocess.Popen.
 
   Raises:
     Refused: if there is no such program.
-    Interrupted: if this process is told to end; the program has ended.
+    Interrupted: if a signal tells this process to end; the program has ended then.
   """
   given = options.pop('input', None)
   pipe = subprocess.PIPE if capture else None
   options |= {'stdin': None if given is None else subprocess.PIPE, 'stdout': pipe, 'stderr': pipe}
   try:
-    with children() as own:
-      process = own.start(list(argv), text=True, errors='replace', **options)
+    with children() as programs:
+      process = programs.start(list(argv), text=True, errors='replace', **options)
       out, error = process.communicate(given)
   except FileNotFoundError:
     raise Refused(f'{argv[0]} is not installed; install it, or look at --dry_run') from None
-  if own.told:
-    raise Interrupted(own.told[0])
+  if programs.told:
+    raise Interrupted(programs.told[0])
   return Called(process.returncode, out or '', error or '')
 
 
@@ -75,31 +75,31 @@ def show(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> s
 
 
 def check_text(flag: str, value: str) -> str:
-  """Returns a value that goes into a file or a command.
+  """Returns a value that is to be written into a file or a command.
 
   Raises:
-    Refused: if it has a line's end or another sign that is not printed.
+    Refused: if it has an end of line, or another character that is not printed.
   """
   if not value.isprintable():
-    raise Refused(f'{flag}={value!r} has signs that are not printed; leave them out')
+    raise Refused(f'{flag}={value!r} has characters that are not printed; leave them out')
   return value
 
 
 def check_name(flag: str, name: str, most: int = 63) -> str:
-  """Returns a name of a machine or job: a label of RFC 1123 that begins with a letter (RFC 1035).
+  """Returns the name of a machine or job: a label of RFC 1123 that begins with a letter (RFC 1035).
 
   Args:
-    flag: what the name is given by.
+    flag: the flag that gives the name.
     name: the name.
-    most: characters that it can have.
+    most: how many characters it may have.
 
   Raises:
-    Refused: if it is none.
+    Refused: if it is not such a name.
   """
   if not re.fullmatch('[a-z]([-a-z0-9]*[a-z0-9])?', name) or len(name) > most:
     raise Refused(
-      f'{flag}={name!r} is no name; use at most {most} of a to z, 0 to 9 and -, first a letter, '
-      'last no -'
+      f'{flag}={name!r} is not a valid name; use at most {most} characters of a to z, 0 to 9 '
+      'and -, beginning with a letter and not ending with -'
     )
   return name
 
@@ -111,7 +111,7 @@ def check_match(flag: str, value: str | None, pattern: str, example: str) -> str
     Refused: if it has another form.
   """
   if value is not None and not re.fullmatch(pattern, value):
-    raise Refused(f'{flag}={value!r} cannot be; it looks like {example}')
+    raise Refused(f'{flag}={value!r} has another form than is needed; it looks like {example}')
   return value
 
 

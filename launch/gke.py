@@ -4,8 +4,8 @@ r"""Starts a command on Kubernetes as a JobSet: one process on each node of a TP
       --accelerator=tpu-v5-lite-podslice --topology=4x4 --volume=CLAIM -- \
       python -m experiments.train --parallel=shard_map --workdir=/runs/maml
 
-The manifest is shown by --dry_run (JSON, which kubectl reads). A run that is disrupted or told to
-end starts again without being counted; --restarts counts failures.
+--dry_run shows the manifest, as JSON, which kubectl reads. A run that is disrupted or told to end
+starts again, and that is not counted. --restarts limits how often a failure starts it again.
 """
 
 import json
@@ -21,7 +21,7 @@ from launch.common import call, check_match, check_name, define_dry_run, run, sh
 FLAGS = flags.FLAGS
 PORT = 8482
 WORKERS, MOUNT, VOLUME = 'workers', '/runs', 'runs'
-# The number of the Job, which is drawn for each start, and which only its pods are told.
+# The number of the Job. It is drawn for each start, and only its pods know it.
 TOKEN = "metadata.labels['batch.kubernetes.io/controller-uid']"
 APPLY = 'kubectl', 'apply', '-f', '-'
 
@@ -49,7 +49,7 @@ def main(command: list[str]) -> int:
 
 
 def check_given() -> None:
-  """Raises Refused for what Kubernetes would not take, some of it only when pods are made."""
+  """Raises Refused for values that Kubernetes would refuse, some of them only later."""
   longest = len(f'-{WORKERS}-0-{FLAGS.hosts - 1}-abcde')  # what it adds to the name of a pod
   check_name('--name', FLAGS.name, 63 - longest)
   label = '[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?'
@@ -60,7 +60,7 @@ def check_given() -> None:
 
 
 def resources(accelerator: str, chips: int) -> dict[str, str]:
-  """Returns what a process asks for."""
+  """Returns the accelerators that a process needs, as Kubernetes counts them."""
   return {'google.com/tpu' if accelerator.startswith('tpu') else 'nvidia.com/gpu': str(chips)}
 
 
@@ -91,7 +91,7 @@ def manifest(
     hosts: processes, each on a node of its own.
     limits: resources of each.
     nodes: labels of the nodes.
-    volume: name of a claim that is mounted at /runs, where runs survive their pods.
+    volume: name of a claim that is mounted at /runs. Runs there survive their pods.
     restarts: how many failures start everything again.
     grace: seconds from SIGTERM to SIGKILL.
   """
@@ -108,7 +108,7 @@ def manifest(
     'completions': hosts,
     'completionMode': 'Indexed',
     'backoffLimit': 0,
-    # Without a disruption or a run that was told to end, a failure counts.
+    # These rules single out disruptions and runs that were told to end. Any other failure counts.
     'podFailurePolicy': {
       'rules': [
         {
@@ -148,14 +148,14 @@ def _container(
 ) -> dict[str, Any]:
   variables = {
     'METAKIT_COORDINATOR': f'{name}-{WORKERS}-0-0.{name}:{PORT}',
-    'METAKIT_NUM_PROCESSES': str(hosts),  # JOB_COMPLETION_INDEX says which one it is
+    'METAKIT_NUM_PROCESSES': str(hosts),  # JOB_COMPLETION_INDEX is the number of the process
   }
   known = [{'name': key, 'value': value} for key, value in variables.items()]
   container = {
     'name': 'metakit',
     'image': image,
-    # exec: SIGTERM is sent to the first process of the container. Kubernetes reads $(NAME) as a
-    # variable, and $$ as $.
+    # exec makes the command the first process of the container, to which SIGTERM is sent.
+    # Kubernetes reads $(NAME) as a variable, and $$ as $.
     'command': ['bash', '-c', f'exec {shlex.join(command)}'.replace('$', '$$')],
     'env': [*known, {'name': 'METAKIT_TOKEN', 'valueFrom': {'fieldRef': {'fieldPath': TOKEN}}}],
     'ports': [{'containerPort': PORT}],

@@ -1,7 +1,7 @@
-"""Ends the process groups of a process that has died; `launch.children` starts it, as a script.
+"""Ends the process groups of a process that has died. `launch.children` starts this as a script.
 
-It is told on stdin, a line each, of groups that began (+number) and ended (-number). The end of
-stdin is the end of the process at the other side of the pipe, whatever ended it.
+It reads lines from stdin: +number when a group begins, and -number when one ends. When stdin
+closes, the process at the other side of the pipe has ended, for whatever reason.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ POLL = 0.05
 
 
 def end_groups(groups: Sequence[int], grace: float, left: Callable[[int], bool]) -> None:
-  """Asks process groups to end, and kills what has not after `grace` seconds.
+  """Asks process groups to end, and kills those that have not ended after `grace` seconds.
 
   Args:
     groups: their numbers.
     grace: seconds.
-    left: tells whether a group is still there.
+    left: says whether a group is still there.
   """
   for group in groups:
     with contextlib.suppress(OSError):
@@ -35,20 +35,21 @@ def end_groups(groups: Sequence[int], grace: float, left: Callable[[int], bool])
 
 
 def is_there(group: int) -> bool:
-  """Tells whether a process group has a process that has not ended."""
+  """Says whether a process group has a process that has not ended."""
   try:
     os.killpg(group, 0)
   except ProcessLookupError:
     return False
-  except OSError:  # it is there, and another user's
+  except OSError:  # it is there, and belongs to another user
     return True
-  # What has ended stays a member until it is waited for, which init does not do in all containers.
+  # An ended process stays a member of its group until somebody waits for it. In some containers
+  # init does not do that.
   states = list(_states(group))
   return not states or any(state not in 'ZX' for state in states)
 
 
 def _states(group: int) -> Iterator[str]:
-  """Yields the states of a group's processes, as proc(5) has them; nothing where it is not."""
+  """Yields the states of the processes of a group (see proc(5)); none where there is no /proc."""
   for path in glob.glob('/proc/[0-9]*/stat'):
     with contextlib.suppress(OSError), open(path, encoding='utf-8', errors='replace') as stat:
       state, _, its_group = stat.read().rpartition(')')[2].split()[:3]

@@ -1,4 +1,4 @@
-"""What Ctrl-C does: one line, and the exit status that a shell expects."""
+"""Ctrl-C ends a program with one line and the exit status that a shell expects."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 def end_interrupted(number: int = signal.SIGINT, frame: Any = None) -> NoReturn:
-  """Ends the process, now: an exception may be swallowed where a signal strikes."""
+  """Ends the process at once. An exception would not do: the code that runs may swallow it."""
   del number, frame
   with contextlib.suppress(Exception):
     sys.stdout.flush()
@@ -20,10 +20,10 @@ def end_interrupted(number: int = signal.SIGINT, frame: Any = None) -> NoReturn:
 
 
 def handle_imports() -> None:
-  """Lets Ctrl-C be answered in one line while a program of `python -m` is imported.
+  """Makes Ctrl-C end a program of `python -m` with one line while its modules are imported.
 
-  That takes seconds, and the program can handle the signal only afterwards. Whoever imports a
-  module of its package otherwise keeps the signal.
+  The imports take seconds, and the program can handle the signal only afterwards. In any other
+  process that imports the package, nothing changes.
   """
   if sys.argv[:1] == ['-m'] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, end_interrupted)

@@ -3,9 +3,9 @@ r"""Runs a command as several processes with several CPU devices each, on this m
   python -m launch.local_pod --processes=2 --devices=4 -- \
       python -m experiments.train --parallel=shard_map --workdir=runs/pod
 
-Every line of a process is prefixed by its number. The first one to fail ends all, and no process
-outlives this one. SIGINT and SIGHUP are passed on as SIGTERM. The exit status is that of the first
-that failed, 75 if they were told to end.
+Every line of a process is prefixed by its number. If one process fails, all others are ended. No
+process outlives this one. SIGINT and SIGHUP are passed on as SIGTERM. The exit status is that of
+the process that failed first, or 75 if a signal ended the run.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ from launch.common import Interrupted, Refused, define_dry_run, new_token, run, 
 
 FLAGS = flags.FLAGS
 POLL = 0.1
-MOST_LINE = 1 << 16  # bytes of a line; what is longer goes on in the next
-LAST_LINES = 5.0  # seconds to copy what was said last
+MOST_LINE = 1 << 16  # bytes of a line; longer ones are broken
+LAST_LINES = 5.0  # seconds to copy the last lines
 
 
 class Running(NamedTuple):
@@ -44,18 +44,18 @@ def main(command: list[str]) -> int:
   if FLAGS.dry_run:
     print('\n'.join(show(command, each) for each in added))
     return 0
-  with children(FLAGS.grace) as own:
-    running = [start(own, rank, command, each) for rank, each in enumerate(added)]
-    status = wait_for(running, own)
+  with children(FLAGS.grace) as programs:
+    running = [start(programs, rank, command, each) for rank, each in enumerate(added)]
+    status = wait_for(running, programs)
   for each in running:
     each.copier.join(LAST_LINES)
-  if own.told and status not in (0, PREEMPTED):
-    raise Interrupted(own.told[0])
+  if programs.told and status not in (0, PREEMPTED):
+    raise Interrupted(programs.told[0])
   return status
 
 
 def settings(rank: int, processes: int, devices: int, port: int, token: str) -> dict[str, str]:
-  """Returns the environment variables of a process, beside those of this one."""
+  """Returns the environment variables that a process has beside those of this one."""
   flags_of_xla = os.environ.get('XLA_FLAGS', '')
   return {
     'JAX_PLATFORMS': 'cpu',
@@ -73,11 +73,13 @@ def free_port() -> int:
     return int(server.getsockname()[1])
 
 
-def start(own: Children, rank: int, command: Sequence[str], added: Mapping[str, str]) -> Running:
+def start(
+  programs: Children, rank: int, command: Sequence[str], added: Mapping[str, str]
+) -> Running:
   """Starts a process; a thread copies its lines."""
   pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
   try:
-    process = own.start(command, env=os.environ | added, **pipes)
+    process = programs.start(command, env=os.environ | added, **pipes)
   except OSError as error:
     raise Refused(f'{command[0]} cannot be started ({error.strerror})') from None
   copier = threading.Thread(target=copy_lines, args=(rank, process.stdout), daemon=True)
@@ -86,9 +88,10 @@ def start(own: Children, rank: int, command: Sequence[str], added: Mapping[str, 
 
 
 def copy_lines(rank: int, lines: IO[bytes]) -> None:
-  """Prints the lines of a process, in whatever encoding, after its number.
+  """Prints the lines of a process after its number, in whatever encoding they are.
 
-  They are read where they cannot be printed too (a closed terminal): the process would wait.
+  Where they cannot be printed (a closed terminal) they are read all the same. Otherwise the process
+  would wait for ever.
   """
   for line in iter(lambda: lines.readline(MOST_LINE), b''):
     with contextlib.suppress(OSError):
@@ -96,17 +99,17 @@ def copy_lines(rank: int, lines: IO[bytes]) -> None:
       sys.stdout.buffer.flush()
 
 
-def wait_for(running: Sequence[Running], own: Children) -> int:
-  """Waits until all have ended, or one has failed; returns the exit status of the run."""
+def wait_for(running: Sequence[Running], programs: Children) -> int:
+  """Waits until all processes have ended or one has failed; returns the run's exit status."""
   while True:
     ended = [each.process.poll() for each in running]
-    own.forget()
+    programs.forget()
     failed = [(rank, status) for rank, status in enumerate(ended) if status]
     if failed:
       rank, status = failed[0]
       if status != PREEMPTED and len(failed) < len(running):
         how = f'status {status}' if status > 0 else signal.Signals(-status).name
-        print(f'process {rank} ended with {how}; the others are ended', file=sys.stderr)
+        print(f'process {rank} ended with {how}; ending the others', file=sys.stderr)
       return status if status > 0 else 128 - status
     if None not in ended:
       return 0

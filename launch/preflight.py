@@ -3,9 +3,9 @@ r"""Compiles the training step of a run for a TPU pod, without a TPU.
   python -m launch.preflight --flagfile=experiments/presets/omniglot_maml.flags \
       --topology=v5e:4x4 --tasks_per_step=64
 
-Printed are memory of a chip, operations, and what the chips exchange. It fails where the step does
-not fit, and where tasks are gathered, which must not be: then memory does not grow with the pod.
-Needs pip install 'metakit[tpu]', and the data of the task for its sizes.
+It prints the memory of a chip, the operations, and what the chips exchange. It fails if the step
+does not fit into a chip. It also fails if tasks are gathered from all chips, since memory would
+then grow with the pod. It needs pip install 'metakit[tpu]', and the data of the task for its sizes.
 """
 
 import importlib.metadata
@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-# Before JAX is imported: this process has no TPU, whatever it compiles for.
+# JAX reads these when it is imported. The process has no TPU, though it compiles for one.
 ALONE = {
   'JAX_PLATFORMS': 'cpu',
   'TPU_SKIP_MDS_QUERY': '1',
@@ -30,23 +30,24 @@ import jax  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 
-from experiments.counting import collectives, product_flops  # noqa: E402
-from experiments.flags import define_common, define_training  # noqa: E402
-from experiments.results import versions as known_versions  # noqa: E402
-from experiments.results import write_text  # noqa: E402
-from experiments.runtime import BAD_INPUT, one_line_errors, run  # noqa: E402
-from experiments.setup import (  # noqa: E402
+from experiments.command_line.flags import define_common, define_training  # noqa: E402
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run  # noqa: E402
+from experiments.output.results import versions as known_versions  # noqa: E402
+from experiments.output.results import write_text  # noqa: E402
+from experiments.runs.setup import (  # noqa: E402
   DEFINING,
-  abstract_episode,
   abstract_state,
   make_optimizer,
   make_setup,
 )
-from experiments.wrap_up import command_line  # noqa: E402
+from experiments.runs.wrap_up import command_line  # noqa: E402
 from metakit.compiler import compiling_for  # noqa: E402
+from metakit.costs import collectives, product_flops  # noqa: E402
 from metakit.devices import task_mesh  # noqa: E402
+from metakit.dispatch import make_dispatch  # noqa: E402
 from metakit.keys import roots  # noqa: E402
-from metakit.train import make_dispatch, make_train_step  # noqa: E402
+from metakit.sources import abstract_episode  # noqa: E402
+from metakit.train import make_train_step  # noqa: E402
 
 FLAGS = flags.FLAGS
 MIB = 1 << 20
@@ -85,7 +86,7 @@ def described_devices(topology: str) -> list[Any]:
 
 
 def measure(devices: list[Any], family: str) -> dict[str, Any]:
-  """Compiles a training step for the devices; returns what it takes.
+  """Compiles a training step for the devices; returns its memory, operations and collectives.
 
   Raises:
     ValueError: if it does not fit into memory, or the flags make no sense.
@@ -97,9 +98,17 @@ def measure(devices: list[Any], family: str) -> dict[str, Any]:
   everywhere = NamedSharding(task_mesh(devices), PartitionSpec())
   place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
   state, data = jax.tree.map(place, (abstract_state(setup, learner, optimizer), source.data))
-  sharing = FLAGS.tasks_per_step, 'shard_map', devices, at_once
   with compiling_for('tpu'):
-    dispatch = make_dispatch(learner, optimizer, source, roots(0), *sharing)
+    dispatch = make_dispatch(
+      learner,
+      optimizer,
+      source,
+      roots(0),
+      tasks_per_step=FLAGS.tasks_per_step,
+      parallel='shard_map',
+      devices=devices,
+      tasks_at_once=at_once,
+    )
     lowered = dispatch.sampled.lower(FLAGS.steps_per_dispatch, state, data)  # type: ignore[attr-defined]
     operations = task_operations(learner, optimizer, source, state)
   compiled = fitting(lowered)
@@ -128,7 +137,7 @@ def task_operations(learner: Any, optimizer: Any, source: Any, state: Any) -> in
 
 
 def fitting(lowered: Any) -> Any:
-  """Compiles.
+  """Compiles a program.
 
   Raises:
     ValueError: if the program does not fit into a chip's memory.

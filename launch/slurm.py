@@ -1,10 +1,10 @@
-r"""Submits a command to Slurm, as one process on each GPU or node, again after each preemption.
+r"""Submits a command to Slurm: one process on each GPU or node, started again when preempted.
 
   python -m launch.slurm --nodes=2 --tasks_per_node=8 --gpus_per_task=1 --time=08:00:00 -- \
       python -m experiments.train --parallel=shard_map --workdir=runs/pod
 
-The file that is submitted is written to --file first; --dry_run prints it. Slurm sends SIGTERM two
-minutes ahead of the limit; the run saves, ends with 75, and the job goes back to the queue.
+The submitted file is written to --file; --dry_run only prints it. Slurm sends SIGTERM two minutes
+before the time limit. The run then saves and ends with 75, and the job goes back to the queue.
 """
 
 import os
@@ -48,15 +48,15 @@ def check_file(name: str) -> str:
 
 
 def quoted(name: str, value: object) -> str:
-  """Returns the value of an option as sbatch reads it: one word, whatever is in it.
+  """Returns the value of an option so that sbatch reads it as one word.
 
   Raises:
-    Refused: if there is no way to write it so.
+    Refused: if it has characters that cannot be written so.
   """
   flag = f'--{name.replace("-", "_")}'
   text = check_text(flag, str(value))
   if set(text) & set('\'"\\'):
-    raise Refused(f'{flag}={text!r} has a quote or backslash, which sbatch reads otherwise')
+    raise Refused(f'{flag}={text!r} has a quote or backslash, which sbatch does not read as such')
   return shlex.quote(text)
 
 
@@ -73,11 +73,11 @@ def batch_file(
     command: what each process runs.
     tasks_per_node: processes on a node.
     logs: folder of the log, which requeued jobs append to.
-    seconds_ahead: of the time limit, when SIGTERM is sent.
-    options: of sbatch by name, those that are None left out.
+    seconds_ahead: SIGTERM is sent so many seconds before the time limit.
+    options: values of sbatch's options by name; None leaves one out.
 
   Raises:
-    Refused: if a value cannot be written as one.
+    Refused: if the value of an option cannot be written.
   """
   given = {name.replace('_', '-'): value for name, value in options.items() if value is not None}
   given |= {'ntasks-per-node': tasks_per_node, 'output': f'{logs}/%x-%j.log'}

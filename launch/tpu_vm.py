@@ -1,12 +1,14 @@
-r"""Runs a command on every worker of a TPU VM, creating it again whenever it is taken away.
+r"""Runs a command on every worker of a TPU VM. A VM that is taken away is created again.
 
   python -m launch.tpu_vm --name=maml --type=v5litepod-16 --zone=us-west4-a --spot -- \
       python -m experiments.train --parallel=shard_map --workdir=/mnt/runs/maml
 
-A queued resource is created, waited for and used; one that is suspended or has failed is deleted
-and created again, and the same command continues the run, whose folder has to outlive the VM (a
-mounted bucket). It ends when the command does, with its exit status; the VM stays unless --delete,
-which deletes it also after a refusal or an interruption, but not after kill -9.
+The program creates a queued resource, waits for it, and runs the command. If the resource is
+suspended or has failed, it is deleted and created again, and the same command continues the run. So
+the folder of the run has to outlive the VM: use a mounted bucket.
+
+The program ends when the command ends, with the same exit status. The VM stays, unless --delete is
+given. --delete also works after a refusal or an interruption, but not after kill -9.
 """
 
 import contextlib
@@ -39,7 +41,8 @@ RANK = (
   'curl -s -H Metadata-Flavor:Google '
   'http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number'
 )
-# type -> (chips or cores of a host, the largest that one host has), as its name counts them
+# By type, counted as the name of the type counts (chips or cores): how many each host of several
+# has, and how many a single host has at most.
 HOSTS = {
   'v2': (8, 8),
   'v3': (8, 8),
@@ -77,10 +80,10 @@ def main(command: list[str]) -> int:
 
 
 def described() -> Machine:
-  """Returns the machine of the flags.
+  """Returns the machine that the flags describe; nothing is created yet.
 
   Raises:
-    Refused: if there can be none, before anything is made.
+    Refused: if there can be no such machine.
   """
   check_name('--name', FLAGS.name)
   hosts(FLAGS.type)
@@ -97,10 +100,10 @@ def given_back(machine: Machine) -> Iterator[None]:
   try:
     yield
   finally:
-    for number in ENDING:  # to be told once is enough
+    for number in ENDING:  # a second signal must not stop the deletion
       signal.signal(number, signal.SIG_IGN)
     if call(delete(machine)).returncode:
-      print(f'{machine.name} may be there still; {show(delete(machine))}', file=sys.stderr)
+      print(f'{machine.name} may still be there; {show(delete(machine))}', file=sys.stderr)
 
 
 def hosts(kind: str) -> int:
@@ -172,13 +175,13 @@ def keep_running(
     machine: where.
     make: the command that asks for the machine.
     command: what every worker runs.
-    token: by which the workers know each other.
-    attempts: how many failures of the command itself are tried again.
-    seconds: between two looks at the state.
-    sleep: waits; another one for tests.
+    token: shows that a worker belongs to the run.
+    attempts: how often the command is tried again after it failed.
+    seconds: time between two looks at the state.
+    sleep: waits; tests replace it.
 
   Raises:
-    Refused: if the machine has not the number of hosts of its type, or cannot be asked for.
+    Refused: if the machine does not have as many hosts as its type, or cannot be created.
   """
   while True:
     found = said(state(machine))
@@ -198,7 +201,7 @@ def keep_running(
 
 
 def said(argv: Sequence[str]) -> str:
-  """Returns what a command prints, '' if it fails: there is no such machine then."""
+  """Returns what a command prints; '' if it fails, since there is no such machine then."""
   done = call(argv, capture=True)
   return done.stdout.strip() if done.returncode == 0 else ''
 
@@ -214,12 +217,13 @@ def addresses(machine: Machine) -> list[str]:
   """Returns the addresses of the hosts, the first worker first.
 
   Raises:
-    Refused: if there are not as many as the type has.
+    Refused: if there are more or fewer hosts than the type has.
   """
   found = json.loads(said(endpoints(machine)) or '{}').get('networkEndpoints') or []
   if len(found) != hosts(machine.type):
     raise Refused(
-      f'{machine.name} has {len(found)} hosts, a {machine.type} {hosts(machine.type)}; check --type'
+      f'{machine.name} has {len(found)} hosts, but a {machine.type} has {hosts(machine.type)}; '
+      'check --type'
     )
   return [each['ipAddress'] for each in found]
 

@@ -5,15 +5,18 @@ A task is a pure function of a key, a learner is a tuple of pure functions, and 
 """
 
 from metakit.compiler import turn_off_wrong_fusions, used_a_cpu
+from metakit.dispatch import Dispatch, make_dispatch, train_until
 from metakit.estimates import Estimate, compare, estimate
 from metakit.evaluate import calibrate, embed_source, evaluate
 from metakit.keys import Roots, roots, task_key
 from metakit.models import Model, from_linen, from_nnx
 from metakit.objectives import cross_entropy, squared_error
-from metakit.train import TrainState, init_state, make_dispatch, make_train_step, train_until
-from metakit.types import Episode, EpisodeSource, Examples, Features, MetaLearner, Sampler
+from metakit.sources import EpisodeSource
+from metakit.train import TrainState, init_state, make_train_step
+from metakit.types import Episode, Examples, Features, MetaLearner, Sampler
 
 __all__ = [
+  'Dispatch',
   'Episode',
   'EpisodeSource',
   'Estimate',

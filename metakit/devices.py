@@ -7,8 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from metakit.data.host import on_host
-from metakit.types import EpisodeSource
+from metakit.sources import EpisodeSource, on_host
 
 PARALLEL = ('none', 'pmap', 'shard_map')
 AXIS = 'tasks'
@@ -24,23 +23,28 @@ def places_here(devices: Sequence[jax.Device]) -> list[int]:
   return [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
 
 
-def spread_table(source: EpisodeSource, parallel: str) -> EpisodeSource:
+def spread_table(
+  source: EpisodeSource, parallel: str, devices: Sequence[jax.Device] | None = None
+) -> EpisodeSource:
   """Returns the source with its table on all devices, if each dispatch would copy it there."""
   if source.data is None or on_host(source):
     return source
-  return source._replace(data=spread(source.data, parallel))
+  return source.replace(data=spread(source.data, parallel, devices))
 
 
-def spread(tree: Any, parallel: str) -> Any:
+def spread(tree: Any, parallel: str, devices: Sequence[jax.Device] | None = None) -> Any:
   """Puts arrays where dispatches leave their state, so that the first is compiled as the others.
 
   Args:
     tree: arrays that every process has.
-    parallel: see metakit.train.make_dispatch.
+    parallel: see metakit.dispatch.make_dispatch.
+    devices: as there, all of all processes by default.
   """
   if parallel == 'none':
     return tree
-  return everywhere(tree, jax.devices() if parallel == 'shard_map' else jax.local_devices())
+  devices = list(devices or jax.devices())
+  local = [devices[place] for place in places_here(devices)]
+  return everywhere(tree, devices if parallel == 'shard_map' else local)
 
 
 def everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:

@@ -14,22 +14,20 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from metakit.absent import blanked
 from metakit.compiler import target_platform
-from metakit.data.host import on_host, read_rows
 from metakit.devices import AXIS, check_parallel, task_mesh
-from metakit.episodes.few_shot import complete
 from metakit.episodes.purity import check_keys_matter
 from metakit.keys import learner_key, task_key
-from metakit.objectives import cross_entropy
+from metakit.sources import EpisodeSource, abstract_episode, as_source, complete, on_host, read_rows
 from metakit.train import group_size
 from metakit.types import (
   Episode,
-  EpisodeSource,
   Examples,
   Key,
   MetaLearner,
   Metrics,
   Objective,
   Params,
+  Sampler,
   join,
 )
 
@@ -66,7 +64,7 @@ def sequence(episode: Episode) -> Examples:
 
 def _one_by_one(objective: Objective, outputs: jax.Array, examples: Examples) -> Metrics:
   alone = jax.tree.map(lambda leaf: leaf[:, None], (outputs, examples))
-  return jax.vmap(objective)(*alone)[1]
+  return jax.vmap(objective.judge)(*alone)[1]
 
 
 def judge_beside(reference: MetaLearner) -> Judge:
@@ -78,13 +76,18 @@ def judge_beside(reference: MetaLearner) -> Judge:
   Returns:
     A Judge. To the learner's metrics it adds the reference's, named 'reference/...', and
     'difference': by how much the learner's loss exceeds the reference's if what the latter believes
-    is right. Under squared error that is the squared difference of the predictions, in the mean
-    over outputs; under cross_entropy the Kullback-Leibler divergence, in nats.
+    is right, the objective's divergence. It raises ValueError for a bare function as objective,
+    which does not say what its outputs are.
   """
 
   def judge(
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
+    if not isinstance(objective, Objective):
+      raise ValueError(
+        'a bare function does not say what its outputs are; make an objective of it with '
+        'metakit.objectives.classification or regression'
+      )
     examples = sequence(episode)
     own, best = (
       predict_prefixes(each, key, theirs, examples)
@@ -94,17 +97,10 @@ def judge_beside(reference: MetaLearner) -> Judge:
     return {
       **_one_by_one(objective, own, examples),
       **{f'reference/{name}': values for name, values in known.items()},
-      'difference': _excess(objective, own, best),
+      'difference': objective.divergence(own, best),
     }
 
   return judge
-
-
-def _excess(objective: Objective, own: jax.Array, best: jax.Array) -> jax.Array:
-  if objective is not cross_entropy:
-    return jnp.square(own - best).mean(-1)
-  own, best = jax.nn.log_softmax(own), jax.nn.log_softmax(best)
-  return (jnp.exp(best) * (best - own)).sum(-1)
 
 
 def judge_gain(
@@ -158,7 +154,8 @@ def evaluate(
   learner: MetaLearner,
   objective: Objective,
   params: Params,
-  source: EpisodeSource,
+  *,
+  source: Sampler,
   root: Key,
   episodes: int,
   chunk: int | None = None,
@@ -172,7 +169,7 @@ def evaluate(
     learner: any MetaLearner, calibrated params if it asks for that.
     objective: gives the metrics of the predictions.
     params: the meta-parameters.
-    source: where episodes come from, its data on a device or on the host.
+    source: where episodes come from, its table on a device or on the host; or another sampler.
     root: the root key of the episodes, roots(seed).test for instance; episode i is made from
       task_key(root, 0, i), and what the learner draws in it from learner_key(root, i).
     episodes: how many.
@@ -189,6 +186,7 @@ def evaluate(
   Raises:
     ValueError: for numbers or a `parallel` without sense, or a sampler that ignores its key.
   """
+  source = as_source(source)
   chunk = usual_chunk(source) if chunk is None else chunk
   if episodes < 1 or chunk < 1:
     raise ValueError(f'episodes={episodes} and chunk={chunk} must be positive')
@@ -197,7 +195,7 @@ def evaluate(
   devices = 1 if parallel == 'none' else jax.local_device_count()
   chunk = devices * min(chunk, -(-episodes // (devices * processes)))
 
-  given = learner, objective, judge or judge_queries, source.plan, source.finish, parallel
+  given: Any = learner, objective, judge or judge_queries, source.plan, source.finish, parallel
   plan, run = _kept_programs(*given) if _hashable(given) else _programs(*given)
   data = None if on_host(source) else source.data
   if parallel != 'none':
@@ -284,30 +282,30 @@ def _everywhere(*trees):
 _SPREAD: dict[str, Callable[..., Any]] = {'none': jax.jit, 'pmap': _pmap, 'shard_map': _shard_map}
 
 
-def usual_chunk(source: EpisodeSource) -> int:
+def usual_chunk(source: Sampler) -> int:
   """Returns how many episodes to evaluate side by side: 1 to 64.
 
   Where they do, that is: a CPU takes images one episode at a time (metakit.train.group_size).
   """
-  make = lambda key, data: complete(source, source.plan(key), data)
-  episode = jax.eval_shape(make, jax.random.key(0), source.data)
+  episode = abstract_episode(as_source(source))
   numbers = sum(math.prod(part.x.shape) for part in (episode.support, episode.query))
   budget = 1 << (19 if target_platform() == 'cpu' else 24)
   return max(1, min(64, budget // numbers))
 
 
 def calibrate(
-  learner: MetaLearner, params: Params, source: EpisodeSource, root: Key, episodes: int = 32
+  learner: MetaLearner, params: Params, source: Sampler, *, root: Key, episodes: int = 32
 ) -> Params:
   """Calibrates a learner on training episodes: task_key(root, 0, i), i < episodes.
 
   Args:
     learner: any MetaLearner.
     params: the meta-parameters.
-    source: the training episodes.
+    source: the training episodes; or another sampler.
     root: roots(seed).calibration, for instance.
     episodes: how many.
   """
+  source = as_source(source)
   planned = jax.vmap(lambda i: source.plan(task_key(root, 0, i)))(jnp.arange(episodes))
   data = source.data
   if on_host(source):
@@ -322,7 +320,7 @@ def calibrate(
 
 
 def embed_source(
-  learner: MetaLearner, params: Params, source: EpisodeSource, chunk: int = 512
+  learner: MetaLearner, params: Params, source: Sampler, *, chunk: int = 512
 ) -> tuple[MetaLearner, EpisodeSource]:
   """Embeds a whole table once, where the learner and the source allow it.
 
@@ -337,6 +335,7 @@ def embed_source(
     cost of one embedding a row; (learner, source) unchanged if the learner has no `features`, or
     the source no table, or something is done to its rows.
   """
+  source = as_source(source)
   if learner.features is None or source.data is None or source.finish is not None:
     return learner, source
   embed = jax.jit(learner.features.embed)
@@ -345,4 +344,4 @@ def embed_source(
   for start in range(0, rows, chunk):
     index = np.minimum(np.arange(start, start + chunk), rows - 1)  # one shape, one compilation
     parts.append(embed(params, jnp.asarray(source.data[index])))
-  return learner.features.head, source._replace(data=jnp.concatenate(parts)[:rows])
+  return learner.features.head, source.replace(data=jnp.concatenate(parts)[:rows])

@@ -108,6 +108,7 @@ def mixture_weight(
   learner: MetaLearner,
   prior: Gaussians,
   noise: float,
+  *,
   key: Key,
   params: Params,
   support: Examples,
@@ -133,9 +134,10 @@ def mixture_weight(
   """
   if len(prior.log_weight) != 2:
     raise ValueError(f'a prior of {len(prior.log_weight)} components; use one of two')
-  there = support.x, support.y[:, 0], presence(support)
+  present = presence(support)
+  variance = variance_of(noise, [prior], support.x, present)
   means, evidence = component_posteriors(
-    prior, variance_of(noise, [prior], support.x, there[2]), *there, asked
+    prior, variance, support.x, y=support.y[:, 0], present=present, asked=asked
   )
   apart = means[0] - means[1]
   outputs = learner.predict(learner.adapt(key, params, support), asked)[:, 0]
@@ -169,7 +171,9 @@ def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
     def after(number: jax.Array) -> MixtureWeight:
       there = presence(support) & (jnp.arange(len(support.y)) < number)
       seen = support._replace(weight=there.astype(asked.dtype))
-      return mixture_weight(learner, prior, noise, key, params, seen, asked)
+      return mixture_weight(
+        learner, prior, noise, key=key, params=params, support=seen, asked=asked
+      )
 
     implied, posterior = jax.vmap(after)(jnp.arange(1 + len(support.y)))
     apart = jnp.abs(implied - posterior).mean()
@@ -179,7 +183,7 @@ def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
 
 
 def spectrum(
-  learner: MetaLearner, key: Key, params: Params, support: Examples, grid: jax.Array
+  learner: MetaLearner, key: Key, params: Params, *, support: Examples, grid: jax.Array
 ) -> Any:
   """Returns the amplitudes of the function that a learner has fitted to a support set.
 
@@ -203,7 +207,7 @@ def spectrum(
 
 
 def attention_to_support(
-  model: SequenceModel, fitted: Fitted, x: jax.Array, layout: str = 'pairs'
+  model: SequenceModel, fitted: Fitted, x: jax.Array, *, layout: str = 'pairs'
 ) -> jax.Array:
   """Returns how much each query attends to each token of the support.
 
@@ -259,6 +263,7 @@ def likeness_to_descent(
   model: SequenceModel,
   num_outputs: int,
   key: Key,
+  *,
   params: Params,
   episode: Episode,
   learning_rate: float = 0.01,
@@ -335,8 +340,15 @@ def judge_likeness(
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
     del learner  # it is made of the model
-    given = model, num_outputs, key, params, episode
-    found = likeness_to_descent(*given, objective=objective, label_scale=label_scale)
+    found = likeness_to_descent(
+      model,
+      num_outputs,
+      key,
+      params=params,
+      episode=episode,
+      objective=objective,
+      label_scale=label_scale,
+    )
     return {'likeness_to_descent': found.to_descent, 'likeness_to_chance': found.to_chance}
 
   return judge

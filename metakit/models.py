@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
+from metakit.batch_statistics import pool_statistics
 from metakit.inputs import as_array, as_float, shape_of
 from metakit.roles import WEIGHT, Roles, partition
 from metakit.types import Key, Params
@@ -142,6 +143,7 @@ def from_linen(
   module: nn.Module,
   statistics_module: nn.Module | None = None,
   norms: Sequence[type[nn.Module]] = (),
+  *,
   stochastic: bool = True,
 ) -> Model:
   """Makes a Model of a Linen module.
@@ -242,14 +244,6 @@ def learned(model: Model, params: Params, *inputs: Any) -> tuple[Params, Params]
   metakit.roles.combine puts them together again.
   """
   return partition(params, roles_of(model, params, *inputs))
-
-
-def pool_statistics(measured: Any) -> Any:
-  """Pools per-batch moments: mean of means, and mean of variances plus variance of means."""
-  if 'mean' in measured:
-    mean, var = measured['mean'], measured['var']
-    return {'mean': mean.mean(0), 'var': var.mean(0) + mean.var(0)}
-  return {name: pool_statistics(child) for name, child in measured.items()}
 
 
 def from_nnx(

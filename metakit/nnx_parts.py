@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from metakit import roles
-from metakit.models import pool_statistics
+from metakit.batch_statistics import pool_statistics
 from metakit.types import Key, Params
 
 Path = tuple[Any, ...]

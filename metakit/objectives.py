@@ -1,11 +1,28 @@
-"""Objectives: what a learner's outputs are judged by. (outputs, examples) -> (loss, metrics)."""
+"""Objectives: what a learner's outputs are judged by, as values (metakit.types.Objective).
+
+An objective is called as a function is, (outputs, examples) -> (loss, metrics). One of one's own is
+made of the loss of each example:
+
+>>> def smoothed(logits, y, share=0.1):
+...   labels = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), share)
+...   return optax.softmax_cross_entropy(logits, labels)
+>>> objective = classification(smoothed)
+>>> loss, metrics = objective(jnp.zeros((2, 3)), Examples(x=None, y=jnp.array([0, 2])))
+>>> print(f'{loss:.4f}')  # log 3
+1.0986
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metakit.absent import blanked, check_labels
-from metakit.types import Examples, Metrics
+from metakit.absent import UNLABELLED, blanked, check_labels
+from metakit.types import Examples, Metrics, Objective
+
+# (outputs [examples, outputs], y) -> losses [examples]
+Losses = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def weighted_mean(values: jax.Array, weight: jax.Array | None) -> jax.Array:
@@ -16,24 +33,110 @@ def weighted_mean(values: jax.Array, weight: jax.Array | None) -> jax.Array:
   return (kept * weight).sum() / jnp.maximum(weight.sum(), jnp.finfo(values.dtype).tiny)
 
 
-def cross_entropy(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
-  """Mean cross-entropy in nats and accuracy as a fraction.
+def classification(losses: Losses) -> Objective:
+  """Returns the objective of a classification whose outputs are logits [examples, ways].
 
   Args:
-    outputs: logits [examples, ways]. Where the largest is not finite, no class is predicted.
-    examples: y holds integer labels [examples]; -1 for an example without one, which is left out.
+    losses: (logits [examples, ways], labels [examples]) -> losses [examples]; it sees logits in
+      float32 at least, and label 0 for an example without one, whose loss is left out.
 
-  Raises:
-    ValueError: for labels that are none of the classes, where they are known (outside jit).
+  Returns:
+    An Objective with the metrics 'loss', the mean, and 'accuracy', a fraction; where the largest
+    logit is not finite, no class is predicted. It raises ValueError for labels that are none of the
+    classes, where they are known (outside jit).
   """
-  check_labels(examples.y, outputs.shape[-1])
+
+  def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
+    check_labels(examples.y, outputs.shape[-1])
+    outputs, examples = _summable(outputs, examples)
+    y, mean = _labelled_mean(jnp.asarray(examples.y), examples.weight)
+    each = losses(outputs, y)
+    hits = (outputs.argmax(-1) == y) & _predicts(outputs)
+    loss = mean(each)
+    return loss, {'loss': loss, 'accuracy': mean(hits.astype(outputs.dtype))}
+
+  return Objective(judge, 'classification', _most_likely, _kullback_leibler)
+
+
+def regression(losses: Losses) -> Objective:
+  """Returns the objective of a regression whose outputs are predictions, shaped as the targets.
+
+  Args:
+    losses: (predictions [examples, outputs], targets [examples, outputs]) -> losses [examples]; it
+      sees predictions in float32 at least.
+
+  Returns:
+    An Objective with the metric 'loss', the mean. It raises ValueError if the shapes differ, which
+    would otherwise broadcast to a wrong loss.
+  """
+
+  def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
+    if outputs.shape != examples.y.shape:
+      raise ValueError(
+        f'predictions of shape {outputs.shape} but targets of shape {examples.y.shape}; give both '
+        'as [examples, outputs]'
+      )
+    return _mean_loss(losses, outputs, examples)
+
+  return Objective(judge, 'regression', lambda outputs: outputs, _mean_square)
+
+
+def density(
+  losses: Losses,
+  outputs_per_target: int,
+  *,
+  point: Callable[[jax.Array], jax.Array],
+  divergence: Callable[[jax.Array, jax.Array], jax.Array],
+) -> Objective:
+  """Returns the objective of outputs that are parameters of a density of the targets.
+
+  Args:
+    losses: (outputs [examples, outputs], targets [examples, size]) -> -log p(targets) [examples],
+      in nats.
+    outputs_per_target: parameters of the density of one number, such as 2 for a mean and a
+      variance.
+    point: outputs [examples, outputs] -> predictions [examples, size], such as the mean.
+    divergence: see metakit.types.Objective.
+
+  Returns:
+    An Objective with the metric 'loss', the mean. It raises ValueError for another number of
+    outputs.
+  """
+
+  def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
+    expected = *examples.y.shape[:-1], outputs_per_target * examples.y.shape[-1]
+    if outputs.shape != expected:
+      raise ValueError(
+        f'outputs of shape {outputs.shape} for targets of shape {examples.y.shape}; a density with '
+        f'{outputs_per_target} outputs a number needs {expected}'
+      )
+    return _mean_loss(losses, outputs, examples)
+
+  return Objective(judge, 'density', point, divergence, outputs_per_target)
+
+
+def _mean_loss(losses: Losses, outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
   outputs, examples = _summable(outputs, examples)
-  y, mean = _labelled_mean(jnp.asarray(examples.y), examples.weight)
-  losses = optax.softmax_cross_entropy_with_integer_labels(outputs, y)
-  # argmax counts NaN as the largest: a learner that has broken down would name class 0.
-  hits = (outputs.argmax(-1) == y) & jnp.isfinite(outputs.max(-1))
-  loss = mean(losses)
-  return loss, {'loss': loss, 'accuracy': mean(hits.astype(outputs.dtype))}
+  loss = weighted_mean(losses(outputs, examples.y), examples.weight)
+  return loss, {'loss': loss}
+
+
+def _predicts(logits: jax.Array) -> jax.Array:
+  """Returns whether logits name a class: argmax counts NaN as the largest, and would name one."""
+  return jnp.isfinite(logits.max(-1))
+
+
+def _most_likely(logits: jax.Array) -> jax.Array:
+  return jnp.where(_predicts(logits), logits.argmax(-1), UNLABELLED)
+
+
+def _kullback_leibler(logits: jax.Array, reference: jax.Array) -> jax.Array:
+  log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(reference)
+  return (jnp.exp(log_q) * (log_q - log_p)).sum(-1)
+
+
+def _mean_square(outputs: jax.Array, reference: jax.Array) -> jax.Array:
+  return jnp.square(outputs - reference).mean(-1)
 
 
 def _labelled_mean(y: jax.Array, weight: jax.Array | None):
@@ -50,27 +153,6 @@ def _labelled_mean(y: jax.Array, weight: jax.Array | None):
   return jnp.maximum(y, 0), mean
 
 
-def squared_error(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
-  """Mean squared error, averaged over examples and output dimensions.
-
-  Args:
-    outputs: predictions [examples, outputs].
-    examples: y holds targets [examples, outputs].
-
-  Raises:
-    ValueError: if the shapes differ, which would otherwise broadcast to a wrong loss.
-  """
-  if outputs.shape != examples.y.shape:
-    raise ValueError(
-      f'predictions of shape {outputs.shape} but targets of shape {examples.y.shape}; give both as '
-      '[examples, outputs]'
-    )
-  outputs, examples = _summable(outputs, examples)
-  losses = jnp.square(outputs - examples.y).mean(-1)
-  loss = weighted_mean(losses, examples.weight)
-  return loss, {'loss': loss}
-
-
 def _summable(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Examples]:
   """Outputs in float32 at least, to be summed over many, and 0 in the rows of weight 0.
 
@@ -79,3 +161,10 @@ def _summable(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Exampl
   outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
   rows = blanked(examples._replace(x=outputs))
   return rows.x, rows
+
+
+cross_entropy = classification(optax.softmax_cross_entropy_with_integer_labels)
+"""Mean cross-entropy in nats of logits [examples, ways], and accuracy as a fraction."""
+
+squared_error = regression(_mean_square)
+"""Mean squared error of predictions [examples, outputs], over examples and outputs."""

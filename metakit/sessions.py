@@ -11,7 +11,7 @@ from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, 
 
 
 def judge_sessions(sessions: Sessions) -> Judge:
-  """Returns a judge of streams of sessions (metakit.episodes.class_incremental_plan).
+  """Returns a judge of streams of sessions (metakit.episodes.class_incremental).
 
   A learner with `extend` sees each session's support once; one without sees it again with all
   earlier ones, which is the joint solution. After a session, queries of all classes so far are

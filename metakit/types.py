@@ -1,7 +1,7 @@
 """The five values: Examples, Episode, Sampler, Model (in metakit.models) and MetaLearner."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -59,30 +59,47 @@ class Episode(NamedTuple):
   info: Any = ()
 
 
-# A sampler is a pure function of a key: same key, same episode, on any device and host.
-Sampler = Callable[[Key], Episode]
+class Sampler(Protocol):
+  """A pure function of a key: same key, same episode, on any device and host.
 
-# (outputs, examples) -> (scalar loss, metrics), see metakit.objectives.
-Objective = Callable[[jax.Array, Examples], tuple[jax.Array, Metrics]]
-
-
-class EpisodeSource(NamedTuple):
-  """A sampler taken apart, so that its table can be passed to a compiled function as an argument.
-
-  Attributes:
-    plan: a sampler. With `data`, its episodes hold row numbers of `data` in place of x.
-    data: [rows, ...], on a device or (NumPy, memory-mapped) on the host; None if `plan` already
-      makes whole episodes.
-    finish: what is done to an episode once its rows are in place (a random projection, say);
-      pure, of one episode. None if nothing is.
-    schedule: step [] int32 -> Sampler, the plan of each meta-training step (a curriculum); None if
-      it is always `plan`, which tests and calibration use in any case.
+  Whole episodes in general; the plan of a metakit.sources.EpisodeSource is one too.
   """
 
-  plan: Sampler
-  data: Any = None
-  finish: Callable[[Episode], Episode] | None = None
-  schedule: Callable[[jax.Array], Sampler] | None = None
+  def __call__(self, key: Key, /) -> Episode:
+    """Returns the episode of a key."""
+    ...
+
+
+class Objective(NamedTuple):
+  """What outputs are judged by; itself a function, (outputs, examples) -> (scalar loss, metrics).
+
+  metakit.objectives has those that are usual, and makes others.
+
+  Attributes:
+    judge: that function, of outputs [examples, outputs].
+    kind: what the outputs are: the logits of classes ('classification'), predictions of targets
+      ('regression'), or the parameters of their density ('density').
+    point: outputs -> what they predict: classes [examples] int, -1 for none, or values
+      [examples, size].
+    divergence: (outputs, reference) -> [examples], by how much the loss of `outputs` is expected to
+      exceed that of the reference, whose outputs are taken to be right: the Kullback-Leibler
+      divergence in nats of a classification, the mean squared difference of a regression.
+    outputs_per_target: outputs for each class, or for each number of a target.
+  """
+
+  judge: Callable[[jax.Array, Examples], tuple[jax.Array, Metrics]]
+  kind: Literal['classification', 'regression', 'density']
+  point: Callable[[jax.Array], jax.Array]
+  divergence: Callable[[jax.Array, jax.Array], jax.Array]
+  outputs_per_target: int = 1
+
+  def __call__(self, outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
+    return self.judge(outputs, examples)
+
+  @property
+  def classifies(self) -> bool:
+    """Whether targets are classes."""
+    return self.kind == 'classification'
 
 
 class Features(NamedTuple):
@@ -97,13 +114,59 @@ class Features(NamedTuple):
   head: 'MetaLearner'
 
 
-def _unchanged(params: Params, episodes: Episode) -> Params:
-  del episodes  # nothing is measured
+# What a learner is made of, with the names of the arguments, which are given by their place.
+
+
+class Init(Protocol):
+  def __call__(self, key: Key, episode: Episode, /) -> Params: ...
+
+
+class Adapt(Protocol):
+  def __call__(self, key: Key, params: Params, support: Examples, /) -> Fitted: ...
+
+
+class Predict(Protocol):
+  def __call__(self, fitted: Fitted, x: Any, /) -> jax.Array: ...
+
+
+class Loss(Protocol):
+  def __call__(
+    self, key: Key, params: Params, episode: Episode, /
+  ) -> tuple[jax.Array, Metrics]: ...
+
+
+class LossAt(Protocol):
+  def __call__(
+    self, step: jax.Array, key: Key, params: Params, episode: Episode, /
+  ) -> tuple[jax.Array, Metrics]: ...
+
+
+class Calibrate(Protocol):
+  def __call__(self, params: Params, episodes: Episode, /) -> Params: ...
+
+
+class Extend(Protocol):
+  def __call__(self, fitted: Fitted, more: Examples, /) -> Fitted: ...
+
+
+class Prefixes(Protocol):
+  def __call__(self, key: Key, params: Params, examples: Examples, /) -> jax.Array: ...
+
+
+class Diagnose(Protocol):
+  def __call__(self, key: Key, params: Params, episode: Episode, /) -> Metrics: ...
+
+
+def unchanged(params: Params, episodes: Episode) -> Params:
+  """The `calibrate` of a learner that measures nothing."""
+  del episodes
   return params
 
 
 class MetaLearner(NamedTuple):
   """A meta-learner as pure functions of one task (no task axis; callers vmap).
+
+  metakit.builder.meta_learner makes one of the functions that are its own.
 
   Attributes:
     init: (key, episode) -> params, the meta-parameters. No key that a learner is given is one that
@@ -128,14 +191,14 @@ class MetaLearner(NamedTuple):
       metakit.meta_gradient.diagnose; None for learners without an inner loop to differentiate.
   """
 
-  init: Callable[[Key, Episode], Params]
-  adapt: Callable[[Key, Params, Examples], Fitted]
-  predict: Callable[[Fitted, Any], jax.Array]
-  loss: Callable[[Key, Params, Episode], tuple[jax.Array, Metrics]]
+  init: Init
+  adapt: Adapt
+  predict: Predict
+  loss: Loss
   protocol: str
-  calibrate: Callable[[Params, Episode], Params] = _unchanged
+  calibrate: Calibrate = unchanged
   features: Features | None = None
-  extend: Callable[[Fitted, Examples], Fitted] | None = None
-  prefixes: Callable[[Key, Params, Examples], jax.Array] | None = None
-  loss_at: Callable[[jax.Array, Key, Params, Episode], tuple[jax.Array, Metrics]] | None = None
-  diagnose: Callable[[Key, Params, Episode], Metrics] | None = None
+  extend: Extend | None = None
+  prefixes: Prefixes | None = None
+  loss_at: LossAt | None = None
+  diagnose: Diagnose | None = None

@@ -16,7 +16,6 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from metakit.checkpoint import _sum_of, checkpoints
-from metakit.episodes.few_shot import sampler_of
 from metakit.learners import prototypical
 from metakit.models import from_nnx
 from metakit.train import TrainState, init_state
@@ -163,7 +162,7 @@ def linear() -> MetaLearner:
 @pytest.mark.parametrize('make', [*(lambda n=n: tiny.learners()[n] for n in FAMILIES), linear])
 def test_the_state_of_every_learner_comes_back_bit_for_bit(make, tmp_path):
   learner, adam = make(), optax.adam(1e-3)
-  make_state = lambda: init_state(learner, adam, jax.random.key(0), sampler_of(tiny.source()))
+  make_state = lambda: init_state(learner, adam, jax.random.key(0), tiny.source())
   first = jax.jit(make_state)()
   with checkpoints(tmp_path) as saved:
     saved.save(1, first)

@@ -16,6 +16,7 @@ from metakit.cluster import Cluster, detect, first_node
 from metakit.distributed import (
   agreed,
   barrier,
+  difference,
   from_first,
   initialize,
   watch_preemption,
@@ -286,6 +287,11 @@ sys.stdin.read()
 barrier('both end', 60)
 leave()
 """
+
+
+def test_what_one_process_alone_has_is_a_difference():
+  ours, theirs = {'--seed': '0', '--steps': '8'}, {'--seed': '0', '--name': 'a'}
+  assert difference(ours, theirs) == [('--steps=8', '--steps=none'), ('--name=none', '--name=a')]
 
 
 def test_who_does_not_come_to_a_barrier_is_named_in_time():

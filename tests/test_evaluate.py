@@ -19,13 +19,14 @@ from metakit import (
   roots,
   task_key,
 )
-from metakit.episodes.few_shot import gather_rows, sampler_of
 from metakit.estimates import IDENTITY
 from metakit.evaluate import calibrate, judge_gain, judge_prefixes, judge_queries, usual_chunk
 from metakit.heads import prototypes
 from metakit.keys import learner_key
 from metakit.learners.embedded import embedded
 from metakit.models import Model
+from metakit.objectives import squared_error
+from metakit.sources import gather_rows
 from metakit.types import MetaLearner
 from tests import tiny
 from tests.tiny import WAYS
@@ -36,12 +37,14 @@ ROOT = roots(3).test
 @functools.cache
 def calibrated(name):
   learner, source = tiny.learners()[name], tiny.source()
-  params = learner.init(jax.random.key(0), sampler_of(source)(jax.random.key(1)))
-  return learner, calibrate(learner, params, source, roots(3).calibration)
+  params = learner.init(jax.random.key(0), source(jax.random.key(1)))
+  return learner, calibrate(learner, params, source, root=roots(3).calibration)
 
 
 def losses(learner, params, source, episodes=10, chunk=4):
-  return evaluate(learner, cross_entropy, params, source, ROOT, episodes, chunk)['loss']
+  return evaluate(
+    learner, cross_entropy, params, source=source, root=ROOT, episodes=episodes, chunk=chunk
+  )['loss']
 
 
 @pytest.mark.parametrize('name', ['maml', 'drawing'])
@@ -76,7 +79,9 @@ def test_on_a_cpu_large_episodes_are_evaluated_few_at_a_time(numbers, chunk):
 @pytest.mark.parametrize('parallel', ['pmap', 'shard_map'])
 def test_eight_devices_give_what_one_gives(parallel, on_device):
   learner, params = calibrated('drawing')
-  judge = partial(evaluate, learner, cross_entropy, params, tiny.source(on_device), ROOT, 13)
+  judge = partial(
+    evaluate, learner, cross_entropy, params, source=tiny.source(on_device), root=ROOT, episodes=13
+  )
   one, eight = judge(chunk=2), judge(chunk=2, parallel=parallel)
   np.testing.assert_allclose(eight['loss'], one['loss'], rtol=1e-5)
   assert len(eight['loss']) == 13
@@ -101,8 +106,8 @@ def test_embedding_the_table_once_changes_no_prediction(on_device):
   source = tiny.source(on_device)
   head, embedded = embed_source(learner, params, source, chunk=50)  # 96 rows: a padded chunk
   assert embedded.data.shape == (96, 16)
-  slow = evaluate(learner, cross_entropy, params, source, ROOT, 20)
-  quick = evaluate(head, cross_entropy, params, embedded, ROOT, 20)
+  slow = evaluate(learner, cross_entropy, params, source=source, root=ROOT, episodes=20)
+  quick = evaluate(head, cross_entropy, params, source=embedded, root=ROOT, episodes=20)
   np.testing.assert_allclose(quick['loss'], slow['loss'], rtol=1e-4)
   np.testing.assert_array_equal(quick['accuracy'], slow['accuracy'])
 
@@ -113,11 +118,32 @@ def test_a_learner_that_cannot_be_embedded_is_left_alone():
   assert embed_source(learner, params, source) == (learner, source)
 
 
+def test_rows_that_are_still_to_be_finished_are_not_embedded_before():
+  learner, params = calibrated('prototypical')
+  dimmed = lambda examples: examples._replace(x=examples.x // 2)
+  finish = lambda e: e._replace(support=dimmed(e.support), query=dimmed(e.query))
+  source = tiny.source().replace(finish=finish)
+  assert embed_source(learner, params, source) == (learner, source)
+
+
+def test_the_gain_is_of_the_last_example_over_the_first():
+  """Of accuracies; in a regression, by how much the loss falls."""
+  labels = Examples(np.zeros((3, 1)), np.zeros(3, np.int32))
+  episode = Episode(labels, jax.tree.map(lambda leaf: leaf[:1], labels))
+  outputs = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+  stub = tiny.learners()['in_context']._replace(prefixes=lambda key, params, examples: outputs)
+  assert judge_gain(stub, cross_entropy, {}, ROOT, episode)['gain'] == 1
+  curve = Examples(np.zeros((3, 1)), np.zeros((3, 1)))
+  episode = Episode(curve, jax.tree.map(lambda leaf: leaf[:1], curve))
+  stub = stub._replace(prefixes=lambda *_: jnp.array([[2.0], [3.0], [1.0], [1.0]]))
+  assert judge_gain(stub, squared_error, {}, ROOT, episode)['gain'] == 3
+
+
 def test_calibration_changes_the_statistics_alone():
   learner, source = tiny.learners()['prototypical'], tiny.source()
-  before = learner.init(jax.random.key(0), sampler_of(source)(jax.random.key(1)))
-  device = calibrate(learner, before, source, ROOT)
-  host = calibrate(learner, before, tiny.source(on_device=False), ROOT)
+  before = learner.init(jax.random.key(0), source(jax.random.key(1)))
+  device = calibrate(learner, before, source, root=ROOT)
+  host = calibrate(learner, before, tiny.source(on_device=False), root=ROOT)
   jax.tree.map(np.testing.assert_array_equal, device['body']['params'], before['body']['params'])
   assert not np.allclose(jax.tree.leaves(device['body']['statistics'])[0], 0)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), device, host)
@@ -168,12 +194,12 @@ def test_a_learner_is_compiled_once_and_judged_with_the_parameters_given(paralle
     traced.append(given)
     return judge_queries(*given)
 
-  run = partial(evaluate, learner, cross_entropy)
+  run = partial(evaluate, learner, cross_entropy, source=source, episodes=5, chunk=4)
   others = jax.tree.map(lambda leaf: 2 * leaf, params)
   for trained, root in ((params, ROOT), (others, roots(4).test)):
-    ours = run(trained, source, root, 5, 4, parallel=parallel, judge=judge)
+    ours = run(trained, root=root, parallel=parallel, judge=judge)
     counts.append(len(traced))
-    np.testing.assert_allclose(ours['loss'], run(trained, source, root, 5, 4)['loss'], rtol=1e-5)
+    np.testing.assert_allclose(ours['loss'], run(trained, root=root)['loss'], rtol=1e-5)
   assert counts[0] == counts[1]
 
 
@@ -184,7 +210,9 @@ def test_a_judge_that_cannot_be_hashed_is_compiled_each_time():
     def __call__(self, *given):
       return judge_queries(*given)
 
-  run = partial(evaluate, learner, cross_entropy, params, tiny.source(), ROOT, 5, 4)
+  run = partial(
+    evaluate, learner, cross_entropy, params, source=tiny.source(), root=ROOT, episodes=5, chunk=4
+  )
   np.testing.assert_array_equal(run(judge=Named())['loss'], run()['loss'])
 
 
@@ -217,7 +245,9 @@ def test_a_learner_cannot_know_what_the_sampler_draws(judge):
     protocol='inductive',
     prefixes=lambda key, params, examples: answer(key, len(examples.y)),
   )
-  values = evaluate(blind, cross_entropy, {}, EpisodeSource(lottery), ROOT, 20, judge=judge)
+  values = evaluate(
+    blind, cross_entropy, {}, source=EpisodeSource(lottery), root=ROOT, episodes=20, judge=judge
+  )
   assert 0.1 < values['accuracy'].mean() < 0.6  # a third, by chance
 
 

@@ -1,5 +1,7 @@
 """Measures against their definitions on learners whose answer is known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from metakit.episodes import functions as f
 from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.evaluate import judge_beside, predict_prefixes
 from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.descent import Descent
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
@@ -28,7 +31,7 @@ from metakit.models import identity
 from metakit.networks.mlp import mlp
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
-from metakit.objectives import cross_entropy, squared_error
+from metakit.objectives import classification, cross_entropy, squared_error
 from metakit.types import Episode, Examples, join
 from tests.episodes.test_chance import SMALLEST_P, follows
 from tests.episodes.test_few_shot import many
@@ -94,6 +97,23 @@ def test_beside_the_mixture_a_classifier_differs_by_the_divergence():
   assert mixture['weight'] == pytest.approx(-float(episode.info['log_weight']))
 
 
+def smoothed(share, logits, y):
+  labels = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), share)
+  return optax.softmax_cross_entropy(logits, labels)
+
+
+def test_any_classification_has_the_divergence_of_classifications():
+  """Of a label-smoothed cross-entropy and a partial it was the squared difference of logits."""
+  learner, episode = bayes_categorical(PRIOR), categorical(PRIOR, 4)(KEY)
+  uniform = learner._replace(predict=lambda fitted, x: jnp.zeros((len(x), 4)), prefixes=None)
+  beside = lambda objective: judge_beside(learner)(uniform, objective, {}, KEY, episode)
+  expected, judged = beside(cross_entropy), beside(classification(partial(smoothed, 0.1)))
+  np.testing.assert_array_equal(judged['difference'], expected['difference'])
+  assert (judged['reference/loss'] != expected['reference/loss']).any()
+  with pytest.raises(ValueError, match='make an objective of it'):
+    beside(partial(cross_entropy.judge))
+
+
 def test_the_regret_of_ignorance_grows():
   uniform = prototypical(identity, 4)._replace(
     prefixes=lambda key, params, examples: jnp.zeros((len(examples.y), 4))
@@ -113,7 +133,7 @@ def test_the_spectrum_of_a_wave_is_its_amplitude(wave):
   x = np.linspace(-5, 5, 40, endpoint=False, dtype=np.float32)[:, None]
   # n half waves in [-L, L) are n periods of 2 L / n
   support = Examples(x, 1.5 * np.cos(2 * np.pi * wave * x / 10))
-  amplitudes = spectrum(bayes(series, 0.0), KEY, {}, support, jnp.asarray(x))
+  amplitudes = spectrum(bayes(series, 0.0), KEY, {}, support=support, grid=jnp.asarray(x))
   np.testing.assert_allclose(amplitudes, 1.5 * (np.arange(21) == wave), atol=0.01)
 
 
@@ -131,7 +151,7 @@ def test_the_state_is_what_predictions_can_depend_on():
   assert [size(attention, n) for n in (1, 5)] == [n * 2 * (2 * 8 + 1) + 1 + 3 for n in (1, 5)]
   assert size(lstm, 1) == size(lstm, 5) == 2 * 2 * 8 + 3
   # MAML's state is all its adapted parameters.
-  adapted = maml(mlp(3, width=4, depth=1), optax.sgd(0.1))
+  adapted = maml(mlp(3, width=4, depth=1), Descent(optax.sgd(0.1)))
   support = Examples(np.zeros((5, 4), 'f'), np.zeros(5, 'i'))
   params = adapted.init(KEY, Episode(support, support))
   assert state_size(adapted, params, support) == 4 * 4 + 4 + 4 * 3 + 3
@@ -151,7 +171,7 @@ def random_transformer(depth=2, **options):
 @pytest.mark.parametrize('scan', [False, True])
 def test_likeness_is_a_cosine_and_chance_is_near_0(scan):
   model, params, episode = random_transformer(scan=scan)
-  measure = jax.jit(lambda key: likeness_to_descent(model, 3, key, params, episode))
+  measure = jax.jit(lambda key: likeness_to_descent(model, 3, key, params=params, episode=episode))
   each = [measure(key) for key in jax.random.split(KEY, 20)]
   values = np.array([[e.to_descent, e.to_chance] for e in each])
   assert (np.abs(values) <= 1).all()
@@ -215,7 +235,7 @@ def test_descent_is_gradient_descent_on_keys_and_values():
   read = attended(params, one) - before
   learned = attended(tuned, jax.tree.map(lambda leaf: leaf[:0], one)) - before
   cosines = (read * learned).sum(1) / np.linalg.norm(read, axis=1) / np.linalg.norm(learned, axis=1)
-  found = likeness_to_descent(model, 3, KEY, params, episode, learning_rate=0.01)
+  found = likeness_to_descent(model, 3, KEY, params=params, episode=episode, learning_rate=0.01)
   assert float(found.to_descent) == pytest.approx(cosines.mean(), abs=1e-3)
   assert abs(cosines.mean()) > 0.01  # a wrong sign would be seen
 
@@ -230,7 +250,7 @@ def test_absent_examples_do_not_count():
   assert float(excess[0]) == pytest.approx(float(excess[1]), abs=1e-5)
   function_class = f.gaussian_mixture(3)
   ((_, prior),) = function_class.priors
-  support, query, _ = f.functions(function_class, 4, 32, 0.3)(KEY)
+  support, query, _ = f.functions(function_class, 4, 32, noise=0.3)(KEY)
   judge, absent = judge_mixture_weight(prior, 0.3), np.array([1, 0, 0, 0], 'f')
   short = Episode(support._replace(weight=absent), query)
   posterior = judge(bayes(function_class, 0.3), squared_error, {}, KEY, short)['posterior']
@@ -242,7 +262,7 @@ def test_absent_examples_do_not_count():
 
 def test_a_network_without_attention_is_refused():
   with pytest.raises(ValueError, match='without attention'):
-    likeness_to_descent(recurrent(3), 3, KEY, {}, random_transformer()[2])
+    likeness_to_descent(recurrent(3), 3, KEY, params={}, episode=random_transformer()[2])
   model, params, episode = random_transformer(attention='linear')
   fitted = in_context(model, 3).adapt(KEY, params, episode.support)
   with pytest.raises(ValueError, match='no attention weights'):
@@ -268,7 +288,7 @@ def test_the_bayes_predictor_implies_the_posterior_weight():
   first = prior._replace(mean=prior.mean[:1], variance=prior.variance[:1], log_weight=jnp.zeros(1))
   convinced = bayes(function_class._replace(priors=((0.0, first),)), noise)
   for seed in range(3):
-    episode = f.functions(function_class, 4, 32, noise)(jax.random.key(seed))
+    episode = f.functions(function_class, 4, 32, noise=noise)(jax.random.key(seed))
     judged = judge(bayes(function_class, noise), squared_error, {}, KEY, episode)
     assert judged['posterior'].shape == (5,) and judged['posterior'][0] == pytest.approx(0.5)
     np.testing.assert_allclose(judged['implied'], judged['posterior'], atol=1e-3)
@@ -287,4 +307,4 @@ def test_the_bayes_predictor_implies_the_posterior_weight():
 def test_a_prior_of_three_components_has_no_one_weight():
   prior = f.Gaussians(lambda x: x, jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones((3, 2)))
   with pytest.raises(ValueError, match='3 components'):
-    mixture_weight(None, prior, 0.1, KEY, {}, None, None)
+    mixture_weight(None, prior, 0.1, key=KEY, params={}, support=None, asked=None)

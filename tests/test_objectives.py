@@ -1,10 +1,19 @@
 """Objectives against formulas, and rows of weight 0 that must not count at all."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from metakit.objectives import cross_entropy, squared_error, weighted_mean
+from metakit.objectives import (
+  classification,
+  cross_entropy,
+  density,
+  regression,
+  squared_error,
+  weighted_mean,
+)
 from metakit.types import Examples
 
 RNG = np.random.default_rng(0)
@@ -100,3 +109,49 @@ def test_errors_in_half_precision_are_summed_in_float32():
   targets = ones * jax.numpy.where(jax.numpy.arange(4096)[:, None] % 2, 1, 0)
   loss, _ = squared_error(0 * ones, Examples(None, targets))
   assert loss == 0.5
+
+
+def gaussian_losses(outputs, y):
+  mean, log_variance = jnp.split(outputs, 2, axis=-1)
+  exponent = jnp.square(y - mean) / jnp.exp(log_variance)
+  return 0.5 * (exponent + log_variance + jnp.log(2 * jnp.pi)).sum(-1)
+
+
+def gaussian_divergence(outputs, reference):
+  return jnp.square(outputs - reference).sum(-1)  # any: it is handed on
+
+
+GAUSSIAN = density(
+  gaussian_losses, 2, point=lambda o: jnp.split(o, 2, -1)[0], divergence=gaussian_divergence
+)
+
+
+def test_an_objective_says_what_its_outputs_are():
+  kinds = [objective.kind for objective in (cross_entropy, squared_error, GAUSSIAN)]
+  assert kinds == ['classification', 'regression', 'density']
+  assert [o.outputs_per_target for o in (cross_entropy, squared_error, GAUSSIAN)] == [1, 1, 2]
+  broken = np.array([[0, 2, 1], [np.nan, 0, 0]], np.float32)
+  assert cross_entropy.point(broken).tolist() == [1, -1]
+  np.testing.assert_array_equal(squared_error.point(LOGITS), LOGITS)
+
+
+def test_an_objective_of_ones_own_counts_rows_as_the_usual_ones_do():
+  """Weights, missing labels and the accuracy are not its affair."""
+  absolute = regression(lambda outputs, y: jnp.abs(outputs - y).sum(-1))
+  loss, _ = absolute(LOGITS, Examples(None, TARGETS, WEIGHT))
+  np.testing.assert_allclose(loss, np.abs(LOGITS - TARGETS).sum(-1)[WEIGHT > 0].mean(), rtol=1e-6)
+  twice = classification(lambda o, y: 2 * optax.softmax_cross_entropy_with_integer_labels(o, y))
+  examples = Examples(None, np.where(np.arange(5) == 1, -1, LABELS), WEIGHT)
+  (double, ours), (single, theirs) = (each(LOGITS, examples) for each in (twice, cross_entropy))
+  np.testing.assert_allclose(double, 2 * single)
+  assert ours['accuracy'] == theirs['accuracy'] and ours['loss'] == double
+
+
+def test_a_density_is_the_mean_negative_log_likelihood_and_checks_its_outputs():
+  outputs = np.concatenate([LOGITS, np.log(WEIGHT[:, None] + 1) * np.ones(3, np.float32)], 1)
+  loss, _ = GAUSSIAN(outputs, Examples(None, TARGETS))
+  scale = np.sqrt(WEIGHT[:, None] + 1)
+  normal = np.exp(-0.5 * ((TARGETS - LOGITS) / scale) ** 2) / (scale * np.sqrt(2 * np.pi))
+  np.testing.assert_allclose(loss, -np.log(normal).sum(-1).mean(), rtol=1e-5)
+  with pytest.raises(ValueError, match=r'\(5, 3\) for targets of shape \(5, 3\).*\(5, 6\)'):
+    GAUSSIAN(LOGITS, Examples(None, TARGETS))

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from metakit.dispatch import make_dispatch
 from metakit.evaluate import evaluate
 from metakit.objectives import cross_entropy
-from metakit.train import make_dispatch
 from tests import tiny
 from tests.test_train import ROOTS, SGD, TASKS, start, trained
 
@@ -55,7 +55,9 @@ def test_two_processes_of_four_devices_equal_one_device(name, parallel, tmp_path
     np.testing.assert_allclose(result[f'leaf{i}'], leaf, rtol=0, atol=2e-6)
   for i, leaf in enumerate(jax.tree.leaves(trained(name, 'none', 3)[0].params)):
     np.testing.assert_allclose(result[f'fed{i}'], leaf, rtol=0, atol=2e-6)
-  plan = make_dispatch(learner, SGD, source, ROOTS, TASKS).plan
+  plan = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS).plan
   np.testing.assert_array_equal(result['rows'], plan(20, 0).support.x)
-  alone = evaluate(learner, cross_entropy, start(learner).params, source, ROOTS.test, 21)
+  alone = evaluate(
+    learner, cross_entropy, start(learner).params, source=source, root=ROOTS.test, episodes=21
+  )
   np.testing.assert_allclose(result['losses'], alone['loss'], rtol=1e-5, atol=1e-5)

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments import results_table
-
 README = Path(__file__).parents[1] / 'README.md'
 
 
@@ -39,5 +37,5 @@ def test_the_two_commands_stand_alone_on_their_lines():
   ]
 
 
-def test_the_results_table_is_what_the_files_say():
-  results_table.run(README.parent, check=True)
+def test_it_is_short():
+  assert len(README.read_text().splitlines()) <= 150

@@ -7,11 +7,11 @@ import pytest
 
 from metakit import cross_entropy, evaluate, roots
 from metakit.data.table import class_table
-from metakit.episodes import Sessions, class_incremental_plan
+from metakit.episodes import Sessions, class_incremental
 from metakit.heads import class_mean_stream, prototypes, recursive_ridge, ridge, soft_kmeans
 from metakit.keys import task_key
 from metakit.sessions import _metrics, judge_sessions
-from metakit.types import Episode, EpisodeSource
+from metakit.types import Episode
 from tests.episodes.test_few_shot import many
 
 SIZES = Sessions(base_ways=4, base_shots=6, ways=2, shots=3, number=2, queries=4)
@@ -27,7 +27,7 @@ def test_sizes_say_where_sessions_start():
 
 
 def test_a_stream_holds_its_sessions_in_order_and_no_row_twice():
-  episodes = many(class_incremental_plan(TABLE, SIZES), 300)
+  episodes = many(class_incremental(TABLE, SIZES).plan, 300)
   for episode in zip(*episodes.support[:2], *episodes.query[:2], strict=True):
     rows, labels, asked, right = episode
     session = SIZES.session_of[labels]
@@ -42,19 +42,25 @@ def test_a_stream_holds_its_sessions_in_order_and_no_row_twice():
 
 def test_more_classes_than_there_are_is_said():
   with pytest.raises(ValueError, match='ways=14 exceeds the 12 classes'):
-    class_incremental_plan(TABLE, SIZES._replace(number=5))
+    class_incremental(TABLE, SIZES._replace(number=5))
 
 
 def source():
   rng = np.random.default_rng(0)
   x = 0.5 * rng.normal(size=(12, 6))[LABELS] + 0.4 * rng.normal(size=(132, 6))
-  return EpisodeSource(class_incremental_plan(TABLE, SIZES), x.astype(np.float32))
+  return class_incremental(TABLE._replace(x=x.astype(np.float32)), SIZES)
 
 
 def judged(head):
   params = head.init(jax.random.key(0), None) if head.extend is None else {}
   return evaluate(
-    head, cross_entropy, params, source(), roots(0).test, 40, judge=judge_sessions(SIZES)
+    head,
+    cross_entropy,
+    params,
+    source=source(),
+    root=roots(0).test,
+    episodes=40,
+    judge=judge_sessions(SIZES),
   )
 
 
@@ -105,6 +111,11 @@ def test_forgetting_is_the_fall_from_the_best():
   np.testing.assert_allclose(found['novel'][1:], [0.8, 0.85], rtol=1e-6)
 
 
+def test_who_knows_more_at_the_end_has_forgotten_less_than_nothing():
+  per_class = jnp.array([[0.6, 0.0], [0.9, 1.0]])
+  assert float(_metrics(per_class, jnp.arange(2))['forgetting']) == pytest.approx(-0.3)
+
+
 def test_queries_of_later_classes_are_not_asked_before():
   """A transductive head, which they would influence, has the same accuracy as without them."""
   judged_all = judged(soft_kmeans(8))
@@ -120,9 +131,9 @@ def test_queries_of_later_classes_are_not_asked_before():
     learner,
     cross_entropy,
     {},
-    data,
-    roots(0).test,
-    40,
+    source=data,
+    root=roots(0).test,
+    episodes=40,
     judge=lambda learner, objective, params, key, episode: first_sessions(key, episode),
   )
   for name in ('accuracy', 'base', 'harmonic'):

@@ -7,14 +7,15 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.counting import collectives, product_flops
 from metakit import roots, task_key
+from metakit.costs import collectives, product_flops
 from metakit.devices import AXIS, PARALLEL, spread, spread_table, task_mesh
+from metakit.dispatch import make_dispatch, train_until
 from metakit.divergence import NonFiniteLoss, check_finite
-from metakit.episodes.few_shot import gather_rows, sampler_of
 from metakit.learners import prototypical
 from metakit.models import identity
-from metakit.train import TrainState, init_state, make_dispatch, make_train_step, train_until
+from metakit.sources import gather_rows, on_host, place
+from metakit.train import TrainState, init_state, make_train_step
 from metakit.types import Episode, Examples
 from tests import tiny
 
@@ -26,14 +27,20 @@ SGD = optax.sgd(0.05, momentum=0.9)
 
 
 def start(learner, optimizer=SGD):
-  return init_state(learner, optimizer, ROOTS.init, sampler_of(tiny.source()))
+  return init_state(learner, optimizer, ROOTS.init, tiny.source())
 
 
 @functools.cache
 def trained(name, parallel, steps=20):
   learner, source = tiny.learners()[name], tiny.source()
-  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel=parallel)
   return dispatch.sampled(steps, start(learner), source.data)
+
+
+def steps(stop, at_a_time):
+  """Arguments of train_until from step 0."""
+  report = lambda *_: None
+  return {'first': 0, 'stop': stop, 'steps_per_dispatch': at_a_time, 'on_metrics': report}
 
 
 def assert_close(a, b, tolerance=2e-6):
@@ -58,7 +65,7 @@ def test_the_meta_gradient_is_the_mean_over_tasks_one_by_one():
 def test_tasks_in_groups_are_the_tasks_at_once():
   learner, source = tiny.learners()['drawing'], tiny.source()
   after = lambda at_once: jax.tree.leaves(
-    make_dispatch(learner, SGD, source, ROOTS, TASKS, tasks_at_once=at_once).sampled(
+    make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, tasks_at_once=at_once).sampled(
       5, start(learner), source.data
     )
   )
@@ -72,7 +79,7 @@ def test_groups_that_do_not_divide_the_tasks_are_refused(at_once):
   learner, source = tiny.learners()['mlp'], tiny.source()
   match = f'tasks_at_once={at_once} does not divide the 8 tasks of a device; use a divisor'
   with pytest.raises(ValueError, match=match):
-    make_dispatch(learner, SGD, source, ROOTS, TASKS, tasks_at_once=at_once)
+    make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, tasks_at_once=at_once)
 
 
 @pytest.mark.parametrize('name', ['prototypical', 'maml', 'in_context', 'drawing'])
@@ -91,7 +98,7 @@ def test_eight_devices_do_no_more_work_than_one(name):
   learner, source = tiny.learners()[name], tiny.source()
 
   def work(parallel):
-    dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
+    dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel=parallel)
     return product_flops(lambda state: dispatch.sampled(2, state, source.data), start(learner))
 
   assert work('shard_map') == work('none') > 0
@@ -99,7 +106,7 @@ def test_eight_devices_do_no_more_work_than_one(name):
 
 def test_compiled_step_gathers_nothing():
   learner, source = tiny.learners()['maml'], tiny.source()
-  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, 'shard_map')
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel='shard_map')
   text = dispatch.sampled.lower(2, start(learner), source.data).compile().as_text()
   assert collectives(text) == {'all-reduce': 1}
 
@@ -109,7 +116,7 @@ def test_a_planted_gradient_that_is_summed_over_devices_is_caught(monkeypatch):
   checked = lambda *given, check_vma, **more: SHARD_MAP(*given, **more)
   monkeypatch.setattr(jax, 'shard_map', checked)
   learner, source = tiny.learners()['maml'], tiny.source()
-  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, 'shard_map')
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel='shard_map')
   planted, _ = dispatch.sampled(20, start(learner), source.data)
   with pytest.raises(AssertionError):
     assert_close(planted.params, trained('maml', 'none')[0].params)
@@ -131,7 +138,7 @@ def test_a_planted_task_axis_that_the_partitioner_splits_is_caught():
 
 def test_one_dispatch_of_many_steps_equals_many_dispatches():
   learner, source = tiny.learners()['mlp'], tiny.source()
-  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS)
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS)
   together, _ = dispatch.sampled(6, start(learner), source.data)
   apart = start(learner)
   for _ in range(3):
@@ -145,12 +152,59 @@ def test_training_from_the_host_equals_training_from_the_device(parallel, stop):
   ends = []
   for on_device in (True, False):
     source = tiny.source(on_device)
-    dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
+    dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel=parallel)
     seen = []
     record = lambda first, metrics, seen=seen: seen.append((first, len(metrics['loss'])))
-    ends.append(train_until(dispatch, start(learner), source, 0, stop, 3, record))
+    ends.append(
+      train_until(
+        dispatch,
+        start(learner),
+        source,
+        first=0,
+        stop=stop,
+        steps_per_dispatch=3,
+        on_metrics=record,
+      )
+    )
     assert seen == [(0, 3), (3, 3), (6, 1)][: -(-stop // 3)]
   assert_close(*ends, 1e-6)
+
+
+@pytest.mark.parametrize('parallel', ['none', 'shard_map'])
+def test_a_call_trains_on_the_source_of_its_own(parallel, monkeypatch):
+  """With a table on the device, on the host, and one that is too large for the device."""
+  learner = tiny.learners()['drawing']
+  sharing = {'tasks_per_step': TASKS, 'parallel': parallel}
+  ends = [trained('drawing', parallel, 4)]
+  for on_device, budget in ((True, 0), (False, 1 << 30), (False, 0)):
+    monkeypatch.setattr('metakit.dispatch.place', functools.partial(place, budget_bytes=budget))
+    source = tiny.source(on_device)
+    dispatch = make_dispatch(learner, SGD, source, ROOTS, **sharing)
+    assert on_host(dispatch.placed()) == (not on_device and budget == 0)
+    state, first = dispatch(3, start(learner))
+    state, last = dispatch(1, state)
+    ends.append((state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)))
+  for end in ends[1:]:
+    assert_close(end, ends[0], 1e-5)
+
+
+def test_a_sampler_of_whole_episodes_trains_as_a_source_does():
+  learner, source = tiny.learners()['mlp'], tiny.source()
+  ends = []
+  for each in (source, lambda key: source(key)):
+    dispatch = make_dispatch(learner, SGD, each, ROOTS, tasks_per_step=TASKS)
+    ends.append(dispatch(3, init_state(learner, SGD, ROOTS.init, each)))
+  assert_close(*ends, 1e-6)
+
+
+def test_a_table_is_an_argument_of_what_is_compiled():
+  """Never a constant of the program, which would hold a copy of it."""
+  learner, source = tiny.learners()['mlp'], tiny.source()
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS)
+  lowered = dispatch.sampled.lower(2, start(learner), source.data)
+  assert 'tensor<96x8x8x1xui8>' in lowered.as_text().partition(') ->')[0]  # among the arguments
+  constants = [line for line in lowered.as_text().splitlines() if 'constant' in line]
+  assert constants and not any('96x8x8x1' in line for line in constants)
 
 
 @pytest.fixture
@@ -167,7 +221,7 @@ def compilations():
 def test_nothing_is_compiled_or_sent_to_a_device_after_the_first_dispatch(parallel, compilations):
   learner, counts = tiny.learners()['mlp'], []
   source = spread_table(tiny.source(), parallel)
-  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel=parallel)
 
   def counted(*given):
     result = dispatch.sampled(*given)
@@ -175,26 +229,26 @@ def test_nothing_is_compiled_or_sent_to_a_device_after_the_first_dispatch(parall
     return result
 
   state = spread(jax.device_get(start(learner)), parallel)  # as a run that continues
-  given = source, 0, 12, 2, lambda *_: None
-  train_until(dispatch._replace(sampled=counted), state, *given)  # raises if something is sent
+  counting = dispatch._replace(sampled=counted)
+  train_until(counting, state, source, **steps(12, 2))  # raises if something is sent
   assert counts[0] == counts[-1] > 0 and len(counts) == 6
 
 
 def test_a_table_that_each_dispatch_would_send_is_refused():
   learner, source = tiny.learners()['mlp'], tiny.source()
-  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, 'none')
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel='none')
   sent = dispatch._replace(
     sampled=lambda n, state, data: dispatch.sampled(n, state, np.asarray(data))
   )
   with pytest.raises(jax.errors.JaxRuntimeError, match='Disallowed host-to-device transfer'):
-    train_until(sent, start(learner), source, 0, 4, 2, lambda *_: None)
+    train_until(sent, start(learner), source, **steps(4, 2))
 
 
 @pytest.mark.parametrize('parallel', PARALLEL)
 def test_the_state_is_donated(parallel):
   learner, source = tiny.learners()['mlp'], tiny.source()
   states = [start(learner)]
-  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel=parallel)
   for _ in range(2):  # the first is on one device, the second where the first call left it
     states.append(dispatch.sampled(1, states[-1], source.data)[0])
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(states[:2]))
@@ -204,7 +258,7 @@ def test_every_task_and_step_has_a_learner_key_of_its_own():
   learner, source = tiny.learners()['mlp'], tiny.source()
   draw = jax.random.uniform
   drawing = learner._replace(loss=lambda k, p, e: (learner.loss(k, p, e)[0], {'drawn': draw(k)}))
-  dispatch = make_dispatch(drawing, SGD, source, ROOTS, TASKS)
+  dispatch = make_dispatch(drawing, SGD, source, ROOTS, tasks_per_step=TASKS)
   _, metrics = dispatch.sampled(3, start(learner), source.data)
   keys = [[task_key(ROOTS.learner, step, i) for i in range(TASKS)] for step in range(3)]
   expected = [np.mean([draw(key) for key in each]) for each in keys]
@@ -214,7 +268,7 @@ def test_every_task_and_step_has_a_learner_key_of_its_own():
 def test_training_lowers_the_loss():
   learner, source = tiny.learners()['prototypical'], tiny.source()
   adam = optax.adam(1e-2)
-  dispatch = make_dispatch(learner, adam, source, ROOTS, TASKS)
+  dispatch = make_dispatch(learner, adam, source, ROOTS, tasks_per_step=TASKS)
   _, metrics = dispatch.sampled(40, start(learner, adam), source.data)
   assert metrics['loss'][-5:].mean() < 0.7 * metrics['loss'][:5].mean()
 
@@ -222,9 +276,9 @@ def test_training_lowers_the_loss():
 def test_a_loss_that_is_not_finite_names_its_steps():
   learner, source = tiny.learners()['maml'], tiny.source()
   huge = optax.sgd(1e30)
-  dispatch = make_dispatch(learner, huge, source, ROOTS, TASKS)
+  dispatch = make_dispatch(learner, huge, source, ROOTS, tasks_per_step=TASKS)
   with pytest.raises(NonFiniteLoss, match=r'diverges at steps 1 to 4; .* or lower the outer'):
-    train_until(dispatch, start(learner, huge), source, 0, 20, 5, lambda *_: None)
+    train_until(dispatch, start(learner, huge), source, **steps(20, 5))
 
 
 def test_a_single_bad_step_is_named_alone():
@@ -241,23 +295,27 @@ def test_a_single_bad_step_is_named_alone():
   check_finite(10, metrics | {'gradient_norm': np.ones(3)})
 
 
+def of_mlp(source, **sharing):
+  return make_dispatch(tiny.learners()['mlp'], SGD, source, ROOTS, **sharing)
+
+
 @pytest.mark.parametrize('tasks, parallel', [(12, 'pmap'), (4, 'shard_map'), (0, 'none')])
 def test_tasks_that_cannot_be_spread_are_refused(tasks, parallel):
   source = tiny.source()
   with pytest.raises(ValueError, match=f'tasks_per_step={tasks}'):
-    make_dispatch(tiny.learners()['mlp'], SGD, source, ROOTS, tasks, parallel)
+    of_mlp(source, tasks_per_step=tasks, parallel=parallel)
 
 
 def test_an_unknown_way_to_map_is_refused():
   with pytest.raises(ValueError, match='none, pmap, shard_map'):
-    make_dispatch(tiny.learners()['mlp'], SGD, tiny.source(), ROOTS, 8, 'xmap')
+    of_mlp(tiny.source(), tasks_per_step=8, parallel='xmap')
 
 
 def test_a_schedule_plans_each_step():
   """Its step is the training step, in every dispatch, and `plan` is for all else."""
   marked = lambda step: lambda key: tiny.source().plan(key)._replace(info=step)
-  source = tiny.source()._replace(schedule=marked)
-  dispatch = make_dispatch(tiny.learners()['mlp'], SGD, source, ROOTS, TASKS)
+  source = tiny.source().replace(schedule=marked)
+  dispatch = of_mlp(source, tasks_per_step=TASKS)
   np.testing.assert_array_equal(dispatch.plan(3, 5).info, np.repeat([[5], [6], [7]], TASKS, axis=1))
 
 
@@ -273,3 +331,23 @@ def test_gradients_of_many_tasks_are_summed_in_float32():
   state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
   state, _ = make_train_step(learner, optimizer, tasks_at_once=1)(state, keys, tasks)
   assert state.params['w'] == -1 and state.params['w'].dtype == jnp.bfloat16
+
+
+def test_the_outer_optimizer_keeps_its_state():
+  """Two steps with momentum by hand; the loss has the slope 1 everywhere."""
+  learner = tiny.learners()['mlp']._replace(loss=lambda key, params, e: (params['w'], {}))
+  params = {'w': jnp.zeros(())}
+  state = TrainState(jnp.zeros((), jnp.int32), params, SGD.init(params))
+  dispatch = make_dispatch(learner, SGD, tiny.source(), ROOTS, tasks_per_step=TASKS)
+  state, _ = dispatch.sampled(2, state, tiny.source().data)
+  np.testing.assert_allclose(state.params['w'], -0.05 * (1 + 1.9), rtol=1e-6)
+
+
+def test_every_step_plans_its_own_tasks():
+  source = tiny.source()
+  planned = of_mlp(source, tasks_per_step=TASKS).plan(2, 5)
+  for row, step in enumerate((5, 6)):
+    for i in (0, 7):
+      expected = source.plan(task_key(ROOTS.train, step, i))
+      np.testing.assert_array_equal(planned.support.x[row, i], expected.support.x)
+      np.testing.assert_array_equal(planned.query.x[row, i], expected.query.x)

@@ -6,10 +6,12 @@ import numpy as np
 import optax
 
 from metakit.data.table import ClassTable, class_table
-from metakit.episodes.few_shot import few_shot_plan
+from metakit.episodes.few_shot import few_shot
 from metakit.learners import in_context, maml, prototypical
+from metakit.learners.descent import Descent
 from metakit.networks import conv4, mlp, transformer
-from metakit.types import EpisodeSource, MetaLearner
+from metakit.sources import EpisodeSource
+from metakit.types import MetaLearner
 
 WAYS = 3
 
@@ -27,7 +29,7 @@ def source(on_device: bool = True) -> EpisodeSource:
   """3-way 1-shot episodes with 2 queries a class."""
   rows = table()
   data = jnp.asarray(rows.x) if on_device else rows.x
-  return EpisodeSource(few_shot_plan(rows, WAYS, 1, 2), data)
+  return few_shot(rows._replace(x=data), WAYS, 1, queries=2)
 
 
 def drawing(learner: MetaLearner) -> MetaLearner:
@@ -51,7 +53,7 @@ def learners() -> dict[str, MetaLearner]:
   """One learner of each family, with and without batch statistics, and one that draws."""
   return {
     'prototypical': prototypical(conv4(width=4, depth=2), WAYS),
-    'maml': maml(mlp(WAYS, width=8, depth=1), optax.sgd(0.1), inner_steps=2),
+    'maml': maml(mlp(WAYS, width=8, depth=1), Descent(optax.sgd(0.1), 2)),
     'in_context': in_context(transformer(WAYS, width=8, depth=1, heads=2), WAYS),
     'mlp': prototypical(mlp(width=8, depth=1), WAYS),
     'drawing': drawing(prototypical(mlp(width=8, depth=1), WAYS)),

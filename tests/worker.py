@@ -11,20 +11,29 @@ if __name__ == '__main__':
 
   from jax.experimental import multihost_utils
 
-  from metakit.data.host import read_rows
+  from metakit.dispatch import make_dispatch
   from metakit.evaluate import evaluate
   from metakit.objectives import cross_entropy
-  from metakit.train import make_dispatch
+  from metakit.sources import read_rows
   from tests import tiny
   from tests.test_train import ROOTS, SGD, TASKS, start
 
   learner, source = tiny.learners()[name], tiny.source()
-  dispatch = make_dispatch(learner, SGD, source, ROOTS, TASKS, parallel)
+  dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel=parallel)
   local = lambda state: [np.asarray(a.addressable_data(0)) for a in jax.tree.leaves(state.params)]
   first, data = jax.device_get(start(learner)), jax.device_get(source.data)
   leaves = local(dispatch.sampled(20, first, data)[0])
   fed = local(dispatch.fed(first, read_rows(dispatch.plan(3, 0), data))[0])  # rows by the host
-  judged = evaluate(learner, cross_entropy, first.params, source, ROOTS.test, 21, 4, parallel)
+  judged = evaluate(
+    learner,
+    cross_entropy,
+    first.params,
+    source=source,
+    root=ROOTS.test,
+    episodes=21,
+    chunk=4,
+    parallel=parallel,
+  )
   planned = multihost_utils.process_allgather(dispatch.plan(20, 0).support.x)
   if jax.process_index() == 0:
     arrays = {f'leaf{i}': x for i, x in enumerate(leaves)} | {

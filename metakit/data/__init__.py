@@ -4,10 +4,10 @@ from metakit.data.arrays import arrays
 from metakit.data.clinc150 import clinc150
 from metakit.data.folder import folder
 from metakit.data.glyphs import glyphs
-from metakit.data.host import open_table, save_table
 from metakit.data.mnist import mnist
 from metakit.data.omniglot import omniglot
 from metakit.data.omniglot_runs import omniglot_runs
+from metakit.data.saved import open_table, save_table
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable, class_table, select_classes
 from metakit.data.text import hashed_ngrams

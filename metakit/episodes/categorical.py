@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from metakit.episodes import draws
 from metakit.keys import fixed_key
 from metakit.sizes import check_memory
-from metakit.types import Episode, Examples, Key, Sampler
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples, Key
 
 
 class CategoricalTasks(NamedTuple):
@@ -69,7 +70,7 @@ def categorical_tasks(
   return CategoricalTasks(jax.nn.log_softmax(weight), jax.nn.log_softmax(rows))
 
 
-def categorical(prior: CategoricalTasks, shots: int = 32, queries: int = 1) -> Sampler:
+def categorical(prior: CategoricalTasks, shots: int = 32, queries: int = 1) -> EpisodeSource:
   """Episodes of tasks drawn from a prior.
 
   Args:
@@ -78,7 +79,7 @@ def categorical(prior: CategoricalTasks, shots: int = 32, queries: int = 1) -> S
     queries: query examples in all.
 
   Returns:
-    A sampler: x one-hot [examples, inputs], uniform; y drawn from the task's table;
+    A source: x one-hot [examples, inputs], uniform; y drawn from the task's table;
     info['task'] [], info['log_weight'] [] and info['log_probability'] [inputs, classes] are those
     of the true task.
 
@@ -91,7 +92,7 @@ def categorical(prior: CategoricalTasks, shots: int = 32, queries: int = 1) -> S
   _, inputs, _ = prior.log_probability.shape
 
   @jax.jit
-  def sampler(key: Key) -> Episode:
+  def plan(key: Key) -> Episode:
     task_key, x_key, y_key = jax.random.split(key, 3)
     task = draws.choice(task_key, prior.log_weight)
     table = prior.log_probability[task]
@@ -101,4 +102,4 @@ def categorical(prior: CategoricalTasks, shots: int = 32, queries: int = 1) -> S
     info = {'task': task, 'log_weight': prior.log_weight[task], 'log_probability': table}
     return Episode(Examples(x[:shots], y[:shots]), Examples(x[shots:], y[shots:]), info)
 
-  return sampler
+  return EpisodeSource(plan)

@@ -12,8 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import check_classes, check_positive, check_rows, choose
-from metakit.types import Episode, Examples, Key, Sampler
+from metakit.episodes.integer_draws import choose
+from metakit.episodes.table_checks import check_classes, check_rows
+from metakit.sizes import check_positive
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples, Key
 
 
 class Sessions(NamedTuple):
@@ -53,8 +56,8 @@ class Sessions(NamedTuple):
     return np.concatenate([np.zeros(self.base_ways, int), later])
 
 
-def class_incremental_plan(table: ClassTable, sessions: Sessions) -> Sampler:
-  """Plans streams: row numbers of table.x in place of x.
+def class_incremental(table: ClassTable, sessions: Sessions) -> EpisodeSource:
+  """Streams of sessions: an episode is a whole stream.
 
   All classes are drawn without replacement, then rows of each. Labels number classes in the order
   of their sessions.
@@ -64,7 +67,7 @@ def class_incremental_plan(table: ClassTable, sessions: Sessions) -> Sampler:
     sessions: the sizes.
 
   Returns:
-    A sampler: support [sessions.starts[-1]], sorted by label, and so by session; query
+    A source: support [sessions.starts[-1]], sorted by label, and so by session; query
     [total_ways * queries], sorted by label; info['classes'] [total_ways] are the class numbers.
 
   Raises:
@@ -90,4 +93,4 @@ def class_incremental_plan(table: ClassTable, sessions: Sessions) -> Sampler:
     support, query = (Examples(rows[place], jnp.asarray(place[0])) for place in (supported, asked))
     return Episode(support, query, {'classes': classes})
 
-  return plan
+  return EpisodeSource(plan, table.x)

@@ -1,6 +1,7 @@
-"""Combinators: samplers in, a sampler out."""
+"""Combinators: samplers in, a source out. A source keeps its table, so plans stay row numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.absent import numbered
-from metakit.episodes.few_shot import draw_without_replacement
 from metakit.episodes.image_transforms import Transform
-from metakit.types import Episode, EpisodeSource, Examples, Key, Sampler
+from metakit.episodes.integer_draws import draw_without_replacement
+from metakit.sources import EpisodeSource, abstract_episode, as_source, change_plans, plan_at
+from metakit.types import Episode, Examples, Key, Sampler
 
 
-def augment(sampler: Sampler, transform: Transform, each: str = 'example') -> Sampler:
+def augment(sampler: Sampler, transform: Transform, each: str = 'example') -> EpisodeSource:
   """Transforms the support and query examples at random.
 
   Where each class is transformed as one, its examples stay alike, and so a transform that makes
@@ -21,13 +23,16 @@ def augment(sampler: Sampler, transform: Transform, each: str = 'example') -> Sa
   Chao, Lin 2020, arXiv:2003.00804).
 
   Args:
-    sampler: a sampler of whole episodes (not a plan: its x are row numbers).
+    sampler: a source, or another sampler of whole episodes.
     transform: a pure function (key, x of one example) -> x, such as `rotate_quarter_turns`.
     each: 'example', independently of the others, or 'class', by one key for all of one label.
 
   Returns:
-    A sampler whose episodes are sampler(k1), with x transformed by keys split from k2 (of a class:
-    folded into k2), where k1, k2 = split(key).
+    A source whose episodes are those of k1, with x transformed by keys that k2 determines, where
+    k1, k2 = split(key). Whole episodes are transformed by keys split from k2 (of a class: folded
+    into k2). Where rows are put in place later, x is transformed after them and after `finish`, by
+    keys split from (or folded into) the last of info['augmentation'], [augmentations, 2] uint32,
+    which the plan adds: the bits of k2.
 
   Raises:
     ValueError: for another `each`, or whatever `transform` raises for such examples; it is traced
@@ -38,37 +43,28 @@ def augment(sampler: Sampler, transform: Transform, each: str = 'example') -> Sa
   >>> augment(sinusoid(), jitter)(jax.random.key(0)).support.x.shape
   (10, 1)
   """
-  _check_each(each)
-
-  def augmented(key: Key) -> Episode:
-    key, transform_key = jax.random.split(key)
-    return _transformed(sampler(key), transform, transform_key, each)
-
-  _shapes(augmented)
+  if each not in ('example', 'class'):
+    raise ValueError(f"each={each!r} is unknown; use 'example' or 'class'")
+  source = as_source(sampler)
+  whole = source.data is None and source.finish is None
+  augmented = (_augmented_at_once if whole else _augmented_later)(source, transform, each)
+  abstract_episode(augmented)
   return augmented
 
 
-def augment_source(
-  source: EpisodeSource, transform: Transform, each: str = 'example'
-) -> EpisodeSource:
-  """As `augment`, for a source whose rows are put in place later.
+def _augmented_at_once(source: EpisodeSource, transform: Transform, each: str) -> EpisodeSource:
+  def change(plan: Sampler) -> Sampler:
+    def augmented(key: Key) -> Episode:
+      key, transform_key = jax.random.split(key)
+      return _transformed(plan(key), transform, transform_key, each)
 
-  Args:
-    source: any source, also one that is augmented already.
-    transform: a pure function (key, x of one example) -> x.
-    each: 'example' or 'class', see augment.
+    return augmented
 
-  Returns:
-    A source that transforms x after source.finish, by keys split from (or folded into) the last of
-    info['augmentation'], [augmentations, 2] uint32, which its plan adds: plan(key) is that of k1
-    and the bits of k2, where k1, k2 = split(key).
+  return change_plans(source, change)
 
-  Raises:
-    ValueError: for another `each`.
-  """
-  _check_each(each)
 
-  def planned(plan: Sampler) -> Sampler:
+def _augmented_later(source: EpisodeSource, transform: Transform, each: str) -> EpisodeSource:
+  def change(plan: Sampler) -> Sampler:
     def noted(key: Key) -> Episode:
       key, own = jax.random.split(key)
       episode = plan(key)
@@ -87,18 +83,7 @@ def augment_source(
     whole = _transformed(whole, transform, key, each)
     return whole._replace(info={**whole.info, 'augmentation': bits})
 
-  schedule = source.schedule
-  return EpisodeSource(
-    planned(source.plan),
-    source.data,
-    finish,
-    None if schedule is None else lambda step: planned(schedule(step)),
-  )
-
-
-def _check_each(each: str) -> None:
-  if each not in ('example', 'class'):
-    raise ValueError(f"each={each!r} is unknown; use 'example' or 'class'")
+  return change_plans(source, change).replace(finish=finish)
 
 
 def _transformed(episode: Episode, transform: Transform, key: Key, each: str) -> Episode:
@@ -114,42 +99,45 @@ def _transformed(episode: Episode, transform: Transform, key: Key, each: str) ->
   return Episode(support, query, episode.info)
 
 
-def relabel(sampler: Sampler, ways: int) -> Sampler:
+def relabel(sampler: Sampler, ways: int) -> EpisodeSource:
   """Permutes the labels at random, in the same way in support and query.
 
   Label y becomes permutation[y], every permutation equally likely; the examples stay where they
   are. info['classes'] and info['shots'], where present, are reordered with the labels:
-  info['classes'][y] stays the class of label y. The rest of info is unchanged. Plans may be
-  relabelled too. Padding is relabelled like the first class, whose example it repeats; examples
-  without a label (-1) stay so.
+  info['classes'][y] stays the class of label y. The rest of info is unchanged. Padding is
+  relabelled like the first class, whose example it repeats; examples without a label (-1) stay so.
 
   Args:
-    sampler: a sampler or plan with integer labels 0 to ways - 1.
+    sampler: a source or another sampler, with integer labels 0 to ways - 1.
     ways: number of labels; `max_ways` for variable_shot.
 
   Returns:
-    A sampler whose episodes are sampler(k1), relabelled by k2, where k1, k2 = split(key).
+    A source whose episodes are those of k1, relabelled by k2, where k1, k2 = split(key).
 
   Raises:
     ValueError: if ways is not positive, the labels are not integers, info has another number of
       classes, or (without info['classes']) a first episode has a label of `ways` or more.
   """
-  shapes = _shapes(sampler)
+  source = as_source(sampler)
+  shapes = abstract_episode(source)
   _check_labels(shapes, ways)
   if not (isinstance(shapes.info, dict) and 'classes' in shapes.info):
-    _check_largest_label(sampler, ways)
+    _check_largest_label(source.plan, ways)
 
-  def relabelled(key: Key) -> Episode:
-    key, permutation_key = jax.random.split(key)
-    permutation = draw_without_replacement(permutation_key, ways, ways)
-    support, query, info = sampler(key)
-    return Episode(
-      support._replace(y=numbered(support.y, permutation).astype(support.y.dtype)),
-      query._replace(y=numbered(query.y, permutation).astype(query.y.dtype)),
-      _reorder(info, permutation),
-    )
+  def change(plan: Sampler) -> Sampler:
+    def relabelled(key: Key) -> Episode:
+      key, permutation_key = jax.random.split(key)
+      permutation = draw_without_replacement(permutation_key, ways, ways)
+      support, query, info = plan(key)
+      return Episode(
+        support._replace(y=numbered(support.y, permutation).astype(support.y.dtype)),
+        query._replace(y=numbered(query.y, permutation).astype(query.y.dtype)),
+        _reorder(info, permutation),
+      )
 
-  return relabelled
+    return relabelled
+
+  return change_plans(source, change)
 
 
 _IN_LABEL_ORDER = ('classes', 'shots')
@@ -191,22 +179,23 @@ def mixture(
   samplers: Sequence[Sampler],
   weights: Sequence[float] | None = None,
   first_class: Sequence[int] | None = None,
-) -> Sampler:
+) -> EpisodeSource:
   """Draws each episode from one of several samplers.
 
-  Under vmap every sampler runs and one result is kept, so the cost is the sum of theirs.
+  Under vmap every plan runs and one result is kept, so the cost is the sum of theirs.
 
   Args:
-    samplers: samplers whose episodes have equal shapes, dtypes and info entries (or plans over
-      the same table).
+    samplers: sources, or other samplers, whose episodes have equal shapes, dtypes and info entries.
+      Several tables become one, a copy of their rows in memory. Where one source has no table, or a
+      `finish`, whole episodes are mixed, and what is compiled holds copies of all tables.
     weights: how likely each is, not negative, in any unit; equal by default.
     first_class: what is added to each one's info['classes'], so that no two classes have one
       number: for tables of 64 and 16 classes (0, 64), for samplers of one table (0, 0). Learners
       that tell all training classes apart need it; it becomes info['first_class'] [].
 
   Returns:
-    A sampler whose episodes are samplers[i](k1) with info['component'] = i [] (which replaces
-    that of an inner mixture; an info that is no dict moves to info['info']), i drawn by k2, where
+    A source whose episodes are samplers[i](k1) with info['component'] = i [] (which replaces that
+    of an inner mixture; an info that is no dict moves to info['info']), i drawn by k2, where
     k1, k2 = split(key).
 
   Raises:
@@ -218,44 +207,88 @@ def mixture(
   >>> mixture([small, large], weights=[3, 1])(jax.random.key(0)).info['component'].tolist()
   0
   """
-  samplers = tuple(samplers)
-  if not samplers:
+  sources = tuple(map(as_source, samplers))
+  if not sources:
     raise ValueError('mixture of 0 samplers; give at least one')
-  thresholds = jnp.asarray(_thresholds(len(samplers), weights), jnp.uint32)
-  _check_equal_shapes(samplers)
-  _check_first_class(samplers, first_class)
+  thresholds = jnp.asarray(_thresholds(len(sources), weights), jnp.uint32)
+  _check_equal_shapes(sources)
+  _check_first_class(sources, first_class)
+  sources, data = _joined(sources)
 
-  def mixed(key: Key) -> Episode:
+  def mixed(key: Key, plans: Sequence[Sampler]) -> Episode:
     key, component_key = jax.random.split(key)
     number = jax.random.bits(component_key, dtype=jnp.uint32) >> 1
     component = jnp.sum(number >= thresholds, dtype=jnp.int32)
-    episode = jax.lax.switch(component, samplers, key)
+    episode = jax.lax.switch(component, plans, key)
     info = _entries(episode.info) | {'component': component}
     if first_class is not None:
       first = jnp.asarray(first_class, jnp.int32)[component]
       info |= {'classes': info['classes'] + first, 'first_class': first}
     return episode._replace(info=info)
 
-  return mixed
+  of_plans = lambda plans: partial(mixed, plans=plans)
+  scheduled = any(source.schedule is not None for source in sources)
+  schedule = lambda step: of_plans([plan_at(source, step) for source in sources])
+  plan = of_plans([source.plan for source in sources])
+  return EpisodeSource(plan, data, schedule=schedule if scheduled else None)
 
 
-def _check_first_class(samplers: tuple[Sampler, ...], first_class: Sequence[int] | None) -> None:
+def _joined(sources: tuple[EpisodeSource, ...]) -> tuple[tuple[EpisodeSource, ...], Any]:
+  """Returns the same episodes as plans of the rows of one table, and this table.
+
+  None for the table, and whole episodes, where there is no such table.
+  """
+  data = [source.data for source in sources]
+  if any(source.finish is not None for source in sources) or any(each is None for each in data):
+    return tuple(map(_without_table, sources)), None
+  tables = list({id(each): each for each in data}.values())
+  if len({(table.shape[1:], np.dtype(table.dtype)) for table in tables}) > 1:
+    return tuple(map(_without_table, sources)), None
+  starts = np.cumsum([0, *map(len, tables)]).tolist()
+  start_of = {id(table): start for table, start in zip(tables, starts, strict=False)}
+  moved = [change_plans(each, partial(_from_row, start_of[id(each.data)])) for each in sources]
+  on_device = any(isinstance(table, jax.Array) for table in tables)
+  join = jnp.concatenate if on_device else np.concatenate
+  return tuple(moved), tables[0] if len(tables) == 1 else join(tables)
+
+
+def _without_table(source: EpisodeSource) -> EpisodeSource:
+  """Returns a source whose plans make whole episodes."""
+  whole = change_plans(source, lambda plan: source.replace(plan=plan))
+  return whole.replace(data=None, finish=None)
+
+
+def _from_row(start: int, plan: Sampler) -> Sampler:
+  """Returns the plan for a table before which there are `start` other rows."""
+
+  def moved(key: Key) -> Episode:
+    episode = plan(key)
+    support, query = (part._replace(x=part.x + start) for part in episode[:2])
+    return episode._replace(support=support, query=query)
+
+  return moved if start else plan
+
+
+def _check_first_class(
+  sources: tuple[EpisodeSource, ...], first_class: Sequence[int] | None
+) -> None:
   if first_class is None:
     return
-  if len(first_class) != len(samplers) or min(first_class) < 0:
+  if len(first_class) != len(sources) or min(first_class) < 0:
     raise ValueError(
       f'first_class={tuple(first_class)}; give a number of 0 or more for each of '
-      f'{len(samplers)} samplers'
+      f'{len(sources)} samplers'
     )
-  if 'classes' not in _entries(_shapes(samplers[0]).info):
+  if 'classes' not in _entries(abstract_episode(sources[0]).info):
     raise ValueError("first_class is given, and the episodes have no info['classes']; leave it out")
 
 
 def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
   """Returns start, and `by` more after every `every` steps, up to `end`; for a curriculum.
 
-  A curriculum is an EpisodeSource's `schedule`. Its episodes have the same shapes at every step:
-  what is not there yet is 0 (function_combinators.truncate_inputs) or has weight 0 (`shorten`).
+  A curriculum is the `schedule` of a source (metakit.sources). Its episodes have
+  the same shapes at every step: what is not there yet is 0 (function_combinators.truncate_inputs)
+  or has weight 0 (`shorten`).
 
   Args:
     step: of meta-training; may be traced.
@@ -279,17 +312,20 @@ def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
   return jnp.minimum(start + by * (jnp.asarray(step) // every), end)
 
 
-def switch(first: Sampler, then: Sampler, steps: int) -> Callable[[jax.Array], Sampler]:
-  """Returns the schedule (see `ramp`) of one sampler for so many steps and another after them.
+def switch(first: Sampler, then: Sampler, steps: int) -> EpisodeSource:
+  """Episodes of one sampler for so many steps of meta-training and of another after them.
 
   Args:
-    first: a sampler or plan, of easier episodes for instance.
-    then: another, whose episodes have the same shapes.
+    first: a source or another sampler, of easier episodes for instance.
+    then: another, whose episodes have the same shapes; tests and calibration are of these.
     steps: of meta-training with the first.
 
+  Returns:
+    A source with a schedule (see `ramp`). As to tables see `mixture`.
+
   >>> from metakit.episodes import sinusoid
-  >>> schedule = switch(sinusoid(amplitude=(1, 1)), sinusoid(amplitude=(2, 2)), steps=100)
-  >>> [float(schedule(step)(jax.random.key(0)).info['amplitude']) for step in (0, 99, 100)]
+  >>> source = switch(sinusoid(amplitude=(1, 1)), sinusoid(amplitude=(2, 2)), steps=100)
+  >>> [float(source.schedule(s)(jax.random.key(0)).info['amplitude']) for s in (0, 99, 100)]
   [1.0, 1.0, 2.0]
 
   Raises:
@@ -297,26 +333,32 @@ def switch(first: Sampler, then: Sampler, steps: int) -> Callable[[jax.Array], S
   """
   if steps < 1:
     raise ValueError(f'steps={steps} is not positive; use steps>=1')
-  _check_equal_shapes((first, then))
+  sources = as_source(first), as_source(then)
+  _check_equal_shapes(sources)
+  joined, data = _joined(sources)
 
-  def at(step: jax.Array) -> Sampler:
+  def schedule(step: jax.Array) -> Sampler:
     early = jnp.asarray(step) < steps
-    return lambda key: jax.tree.map(lambda a, b: jnp.where(early, a, b), first(key), then(key))
+    one, other = (plan_at(source, step) for source in joined)
+    return lambda key: jax.tree.map(lambda a, b: jnp.where(early, a, b), one(key), other(key))
 
-  return at
+  return EpisodeSource(joined[1].plan, data, schedule=schedule)
 
 
-def shorten(sampler: Sampler, shots: Any) -> Sampler:
+def shorten(sampler: Sampler, shots: Any) -> EpisodeSource:
   """Gives the support examples after the first `shots` (which may be traced) the weight 0."""
 
-  def shortened(key: Key) -> Episode:
-    episode = sampler(key)
-    support = episode.support
-    there = (jnp.arange(len(support.y)) < shots).astype(jnp.float32)
-    weight = there if support.weight is None else there * support.weight
-    return episode._replace(support=support._replace(weight=weight))
+  def change(plan: Sampler) -> Sampler:
+    def shortened(key: Key) -> Episode:
+      episode = plan(key)
+      support = episode.support
+      there = (jnp.arange(len(support.y)) < shots).astype(jnp.float32)
+      weight = there if support.weight is None else there * support.weight
+      return episode._replace(support=support._replace(weight=weight))
 
-  return shortened
+    return shortened
+
+  return change_plans(sampler, change)
 
 
 def _entries(info: Any) -> dict[str, Any]:
@@ -337,8 +379,8 @@ def _thresholds(components: int, weights: Sequence[float] | None) -> np.ndarray:
   return np.rint(np.cumsum(values) / values.sum() * 2**31).astype(np.uint32)[:-1]
 
 
-def _check_equal_shapes(samplers: tuple[Sampler, ...]) -> None:
-  first, *others = ({_name(p): _describe(a) for p, a in _leaves(s)} for s in samplers)
+def _check_equal_shapes(sources: tuple[EpisodeSource, ...]) -> None:
+  first, *others = ({_name(p): _describe(a) for p, a in _leaves(each)} for each in sources)
   for number, other in enumerate(others, 1):
     for name in first | other:
       if first.get(name) != other.get(name):
@@ -348,8 +390,8 @@ def _check_equal_shapes(samplers: tuple[Sampler, ...]) -> None:
         )
 
 
-def _leaves(sampler: Sampler) -> list[tuple[Any, Any]]:
-  return jax.tree_util.tree_flatten_with_path(_shapes(sampler))[0]
+def _leaves(source: EpisodeSource) -> list[tuple[Any, Any]]:
+  return jax.tree_util.tree_flatten_with_path(abstract_episode(source))[0]
 
 
 def _name(path: Any) -> str:
@@ -358,7 +400,3 @@ def _name(path: Any) -> str:
 
 def _describe(array: Any) -> str:
   return f'{array.dtype}{list(array.shape)}'
-
-
-def _shapes(sampler: Sampler) -> Episode:
-  return jax.eval_shape(sampler, jax.random.key(0))

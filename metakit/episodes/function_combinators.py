@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.episodes import draws
-from metakit.episodes.few_shot import integers_below
 from metakit.episodes.functions import FunctionClass, Hypotheses, Prior, Process
+from metakit.episodes.integer_draws import integers_below
 from metakit.keys import fixed_key
 from metakit.sizes import check_positive
 from metakit.types import Key

@@ -18,7 +18,8 @@ from metakit.episodes import draws
 from metakit.episodes.priors import Basis, Gaussians, Hypotheses, Prior, Process
 from metakit.linear_algebra import cholesky
 from metakit.sizes import check_memory, check_positive
-from metakit.types import Episode, Examples, Key, Sampler
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples, Key
 
 
 class FunctionClass(NamedTuple):
@@ -43,8 +44,8 @@ class FunctionClass(NamedTuple):
 
 
 def functions(
-  function_class: FunctionClass, shots: int = 40, queries: int = 1, noise: float = 0.0
-) -> Sampler:
+  function_class: FunctionClass, shots: int = 40, queries: int = 1, *, noise: float = 0.0
+) -> EpisodeSource:
   """Regression episodes: a new function of the class in each.
 
   Args:
@@ -54,7 +55,7 @@ def functions(
     noise: standard deviation of the Gaussian noise on y, of support and query.
 
   Returns:
-    A sampler: support x [shots, inputs] and y [shots, 1], query likewise; info['function'] is what
+    A source: support x [shots, inputs] and y [shots, 1], query likewise; info['function'] is what
     `function_class.draw` returned and info['clean'] [queries, 1] the query's y without noise.
 
   Raises:
@@ -70,7 +71,7 @@ def functions(
     raise ValueError(f'noise={noise} is no standard deviation; use noise>=0')
 
   @jax.jit
-  def sampler(key: Key) -> Episode:
+  def plan(key: Key) -> Episode:
     draw_key, input_key, noise_key = jax.random.split(key, 3)
     function = function_class.draw(draw_key)
     x = function_class.inputs(input_key, shots + queries)
@@ -79,7 +80,7 @@ def functions(
     info = {'function': function, 'clean': clean[shots:]}
     return Episode(Examples(x[:shots], y[:shots]), Examples(x[shots:], y[shots:]), info)
 
-  return sampler
+  return EpisodeSource(plan)
 
 
 def gaussian_inputs(dim: int) -> Callable[[Key, int], jax.Array]:

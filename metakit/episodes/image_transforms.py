@@ -1,4 +1,4 @@
-"""Random transforms of images, to use with `augment` and `augment_source`."""
+"""Random transforms of images, to use with `augment`."""
 
 from collections.abc import Callable
 from typing import Any

@@ -13,13 +13,15 @@ import jax.numpy as jnp
 
 from metakit.data.files import listed
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import check_few_shot, choose, gather, reduce_below
-from metakit.types import Episode, Examples, Key, Sampler
+from metakit.episodes.few_shot import check_few_shot
+from metakit.episodes.integer_draws import choose, reduce_below
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples, Key
 
 
 def imbalanced(
-  table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15, concentration: int = 2
-) -> Sampler:
+  table: ClassTable, ways: int = 5, shots: int = 1, *, queries: int = 15, concentration: int = 2
+) -> EpisodeSource:
   """Episodes like those of `few_shot`, with labels of queries in proportions that vary.
 
   Classes and rows are drawn without replacement, as in `few_shot`. Labels of the queries come out
@@ -34,7 +36,7 @@ def imbalanced(
     concentration: of the Dirichlet distribution, the same for each class; many are balanced.
 
   Returns:
-    A sampler: support [ways * shots], sorted by label; query [ways * queries], in the order of the
+    A source: support [ways * shots], sorted by label; query [ways * queries], in the order of the
     draw; info['classes'] [ways] are the class numbers, info['counts'] [ways] the queries of each.
 
   Raises:
@@ -48,16 +50,6 @@ def imbalanced(
   >>> episode = imbalanced(table, ways=3, shots=1, queries=4)(jax.random.key(1))
   >>> episode.query.y.shape, int(episode.info['counts'].sum())
   ((12,), 12)
-  """
-  return gather(imbalanced_plan(table, ways, shots, queries, concentration), jnp.asarray(table.x))
-
-
-def imbalanced_plan(
-  table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15, concentration: int = 2
-) -> Sampler:
-  """Plans `imbalanced` episodes: the same, with row numbers of table.x in place of x.
-
-  Args and raises: see `imbalanced`.
   """
   check_few_shot(table, ways, shots, queries)
   if concentration < 1:
@@ -86,7 +78,7 @@ def imbalanced_plan(
     query = Examples(rows[labels, shots + places], labels)
     return Episode(support, query, {'classes': classes, 'counts': drawn})
 
-  return plan
+  return EpisodeSource(plan, table.x)
 
 
 def _urn(

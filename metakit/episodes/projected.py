@@ -15,14 +15,15 @@ import numpy as np
 
 from metakit.data.table import ClassTable
 from metakit.episodes import draws
-from metakit.episodes.few_shot import (
+from metakit.episodes.integer_draws import (
   choose,
   draw_without_replacement,
   integers_below,
   reduce_below,
 )
 from metakit.keys import fixed_key
-from metakit.types import Episode, EpisodeSource, Examples, Key
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples, Key
 
 MOST_TASKS = 2**31 - 1  # the largest int32
 _MOMENT_ROWS = 4096
@@ -33,6 +34,7 @@ def projected(
   table: ClassTable,
   size: int = 64,
   shots: int = 99,
+  *,
   queries: int = 1,
   tasks: int | jax.Array | None = 2**30,
   held_out: bool = False,
@@ -42,7 +44,7 @@ def projected(
   repeated: float = 0.0,
   distinct: int = 10,
 ) -> EpisodeSource:
-  """Plans episodes of projected and relabelled examples of a table.
+  """Episodes of projected and relabelled examples of a table.
 
   Rows are drawn from the whole table without replacement, all equally likely, so classes are as
   frequent as there; every class of the table is in every task.

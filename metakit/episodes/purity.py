@@ -5,6 +5,7 @@ import inspect
 import jax
 import numpy as np
 
+from metakit.sources import EpisodeSource
 from metakit.types import Episode, Key, Sampler
 
 
@@ -14,7 +15,7 @@ def check_sampler(sampler: Sampler, key: Key) -> None:
   A constant sampler passes. Under a transformation of JAX, where nothing can be seen, all pass.
 
   Args:
-    sampler: of whole episodes, or a plan.
+    sampler: a source, or another sampler.
     key: any.
 
   Raises:
@@ -25,13 +26,20 @@ def check_sampler(sampler: Sampler, key: Key) -> None:
     return
   first, again, other = sampler(key), sampler(key), sampler(jax.random.fold_in(key, 1))
   if same_examples(first, other):  # a constant, or compiled already
-    plain = inspect.unwrap(sampler)
+    plain = _not_compiled(sampler)
     first, again = plain(key), plain(key)
   if not same_examples(first, again):
     raise ValueError(
       "the sampler gives two episodes for one key, as with NumPy's generator inside; compiled, it "
       'would give one episode for all keys: draw with jax.random, from its key'
     )
+
+
+def _not_compiled(sampler: Sampler) -> Sampler:
+  if not isinstance(sampler, EpisodeSource):
+    return inspect.unwrap(sampler)
+  finish = None if sampler.finish is None else inspect.unwrap(sampler.finish)
+  return sampler.replace(plan=inspect.unwrap(sampler.plan), finish=finish)
 
 
 def check_keys_matter(sampler: Sampler, keys: Key, episodes: Episode) -> None:

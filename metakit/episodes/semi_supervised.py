@@ -11,18 +11,22 @@ import jax.numpy as jnp
 
 from metakit.absent import UNLABELLED
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import check_classes, check_positive, check_rows, choose, gather
-from metakit.types import Episode, Examples, Key, Sampler
+from metakit.episodes.integer_draws import choose
+from metakit.episodes.table_checks import check_classes, check_rows
+from metakit.sizes import check_positive
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples, Key
 
 
 def semi_supervised(
   table: ClassTable,
   ways: int = 5,
   shots: int = 1,
+  *,
   queries: int = 15,
   unlabelled: int = 5,
   distractors: int = 0,
-) -> Sampler:
+) -> EpisodeSource:
   """Episodes like those of `few_shot`, whose support goes on with examples labelled -1.
 
   Args:
@@ -34,7 +38,7 @@ def semi_supervised(
     distractors: further classes, of which there are no other examples.
 
   Returns:
-    A sampler: support [ways * shots + (ways + distractors) * unlabelled], the labelled first, both
+    A source: support [ways * shots + (ways + distractors) * unlabelled], the labelled first, both
     sorted by class; query [ways * queries]; info['classes'] [ways + distractors] are the class
     numbers, distractors last.
 
@@ -45,25 +49,9 @@ def semi_supervised(
   >>> import numpy as np
   >>> from metakit.data.table import class_table
   >>> table = class_table(np.arange(60), np.arange(60) % 6)
-  >>> sampler = semi_supervised(table, ways=2, shots=1, queries=2, unlabelled=2, distractors=1)
-  >>> sampler(jax.random.key(0)).support.y.tolist()
+  >>> source = semi_supervised(table, ways=2, shots=1, queries=2, unlabelled=2, distractors=1)
+  >>> source(jax.random.key(0)).support.y.tolist()
   [0, 1, -1, -1, -1, -1, -1, -1]
-  """
-  plan = semi_supervised_plan(table, ways, shots, queries, unlabelled, distractors)
-  return gather(plan, jnp.asarray(table.x))
-
-
-def semi_supervised_plan(
-  table: ClassTable,
-  ways: int = 5,
-  shots: int = 1,
-  queries: int = 15,
-  unlabelled: int = 5,
-  distractors: int = 0,
-) -> Sampler:
-  """Plans `semi_supervised` episodes: the same, with row numbers of table.x in place of x.
-
-  Args and raises: see `semi_supervised`.
   """
   check_positive(ways=ways, shots=shots, queries=queries)
   if unlabelled < 1:
@@ -89,4 +77,4 @@ def semi_supervised_plan(
     query = Examples(rows[:ways, shots + unlabelled :].ravel(), labels(queries))
     return Episode(known, query, {'classes': classes})
 
-  return plan
+  return EpisodeSource(plan, table.x)

@@ -6,17 +6,19 @@ import jax
 import jax.numpy as jnp
 
 from metakit.episodes import draws
-from metakit.types import Episode, Examples, Key, Sampler
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples, Key
 
 
 def sinusoid(
   shots: int = 10,
   queries: int = 10,
+  *,
   amplitude: tuple[float, float] = (0.1, 5.0),
   phase: tuple[float, float] = (0.0, math.pi),
   x_range: tuple[float, float] = (-5.0, 5.0),
   noise: float = 0.0,
-) -> Sampler:
+) -> EpisodeSource:
   """Regression episodes y = A sin(x - phase), a new sine in each.
 
   Amplitude, phase (radians) and every x are uniform on their ranges. The sign of the phase is that
@@ -31,7 +33,7 @@ def sinusoid(
     noise: standard deviation of the Gaussian noise on y, of support and query; 0 in the paper.
 
   Returns:
-    A sampler: x and y float32, support [shots, 1], query [queries, 1];
+    A source: x and y float32, support [shots, 1], query [queries, 1];
     info['amplitude'] [] and info['phase'] [].
 
   Raises:
@@ -45,7 +47,7 @@ def sinusoid(
   _check(shots, queries, noise, amplitude=amplitude, phase=phase, x_range=x_range)
 
   @jax.jit  # one program, so that noise is added with the same rounding outside of a jit as inside
-  def sampler(key: Key) -> Episode:
+  def plan(key: Key) -> Episode:
     keys = jax.random.split(key, 4)
     a = draws.uniform(keys[0], minval=amplitude[0], maxval=amplitude[1])
     p = draws.uniform(keys[1], minval=phase[0], maxval=phase[1])
@@ -57,7 +59,7 @@ def sinusoid(
     support, query = Examples(x[:shots], y[:shots]), Examples(x[shots:], y[shots:])
     return Episode(support, query, {'amplitude': a, 'phase': p})
 
-  return sampler
+  return EpisodeSource(plan)
 
 
 def _check(shots: int, queries: int, noise: float, **ranges: tuple[float, float]) -> None:

@@ -22,14 +22,10 @@ import numpy as np
 
 from metakit.data.files import listed
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import (
-  check_positive,
-  draw_without_replacement,
-  gather,
-  integers_below,
-  undo_swaps,
-)
-from metakit.types import Episode, Examples, Key, Sampler
+from metakit.episodes.integer_draws import draw_without_replacement, integers_below, undo_swaps
+from metakit.sizes import check_positive
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples, Key
 
 _ALPHA_BITS = 12
 
@@ -64,10 +60,11 @@ def variable_shot(
   table: ClassTable,
   max_ways: int = 50,
   min_ways: int = 5,
+  *,
   max_support: int = 500,
   max_support_per_class: int = 100,
   max_queries_per_class: int = 10,
-) -> Sampler:
+) -> EpisodeSource:
   """Classification episodes of variable ways and (imbalanced) shots, padded, with weights.
 
   The Meta-Dataset rule, see the top of this file. No row occurs twice in an episode, padding
@@ -89,7 +86,7 @@ def variable_shot(
     max_queries_per_class: most query examples a class.
 
   Returns:
-    A sampler: support [max_support], query [max_ways * max_queries_per_class], float32 weights;
+    A source: support [max_support], query [max_ways * max_queries_per_class], float32 weights;
     info: 'classes' [max_ways] class numbers, -1 for padding; 'shots' [max_ways] support examples
     of each, 0 for padding; 'ways' [] and 'queries' [] (query examples of each class).
 
@@ -99,26 +96,10 @@ def variable_shot(
 
   >>> from metakit.data.table import class_table
   >>> table = class_table(np.arange(60), np.arange(60) % 6)
-  >>> sampler = variable_shot(table, max_ways=4, min_ways=2, max_support=12)
-  >>> episode = sampler(jax.random.key(0))
+  >>> source = variable_shot(table, max_ways=4, min_ways=2, max_support=12)
+  >>> episode = source(jax.random.key(0))
   >>> episode.support.x.shape, episode.query.x.shape
   ((12,), (40,))
-  """
-  limits = _Limits(max_ways, min_ways, max_support, max_support_per_class, max_queries_per_class)
-  return gather(variable_shot_plan(table, *limits), jnp.asarray(table.x))
-
-
-def variable_shot_plan(
-  table: ClassTable,
-  max_ways: int = 50,
-  min_ways: int = 5,
-  max_support: int = 500,
-  max_support_per_class: int = 100,
-  max_queries_per_class: int = 10,
-) -> Sampler:
-  """Plans `variable_shot` episodes: the same, with row numbers of table.x in place of x.
-
-  Args and raises: see `variable_shot`.
   """
   limits = _Limits(max_ways, min_ways, max_support, max_support_per_class, max_queries_per_class)
   _check(table, limits)
@@ -136,7 +117,7 @@ def variable_shot_plan(
     rows = _draw_rows(row_key, slots, starts[classes], counts[classes])
     return _episode(rows, slots, sizes, classes, max_support)
 
-  return plan
+  return EpisodeSource(plan, table.x)
 
 
 def _size_rule(limits: _Limits, drawn: int, largest: int):

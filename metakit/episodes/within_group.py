@@ -11,17 +11,15 @@ import numpy as np
 
 from metakit.data.files import listed
 from metakit.data.table import ClassTable
-from metakit.episodes.few_shot import (
-  check_few_shot,
-  choose,
-  gather,
-  reduce_below,
-  split_rows,
-)
-from metakit.types import Episode, Key, Sampler
+from metakit.episodes.few_shot import check_few_shot, split_rows
+from metakit.episodes.integer_draws import choose, reduce_below
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Key
 
 
-def within_group(table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15) -> Sampler:
+def within_group(
+  table: ClassTable, ways: int = 5, shots: int = 1, *, queries: int = 15
+) -> EpisodeSource:
   """N-way K-shot classification episodes, all classes of an episode from one group.
 
   A group is drawn uniformly (not in proportion to its classes), then `ways` of its classes without
@@ -35,7 +33,7 @@ def within_group(table: ClassTable, ways: int = 5, shots: int = 1, queries: int 
     queries: query examples a class.
 
   Returns:
-    A sampler: support [ways * shots], query [ways * queries], sorted by label;
+    A source: support [ways * shots], query [ways * queries], sorted by label;
     info['classes'] [ways] are the class numbers, info['group'] [] the group number.
 
   Raises:
@@ -47,16 +45,6 @@ def within_group(table: ClassTable, ways: int = 5, shots: int = 1, queries: int 
   >>> episode = within_group(table, ways=3, shots=1, queries=2)(jax.random.key(0))
   >>> sorted(episode.info['classes'].tolist()), episode.info['group'].tolist()
   ([1, 3, 5], 1)
-  """
-  return gather(within_group_plan(table, ways, shots, queries), jnp.asarray(table.x))
-
-
-def within_group_plan(
-  table: ClassTable, ways: int = 5, shots: int = 1, queries: int = 15
-) -> Sampler:
-  """Plans `within_group` episodes: the same, with row numbers of table.x in place of x.
-
-  Args and raises: see `within_group`.
   """
   check_few_shot(table, ways, shots, queries)
   by_group = np.argsort(table.groups, kind='stable')  # class numbers
@@ -75,7 +63,7 @@ def within_group_plan(
     rows = jax.vmap(choose)(bits[:ways, 1:], counts[classes]) + starts[classes, None]
     return split_rows(rows, shots, {'classes': classes, 'group': group_number[group]})
 
-  return plan
+  return EpisodeSource(plan, table.x)
 
 
 def _check_groups(table: ClassTable, groups: np.ndarray, sizes: np.ndarray, ways: int) -> None:

@@ -27,6 +27,7 @@ def alpha_tim(
   ways: int,
   alpha: float | None = None,
   steps: int = 1000,
+  *,
   temperature: float = 15.0,
   support_weight: float = 1.0,
   marginal_weight: float = 1.0,
@@ -60,10 +61,17 @@ def alpha_tim(
     del params
     support, query = (part._replace(x=unit(part.x)) for part in (support, query))
     points, present = class_means(support, ways)
-    weights = support_weight, marginal_weight, conditional_weight
     order = tuned_alpha(support, ways) if alpha is None else alpha
-    measure = lambda p: alpha_entropy(p, order)
-    loss = information_loss(support, query, present, temperature, *weights, measure)
+    loss = information_loss(
+      support,
+      query,
+      present,
+      temperature=temperature,
+      support_weight=support_weight,
+      marginal_weight=marginal_weight,
+      conditional_weight=conditional_weight,
+      entropy=lambda p: alpha_entropy(p, order),
+    )
     points = descend(loss, points, learning_rate, steps)
     return log_odds(query.x, points, present, temperature)
 

@@ -35,6 +35,7 @@ def baseline(
   ways: int,
   cosine: bool = False,
   steps: int | None = None,
+  *,
   batch: int = 4,
   learning_rate: float = 0.01,
   scale: float = 2.0,
@@ -76,7 +77,7 @@ def baseline(
     )
 
     def loss(head: Params, step: jax.Array) -> jax.Array:
-      rows = minibatch(key, support, step, batch) if batch else support
+      rows = minibatch(key, support, step, size=batch) if batch else support
       return cross_entropy(jnp.where(present, outputs(head, rows.x), ABSENT), rows)[0]
 
     def advance(carry, step):

@@ -42,7 +42,7 @@ def bd_cspn(ways: int, scale: float = 10.0, objective: Objective = cross_entropy
 
   def infer(params: Params, support: Examples, query: Examples) -> jax.Array:
     del params
-    shifted, points = rectified(support, query, ways, scale)
+    shifted, points = rectified(support, query, ways, scale=scale)
     present = members(support, ways).sum(0) > 0
     return jnp.where(present, scale * cosine_similarity(shifted.x, points), ABSENT)
 
@@ -50,7 +50,7 @@ def bd_cspn(ways: int, scale: float = 10.0, objective: Objective = cross_entropy
 
 
 def rectified(
-  support: Examples, query: Examples, ways: int, scale: float = 10.0
+  support: Examples, query: Examples, ways: int, *, scale: float = 10.0
 ) -> tuple[Examples, jax.Array]:
   """Returns the shifted queries and the rectified prototypes [ways, features]."""
   query = centred(support, query)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metakit.absent import guarded
+from metakit.builder import meta_learner
 from metakit.objectives import cross_entropy
 from metakit.types import (
   Episode,
@@ -36,6 +36,7 @@ def inductive_head(
   fit: Callable[[Key, Params, Examples], Fitted],
   classify: Callable[[Fitted, jax.Array], jax.Array],
   init: Callable[[Key, Episode], Params] = no_parameters,
+  *,
   objective: Objective = cross_entropy,
   every: bool = False,
   extend: Callable[[Fitted, Examples], Fitted] | None = None,
@@ -63,20 +64,15 @@ def inductive_head(
   def predict(fitted: Fitted, z: jax.Array) -> jax.Array:
     return classify(fitted, precise(z))
 
-  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    outputs = predict(adapt(key, params, episode.support), episode.query.x)
-    return objective(outputs, episode.query)
-
-  learner = MetaLearner(init, adapt, predict, loss, 'inductive')
-  if extend is not None:
-    learner = learner._replace(extend=lambda fitted, more: extend(fitted, seen(more)))
-  return guarded(learner, every)
+  further = None if extend is None else lambda fitted, more: extend(fitted, seen(more))
+  return meta_learner(init, adapt, predict, objective=objective, unlabelled=every, extend=further)
 
 
 def transductive_head(
   infer: Infer,
   init: Callable[[Key, Episode], Params] = no_parameters,
   objective: Objective = cross_entropy,
+  *,
   every: bool = False,
 ) -> MetaLearner:
   """Makes a head that classifies all queries of an episode together.
@@ -108,7 +104,7 @@ def transductive_head(
     query = in_precision(episode.query._replace(y=None))
     return objective(infer(params, seen(episode.support), query), episode.query)
 
-  return guarded(MetaLearner(init, adapt, predict, loss, 'transductive'), every)
+  return meta_learner(init, adapt, predict, loss=loss, protocol='transductive', unlabelled=every)
 
 
 def check_ways(ways: int) -> None:

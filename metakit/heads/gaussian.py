@@ -27,6 +27,7 @@ def naive_bayes(
   ways: int,
   pooled: bool = True,
   smoothing: float = 1e-2,
+  *,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """Gaussian naive Bayes, with priors by the sizes of the classes.
@@ -66,6 +67,7 @@ def discriminant(
   ways: int,
   pooled: bool = True,
   shrinkage: float = 0.5,
+  *,
   smoothing: float = 1e-2,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:

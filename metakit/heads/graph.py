@@ -43,6 +43,7 @@ def energy(
   log_z: jax.Array,
   cost: jax.Array,
   graph: jax.Array,
+  *,
   strength: float,
   weight: jax.Array | float = 1.0,
 ) -> jax.Array:
@@ -55,6 +56,7 @@ def assign(
   cost: jax.Array,
   graph: jax.Array,
   strength: float,
+  *,
   log_z: jax.Array,
   steps: int,
   linear: jax.Array | float = 0.0,

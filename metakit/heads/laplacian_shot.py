@@ -32,6 +32,7 @@ def laplacian_shot(
   ways: int,
   strength: float = 0.5,
   neighbours: int = 3,
+  *,
   rectify: bool = True,
   steps: int = 20,
   objective: Objective = cross_entropy,
@@ -61,7 +62,7 @@ def laplacian_shot(
       query, points = rectified(support, query, ways)
     graph = neighbour_graph(query.x, weight_of(query, query.x.dtype), neighbours)
     cost = jnp.where(present, squared_distances(query.x, points), -ABSENT)
-    return bound_updates(cost, graph, strength, steps, query.weight)
+    return bound_updates(cost, graph, strength, steps=steps, weight=query.weight)
 
   return transductive_head(infer, objective=objective)
 
@@ -70,6 +71,7 @@ def bound_updates(
   cost: jax.Array,
   graph: jax.Array,
   strength: float,
+  *,
   steps: int,
   weight: jax.Array | None = None,
 ) -> jax.Array:
@@ -85,7 +87,9 @@ def bound_updates(
     steps: at most so many.
     weight: [n]; points of weight 0 do not count.
   """
-  level = lambda log_z: energy(log_z, cost, graph, strength, 1.0 if weight is None else weight)
+  level = lambda log_z: energy(
+    log_z, cost, graph, strength=strength, weight=1.0 if weight is None else weight
+  )
 
   def step(carry, number):
     log_z, before, going = carry

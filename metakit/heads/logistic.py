@@ -26,6 +26,7 @@ def logistic(
   ways: int,
   strength: float = 1.0,
   steps: int = 200,
+  *,
   tolerance: float = 1e-4,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
@@ -64,7 +65,7 @@ def logistic(
       return penalty + strength * square * (weight * missed).sum()
 
     start = jnp.zeros((x.shape[1] + 1, ways), x.dtype)
-    kernel = minimise(loss, start, steps, tolerance)
+    kernel = minimise(loss, start, steps, tolerance=tolerance)
     weights = kernel[:-1] / size
     bias = kernel[-1] - product(middle, weights)
     return jnp.concatenate([weights, bias[None]]), present

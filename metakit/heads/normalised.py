@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from metakit.absent import guarded
+from metakit.builder import meta_learner
 from metakit.heads.common import means, precise, unit, weight_of
 from metakit.heads.prototypes import prototypes
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Params
@@ -81,8 +81,15 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
       'head': head.calibrate(params['head'], jax.vmap(whole, (None, 0))(params, episodes)),
     }
 
-  learner = MetaLearner(init, adapt, predict, loss, head.protocol, calibrate)
-  return guarded(learner, unlabelled=True)  # that is the head's affair
+  return meta_learner(
+    init,
+    adapt,
+    predict,
+    loss=loss,
+    protocol=head.protocol,
+    unlabelled=True,  # that is the head's affair
+    calibrate=calibrate,
+  )
 
 
 def mean_of(episodes: Episode) -> jax.Array:

@@ -30,6 +30,7 @@ def paddle(
   ways: int,
   complexity: float | None = None,
   steps: int = 100,
+  *,
   scale: bool = True,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:

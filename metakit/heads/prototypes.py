@@ -32,6 +32,7 @@ def prototypes(
   ways: int,
   distance: str = 'euclidean',
   temperature: float = 0.0,
+  *,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """Classifies by the nearest class mean.
@@ -69,4 +70,4 @@ def prototypes(
     points, present, factor = fitted
     return jnp.where(present, factor.astype(z.dtype) * measure(z, points), ABSENT)
 
-  return inductive_head(fit, classify, init, objective)
+  return inductive_head(fit, classify, init, objective=objective)

@@ -37,6 +37,7 @@ def pt_map(
   ways: int,
   steps: int = 20,
   rate: float = 0.2,
+  *,
   regularisation: float = 10.0,
   sinkhorn_steps: int = 30,
   power: float = 0.5,

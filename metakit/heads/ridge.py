@@ -26,6 +26,7 @@ def ridge(
   ways: int,
   penalty: float = 1.0,
   learned: bool = True,
+  *,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """Regresses one-hot labels on features.
@@ -70,7 +71,7 @@ def ridge(
     weights, scale, bias, present = fitted
     return jnp.where(present, scale * product(z, weights) + bias, ABSENT)
 
-  return inductive_head(fit, classify, init, objective)
+  return inductive_head(fit, classify, init, objective=objective)
 
 
 def ridge_weights(

@@ -35,6 +35,7 @@ def slk(
   ways: int,
   strength: float = 0.5,
   neighbours: int = 3,
+  *,
   kind: str = 'means',
   steps: int = 20,
   bound_steps: int = 20,
@@ -64,13 +65,21 @@ def slk(
   check_ways(ways)
   check_positive(neighbours=neighbours, steps=steps, bound_steps=bound_steps)
 
-  given = ways, strength, neighbours, kind, steps, bound_steps
-
   def infer(params: Params, support: Examples, query: Examples) -> jax.Array:
     del params
     if centre:
       query = centred(support, query)
-    return cluster(support, query, *given)[0]
+    log_z, _ = cluster(
+      support,
+      query,
+      ways,
+      strength=strength,
+      neighbours=neighbours,
+      kind=kind,
+      steps=steps,
+      bound_steps=bound_steps,
+    )
+    return log_z
 
   return transductive_head(infer, objective=objective)
 
@@ -79,6 +88,7 @@ def cluster(
   support: Examples,
   query: Examples,
   ways: int,
+  *,
   strength: float,
   neighbours: int,
   kind: str,
@@ -106,11 +116,13 @@ def cluster(
     cost = costs(points)
     own = jnp.where(member > 0, member * cost[:count], 0).sum()
     pulled = cost[count:] - strength * to_support
-    return own + energy(log_z, pulled, among, strength, weight[count:])
+    return own + energy(log_z, pulled, among, strength=strength, weight=weight[count:])
 
   def step(carry: Any, _: None) -> Any:
     log_z, points = carry
-    log_z = assign(costs(points)[count:], among, strength, log_z, bound_steps, to_support)
+    log_z = assign(
+      costs(points)[count:], among, strength, log_z=log_z, steps=bound_steps, linear=to_support
+    )
     before = total(log_z, points)
     z = jnp.concatenate([member, jnp.exp(log_z) * weight[count:, None]])
     pull = z if scale is None else z * -jnp.where(present, costs(points), 0)

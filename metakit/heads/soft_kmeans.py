@@ -31,6 +31,7 @@ def soft_kmeans(
   ways: int,
   steps: int = 1,
   distractors: bool = False,
+  *,
   queries: bool = True,
   radius: float = 100.0,
   objective: Objective = cross_entropy,
@@ -79,7 +80,7 @@ def soft_kmeans(
   if not queries:
     nobody = lambda support: support._replace(x=support.x[:0], y=None, weight=None)
     fit = lambda key, params, support: refine(params, support, nobody(support))
-    return inductive_head(fit, classify, init, objective, every=True)
+    return inductive_head(fit, classify, init, objective=objective, every=True)
 
   def infer(params: Params, support: Examples, query: Examples) -> jax.Array:
     return classify(refine(params, support, query), query.x)

@@ -27,7 +27,7 @@ class Place(NamedTuple):
   slope: jax.Array
 
 
-def minimise(loss: Loss, start: jax.Array, steps: int, tolerance: float) -> jax.Array:
+def minimise(loss: Loss, start: jax.Array, steps: int, *, tolerance: float) -> jax.Array:
   """Returns the minimum, found by Newton's method with conjugate gradients and a line search.
 
   Steps that do not lower the loss, or are not finite, are not taken. The derivative with respect to

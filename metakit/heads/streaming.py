@@ -27,7 +27,7 @@ from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective
 
 
 def recursive_ridge(
-  ways: int, penalty: float = 0.1, expansion: int = 0, objective: Objective = cross_entropy
+  ways: int, penalty: float = 0.1, expansion: int = 0, *, objective: Objective = cross_entropy
 ) -> MetaLearner:
   """Ridge regression on one-hot labels that goes on learning (`extend`).
 
@@ -82,7 +82,7 @@ def recursive_ridge(
     weights, _, _, seen, params = fitted
     return jnp.where(seen > 0, product(expanded(params, z), weights), ABSENT)
 
-  return inductive_head(fit, classify, init, objective, extend=extend)
+  return inductive_head(fit, classify, init, objective=objective, extend=extend)
 
 
 def class_mean_stream(

@@ -30,6 +30,7 @@ def svm(
   ways: int,
   strength: float = 0.1,
   jitter: float = 1e-3,
+  *,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """A multiclass linear support vector machine.
@@ -63,18 +64,18 @@ def svm(
     del key
     member = members(support, ways)
     present = member.sum(0) > 0
-    dual = dual_solution(solve, support.x, jnp.sign(member), strength * member, jitter)
+    dual = dual_solution(solve, support.x, jnp.sign(member), caps=strength * member, jitter=jitter)
     return product(support.x.T, dual), params['scale'], present
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
     weights, scale, present = fitted
     return jnp.where(present, scale * product(z, weights), ABSENT)
 
-  return inductive_head(fit, classify, init, objective)
+  return inductive_head(fit, classify, init, objective=objective)
 
 
 def dual_solution(
-  solve: Solver, x: jax.Array, labels: jax.Array, caps: jax.Array, jitter: float
+  solve: Solver, x: jax.Array, labels: jax.Array, *, caps: jax.Array, jitter: float
 ) -> jax.Array:
   """Returns the dual variables alpha [examples, ways]: weights are x' alpha.
 

@@ -37,6 +37,7 @@ def tim(
   ways: int,
   solver: str = 'adm',
   steps: int = 150,
+  *,
   temperature: float = 15.0,
   support_weight: float = 0.1,
   conditional_weight: float = 0.1,
@@ -71,11 +72,25 @@ def tim(
     support, query = (part._replace(x=unit(part.x)) for part in (support, query))
     points, present = class_means(support, ways)
     if solver == 'adm':
-      given = present, temperature, support_weight, conditional_weight, steps
-      points = alternate(support, query, points, *given)
+      points = alternate(
+        support,
+        query,
+        points,
+        present=present,
+        temperature=temperature,
+        support_weight=support_weight,
+        conditional_weight=conditional_weight,
+        steps=steps,
+      )
     else:
       cost = information_loss(
-        support, query, present, temperature, support_weight, 1.0, conditional_weight
+        support,
+        query,
+        present,
+        temperature=temperature,
+        support_weight=support_weight,
+        marginal_weight=1.0,
+        conditional_weight=conditional_weight,
       )
       points = descend(cost, points, learning_rate, steps)
     return log_odds(query.x, points, present, temperature)
@@ -92,6 +107,7 @@ def alternate(
   support: Examples,
   query: Examples,
   points: jax.Array,
+  *,
   present: jax.Array,
   temperature: float,
   support_weight: float,
@@ -127,6 +143,7 @@ def information_loss(
   support: Examples,
   query: Examples,
   present: jax.Array,
+  *,
   temperature: float,
   support_weight: float,
   marginal_weight: float,

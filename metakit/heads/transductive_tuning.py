@@ -29,6 +29,7 @@ def transductive_tuning(
   ways: int,
   steps: int = 25,
   learning_rate: float = 0.1,
+  *,
   scale: float = 10.0,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:

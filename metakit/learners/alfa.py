@@ -14,39 +14,39 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metakit.learners.descent import by_descent
+from metakit.learners.descent import Descent, by_descent, by_update
 from metakit.learners.head import with_head
-from metakit.meta_gradient import Inner, Mode, unroll
 from metakit.models import Model, learned
 from metakit.networks.mlp import mlp
 from metakit.objectives import cross_entropy
 from metakit.roles import combine
 from metakit.types import Episode, Examples, Key, MetaLearner, Objective, Params
 
+USUAL = Descent(steps=5)
+
 
 def alfa(
   model: Model,
+  descent: Descent = USUAL,
+  *,
   initial_rate: float = 0.1,
-  inner_steps: int = 5,
-  test_steps: int | None = None,
-  mode: Mode | None = None,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
-  inner_batch: int = 0,
 ) -> MetaLearner:
   """MAML whose rates and weight decay are computed from the task as it goes.
 
   The other arguments are those of `maml`.
 
   Args:
+    descent: how it descends, without an optimizer.
     initial_rate: of all layers and steps before anything is learned.
 
   Returns:
     A MetaLearner whose params are {'start', 'generator', 'rates', 'decays'}: the last two
-    [inner_steps, layers]; more steps at test time use those of the last.
+    [steps, layers]; more steps at test time use those of the last.
 
   Raises:
-    ValueError: for numbers of steps, a protocol, a rate or a mode that do not fit.
+    ValueError: for a descent, a protocol or a rate that does not fit.
   """
   if initial_rate <= 0:
     raise ValueError(f'initial_rate={initial_rate} is not positive')
@@ -57,7 +57,7 @@ def alfa(
     layers = len(jax.tree.leaves(learned(model, start, episode.support.x)[0]))
     made = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
     made = {**made, 'head': optax.tree.zeros_like(made['head'])}  # which therefore says nothing yet
-    rates = jnp.full((inner_steps, layers), initial_rate, jnp.float32)
+    rates = jnp.full((descent.steps, layers), initial_rate, jnp.float32)
     return {'start': start, 'generator': made, 'rates': rates, 'decays': jnp.ones_like(rates)}
 
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
@@ -65,7 +65,7 @@ def alfa(
     layers = len(weights)
     seen = jnp.stack([leaf.mean() for leaf in weights] + [leaf.mean() for leaf in gradients])
     made = generator(layers).apply(slow['generator'], seen[None])[0]
-    place = jnp.minimum(step, inner_steps - 1)
+    place = jnp.minimum(step, descent.steps - 1)
     # 1 + tanh: at 1, and thus plain gradient descent, where the generator says nothing.
     factors = 1 + jnp.tanh(made)
     rate = jnp.asarray(slow['rates'])[place] * factors[:layers]
@@ -81,13 +81,10 @@ def alfa(
 
   return by_descent(
     model,
-    lambda loss: Inner(loss, lambda fast, slow: (), update),
-    mode or unroll(),
-    inner_steps,
-    test_steps,
-    objective,
-    protocol,
-    inner_batch,
+    descent,
+    inner=by_update(descent, update),
+    objective=objective,
+    protocol=protocol,
     init=init,
     split=split,
     merge=lambda fast, slow, step: combine(fast, slow['constants']),

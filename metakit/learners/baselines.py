@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from metakit.absent import guarded
-from metakit.learners.descent import by_descent
+from metakit.learners.descent import Descent, by_descent, refuse
 from metakit.learners.head import of_training_classes, with_head
-from metakit.meta_gradient import by_optax, first_order
+from metakit.meta_gradient import first_order
 from metakit.models import Model, drawing, draws_of
 from metakit.objectives import cross_entropy
 from metakit.types import (
@@ -36,30 +36,29 @@ TUNED = ('all', 'head')
 def fine_tuning(
   embedding: Model,
   num_outputs: int,
-  inner_optimizer: optax.GradientTransformation,
+  descent: Descent,
+  *,
   num_classes: int | None = None,
-  test_steps: int = 100,
   tuned: str = 'all',
   objective: Objective = cross_entropy,
   protocol: str | None = None,
-  inner_batch: int = 0,
 ) -> MetaLearner:
   """Ordinary training on all training classes, then gradient descent on each test task.
 
   Args:
     embedding: x [examples, ...] -> features [examples, features].
     num_outputs: of a test episode.
-    inner_optimizer: of the test episodes.
+    descent: on the support set of a test episode, with an optimizer and without a mode: there is no
+      other. Descent(optax.sgd(0.01), steps=100), say.
     num_classes: training classes; episode.info['classes'] [ways] says which those of an episode
       are. None trains the last layer for num_outputs on the labels as they are (a regression).
-    test_steps: gradient steps on a support set.
     tuned: 'all', or 'head' for a linear probe of the frozen embedding.
     objective: loss of both trainings.
     protocol: see metakit.learners.descent.
-    inner_batch: support examples of a step; 0 for all.
 
   Raises:
-    ValueError: for an unknown `tuned`, numbers of steps or classes or a protocol without sense.
+    ValueError: for an unknown `tuned`, or a descent, a number of classes or a protocol without
+      sense.
   """
   if tuned not in TUNED:
     raise ValueError(f'tuned={tuned!r} is unknown; use one of {", ".join(TUNED)}')
@@ -87,13 +86,9 @@ def fine_tuning(
 
   learner = by_descent(
     with_head(embedding, num_outputs),
-    lambda loss: by_optax(loss, inner_optimizer),
-    first_order(),
-    max(test_steps, 1),
-    test_steps,
-    objective,
-    protocol,
-    inner_batch,
+    at_test_time(descent),
+    objective=objective,
+    protocol=protocol,
     init=lambda key, episode: whole.init(key, episode.support.x),
     split=split,
     merge=lambda fast, slow, step: {**slow, **fast},
@@ -103,26 +98,16 @@ def fine_tuning(
 
 def from_scratch(
   model: Model,
-  inner_optimizer: optax.GradientTransformation,
-  test_steps: int = 100,
+  descent: Descent,
+  *,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
-  inner_batch: int = 0,
 ) -> MetaLearner:
   """A new random network for each episode, trained on its support set: nothing is meta-learned.
 
   Args: as `fine_tuning`. Its loss is 0.
   """
-  learner = by_descent(
-    model,
-    lambda loss: by_optax(loss, inner_optimizer),
-    first_order(),
-    max(test_steps, 1),
-    test_steps,
-    objective,
-    protocol,
-    inner_batch,
-  )
+  learner = by_descent(model, at_test_time(descent), objective=objective, protocol=protocol)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     init_key, key = jax.random.split(key)
@@ -134,3 +119,13 @@ def from_scratch(
     return 0.0 * optax.tree.sum(jax.tree.map(jnp.sum, params)), {}
 
   return guarded(learner._replace(adapt=adapt, loss=loss, diagnose=None))
+
+
+def at_test_time(descent: Descent) -> Descent:
+  """Returns a descent that is never differentiated.
+
+  Raises:
+    ValueError: if it says how it is to be.
+  """
+  refuse(descent, 'mode')
+  return descent._replace(mode=first_order())

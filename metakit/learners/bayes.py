@@ -16,22 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metakit.absent import guarded, known
+from metakit.absent import known
+from metakit.builder import meta_learner
 from metakit.episodes.categorical import CategoricalTasks
 from metakit.episodes.functions import FunctionClass, Gaussians, Prior, Process
 from metakit.linear_algebra import cholesky, solve_lower, solve_upper
-from metakit.objectives import cross_entropy, squared_error
-from metakit.types import (
-  Episode,
-  Examples,
-  Fitted,
-  Key,
-  MetaLearner,
-  Metrics,
-  Objective,
-  Params,
-  presence,
-)
+from metakit.objectives import squared_error
+from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params, presence
 
 
 def bayes(
@@ -71,7 +62,9 @@ def bayes(
     seen, y, present = fitted
     with jax.default_matmul_precision('highest'):  # fewer bits than the noise floor assumes
       variance = variance_of(noise, [prior for _, prior in priors], seen, present)
-      each = [posterior(prior, variance, seen, y, present, x) for _, prior in priors]
+      each = [
+        posterior(prior, variance, seen, y=y, present=present, asked=x) for _, prior in priors
+      ]
       log_weight = jnp.asarray([log_weight for log_weight, _ in priors])
       stacked = Posterior(*(jnp.stack(parts) for parts in zip(*each, strict=True)))
       return _mix(log_weight, stacked).mean[:, None]
@@ -86,11 +79,13 @@ def bayes(
   def prefixes(key: Key, params: Params, support: Examples) -> jax.Array:
     return posterior_mean(adapt(key, params, support), None)
 
-  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    return objective(predict(adapt(key, params, episode.support), episode.query.x), episode.query)
-
-  learner = MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
-  return guarded(learner if only else learner._replace(prefixes=prefixes))
+  return meta_learner(
+    lambda key, episode: {},
+    adapt,
+    predict,
+    objective=objective,
+    prefixes=None if only else prefixes,
+  )
 
 
 def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
@@ -121,12 +116,7 @@ def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
     del key, params
     return predict(posterior_weight(support, _sums_before), support.x)
 
-  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    outputs = predict(adapt(key, params, episode.support), episode.query.x)
-    return cross_entropy(outputs, episode.query)
-
-  learner = MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive')
-  return guarded(learner._replace(prefixes=prefixes))
+  return meta_learner(lambda key, episode: {}, adapt, predict, prefixes=prefixes)
 
 
 def check_one_output(support: Examples) -> None:
@@ -190,6 +180,7 @@ def posterior(
   prior: Prior,
   variance: jax.Array,
   x: jax.Array,
+  *,
   y: jax.Array,
   present: jax.Array,
   asked: jax.Array | None,
@@ -221,6 +212,7 @@ def component_posteriors(
   prior: Gaussians,
   variance: jax.Array,
   x: jax.Array,
+  *,
   y: jax.Array,
   present: jax.Array,
   asked: jax.Array,

@@ -5,11 +5,8 @@ Few-shot Learning, ICLR 2021, arXiv:2008.08882. Implemented: the inner learning 
 linear layer is zero (eq. 2), so the representation has to change; the layer is meta-learned.
 """
 
-import optax
-
-from metakit.learners.descent import by_descent
+from metakit.learners.descent import Descent, by_descent
 from metakit.learners.head import with_head
-from metakit.meta_gradient import Mode, by_optax, unroll
 from metakit.models import Model
 from metakit.objectives import cross_entropy
 from metakit.types import MetaLearner, Objective
@@ -18,24 +15,17 @@ from metakit.types import MetaLearner, Objective
 def boil(
   embedding: Model,
   num_outputs: int,
-  inner_optimizer: optax.GradientTransformation,
-  inner_steps: int = 1,
-  test_steps: int | None = None,
-  mode: Mode | None = None,
+  descent: Descent,
+  *,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
-  inner_batch: int = 0,
 ) -> MetaLearner:
   """MAML whose inner loop leaves the last layer as it is. Args and raises as `maml` and `anil`."""
   return by_descent(
     with_head(embedding, num_outputs),
-    lambda loss: by_optax(loss, inner_optimizer),
-    mode or unroll(),
-    inner_steps,
-    test_steps,
-    objective,
-    protocol,
-    inner_batch,
+    descent,
+    objective=objective,
+    protocol=protocol,
     split=lambda params, support: (params['body'], params['head']),
     merge=lambda body, head, step: {'body': body, 'head': head},
   )

@@ -11,10 +11,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from metakit.learners.descent import by_descent
-from metakit.meta_gradient import Mode, by_optax, unroll
+from metakit.learners.descent import Descent, by_descent
 from metakit.models import Model, StoredStatistics, drawing
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Key, MetaLearner, Objective, Params
@@ -23,24 +21,21 @@ from metakit.types import Episode, Key, MetaLearner, Objective, Params
 def cavia(
   model: Model,
   context_size: int,
-  inner_optimizer: optax.GradientTransformation,
-  inner_steps: int = 1,
-  test_steps: int | None = None,
-  mode: Mode | None = None,
+  descent: Descent,
+  *,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
-  inner_batch: int = 0,
 ) -> MetaLearner:
   """MAML whose inner loop learns a context vector only: what is known of a task is that vector.
 
   Args:
     model: a network of (x, context [context_size]): mlp and conv4 are such.
     context_size: numbers in the context.
-    others: as `maml`.
+    descent: as `maml`, and the rest.
 
   Raises:
-    ValueError: for a size below 1, numbers of steps, a protocol, an optimizer or a mode that do not
-      fit; at init, for a network without a context.
+    ValueError: for a size below 1, or a descent or a protocol that does not fit; at init, for a
+      network without a context.
   """
   if context_size < 1:
     raise ValueError(f'context_size={context_size} leaves nothing to adapt; use 1 or more')
@@ -61,13 +56,9 @@ def cavia(
 
   return by_descent(
     whole,
-    lambda loss: by_optax(loss, inner_optimizer),
-    mode or unroll(),
-    inner_steps,
-    test_steps,
-    objective,
-    protocol,
-    inner_batch,
+    descent,
+    objective=objective,
+    protocol=protocol,
     init=init,
     split=split,
     merge=lambda context, network, step: {'network': network, 'context': context},

@@ -6,35 +6,109 @@ mode's affair (metakit.meta_gradient).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metakit.absent import guarded
+from metakit.builder import meta_learner
 from metakit.learners.embedded import PROTOCOLS
 from metakit.meta_gradient.diagnostics import diagnose
-from metakit.meta_gradient.inner import Inner, Mode, Solution
+from metakit.meta_gradient.inner import Inner, Mode, Solution, by_optax
+from metakit.meta_gradient.loops import unroll
 from metakit.models import Model, drawing, draws_of
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Init,
+  Key,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+)
 
 InnerLoss = Callable[[Any, Any, Any, Any], jax.Array]
 Split = Callable[[Params, Examples], tuple[Any, Any]]  # (params, support) -> (fast, slow)
 Merge = Callable[[Any, Any, Any], Params]  # (fast, slow, step) -> parameters of the network
 
 
+class Descent(NamedTuple):
+  """How a learner descends on the support set of a task.
+
+  Attributes:
+    optimizer: any optax transformation, its state included in the differentiation; None for
+      learners whose steps are their own. Adam and its kin need eps_root > 0 to be differentiated
+      (optax.adam(0.1, eps_root=1e-8)): their square root has no derivative where a gradient is
+      zero, as it is behind a silent ReLU.
+    steps: gradient steps in meta-training.
+    test_steps: gradient steps of `adapt`; as many as in meta-training if None, 0 for no adaptation.
+    mode: how to differentiate (metakit.meta_gradient); None for what is usual for the learner.
+    batch: support examples of an inner step, drawn without replacement until all have been; 0 for
+      all in every step.
+  """
+
+  optimizer: optax.GradientTransformation | None = None
+  steps: int = 1
+  test_steps: int | None = None
+  mode: Mode | None = None
+  batch: int = 0
+
+  @property
+  def steps_of_adapt(self) -> int:
+    return self.steps if self.test_steps is None else self.test_steps
+
+
+def by_optimizer(descent: Descent, *, proximal: float = 0.0) -> Callable[[InnerLoss], Inner]:
+  """Returns loss -> the inner problem whose steps are those of the optimizer of a descent.
+
+  Args:
+    descent: with an optimizer.
+    proximal: see metakit.meta_gradient.Inner.
+
+  Raises:
+    ValueError: without an optimizer.
+  """
+  optimizer = descent.optimizer
+  if optimizer is None:
+    raise ValueError('this descent has no optimizer; give one, such as Descent(optax.sgd(0.1))')
+  return lambda loss: by_optax(loss, optimizer, proximal=proximal)
+
+
+def by_update(descent: Descent, update: Callable[..., Any]) -> Callable[[InnerLoss], Inner]:
+  """Returns loss -> the inner problem whose steps are a learner's own, without a state.
+
+  Args:
+    descent: without an optimizer.
+    update: see metakit.meta_gradient.Inner.
+
+  Raises:
+    ValueError: for an optimizer, which would have no effect.
+  """
+  refuse(descent, 'optimizer')
+  return lambda loss: Inner(loss, lambda fast, slow: (), update)
+
+
+def refuse(descent: Descent, *names: str) -> None:
+  """Raises ValueError for parts of a descent that would have no effect on a learner."""
+  for name in names:
+    value = getattr(descent, name)
+    if value != Descent._field_defaults[name]:
+      shown = '' if name in ('optimizer', 'mode') else f'={value}'
+      raise ValueError(f'{name}{shown} of the descent has no effect on this learner; leave it out')
+
+
 def by_descent(
   model: Model,
-  inner: Callable[[InnerLoss], Inner],
-  mode: Mode,
-  inner_steps: int,
-  test_steps: int | None = None,
+  descent: Descent,
+  *,
+  inner: Callable[[InnerLoss], Inner] | None = None,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
-  inner_batch: int = 0,
-  init: Callable[[Key, Episode], Params] | None = None,
+  init: Init | None = None,
   split: Split = lambda params, support: (params, {}),
   merge: Merge = lambda fast, slow, step: fast,
   drawn: bool = False,
@@ -43,16 +117,12 @@ def by_descent(
 
   Args:
     model: the network, ending in the task's outputs.
-    inner: loss -> the inner problem.
-    mode: how to differentiate through it.
-    inner_steps: gradient steps in meta-training.
-    test_steps: gradient steps of `adapt`; inner_steps by default, 0 for no adaptation.
+    descent: how it descends; differentiated by unroll() if it does not say how.
+    inner: loss -> the inner problem; by default `by_optimizer(descent)`.
     objective: loss of the inner steps and of the meta-objective.
     protocol: of a network with batch statistics: 'transductive' normalises the queries by their
       own, 'inductive' by those of the support; its parts in training as at test time. None is
       'transductive' for such a network, and 'inductive' for all others.
-    inner_batch: support examples of an inner step, drawn without replacement until all have been;
-      0 for all in every step.
     init: (key, episode) -> params; the network's own by default.
     split: (params, support) -> (fast, slow).
     merge: (fast, slow, step) -> parameters of the network in that step, whose number after the last
@@ -60,12 +130,14 @@ def by_descent(
     drawn: whether a stochastic network draws in `adapt` too: where that is its training.
 
   Raises:
-    ValueError: for steps, an inner_batch or a protocol that make no sense.
+    ValueError: for steps, a batch or a protocol that make no sense, or without an optimizer.
   """
   protocol = check_protocol(model, protocol)
-  check_steps(inner_steps, test_steps)
-  problem = inner(support_loss(model, objective, merge, inner_steps, inner_batch))
-  solve = mode(problem)
+  check_descent(descent)
+  inner = inner or by_optimizer(descent)
+  problem = inner(support_loss(model, objective, merge, descent=descent))
+  solve = (descent.mode or unroll())(problem)
+  inner_steps = descent.steps
 
   def adapted(
     keys: tuple[Key, Key | None],
@@ -93,9 +165,8 @@ def by_descent(
     return objective(asked(settle(params, episode.support), query.x, weight=query.weight), query)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
-    steps = inner_steps if test_steps is None else test_steps
     keys = key, draws_of(model, key) if drawn else None
-    return settle(adapted(keys, params, support, steps)[0], support)
+    return settle(adapted(keys, params, support, descent.steps_of_adapt)[0], support)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     draws = draws_of(model, key)
@@ -107,31 +178,34 @@ def by_descent(
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     fast, slow = split(params, episode.support)
     outer = lambda end, slow: judge(merge(end, slow, inner_steps), episode, None)[0]
-    return diagnose(problem, outer, key, fast, slow, ((key, None), episode.support), inner_steps)
+    return diagnose(
+      problem,
+      outer,
+      key,
+      fast=fast,
+      slow=slow,
+      data=((key, None), episode.support),
+      steps=inner_steps,
+    )
 
   whole = init or initial(model)
-  return guarded(MetaLearner(whole, adapt, ask, loss, protocol, diagnose=diagnosis))
+  return meta_learner(whole, adapt, ask, loss=loss, protocol=protocol, diagnose=diagnosis)
 
 
 def support_loss(
-  model: Model, objective: Objective, merge: Merge, inner_steps: int, inner_batch: int
+  model: Model, objective: Objective, merge: Merge, *, descent: Descent
 ) -> Callable[..., jax.Array]:
   """Returns the loss of the inner loop: (fast, slow, ((key, draws), support), step) -> scalar.
 
   `draws` is that of metakit.models.draws_of, or None.
-
-  Raises:
-    ValueError: if inner_batch is negative.
   """
-  if inner_batch < 0:
-    raise ValueError(f'inner_batch={inner_batch} is negative; use 0 for the whole support set')
 
   def loss(fast: Any, slow: Any, data: Any, step: Any) -> jax.Array:
     (key, draws), support = data
-    if inner_batch and step is not None:
-      support = minibatch(key, support, step, inner_batch)
-    params = merge(fast, slow, inner_steps if step is None else step)
-    apply = drawing(model.apply, draws, inner_steps if step is None else step)
+    if descent.batch and step is not None:
+      support = minibatch(key, support, step, size=descent.batch)
+    params = merge(fast, slow, descent.steps if step is None else step)
+    apply = drawing(model.apply, draws, descent.steps if step is None else step)
     return objective(apply(params, support.x, weight=support.weight), support)[0]
 
   return loss
@@ -142,7 +216,7 @@ def distance(end: Any, start: Any) -> jax.Array:
   return optax.tree.norm(jax.lax.stop_gradient(optax.tree.sub(end, start)))
 
 
-def initial(model: Model) -> Callable[[Key, Episode], Params]:
+def initial(model: Model) -> Init:
   """Returns the `init` of a learner whose parameters are those of its network."""
   return lambda key, episode: model.init(key, episode.support.x)
 
@@ -165,7 +239,7 @@ def asking(model: Model, protocol: str) -> tuple[Callable[..., Params], Callable
   return settle, stored.apply
 
 
-def minibatch(key: Key, examples: Examples, step: Any, size: int) -> Examples:
+def minibatch(key: Key, examples: Examples, step: Any, *, size: int) -> Examples:
   """Returns the examples of an inner step: all in a random order, then in another, and so on.
 
   Absent examples (of weight 0) are drawn where there are fewer than `size` others, and only there.
@@ -196,12 +270,14 @@ def minibatch(key: Key, examples: Examples, step: Any, size: int) -> Examples:
   return drawn._replace(weight=jnp.where(jnp.arange(size) < taken, drawn.weight, 0))
 
 
-def check_steps(inner_steps: int, test_steps: int | None) -> None:
-  """Raises ValueError for numbers of steps that make no sense."""
-  if inner_steps < 1:
-    raise ValueError(f'inner_steps={inner_steps} learns nothing from the support; use 1 or more')
-  if test_steps is not None and test_steps < 0:
-    raise ValueError(f'test_steps={test_steps} is negative; use 0 for no adaptation')
+def check_descent(descent: Descent) -> None:
+  """Raises ValueError for numbers of steps or of examples that make no sense."""
+  if descent.steps < 1:
+    raise ValueError(f'steps={descent.steps} learns nothing from the support; use 1 or more')
+  if descent.steps_of_adapt < 0:
+    raise ValueError(f'test_steps={descent.test_steps} is negative; use 0 for no adaptation')
+  if descent.batch < 0:
+    raise ValueError(f'batch={descent.batch} is negative; use 0 for the whole support set')
 
 
 def check_protocol(model: Model, protocol: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metakit.absent import guarded
+from metakit.builder import meta_learner
 from metakit.keys import stream
 from metakit.models import Model, drawing, draws_of, embed_rows
 from metakit.types import (
@@ -53,19 +53,23 @@ def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> Me
     parts = _embed_together(model, params, episode.support, episode.query, draws)
     return head.loss(key, params['head'], Episode(*parts, episode.info))
 
-  init, calibrate = partial(_init, model, head), partial(_calibrate, model, head, protocol)
-  diagnose = head.diagnose and _diagnosis(model, head.diagnose)
+  make = partial(
+    meta_learner,
+    partial(_init, model, head),
+    loss=loss,
+    unlabelled=True,  # whether it learns from those is the head's affair
+    calibrate=partial(_calibrate, model, head, protocol),
+    diagnose=head.diagnose and _diagnosis(model, head.diagnose),
+  )
   if protocol == 'transductive':
-    parts = _jointly(model, head)
-    learner = MetaLearner(init, *parts, loss, protocol, calibrate, diagnose=diagnose)
-    return guarded(learner, unlabelled=True)  # whether it learns from those is the head's affair
-  parts = _one_by_one(model, head)
-  learner = MetaLearner(init, *parts, loss, head.protocol, calibrate, diagnose=diagnose)
+    return make(*_jointly(model, head), protocol=protocol)
   embed = lambda params, x: embed_rows(model)(params['body'], x)
-  learner = learner._replace(features=Features(embed, of_whole(head)))
-  if head.extend is not None:
-    learner = learner._replace(extend=_extend(embed, head.extend))
-  return guarded(learner, unlabelled=True)
+  return make(
+    *_one_by_one(model, head),
+    protocol=head.protocol,
+    features=Features(embed, of_whole(head)),
+    extend=head.extend and _extend(embed, head.extend),
+  )
 
 
 def _init(model: Model, head: MetaLearner, key: Key, episode: Episode) -> Params:

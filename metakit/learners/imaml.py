@@ -6,10 +6,8 @@ NeurIPS 2019, arXiv:1909.04630. Implemented: the inner problem L(phi) + lambda /
 L_query (lemma 1) by conjugate gradients (algorithm 2), whose memory does not grow with the steps.
 """
 
-import optax
-
-from metakit.learners.descent import by_descent
-from metakit.meta_gradient import Mode, by_optax, conjugate_gradient, implicit
+from metakit.learners.descent import Descent, by_descent, by_optimizer, refuse
+from metakit.meta_gradient import conjugate_gradient, implicit
 from metakit.models import Model
 from metakit.objectives import cross_entropy
 from metakit.types import MetaLearner, Objective
@@ -17,11 +15,9 @@ from metakit.types import MetaLearner, Objective
 
 def imaml(
   model: Model,
-  inner_optimizer: optax.GradientTransformation,
+  descent: Descent,
+  *,
   proximal: float = 2.0,
-  inner_steps: int = 16,
-  test_steps: int | None = None,
-  mode: Mode | None = None,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
 ) -> MetaLearner:
@@ -29,11 +25,10 @@ def imaml(
 
   Args:
     model: a network that ends in the task's outputs.
-    inner_optimizer: any optax transformation; with mode implicit it is not differentiated.
+    descent: how it descends, with an optimizer (which mode implicit does not differentiate) and
+      enough steps to come close to the minimum, 16 say. Its usual mode is that of the paper,
+      implicit(conjugate_gradient(5)). All steps are on the whole support set.
     proximal: lambda, the strength of the pull to the initialisation.
-    inner_steps: gradient steps in meta-training; enough to come close to the minimum.
-    test_steps: gradient steps of `adapt`; inner_steps by default.
-    mode: how to differentiate; implicit(conjugate_gradient(5)), as in the paper, by default.
     objective: loss of the inner steps and of the meta-objective.
     protocol: see metakit.learners.descent.
 
@@ -44,15 +39,13 @@ def imaml(
     what the backward pass does for the system.
 
   Raises:
-    ValueError: for numbers of steps, a protocol, an optimizer or a mode that do not fit, or
-      proximal=0 with mode implicit.
+    ValueError: for a descent or a protocol that does not fit, or proximal=0 with mode implicit.
   """
+  refuse(descent, 'batch')
   return by_descent(
     model,
-    lambda loss: by_optax(loss, inner_optimizer, proximal=proximal),
-    mode or implicit(conjugate_gradient(5)),
-    inner_steps,
-    test_steps,
-    objective,
-    protocol,
+    descent._replace(mode=descent.mode or implicit(conjugate_gradient(5))),
+    inner=by_optimizer(descent, proximal=proximal),
+    objective=objective,
+    protocol=protocol,
   )

@@ -23,7 +23,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metakit.absent import guarded, known
+from metakit.absent import known
+from metakit.builder import meta_learner
 from metakit.inputs import as_float
 from metakit.models import SequenceModel
 from metakit.objectives import cross_entropy
@@ -62,6 +63,7 @@ def in_context(
   model: SequenceModel,
   num_outputs: int,
   layout: str = 'pairs',
+  *,
   objective: Objective = cross_entropy,
   label_scale: float | None = None,
 ) -> MetaLearner:
@@ -143,8 +145,8 @@ def in_context(
     total, metrics = objective(outputs, examples)
     return total, {**metrics, 'gain': _gain(objective, outputs, examples)}
 
-  learner = MetaLearner(init, adapt, predict, loss, 'inductive')
-  return guarded(learner._replace(extend=extend, prefixes=prefixes) if model.causal else learner)
+  learner = meta_learner(init, adapt, predict, loss=loss, extend=extend, prefixes=prefixes)
+  return learner if model.causal else learner._replace(extend=None, prefixes=None)
 
 
 def no_tokens(asked: int) -> tuple[jax.Array, jax.Array]:

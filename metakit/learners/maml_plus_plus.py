@@ -27,9 +27,16 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
 
-from metakit.absent import guarded
-from metakit.learners.descent import asking, check_protocol, check_steps, distance
-from metakit.meta_gradient import Inner, Mode, Solve, first_order, unroll
+from metakit.builder import meta_learner
+from metakit.learners.descent import (
+  Descent,
+  asking,
+  check_descent,
+  check_protocol,
+  distance,
+  refuse,
+)
+from metakit.meta_gradient import Inner, Solve, first_order, unroll
 from metakit.meta_gradient.diagnostics import diagnose
 from metakit.models import Model, drawing, draws_of, roles_of
 from metakit.objectives import cross_entropy
@@ -38,15 +45,15 @@ from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, 
 
 # (training step, key, params, episode) -> (loss, metrics)
 Phase = Callable[[Any, Key, Params, Episode], tuple[jax.Array, Metrics]]
+USUAL = Descent(steps=5)
 LEAST = 0.03  # the least weight of an early step's loss, times the number of steps
 
 
 def maml_plus_plus(
   model: Model,
+  descent: Descent = USUAL,
+  *,
   initial_rate: float = 0.1,
-  inner_steps: int = 5,
-  test_steps: int | None = None,
-  mode: Mode | None = None,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
   multi_step_until: int = 0,
@@ -57,12 +64,11 @@ def maml_plus_plus(
   Args:
     model: a network that ends in the task's outputs; per-step parameters are those that it says to
       be of a normalisation (Model.roles).
+    descent: how it descends, without an optimizer and on the whole support set. Steps at test time
+      beyond those of training use the rates and the normalisation of the last. Its usual mode is
+      unroll(True), as what differs from step to step makes a loop of steps take twice as long on a
+      CPU. Compilation grows with the steps.
     initial_rate: of every array and step.
-    inner_steps: gradient steps in meta-training.
-    test_steps: gradient steps of `adapt`; inner_steps by default. Steps beyond inner_steps use the
-      rates and the normalisation of the last.
-    mode: how to differentiate; unroll(True) by default, as what differs from step to step makes a
-      loop of steps take twice as long on a CPU. Compilation grows with the steps.
     objective: loss of the inner steps and of the meta-objective.
     protocol: of a network with batch statistics: 'transductive' (the default there) normalises
       queries by their own, 'inductive' by those of the support.
@@ -73,19 +79,20 @@ def maml_plus_plus(
     A MetaLearner whose params are {'start', 'norms', 'rates'}.
 
   Raises:
-    ValueError: for numbers of steps, a rate, a protocol or a mode that do not fit; at init, if a
-      network with batch statistics does not say what its normalisation is.
+    ValueError: for a descent, a rate or a protocol that does not fit; at init, if a network with
+      batch statistics does not say what its normalisation is.
   """
   protocol = check_protocol(model, protocol)
-  check_steps(inner_steps, test_steps)
+  check_descent(descent)
+  refuse(descent, 'optimizer', 'batch')
   if initial_rate <= 0 or multi_step_until < 0 or first_order_until < 0:
     raise ValueError(
       f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
       f'first_order_until={first_order_until} not negative'
     )
-  judge = judging(model, objective)
+  judge, inner_steps = judging(model, objective), descent.steps
   last, every = problems(judge, inner_steps)
-  second, first = mode or unroll(True), first_order(True)
+  second, first = descent.mode or unroll(True), first_order(True)
   begins = sorted({0, multi_step_until, first_order_until})
 
   def phase(begin: int) -> Phase:
@@ -93,11 +100,16 @@ def maml_plus_plus(
     multi = begin < multi_step_until
     descend = (first if begin < first_order_until else second)(every if multi else last)
     draws = partial(draws_of, model)
-    return phase_loss(judge, descend, draws, inner_steps, multi_step_until if multi else 0)
+    return phase_loss(
+      judge,
+      descend,
+      draws,
+      inner_steps=inner_steps,
+      multi_step_until=multi_step_until if multi else 0,
+    )
 
   phases = [phase(begin) for begin in begins]
-  solve, steps = second(last), inner_steps if test_steps is None else test_steps
-
+  solve, steps = second(last), descent.steps_of_adapt
   settle, ask = asking(model, protocol)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
@@ -107,19 +119,20 @@ def maml_plus_plus(
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     outer = lambda end, slow: judge(end, slow, episode.query, inner_steps)[0]
-    given = key, params['start'], params, (None, episode.support), inner_steps
-    return diagnose(last, outer, *given)
+    data = None, episode.support
+    return diagnose(
+      last, outer, key, fast=params['start'], slow=params, data=data, steps=inner_steps
+    )
 
-  learner = MetaLearner(
+  return meta_learner(
     lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
     adapt,
     ask,
-    lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
-    protocol,
+    loss=lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
+    protocol=protocol,
     loss_at=in_turn(begins, phases) if len(phases) > 1 else None,
     diagnose=diagnosis,
   )
-  return guarded(learner)
 
 
 def judging(model: Model, objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
@@ -160,6 +173,7 @@ def phase_loss(
   judge: Callable[..., Any],
   descend: Solve,
   draws: Callable[[Key], Key | None],
+  *,
   inner_steps: int,
   multi_step_until: int,
 ) -> Phase:

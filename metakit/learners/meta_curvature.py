@@ -11,34 +11,34 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metakit.learners.descent import by_descent
-from metakit.meta_gradient import Inner, Mode, unroll
+from metakit.learners.descent import Descent, by_descent, by_update
 from metakit.models import Model, learned
 from metakit.objectives import cross_entropy
 from metakit.roles import combine
 from metakit.types import Episode, Examples, Key, MetaLearner, Objective, Params
 
+USUAL = Descent(steps=1)
+
 
 def meta_curvature(
   model: Model,
+  descent: Descent = USUAL,
+  *,
   inner_learning_rate: float = 0.1,
-  inner_steps: int = 1,
-  test_steps: int | None = None,
-  mode: Mode | None = None,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
-  inner_batch: int = 0,
 ) -> MetaLearner:
   """MAML whose inner gradients are turned and scaled by learned matrices.
 
-  Args: as `maml`; inner_learning_rate is that of the transformed gradients.
+  Args: as `maml`, of a descent without an optimizer; inner_learning_rate is that of the transformed
+    gradients.
 
   Returns:
     A MetaLearner whose params are {'start', 'curvature'}: for every array of the network a tuple of
     matrices, one for each of its axes but with the two of a kernel's positions as one.
 
   Raises:
-    ValueError: for numbers of steps, a protocol, a rate or a mode that do not fit.
+    ValueError: for a descent, a protocol or a rate that does not fit.
   """
   if inner_learning_rate <= 0:
     raise ValueError(f'inner_learning_rate={inner_learning_rate} is not positive')
@@ -63,13 +63,10 @@ def meta_curvature(
 
   return by_descent(
     model,
-    lambda loss: Inner(loss, lambda fast, slow: (), update),
-    mode or unroll(),
-    inner_steps,
-    test_steps,
-    objective,
-    protocol,
-    inner_batch,
+    descent,
+    inner=by_update(descent, update),
+    objective=objective,
+    protocol=protocol,
     init=init,
     split=split,
     merge=lambda fast, slow, step: combine(fast, slow['constants']),

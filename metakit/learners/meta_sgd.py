@@ -11,40 +11,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metakit.learners.descent import by_descent
-from metakit.meta_gradient import Inner, Mode, unroll
+from metakit.learners.descent import Descent, by_descent, by_update
 from metakit.models import Model
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Key, MetaLearner, Objective, Params
 
+USUAL = Descent(steps=1)
+
 
 def meta_sgd(
   model: Model,
+  descent: Descent = USUAL,
+  *,
   initial_rate: float = 0.1,
-  inner_steps: int = 1,
-  test_steps: int | None = None,
-  mode: Mode | None = None,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
-  inner_batch: int = 0,
 ) -> MetaLearner:
   """MAML with a learned rate, and thus direction, for every parameter.
 
   Args:
     model: a network that ends in the task's outputs.
+    descent: how it descends, without an optimizer. Its mode is not implicit: a minimum knows no
+      rates.
     initial_rate: of all parameters.
-    inner_steps: gradient steps in meta-training.
-    test_steps: gradient steps of `adapt`; inner_steps by default.
-    mode: how to differentiate; unroll() by default. Not implicit: a minimum knows no rates.
     objective: loss of the inner steps and of the meta-objective.
     protocol: see metakit.learners.descent.
-    inner_batch: support examples of an inner step; 0 for all.
 
   Returns:
     A MetaLearner whose params are {'start', 'rates'}, two trees alike.
 
   Raises:
-    ValueError: for numbers of steps, a protocol, a rate or a mode that do not fit.
+    ValueError: for a descent, a protocol or a rate that does not fit.
   """
   if initial_rate <= 0:
     raise ValueError(f'initial_rate={initial_rate} is not positive')
@@ -60,13 +57,10 @@ def meta_sgd(
 
   return by_descent(
     model,
-    lambda loss: Inner(loss, lambda fast, slow: (), update),
-    mode or unroll(),
-    inner_steps,
-    test_steps,
-    objective,
-    protocol,
-    inner_batch,
+    descent,
+    inner=by_update(descent, update),
+    objective=objective,
+    protocol=protocol,
     init=init,
     split=lambda params, support: (params['start'], {'rates': params['rates']}),
   )

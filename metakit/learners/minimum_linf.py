@@ -8,20 +8,10 @@ enumerate).
 import jax
 import numpy as np
 
-from metakit.absent import guarded
+from metakit.builder import meta_learner
 from metakit.learners.bayes import check_one_output
 from metakit.objectives import squared_error
-from metakit.types import (
-  Episode,
-  Examples,
-  Fitted,
-  Key,
-  MetaLearner,
-  Metrics,
-  Objective,
-  Params,
-  presence,
-)
+from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params, presence
 
 
 def minimum_linf(objective: Objective = squared_error) -> MetaLearner:
@@ -46,10 +36,7 @@ def minimum_linf(objective: Objective = squared_error) -> MetaLearner:
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     return (x @ fitted)[:, None]
 
-  def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    return objective(predict(adapt(key, params, episode.support), episode.query.x), episode.query)
-
-  return guarded(MetaLearner(lambda key, episode: {}, adapt, predict, loss, 'inductive'))
+  return meta_learner(lambda key, episode: {}, adapt, predict, objective=objective)
 
 
 def solve(x: np.ndarray, y: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ def pretrained(
   model: Model,
   head: MetaLearner,
   num_classes: int,
+  *,
   until: int | None = None,
   cosine: bool = True,
   scale: float = 16.0,

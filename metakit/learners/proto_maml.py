@@ -9,12 +9,10 @@ b_k = -|c_k|^2 (section 3.2), differentiated through; then the inner loop change
 from typing import Any
 
 import jax.numpy as jnp
-import optax
 
 from metakit.heads.common import ABSENT, class_means
-from metakit.learners.descent import by_descent
+from metakit.learners.descent import Descent, by_descent
 from metakit.learners.head import with_head
-from metakit.meta_gradient import Mode, by_optax, unroll
 from metakit.models import Model
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Key, MetaLearner, Objective, Params
@@ -23,13 +21,10 @@ from metakit.types import Episode, Examples, Key, MetaLearner, Objective, Params
 def proto_maml(
   embedding: Model,
   ways: int,
-  inner_optimizer: optax.GradientTransformation,
-  inner_steps: int = 5,
-  test_steps: int | None = None,
-  mode: Mode | None = None,
+  descent: Descent,
+  *,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
-  inner_batch: int = 0,
 ) -> MetaLearner:
   """MAML that starts as prototypical networks; with no step at all it is them.
 
@@ -40,8 +35,7 @@ def proto_maml(
     A MetaLearner whose params are the embedding's: any number of ways shares them.
 
   Raises:
-    ValueError: for ways below 2, numbers of steps, a protocol, an optimizer or a mode that do not
-      fit.
+    ValueError: for ways below 2, or a descent or a protocol that does not fit.
   """
   if ways < 2:
     raise ValueError(f'ways={ways} leaves nothing to classify; use ways>=2')
@@ -57,13 +51,9 @@ def proto_maml(
 
   return by_descent(
     with_head(embedding, ways),
-    lambda loss: by_optax(loss, inner_optimizer),
-    mode or unroll(),
-    inner_steps,
-    test_steps,
-    objective,
-    protocol,
-    inner_batch,
+    descent,
+    objective=objective,
+    protocol=protocol,
     init=init,
     split=split,
   )

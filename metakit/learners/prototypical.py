@@ -18,6 +18,7 @@ def prototypical(
   model: Model,
   ways: int,
   distance: str = 'euclidean',
+  *,
   protocol: str = 'inductive',
   objective: Objective = cross_entropy,
 ) -> MetaLearner:

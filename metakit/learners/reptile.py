@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import optax
 
 from metakit.absent import guarded
-from metakit.learners.descent import by_descent, distance
-from metakit.meta_gradient import by_optax, first_order
+from metakit.learners.descent import Descent, by_descent, distance, refuse
+from metakit.meta_gradient import first_order
 from metakit.models import Model
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Key, MetaLearner, Metrics, Objective, Params, join
@@ -23,10 +23,8 @@ from metakit.types import Episode, Key, MetaLearner, Metrics, Objective, Params,
 
 def reptile(
   model: Model,
-  inner_optimizer: optax.GradientTransformation,
-  inner_steps: int = 5,
-  test_steps: int | None = 50,
-  inner_batch: int = 10,
+  descent: Descent,
+  *,
   objective: Objective = cross_entropy,
   protocol: str | None = None,
 ) -> MetaLearner:
@@ -34,10 +32,9 @@ def reptile(
 
   Args:
     model: a network that ends in the task's outputs.
-    inner_optimizer: any optax transformation; it is not differentiated.
-    inner_steps: gradient steps in meta-training, at least 2: with one, Reptile is joint training.
-    test_steps: gradient steps of `adapt`; inner_steps if None.
-    inner_batch: examples of an inner step; 0 for all.
+    descent: how it descends, with an optimizer, which is not differentiated, and without a mode. At
+      least 2 steps: with one, Reptile is joint training. As published, few steps on minibatches and
+      many at test time: Descent(optax.sgd(0.1), steps=5, test_steps=50, batch=10).
     objective: loss of the inner steps.
     protocol: see metakit.learners.descent.
 
@@ -46,15 +43,16 @@ def reptile(
     of the queries they would be as little of a test, and take a quarter of the time (10 shots).
 
   Raises:
-    ValueError: for numbers of steps or a protocol that make no sense.
+    ValueError: for a descent or a protocol that makes no sense.
   """
-  if inner_steps < 2:
-    raise ValueError(f'inner_steps={inner_steps} makes Reptile joint training; use 2 or more')
-  inner = lambda loss: by_optax(loss, inner_optimizer)
-  rest = first_order(), inner_steps
+  refuse(descent, 'mode')
+  if descent.steps < 2:
+    raise ValueError(f'steps={descent.steps} makes Reptile joint training; use 2 or more')
+  descent = descent._replace(mode=first_order())
   # Normalisation statistics are not learned, so training measures none for the queries.
-  training = by_descent(model, inner, *rest, None, objective, None, inner_batch, drawn=True)
-  learner = by_descent(model, inner, *rest, test_steps, objective, protocol, inner_batch)
+  in_training = descent._replace(test_steps=None)
+  training = by_descent(model, in_training, objective=objective, drawn=True)
+  learner = by_descent(model, descent, objective=objective, protocol=protocol)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     support = episode.support

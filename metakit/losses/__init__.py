@@ -1,4 +1,4 @@
-"""Losses of features beside or in place of a head's own."""
+"""Losses of features, to be added to the loss of a head."""
 
 from metakit.losses.icnn import icnn
 from metakit.losses.proto_triplet import proto_triplet

@@ -1,9 +1,9 @@
-"""ICNN loss: how much the nearest neighbours of each example are of its own class, and close.
+"""ICNN loss: are the nearest neighbours of an example of its own class, and are they close?
 
 Mauricio Mendez-Ruiz et al., SuSana Distancia Is All You Need, 2023, arXiv:2305.09062. Implemented:
 the inter- and intra-class nearest neighbours score of support and queries together, in the later
-form of the authors' code (no variance term). Choice: an example without neighbours of its class
-counts as one whose own class is as far as the nearest other.
+form of the authors' code (without a variance term). Choice: if no neighbour of an example is of its
+class, that class counts as being as far as the nearest other class.
 """
 
 import jax
@@ -17,10 +17,10 @@ FAR = 1e15
 
 
 def icnn(neighbours: int = 4) -> FeatureLoss:
-  """Returns -log of the score, which is 1 where classes are points far from one another.
+  """Returns -log of the score. The score is 1 where each class is a point far from the others.
 
   Args:
-    neighbours: of each example that are looked at; all others, where there are no more.
+    neighbours: how many neighbours of each example are looked at; all, if there are fewer.
 
   Raises:
     ValueError: if `neighbours` is not positive.
@@ -32,9 +32,9 @@ def icnn(neighbours: int = 4) -> FeatureLoss:
 def icnn_score(episode: Episode, neighbours: int = 4) -> jax.Array:
   """Returns the mean of two terms in [0, 1].
 
-  gamma is the share of neighbours that are of the example's class; lambda the mean of how close
-  those are, measured by the distance r of the nearest example of another class, and of how far
-  neighbours of other classes are, measured by the largest distance.
+  gamma is the share of neighbours that are of the example's class. lambda is itself the mean of two
+  terms: how close these neighbours are, relative to the distance r of the nearest example of
+  another class, and how far neighbours of other classes are, relative to the largest distance.
   """
   both = join(episode.support, episode.query)
   there, count = presence(both), min(neighbours, len(both.x) - 1)

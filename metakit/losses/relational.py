@@ -1,4 +1,4 @@
-"""Relational knowledge distillation: a student embeds with the teacher's distances and angles.
+"""Relational knowledge distillation: a student learns the distances and angles of a teacher.
 
 Wonpyo Park, Dongju Kim, Yan Lu, Minsu Cho, Relational Knowledge Distillation, CVPR 2019,
 arXiv:1904.05068. Implemented: the distance-wise loss (eqs. 4 to 6) and the angle-wise loss (eqs. 7
@@ -13,17 +13,17 @@ from metakit.heads.common import product, squared_distances, unit
 
 
 def distance_distillation(student: jax.Array, teacher: jax.Array) -> jax.Array:
-  """Returns the loss of pairwise distances, each set's divided by its mean distance.
+  """Returns the loss of pairwise distances, which are divided by their mean in either embedding.
 
   Args:
     student: [examples, features].
-    teacher: [examples, its features]; a constant.
+    teacher: [examples, features of the teacher]; it gets no gradient.
   """
   return _mean_huber(_distances(student), _distances(jax.lax.stop_gradient(teacher)))
 
 
 def angle_distillation(student: jax.Array, teacher: jax.Array) -> jax.Array:
-  """Returns the loss of the cosines of the angles of all triplets; costs examples cubed.
+  """Returns the loss of the cosines of the angles of all triplets; cost: the cube of examples.
 
   Args: as `distance_distillation`.
   """

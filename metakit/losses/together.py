@@ -1,4 +1,4 @@
-"""A head trained by its own loss and others of the same features."""
+"""A head that is trained by its own loss and by other losses of the same features."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ def with_losses(head: MetaLearner, losses: Sequence[FeatureLoss]) -> MetaLearner
 
   Args:
     head: any head.
-    losses: of the features of an episode, metakit.losses.icnn() for instance.
+    losses: functions of an episode of features, metakit.losses.icnn() for instance.
 
   Raises:
     ValueError: if there are none.

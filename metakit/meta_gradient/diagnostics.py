@@ -1,4 +1,4 @@
-"""What a meta-gradient is made of: its first-order part, its way through the steps, the losses."""
+"""Diagnosis of a meta-gradient: its first-order part, its size at each step, the inner losses."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +16,7 @@ def diagnose(
   inner: Inner,
   outer: Callable[[Fast, Slow], jax.Array],
   key: Key,
+  *,
   fast: Fast,
   slow: Slow,
   data: Data,
@@ -33,10 +34,11 @@ def diagnose(
     steps: inner steps.
 
   Returns:
-    'meta_gradient_cosine': between the second- and the first-order gradient with respect to fast
-    and slow; for k from 0 to `steps`, 'inner_loss_k', the loss of the inner loop before step k and
-    after step k - 1, and 'meta_gradient_norm_k', the norm of the derivative of the outer loss in
-    the weights at that place: whether it vanishes or grows on its way back through the steps.
+    'meta_gradient_cosine' is the cosine between the second-order and the first-order gradient with
+    respect to fast and slow. For k from 0 to `steps`, 'inner_loss_k' is the loss of the inner loop
+    after k steps, and 'meta_gradient_norm_k' is the norm of the derivative of the outer loss with
+    respect to the weights after k steps. The norms show whether the gradient vanishes or grows on
+    its way back through the steps.
   """
 
   def update(grads: Any, state: Any, fast: Fast, given: Any, step: Any) -> tuple[Fast, Any]:

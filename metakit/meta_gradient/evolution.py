@@ -1,14 +1,14 @@
-"""Evolution strategies: the derivative of a smoothed inner loop, from its values alone.
+"""Evolution strategies: the derivative of a smoothed inner loop, from values of the loop alone.
 
 Tim Salimans, Jonathan Ho, Xi Chen, Szymon Sidor, Ilya Sutskever, Evolution Strategies as a Scalable
 Alternative to Reinforcement Learning, 2017, arXiv:1703.03864; for meta-learning Song et al.,
-ES-MAML, ICLR 2020, arXiv:1910.01215. With A(p) all that the inner loop returns, v its cotangent and
-e standard normal, the gradient with respect to p = (fast, slow) is the mean over antithetic pairs
-of e <v, A(p + sigma e) - A(p - sigma e)> / (2 sigma).
+ES-MAML, ICLR 2020, arXiv:1910.01215. Let A(p) be what the inner loop returns, v its cotangent and e
+standard normal. The gradient with respect to p = (fast, slow) is the mean over antithetic pairs of
+e <v, A(p + sigma e) - A(p - sigma e)> / (2 sigma).
 
-It is unbiased for the Gaussian smoothing of <v, A>, and its variance grows with the number of
-parameters. What is applied to the result of the loop is linearised: put it into Inner.readout for
-it to be smoothed too.
+The estimate is unbiased for the Gaussian smoothing of <v, A>. Its variance grows with the number of
+parameters. A function of the result of the loop is not smoothed: its ordinary derivative is used.
+To smooth it too, put it into Inner.readout.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from metakit.types import Key
 
 
 def evolution(sigma: float = 0.01, pairs: int = 16) -> Mode:
-  """Needs no derivative of the inner updates; the task's data count as constants.
+  """Estimates the gradient from values of the inner loop; the task's data count as constants.
 
   Args:
     sigma: standard deviation of the perturbations of every parameter.

@@ -1,13 +1,20 @@
 """The implicit derivative of an inner minimum.
 
 Aravind Rajeswaran, Chelsea Finn, Sham Kakade, Sergey Levine, Meta-Learning with Implicit Gradients,
-NeurIPS 2019, arXiv:1909.04630. At a minimum of g(fast, slow) = loss + proximal / 2 |fast - start|^2
-the gradient of g is zero, whatever slow is; hence, by the implicit function theorem, the cotangent
-v of the minimum becomes -(d^2 g / dslow dfast)^T u with (d^2 g / dfast^2) u = v, and in start, as
-its lemma 1 has it, u times the proximal strength: (I + H / lambda)^{-1} v. Nothing of the loop is
-kept. The linear system is solved by conjugate gradients, as in the paper, or by a Neumann series
-(Lorraine, Vicol, Duvenaud, AISTATS 2020, arXiv:1911.02590). Rates and all that matters to the path
-alone have no gradient.
+NeurIPS 2019, arXiv:1909.04630. The inner loop minimises
+
+    g(fast, slow) = loss + proximal / 2 |fast - start|^2.
+
+At a minimum the gradient of g is zero, whatever slow is. So the implicit function theorem gives the
+gradients. Let v be the cotangent of the minimum, and u the solution of (d^2 g / dfast^2) u = v:
+
+- the gradient with respect to slow is -(d^2 g / dslow dfast)^T u;
+- the gradient with respect to start is u times the proximal strength, (I + H / lambda)^{-1} v
+  (lemma 1 of the paper).
+
+Nothing of the loop is kept. Conjugate gradients solve the linear system, as in the paper, or a
+Neumann series does (Lorraine, Vicol, Duvenaud, AISTATS 2020, arXiv:1911.02590). What shapes only
+the path to the minimum, such as learning rates, has no gradient.
 """
 
 from collections.abc import Callable
@@ -27,10 +34,10 @@ LinearSolver = Callable[[Callable[[Any], Any], Any], Any]
 
 
 def conjugate_gradient(iterations: int = 10, tolerance: float = 1e-10) -> LinearSolver:
-  """Conjugate gradients from 0; the system should be positive definite.
+  """Solves by conjugate gradients that start at 0; the system should be positive definite.
 
   Args:
-    iterations: at most; each is one Hessian-vector product.
+    iterations: the most that are done; each is one Hessian-vector product.
     tolerance: of the residual, relative to v.
 
   Raises:
@@ -45,7 +52,7 @@ def neumann(iterations: int = 10, rate: float = 0.1) -> LinearSolver:
 
   Args:
     iterations: terms; each but the first is one Hessian-vector product.
-    rate: below 2 over the largest eigenvalue, or the series diverges.
+    rate: less than 2 over the largest eigenvalue; otherwise the series diverges.
 
   Raises:
     ValueError: for no iteration.
@@ -76,8 +83,9 @@ def implicit(solver: LinearSolver | None = None) -> Mode:
     solver: of the linear system; conjugate_gradient() by default.
 
   Returns:
-    A Mode. It raises ValueError for an Inner without a proximal term (the minimum would not depend
-    on where the loop starts, and the system might have no solution) or with a readout.
+    A Mode. It raises ValueError for an Inner with a readout, or without a proximal term. Without
+    that term the minimum would not depend on where the loop starts, and the system might have no
+    solution.
   """
   solver = solver or conjugate_gradient()
 

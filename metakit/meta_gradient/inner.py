@@ -1,9 +1,10 @@
-"""The inner problem: what is descended within a task, and how; and what a way to differentiate is.
+"""The inner problem of a task, and what a mode of differentiating through it is.
 
   solve = mode(inner)                              # once, when a learner is built
   solution = solve(key, fast, slow, data, steps)   # for each task; differentiable in fast and slow
 
-A learner states an Inner and is given a mode (metakit.meta_gradient): it does not know which.
+A learner describes its inner problem as an Inner. It is given a mode (metakit.meta_gradient), and
+works with any.
 """
 
 from collections.abc import Callable
@@ -26,14 +27,14 @@ class Inner(NamedTuple):
   """An inner optimisation problem, of one task.
 
   Attributes:
-    loss: (fast, slow, data, step) -> scalar; step is the number of the inner step, [] int, or None
-      where the whole problem is meant rather than the minibatch of a step.
+    loss: (fast, slow, data, step) -> scalar. `step` is the number of the inner step, [] int. It is
+      None for the loss of all data, where a step would take a minibatch.
     init: (fast, slow) -> state of the inner optimizer.
     update: (gradients, state, fast, slow, step) -> (fast, state).
-    readout: (fast, slow, data, step) -> pytree, what is to be known of the weights after each step;
+    readout: (fast, slow, data, step) -> pytree, which is computed from the weights after each step;
       None if only the last weights matter.
     proximal: strength of the term proximal / 2 |fast - start|^2, which is added to the loss.
-    through_data: whether the data have meta-parameters behind them: they are features of a network.
+    through_data: True if the data depend on meta-parameters, as features of a network do.
     fault: why `update` cannot be differentiated, or ''.
   """
 
@@ -52,9 +53,9 @@ class Solution(NamedTuple):
   Attributes:
     fast: the weights after the last step.
     readouts: Inner.readout after each step, stacked, [steps, ...]; None without a readout.
-    residual: cotangent of `fast` -> [], the residual of the linear system that the mode solves for
-      it, relative to the cotangent: 0 if solved, 1 as if nothing had been done. None for modes that
-      solve none.
+    residual: cotangent of `fast` -> [], the residual of the linear system that the mode solves,
+      relative to the cotangent. 0 means solved; 1 means no better than not solving it. None for
+      modes that solve no system.
   """
 
   fast: Fast
@@ -87,9 +88,12 @@ def by_optax(
   loss: Callable[[Fast, Slow, Data, Any], jax.Array],
   optimizer: optax.GradientTransformation,
   readout: Callable[[Fast, Slow, Data, Any], Any] | None = None,
+  *,
   proximal: float = 0.0,
 ) -> Inner:
-  """Returns the Inner of a loss and any optax transformation, its state differentiated through.
+  """Returns the Inner of a loss and any optax transformation.
+
+  Gradients go through the state of the transformation too.
 
   Args:
     loss: see Inner.
@@ -128,10 +132,12 @@ def by_optax(
 def fault_of(optimizer: optax.GradientTransformation) -> str:
   """Returns why two updates cannot be differentiated in their gradients, or '' if they can.
 
-  Found by trying, on a few numbers: integers that depend on the gradients, derivatives that vanish
-  (a sign, a quantisation) and loops without a derivative. An optimizer made for other trees
-  (optax.masked by labels, say) or of traced numbers cannot be tried, and one that does not move in
-  its first updates (optax.MultiSteps) shows nothing: these pass.
+  The optimizer is tried on a few numbers. Three faults are found: integers that depend on the
+  gradients, derivatives that vanish (of a sign, or a quantisation), and loops without a derivative.
+
+  Some optimizers pass without a verdict. One that is made for other trees (optax.masked by labels,
+  say) or that holds traced numbers cannot be tried. One that does not move in its first updates
+  (optax.MultiSteps) shows nothing.
 
   Raises:
     ValueError: if the optimizer needs more than gradients and parameters.
@@ -158,7 +164,7 @@ _PROBE = {'probe': np.array([[0.3, -0.5], [0.7, 0.2]], np.float32)}
 
 
 def _tried(optimizer: optax.GradientTransformation) -> str:
-  # Large and small gradients, of which an optimizer that clips leaves some as they are.
+  # The gradients are large and small, so that an optimizer that clips leaves some as they are.
   params = jax.tree.map(jnp.asarray, _PROBE)
   one = {'probe': jnp.array([[1.5, -0.4], [-0.03, 1e-6]], jnp.float32)}
   other = {'probe': jnp.array([[-0.002, 0.011], [0.009, -0.013]], jnp.float32)}

@@ -4,13 +4,16 @@ Exact, and equal up to rounding: `unroll` (reverse over reverse), `remat` (each 
 `mixed` (forward over reverse). Approximate by definition: `first_order` and `truncated`.
 
 `mixed` is MixFlow-MG: Kemaev, Calian, Zintgraf, Farquhar, van Hasselt, Scalable Meta-Learning via
-Mixed-Mode Differentiation, ICML 2025, arXiv:2505.00793. The cotangent v of an inner gradient asks
-for products of the Hessian, which is symmetric, and of the mixed second derivative with v: one
-forward-mode derivative of the gradients along v gives both, without the tape of a reverse pass over
-a reverse pass. Steps are recomputed in the backward pass but for their inner gradients, which are
-saved by name; beside those only the weights of each step are kept, or of one step in `every`, as
-Chen, Xu, Zhang, Guestrin, Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174, do
-for layers: with `every` the root of the number of steps, memory grows with the root.
+Mixed-Mode Differentiation, ICML 2025, arXiv:2505.00793. Let v be the cotangent of an inner
+gradient. The backward pass needs the products of v with the Hessian, which is symmetric, and with
+the mixed second derivative. One forward-mode derivative of the gradients along v gives both. It
+needs no tape of a reverse pass over a reverse pass.
+
+The backward pass computes each step again. Two things are kept: the inner gradients, which are
+saved by name, and the weights of each step. With `every`, only the weights of one step in `every`
+are kept, as Chen, Xu, Zhang, Guestrin, Training Deep Nets with Sublinear Memory Cost, 2016,
+arXiv:1604.06174, do for layers. If `every` is the root of the number of steps, memory grows with
+that root.
 """
 
 from collections.abc import Callable
@@ -44,14 +47,14 @@ def unroll(unrolled: int | bool = 1) -> Mode:
   """Reverse mode over the whole loop; keeps all that every step computed.
 
   Args:
-    unrolled: inner steps written out in the body of the loop; True for all. More run faster on a
-      CPU and take longer to compile.
+    unrolled: how many inner steps are written out in the body of the loop; True for all. With more,
+      the loop runs faster on a CPU and takes longer to compile.
   """
   return lambda inner: _exact(inner, _gradient(inner), _plain, unrolled)
 
 
 def remat(unrolled: int | bool = 1, every: int = 1) -> Mode:
-  """As `unroll`, keeping the weights of each step and computing the rest again.
+  """As `unroll`, but keeps only the weights of each step and computes the rest again.
 
   Args:
     unrolled: see unroll.
@@ -65,15 +68,15 @@ def remat(unrolled: int | bool = 1, every: int = 1) -> Mode:
 
 
 def mixed(unrolled: int | bool = 1, save_gradients: bool = True, every: int = 1) -> Mode:
-  """Forward over reverse, keeping the weights and the inner gradients of each step.
+  """Forward over reverse; keeps the weights and the inner gradients of each step.
 
   Args:
     unrolled: see unroll.
-    save_gradients: False computes the inner gradients again too, which saves the memory of one set
-      of weights a step and costs one gradient.
-    every: how many steps have the weights of one of them kept, from which those of the others are
-      computed again, at the cost of one more gradient a step. n steps keep n / every + every sets
-      of weights: the root of n is best.
+    save_gradients: False computes the inner gradients again too. That saves the memory of one set
+      of weights a step, and costs one more gradient a step.
+    every: the weights of one step in so many are kept. Those of the others are computed again, at
+      the cost of one more gradient a step. n steps keep n / every + every sets of weights, so the
+      root of n is best.
 
   Raises:
     ValueError: if every is below 1.
@@ -88,7 +91,7 @@ def mixed(unrolled: int | bool = 1, save_gradients: bool = True, every: int = 1)
 
 
 def check_every(every: int) -> None:
-  """Raises ValueError unless weights of some step are kept."""
+  """Raises ValueError if the weights of no step would be kept."""
   if every < 1:
     raise ValueError(f'every={every} keeps the weights of no step; use 1 or more')
 
@@ -96,7 +99,7 @@ def check_every(every: int) -> None:
 def first_order(unrolled: int | bool = 1) -> Mode:
   """The inner gradients count as constants (Finn et al. 2017, section 5.2).
 
-  Learned rates and starting points still have their gradient through the updates.
+  Learned rates and starting points still get a gradient through the updates.
 
   Args:
     unrolled: see unroll.
@@ -105,14 +108,15 @@ def first_order(unrolled: int | bool = 1) -> Mode:
 
 
 def truncated(last: int, unrolled: int | bool = 1) -> Mode:
-  """`unroll` in the last steps, `first_order` in those before.
+  """`unroll` in the last steps, `first_order` in the steps before.
 
-  With `last` as large as the number of steps it is `unroll`. The updates before are constants that
-  were added, so an initialisation still learns; truncated back-propagation as Shaban et al. have it
-  (AISTATS 2019, arXiv:1810.10667), for hyperparameters, would give it no gradient at all.
+  If `last` is the number of steps, this is `unroll`. The earlier updates count as constants that
+  were added to the start, so an initialisation still learns. The truncated back-propagation of
+  Shaban et al. (AISTATS 2019, arXiv:1810.10667) is meant for hyperparameters, and would give an
+  initialisation no gradient.
 
   Args:
-    last: how many steps.
+    last: the number of steps that are differentiated.
     unrolled: see unroll.
 
   Raises:
@@ -124,7 +128,7 @@ def truncated(last: int, unrolled: int | bool = 1) -> Mode:
 
 
 def constant(inner: Inner) -> Solve:
-  """The loop without a derivative, for modes that bring their own."""
+  """Returns the loop without a derivative, for modes that define their own."""
   solve = first_order()(inner)
   return lambda *given: jax.lax.stop_gradient(solve(*given))
 
@@ -162,13 +166,13 @@ def _looped(
 ) -> Solve:
   """Returns the loop.
 
-  Its first step stands outside: there the weights are shared by all tasks of a vmap, so its forward
-  pass stays one plain network rather than one network a task.
+  The first step stands outside the scan. In it all tasks of a vmap share the weights, so its
+  forward pass is that of one network, not of one network a task.
 
   Args:
     inner: the problem.
-    gradient: how to get, and differentiate, an inner gradient.
-    wrap: of each step; rematerialisation.
+    gradient: the inner gradient, with its derivative.
+    wrap: wraps each step, to compute it again in the backward pass.
     unrolled: see unroll.
     last: the number of steps whose gradients are differentiated; None for all.
     every: see mixed.
@@ -192,7 +196,7 @@ def _looped(
       return advance
 
     def run(advance: Callable[..., Any], carry: Any, begin: int, end: int) -> Any:
-      """Steps begin to end - 1, and their readouts."""
+      """Takes the steps from `begin` to `end` - 1; returns the weights and the readouts."""
       shown = []
       if begin == 0 < end:
         carry, first = advance(carry, fixed, 0)
@@ -219,7 +223,7 @@ def _looped(
 def _scan(
   body: Callable[..., Any], carry: Any, numbers: jax.Array, unrolled: int | bool, every: int
 ) -> tuple[Any, Any]:
-  """As jax.lax.scan, whose derivative keeps the carry of one step in `every`."""
+  """As jax.lax.scan, but its derivative keeps the carry of only one step in `every`."""
   scan = lambda carry, numbers: jax.lax.scan(body, carry, numbers, unroll=unrolled)
   if every == 1 or every >= len(numbers):
     return scan(carry, numbers)
@@ -233,7 +237,7 @@ def _scan(
 
 
 def forward_over_reverse(gradient: Gradient, loss: Callable[..., jax.Array]) -> Gradient:
-  """Returns `gradient` with the vector-Jacobian product of a Hessian: a forward derivative.
+  """Returns `gradient` with another derivative: its backward pass takes one forward derivative.
 
   Args:
     gradient: (fast, slow, data, step) -> the gradient of `loss` with respect to fast.
@@ -252,7 +256,7 @@ def forward_over_reverse(gradient: Gradient, loss: Callable[..., jax.Array]) -> 
     floats, others = split_floats((slow, data))
 
     def gradients(fast):
-      """Of the loss with respect to everything that has one."""
+      """Returns the gradients of the loss with respect to everything that has one."""
       whole = lambda fast, floats: loss(fast, *join_floats(floats, others), step)
       return jax.grad(whole, argnums=(0, 1))(fast, floats)
 
@@ -264,7 +268,7 @@ def forward_over_reverse(gradient: Gradient, loss: Callable[..., jax.Array]) -> 
 
 
 def split_floats(tree: Any) -> tuple[Any, Any]:
-  """Returns the tree with its float leaves alone, and with the others alone; None elsewhere."""
+  """Returns a tree of the float leaves, and one of the others, with None in place of the rest."""
   is_float = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
   floats = jax.tree.map(lambda leaf: leaf if is_float(leaf) else None, tree)
   return floats, jax.tree.map(lambda leaf: None if is_float(leaf) else leaf, tree)
@@ -277,5 +281,5 @@ def join_floats(floats: Any, others: Any) -> Any:
 
 
 def no_tangent(leaf: Any) -> Any:
-  """The cotangent of an integer (or a key, or None)."""
+  """Returns the cotangent of an integer, a key or None."""
   return None if leaf is None else np.zeros(jnp.shape(leaf), jax.dtypes.float0)

@@ -1,14 +1,15 @@
-"""Ways in which a token looks at those before it, each with the state that lets it go on later.
+"""Kinds of attention. Each has a state, from which it can go on with later tokens.
 
-An attention is a function of the heads of two kinds of tokens: those that are *read*, each after
-the other, and those that are *asked*, each by itself after some of those read, which nobody sees
-but itself.
+An attention is a function of two kinds of tokens. Tokens that are *read* follow one another, and
+later tokens see them. Tokens that are *asked* are questions: a question sees some of the tokens
+read and itself, and no other token sees it.
 
     attend(read, asked, seen, present, state) -> (outputs [read + asked, heads, features], state)
 
-`seen` [asked] says after how many of the tokens read here a question is asked (all tokens of the
-state come before them), `present` [read] bool is False for padding, which nobody sees, and `state`
-(None at the start) holds what the tokens that come later can know of those read so far.
+- `seen` [asked] is the number of tokens read here that a question sees. It also sees all tokens of
+  the state.
+- `present` [read] bool is False for padding, which no token sees.
+- `state` holds what later tokens can know of the tokens read so far; None at the start.
 """
 
 from collections.abc import Callable
@@ -49,11 +50,12 @@ class Cache(NamedTuple):
 def softmax_attention(causal: bool = True) -> Attention:
   """Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
 
-  Written out because fused kernels have no second derivative, and jax.nn's rounds float64 to
-  float32 in its softmax.
+  It is written out here for two reasons: fused kernels have no second derivative, and the function
+  of jax.nn rounds float64 to float32 in its softmax.
 
   Args:
-    causal: whether a token read sees itself and those before it, or all that are read with it.
+    causal: True if a token read sees itself and the tokens before it; False if it sees all tokens
+      that are read with it.
   """
 
   def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
@@ -71,8 +73,9 @@ def softmax_attention(causal: bool = True) -> Attention:
 def fused_attention() -> Attention:
   """The same as `softmax_attention()`, by jax.nn.dot_product_attention.
 
-  On an NVIDIA GPU in float16 or bfloat16 it is cuDNN's kernel, which has no second derivative and
-  wants heads of 8, 16, .. or 256 features; elsewhere XLA's. float64 is rounded to float32 inside.
+  On an NVIDIA GPU in float16 or bfloat16 this is cuDNN's kernel. It has no second derivative, and
+  needs heads of 8, 16, ... or 256 features. Elsewhere XLA's form runs. float64 is rounded to
+  float32 inside.
   """
 
   def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
@@ -98,7 +101,7 @@ def fused_attention() -> Attention:
 
 
 def _even(rows: jax.Array) -> jax.Array:
-  """Adds a row of zeros to an odd number of them: cuDNN's gradient wants an even number."""
+  """Adds a row of zeros to an odd number of rows, since cuDNN's gradient needs an even number."""
   return jnp.pad(rows, [(0, len(rows) % 2), *[(0, 0)] * (rows.ndim - 1)])
 
 
@@ -109,7 +112,7 @@ def _append(state: Cache | None, fresh: Cache) -> Cache:
 def _softmax_average(
   query: jax.Array, cache: Cache, mask: jax.Array, own: Heads | None = None
 ) -> jax.Array:
-  """Averages the values of the cache and, if `own` is given, each token's own."""
+  """Averages the values of the cache and, with `own`, each token's own value."""
   wide = _wide(query)
   score = lambda equation, key: jnp.einsum(equation, query, key, preferred_element_type=wide)
   scores = jnp.where(mask, score('nhf,mhf->hnm', cache.key), jnp.finfo(wide).min)
@@ -123,7 +126,7 @@ def _softmax_average(
 
 
 def _wide(array: jax.Array) -> Any:
-  """The type for sums over many tokens, which half precision would round away."""
+  """Returns a type for sums over many tokens: float32 at least, since half precision loses them."""
   return jnp.promote_types(array.dtype, jnp.float32)
 
 
@@ -171,7 +174,7 @@ def momentum_attention(decay: float) -> Attention:
 def _decayed_sums(
   values: jax.Array, present: jax.Array, decay: float, before: jax.Array
 ) -> jax.Array:
-  """Returns sum_{i < t} decay^(t - i) values[i] for t = 0 .. n; absent tokens take no time."""
+  """Returns sum_{i < t} decay^(t - i) values[i] for t = 0 .. n; absent tokens are not counted."""
   time = jnp.append(0, jnp.cumsum(present)).astype(before.dtype)  # [1 + n]
   apart = time[:, None] - time[:-1]  # [1 + n, n]
   earlier = (jnp.arange(len(time))[:, None] > jnp.arange(len(values))) & present
@@ -184,9 +187,9 @@ def linear_attention() -> Attention:
   """Attention without softmax: a linear layer whose weights are a sum of outer products.
 
   Katharopoulos et al. 2020, arXiv:2006.16236, with the identity as feature map. In the dual form of
-  Dai et al. 2023 (arXiv:2212.10559, eq. 7) the output is (W + sum_i v_i k_i^T) q, what a layer W
-  gives after steps of gradient descent. The state is that sum, in float32 at least,
-  whose size does not grow.
+  Dai et al. 2023 (arXiv:2212.10559, eq. 7) the output is (W + sum_i v_i k_i^T) q. That is the
+  output of a layer W after steps of gradient descent. The state is the sum, in float32 at least.
+  Its size does not grow.
   """
 
   def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):

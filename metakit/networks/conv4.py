@@ -29,7 +29,7 @@ class Conv4(nn.Module):
   ) -> jax.Array:
     x = as_images(x)
     strided = self.downsample == 'stride'
-    early = not strided and context is None  # pooling; it and ReLU may change places
+    early = not strided and context is None  # pools before ReLU, which gives the same
     for _ in range(self.depth):
       layer = Convolution(self.width, stride=2 if strided else 1, use_bias=self.norm == 'none')
       y = layer(x)
@@ -49,6 +49,7 @@ def conv4(
   num_outputs: int | None = None,
   width: int = 64,
   depth: int = 4,
+  *,
   downsample: str = 'pool',
   norm: str = 'batch',
 ) -> Model:
@@ -63,8 +64,8 @@ def conv4(
     norm: 'batch', 'group', 'layer' or 'none'.
 
   Returns:
-    A Model of images [examples, height, width, channels], uint8 or float, or of (images, context
-    [numbers]), by which every block is scaled and shifted.
+    A Model of images [examples, height, width, channels], uint8 or float. It also takes (images,
+    context [numbers]): the context then scales and shifts the channels of every block.
 
   Raises:
     ValueError: for an unknown downsample or norm, or a size that is not positive.

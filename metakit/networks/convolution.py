@@ -1,14 +1,16 @@
-"""Convolution in the form that stays fast and right under vmap, grad and scan.
+"""A convolution that stays fast and right under vmap, grad and scan.
 
-A convolution is bilinear, and so are its gradients in the input and in the kernel; the three are
-primitives here, the derivatives of each given by the other two, however often they are taken. The
-batching rule folds the axis of a vmap into examples, channels or features as long as one operand
-alone has it. Where both have it (per-task kernels) the primitive keeps it as an axis of tasks, of
-which XLA would make a grouped convolution.
+A convolution is bilinear. So are its gradients with respect to the input and to the kernel. These
+three functions are primitives here. The derivatives of each are given by the other two, however
+often they are taken.
 
-Lowerings, by platform:
-  cpu: matrix products only. XLA's own grouped convolutions and, inside a loop, its kernel gradients
-    are tens of times slower there.
+The batching rule depends on which operands have the axis of a vmap. If one operand has it, the axis
+is folded into examples, channels or features. If both have it (each task has its own kernel), the
+primitive keeps it as an axis of tasks. XLA alone would make a grouped convolution of it.
+
+What runs on each platform:
+  cpu: matrix products only. XLA's grouped convolutions are tens of times slower there, and so are
+    its gradients of the kernel inside a loop.
   tpu: XLA's convolution, grouped where there is an axis of tasks.
   others (GPU): XLA's convolution for one kernel, matrix products where there is an axis of tasks.
 """
@@ -28,8 +30,8 @@ from metakit.inputs import as_float
 from metakit.networks.normalisation import Moments, covariances
 
 NUMBERS = ('NHWC', 'HWIO', 'NHWC')
-FEW_TAPS = 32  # up to so many, moments of patches are cheaper than those of what they become
-FEW_CHANNELS = 8  # below, gathering all taps of a kernel at once costs less than three products
+FEW_TAPS = 32  # with at most so many numbers a patch, its moments cost less than the output's
+FEW_CHANNELS = 8  # with fewer channels, one product of whole patches costs less than three products
 
 
 def as_images(x: jax.Array) -> jax.Array:
@@ -44,7 +46,7 @@ def as_images(x: jax.Array) -> jax.Array:
 
 
 class Geometry(NamedTuple):
-  """What two operands of a 'SAME' convolution do not say of the third.
+  """What the shapes of two arrays of a 'SAME' convolution do not say about the third.
 
   Attributes:
     height: of the input.
@@ -71,7 +73,7 @@ class Geometry(NamedTuple):
     return [(pad // 2, pad - pad // 2) for pad in total]
 
 
-# The three functions, in XLA's form, of one kernel. x [n, h, w, c], kernel [s, s, c, f],
+# The three functions in XLA's form, for one kernel. x [n, h, w, c], kernel [s, s, c, f],
 # y [n, rows, columns, f].
 
 
@@ -90,8 +92,8 @@ def _native_to_kernel(x: jax.Array, y: jax.Array, g: Geometry) -> jax.Array:
   return jax.linear_transpose(lambda kernel: _native(x, kernel, g), kernel)(y)[0]
 
 
-# The three as matrix products, of one kernel or, with one more axis in front of both operands, of
-# one a task.
+# The three functions as matrix products. With one more axis in front of both operands, each task
+# has its own kernel.
 
 
 def patches(x: jax.Array, g: Geometry) -> jax.Array:
@@ -144,14 +146,14 @@ def _to_input_as_products(y: jax.Array, kernel: jax.Array, g: Geometry) -> jax.A
 
 
 def _rows_and_columns(x: jax.Array, kernel: jax.Array, before: int) -> jax.Array:
-  """A convolution of stride 1, `before` zeros in front of rows and columns, in one product.
+  """A convolution of stride 1 in one product, with `before` zeros in front of rows and columns.
 
-  The columns of a kernel stand side by side in it, and its rows are summed afterwards: for a kernel
-  of three rows a third of the memory traffic of `patches`, which is what limits a product with 64
-  channels.
+  The product treats the columns of a kernel together; its rows are summed afterwards. With a kernel
+  of three rows this moves a third of the memory that `patches` moves. Memory is what limits a
+  product with 64 channels.
   """
   size, (channels, features) = kernel.shape[-4], kernel.shape[-2:]
-  x = lax.optimization_barrier(x)  # or each shifted copy would compute x again
+  x = lax.optimization_barrier(x)  # without it each shifted copy computes x again
   columns = jnp.concatenate([_shift(x, -2, i - before) for i in range(size)], -1)
   kernel = kernel.reshape(*kernel.shape[:-4], size, size * channels, features)
   kernel = jnp.swapaxes(kernel, -3, -2).reshape(*kernel.shape[:-3], -1, size * features)
@@ -188,8 +190,8 @@ class Role(NamedTuple):
     shape: (first, second, geometry) -> shape of the result.
     native: XLA's form, of one kernel.
     products: as matrix products.
-    folds: for each operand, onto which of its axes, and which of the result's, the axis of a vmap
-      is folded where that operand alone has it.
+    folds: for each operand, a pair of axes: of the operand and of the result. If this operand alone
+      has the axis of a vmap, that axis is folded into them.
   """
 
   name: str
@@ -331,11 +333,12 @@ def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 def output_moments(
   x: jax.Array, kernel: jax.Array, stride: int = 1, weight: jax.Array | None = None
 ) -> Moments | None:
-  """Mean and variance of every feature of a convolution, found without its output.
+  """Returns the mean and variance of every feature of a convolution, without computing its output.
 
-  The output is linear in the patches of the input, so its moments are k^T mean and k^T covariance k
-  of those. Where a patch is few numbers (the first layer of a network of images, whose activations
-  are the largest) that spares most of what normalisation reads and writes.
+  The output is linear in the patches of the input. So its moments are k^T mean and
+  k^T covariance k, with the mean and covariance of the patches. Where a patch has few numbers, this
+  spares most of what normalisation reads and writes. That is so in the first layer of a network of
+  images, whose activations are the largest.
 
   Args:
     x: [examples, height, width, channels].
@@ -381,9 +384,9 @@ class Convolution(nn.Module):
     return x + bias.astype(x.dtype)
 
   def moments(self, x: jax.Array, weight: jax.Array | None = None) -> Moments | None:
-    """`output_moments` of this layer, once it has been called, for a normalisation of its output.
+    """Returns `output_moments` of this layer, for a normalisation of its output.
 
-    None with a bias too, which a normalisation would take away again.
+    The layer must have been called before. With a bias the result is None.
     """
     if self.use_bias:
       return None

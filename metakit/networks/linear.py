@@ -1,8 +1,9 @@
-"""Linear functions with a transpose of our own: primitives in pairs, each the other's transpose.
+"""Pairs of linear functions, each of which is the other's transpose, as primitives of JAX.
 
-XLA's transposes are slow on a CPU where they scatter into zeros (pooling), and so are its sums over
-all axes but the last (normalisation). A function written as a pair stays itself, or its partner,
-under any number of derivatives, forward or reverse, and under vmap.
+On a CPU two kinds of transposes that XLA makes are slow: those that scatter into zeros (pooling),
+and sums over all axes but the last (normalisation). Here the transpose is written by hand. Any
+derivative of a function of a pair, forward or reverse, is again a function of the pair, also under
+vmap.
 """
 
 from collections.abc import Callable
@@ -24,9 +25,9 @@ def transposes(
   Args:
     name: of the primitives.
     forward: (x, *fixed, **static) -> y, linear in x; the fixed arrays have no derivative. All
-      arrays may have further axes in front, the same for all, over which it acts one by one.
+      arrays may have further axes in front, the same for all; it acts on each entry of those alone.
     backward: (y, *fixed, **static) -> x, its transpose.
-    **platforms: by platform ('cpu', ...), a forward and backward of the same values.
+    **platforms: other forms of forward and backward with the same values, by platform ('cpu', ...).
   """
   pair = Primitive(name), Primitive(f'{name}_transpose')
   for i, primitive in enumerate(pair):

@@ -35,8 +35,8 @@ def mlp(num_outputs: int | None = None, width: int = 40, depth: int = 2) -> Mode
     depth: hidden layers.
 
   Returns:
-    A Model of x [examples, ...] or of (x, context [numbers]), the context being further inputs of
-    all examples.
+    A Model of x [examples, ...]. It also takes (x, context [numbers]): the context is then added to
+    the inputs of every example.
 
   Raises:
     ValueError: if a size is not positive.

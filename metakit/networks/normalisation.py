@@ -1,10 +1,12 @@
 """Normalisation layers without hidden state.
 
-'batch' normalises by the statistics of the call's own examples, so predictions depend on the other
-examples (transductive) until the statistics of training batches are stored: `Model.stored`
-(metakit.models) holds that form. The stored statistics are averaged over batches after training
-("precise batch norm", Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, arXiv:2105.07576)
-rather than tracked by a moving average during it, so training needs no state beside the parameters.
+'batch' normalises by the statistics of the examples of the call. So a prediction depends on the
+other examples: it is transductive. Once the statistics of training batches are stored, it no longer
+does. `Model.stored` (metakit.models) holds that form.
+
+The stored statistics are averaged over batches after training ("precise batch norm", Wu and
+Johnson, Rethinking "Batch" in BatchNorm, 2021, arXiv:2105.07576). No moving average is kept during
+training, so training needs no state beside the parameters.
 """
 
 import math
@@ -31,9 +33,10 @@ class BatchNorm(nn.Module):
   """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) over all axes but the last.
 
   Attributes:
-    stored: reads the variables 'statistics' in place of the moments of the call.
-    pool: 2x2 max-pooling follows. It is done first, on what is not yet normalised (on its negative
-      where the scale is), which gives the same of a fourth of the numbers.
+    stored: uses the stored variables 'statistics', not the moments of the call.
+    pool: 2x2 max-pooling follows. It is done before the normalisation is applied, since only a
+      fourth of the numbers is left to normalise then. Where the scale is negative, the smallest
+      number of a window is taken. The result is the same.
   """
 
   stored: bool = False
@@ -63,7 +66,7 @@ class BatchNorm(nn.Module):
 
 
 def precise(x: jax.Array) -> jax.Array:
-  """Casts what is less to float32."""
+  """Casts types that are less precise than float32 to float32."""
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -80,7 +83,8 @@ def covariances(x: jax.Array, weight: jax.Array | None) -> Moments:
 
 
 def _centred(x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, ...]:
-  """Mean per channel, the rows less it, the same times their weights, and the sum of these."""
+  """Returns the means of the channels, the centred rows, these times their weights, and the total
+  weight."""
   flat = x.reshape(-1, x.shape[-1])
   rows = len(flat)
   if weight is None:
@@ -99,12 +103,12 @@ def _broadcast(v: jax.Array, *, rows: int) -> jax.Array:
 
 
 def _sum_by_product(x: jax.Array, *, rows: int) -> jax.Array:
-  """On a CPU a sum over all axes but the last is ten times slower than a product with ones."""
+  """Sums by a product with ones, which on a CPU is ten times as fast as a sum over these axes."""
   ones = jnp.ones((*x.shape[:-2], 1, rows), x.dtype)
   return jnp.squeeze(jnp.matmul(ones, x), -2)
 
 
-# Sums of [..., rows, channels] over rows, and [..., channels] to each row.
+# `_total` sums [..., rows, channels] over rows; `_spread` copies [..., channels] to each row.
 _total, _spread = transposes(
   'total', lambda x, *, rows: x.sum(-2), _broadcast, cpu=(_sum_by_product, _broadcast)
 )
@@ -127,7 +131,7 @@ class Norm(nn.Module):
   def __call__(
     self, x: jax.Array, weight: jax.Array | None = None, moments: Moments | None = None
   ) -> jax.Array:
-    """Normalises; `moments`, mean and variance [channels], are those of x where they are known."""
+    """Normalises x. `moments` are the mean and variance of x [channels], if they are known."""
     if self.norm == 'batch':
       return BatchNorm(self.stored, self.pool)(x, weight, moments)
     if self.norm == 'group':  # Wu and He 2018, arXiv:1803.08494

@@ -12,10 +12,11 @@ def max_pool(x: jax.Array, sign: jax.Array | None = None) -> jax.Array:
 
   Args:
     x: [examples, height, width, channels].
-    sign: [channels]; of a window of a channel where it is negative, the smallest number is taken.
+    sign: [channels]; where it is negative, the smallest number of each window is taken.
 
-  Which of a window is the largest is an array of its own: the tie test of a `max` over a reshaped
-  axis compares recomputed values under jit and vmap on a CPU, and its gradient is silently wrong.
+  The place of the largest number of each window is kept in an array. A `max` over a reshaped axis
+  would not do: under jit and vmap on a CPU its gradient compares values that were computed again,
+  and is silently wrong.
 
   Raises:
     ValueError: if there is no whole 2x2 window.
@@ -39,7 +40,7 @@ def _windows(x: jax.Array) -> list[jax.Array]:
 
 
 def _largest(x: jax.Array) -> jax.Array:
-  """Which of each window is the largest, 0 to 3; the first of equal ones."""
+  """Returns the place of the largest number of each window, 0 to 3; the first of equal ones."""
   a, b, c, d = _windows(x)
   number = lambda is_first, first: jnp.where(is_first, first, first + 1).astype(jnp.int8)
   upper = jnp.where(a >= b, a, b) >= jnp.where(c >= d, c, d)
@@ -52,7 +53,7 @@ def _picked(x: jax.Array, which: jax.Array) -> jax.Array:
 
 
 def _placed(y: jax.Array, which: jax.Array) -> jax.Array:
-  """The transpose of `_picked`: zero but where it was picked."""
+  """The transpose of `_picked`: y at the places that were picked, and zero elsewhere."""
   *lead, rows, columns, channels = y.shape
   place = jnp.arange(4, dtype=which.dtype).reshape(2, 1, 2, 1)
   wide = lambda a: a[..., :, None, :, None, :]

@@ -37,12 +37,14 @@ class Step(nn.Module):
 
 
 def _wide(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
-  # In bfloat16 no gate is between 0.996 and 1: what is kept for hundreds of tokens would not fade.
+  # bfloat16 has no number between 0.996 and 1. A gate that should slowly forget over hundreds of
+  # tokens would be rounded to 1, and forget nothing.
   return lambda x: function(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
 
 
 def _start(cell: nn.RNNCellBase, shape: tuple[int, ...], dtype: Any) -> Any:
-  # Of the tokens' type, so that a sum over many tokens loses nothing where products are bfloat16.
+  # The state has the type of the tokens. Where products are bfloat16, a sum over many tokens then
+  # loses nothing.
   state = cell.initialize_carry(jax.random.key(0), shape)
   return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype), state)
 
@@ -51,6 +53,7 @@ def recurrent(
   num_outputs: int,
   width: int = 128,
   depth: int = 1,
+  *,
   cell: str = 'lstm',
   remat: bool = False,
   dtype: str | None = None,
@@ -62,13 +65,13 @@ def recurrent(
     width: units of each layer.
     depth: layers.
     cell: 'lstm' or 'gru'.
-    remat: compute what happens within a token that is read again in the backward pass, to save
-      memory; not within a question.
-    dtype: of the matrix products, 'bfloat16' for instance, while gates and state are of float32 at
-      least; that of parameters and inputs by default.
+    remat: to save memory, computes what happens within a token a second time in the backward pass.
+      This is done for tokens that are read, not for questions.
+    dtype: of the matrix products, 'bfloat16' for instance; by default that of parameters and
+      inputs. Gates and state are float32 at least.
 
   Returns:
-    A SequenceModel whose state, that of each layer, has the same size however much was read.
+    A SequenceModel. Its state is that of each layer, and does not grow with the tokens read.
 
   Raises:
     ValueError: if a size is not positive, or the cell or dtype is unknown.

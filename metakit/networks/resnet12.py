@@ -2,7 +2,7 @@
 
 Four residual blocks of three 3x3 convolutions with leaky ReLU (slope 0.1), 2x2 max-pooling after
 each block, 64-160-320-640 channels and global average pooling, as in Lee et al. (arXiv:1904.03758).
-Deviation: no DropBlock, which would need a key at each call.
+Deviation: there is no DropBlock, which would need a random key at each call.
 """
 
 import jax

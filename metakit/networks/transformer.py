@@ -1,4 +1,4 @@
-"""A transformer over a sequence or set of tokens, that can stop and go on later.
+"""A transformer over a sequence or set of tokens. It can stop, and go on from its state later.
 
 Pre-norm blocks (Vaswani et al. 2017, arXiv:1706.03762; Xiong et al. 2020, arXiv:2002.04745).
 """
@@ -107,6 +107,7 @@ def transformer(
   num_outputs: int,
   width: int = 128,
   depth: int = 4,
+  *,
   heads: int = 4,
   hidden: int | None = None,
   attention: str = 'softmax',
@@ -124,21 +125,25 @@ def transformer(
     depth: number of blocks.
     heads: attention heads; must divide width.
     hidden: units of the feed-forward layers; 4 * width by default.
-    attention: 'softmax' (causal), 'fused' (the same by jax.nn.dot_product_attention, which on an
-      NVIDIA GPU is cuDNN's with dtype=bfloat16; to be trained by gradient descent, not through
-      it), 'set' (tokens that are read together all see one another),
-      'momentum' (softmax with a decayed sum of earlier values) or 'linear' (without softmax).
+    attention: one of
+      'softmax': causal;
+      'fused': the same by jax.nn.dot_product_attention, which is cuDNN's kernel on an NVIDIA GPU
+        with dtype=bfloat16. It has no second derivative;
+      'set': tokens that are read together all see one another;
+      'momentum': softmax with a decayed sum of earlier values;
+      'linear': without softmax.
     decay: of 'momentum'.
-    positions: tokens of the longest sequence; each place, and that of a question after the last,
-      has a learned vector. 0 for none: order then matters through the causal mask alone.
-    scan: compile one block for all layers; the parameters of the blocks are then stacked.
-    remat: compute the activations of a block again in the backward pass, to save memory.
+    positions: tokens of the longest sequence. Each place has a learned vector, and so has a
+      question after the last token. 0 for no such vectors: order then matters only through the
+      causal mask.
+    scan: compiles one block for all layers. The parameters of the blocks are then stacked.
+    remat: computes the activations of a block a second time in the backward pass, to save memory.
     dtype: of the computation, 'bfloat16' for instance; that of parameters and inputs by default.
 
   Returns:
-    A SequenceModel. Its state is (tokens read [] int32, the attention's state of each layer,
-    stacked along a first axis). `inspect` shows, for each block, the `heads` (query, key, value)
-    of the questions and what they `attended` to [asked, heads, features].
+    A SequenceModel. Its state is the number of tokens read [] int32, and the attention states of
+    all layers, stacked along a first axis. `inspect` shows the `heads` (query, key, value) of the
+    questions in each block, and what they `attended` to [asked, heads, features].
 
   Raises:
     ValueError: if a size is not positive, heads does not divide width, or an option is unknown; at
@@ -173,8 +178,8 @@ def _attention(name: str, decay: float) -> Attention:
 
 
 def _check_length(tokens: int, positions: int) -> None:
-  # Going on from a state beyond the last position, whose number is known to the device alone, gives
-  # NaN.
+  # Only the tokens of this call are counted here. How many the state holds is known on the device
+  # alone; beyond the last position the outputs are NaN.
   if tokens > positions:
     raise ValueError(
       f'{tokens} tokens are more than positions={positions}; use network transformer with '

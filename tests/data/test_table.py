@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metakit.data.table import class_table, select_classes
+from metakit.data.table import class_table, part_of_rows, select_classes
 
 X = np.arange(12.0).reshape(6, 2)
 LABELS = np.array([2, 0, 1, 0, 2, 0])
@@ -91,3 +91,13 @@ def test_the_order_of_bytes_makes_no_difference():
   assert table.x.dtype.isnative and groups.dtype.isnative
   for value, other in zip(table, TABLE, strict=True):
     np.testing.assert_array_equal(value, other)
+
+
+def test_one_row_in_so_many_is_held_out_of_each_class():
+  """The first, and every third after it; together the parts are the table."""
+  counts = [4, 3, 7]
+  table = class_table(np.arange(14), np.repeat(np.arange(3), counts), groups=[1, 0, 1])
+  held, rest = (part_of_rows(table, 3, held_out) for held_out in (True, False))
+  assert [rows_of(held, c) for c in range(3)] == [[0, 3], [4], [7, 10, 13]]
+  assert [rows_of(rest, c) for c in range(3)] == [[1, 2], [5, 6], [8, 9, 11, 12]]
+  assert held.names == rest.names == table.names

@@ -9,25 +9,26 @@ import pytest
 from metakit.data.table import class_table
 from metakit.episodes.combinators import (
   augment,
-  augment_source,
   mixture,
   ramp,
   relabel,
   shorten,
   switch,
 )
-from metakit.episodes.few_shot import few_shot, few_shot_plan, sampler_of
+from metakit.episodes.few_shot import few_shot
 from metakit.episodes.function_combinators import truncate_inputs
 from metakit.episodes.functions import dense, functions
 from metakit.episodes.image_transforms import rotate_quarter_turns, shift_image
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
-from metakit.episodes.variable_shot import variable_shot_plan
+from metakit.episodes.variable_shot import variable_shot
 from metakit.heads import prototypes
 from metakit.learners.baselines import fine_tuning
+from metakit.learners.descent import Descent
 from metakit.learners.pretrained import pretrained
 from metakit.networks.mlp import mlp
-from metakit.types import Episode, EpisodeSource
+from metakit.sources import EpisodeSource, gather_rows
+from metakit.types import Episode
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 from tests.episodes.test_few_shot import COUNTS, LABELS, TABLE, many, orders
 
@@ -49,16 +50,16 @@ def test_augment_changes_x_alone():
 def test_an_augmented_source_is_its_episodes_with_x_transformed():
   """After its rows are in place and `finish`, independently for every example."""
   finish = lambda episode: episode._replace(query=episode.query._replace(x=episode.query.x // 2))
-  base = EpisodeSource(few_shot_plan(IMAGE_TABLE, 3, 1, 2), IMAGES, finish)
+  base = few_shot(IMAGE_TABLE, 3, 1, queries=2).replace(finish=finish)
   key = jax.random.key(0)
-  before = sampler_of(base)(jax.random.split(key)[0])
-  after = sampler_of(augment_source(base, lambda key, x: 255 - x))(key)
+  before = base(jax.random.split(key)[0])
+  after = augment(base, lambda key, x: 255 - x)(key)
   np.testing.assert_array_equal(after.support.x, 255 - before.support.x)
   np.testing.assert_array_equal(after.query.x, 255 - before.query.x)
   assert after.support.y.tolist() == before.support.y.tolist()
   assert after.info['classes'].tolist() == before.info['classes'].tolist()
   draw = lambda key, x: jnp.full(x.shape, jax.random.bits(key, (), jnp.uint32))
-  drawn = sampler_of(augment_source(base, draw))
+  drawn = augment(base, draw)
   numbers = [np.asarray(part.x)[:, 0, 0, 0] for seed in (0, 1) for part in drawn_parts(drawn, seed)]
   assert len(np.unique(np.concatenate(numbers))) == 2 * 9  # support and query, every episode
   again = np.concatenate([np.asarray(part.x)[:, 0, 0, 0] for part in drawn_parts(drawn, 0)])
@@ -70,9 +71,9 @@ def drawn_parts(sampler, seed):
 
 
 def test_an_augmented_schedule_is_that_of_its_plans():
-  plans = [few_shot_plan(IMAGE_TABLE, 3, 1, 2), few_shot_plan(IMAGE_TABLE, 3, 1, 2)]
+  plans = [few_shot(IMAGE_TABLE, 3, 1, queries=2).plan for _ in range(2)]
   base = EpisodeSource(plans[0], IMAGES, schedule=lambda step: plans[step])
-  scheduled = augment_source(base, shift_image(1)).schedule(1)(jax.random.key(0))
+  scheduled = augment(base, shift_image(1)).schedule(1)(jax.random.key(0))
   alone = plans[1](jax.random.split(jax.random.key(0))[0])
   assert scheduled.support.x.tolist() == alone.support.x.tolist()
   assert scheduled.info['augmentation'].shape == (1, 2)
@@ -89,9 +90,9 @@ def test_augment_draws_independently_for_every_example():
 def test_a_class_is_transformed_as_one():
   """Alike in support and query, whatever becomes of the other classes."""
   draw = lambda key, x: jnp.full(x.shape, jax.random.randint(key, (), 0, 2))
-  base = EpisodeSource(few_shot_plan(IMAGE_TABLE, 2, 1, 2), IMAGES)
-  whole = few_shot(IMAGE_TABLE, 2, 1, 2)
-  for sampler in (augment(whole, draw, 'class'), sampler_of(augment_source(base, draw, 'class'))):
+  base = few_shot(IMAGE_TABLE, 2, 1, queries=2)
+  for sampler in (base, lambda key: base(key)):
+    sampler = augment(sampler, draw, 'class')
     support, query, _ = many(sampler, 2000)
     drawn = np.concatenate([support.x, query.x], axis=1)[:, :, 0, 0, 0]
     labels = np.concatenate([support.y, query.y], axis=1)
@@ -102,9 +103,10 @@ def test_a_class_is_transformed_as_one():
 
 def test_a_source_augmented_twice_draws_twice():
   coin = lambda key, x: x * 2 + jax.random.randint(key, (), 0, 2)
-  base = EpisodeSource(few_shot_plan(IMAGE_TABLE, 2, 1, 1), IMAGES.astype(np.int32), zero_x)
+  table = IMAGE_TABLE._replace(x=IMAGES.astype(np.int32))
+  base = few_shot(table, 2, 1, queries=1).replace(finish=zero_x)
   for first, second in (('example', 'example'), ('class', 'example'), ('class', 'class')):
-    twice = sampler_of(augment_source(augment_source(base, coin, first), coin, second))
+    twice = augment(augment(base, coin, first), coin, second)
     episodes = many(twice, 4000)
     assert equally_likely(episodes.support.x[:, 0, 0, 0, 0], 4) > SMALLEST_P
     assert episodes.info['augmentation'].shape == (4000, 2, 2)
@@ -116,9 +118,8 @@ def zero_x(episode):
 
 
 def test_augmenting_what_is_neither_example_nor_class_is_an_error():
-  for make in (augment, augment_source):
-    with pytest.raises(ValueError, match="each='batch' is unknown"):
-      make(sinusoid(), lambda key, x: x, each='batch')
+  with pytest.raises(ValueError, match="each='batch' is unknown"):
+    augment(sinusoid(), lambda key, x: x, each='batch')
 
 
 def test_augment_twice_draws_twice():
@@ -135,21 +136,21 @@ def test_quarter_turns_of_an_oblong_image_are_an_error_when_built():
 
 
 def test_relabel_makes_every_permutation_equally_likely():
-  plan = relabel(few_shot_plan(TABLE, ways=3, shots=1, queries=2), ways=3)
+  plan = relabel(few_shot(TABLE, ways=3, shots=1, queries=2), ways=3).plan
   numbers, outcomes = orders(many(plan, 12000).support.y, 3)
   assert equally_likely(numbers, outcomes) > SMALLEST_P
 
 
 def test_relabel_keeps_support_query_and_classes_together():
-  episodes = many(relabel(few_shot_plan(TABLE, ways=3, shots=1, queries=2), ways=3), 500)
+  episodes = many(relabel(few_shot(TABLE, ways=3, shots=1, queries=2), ways=3).plan, 500)
   for part in (episodes.support, episodes.query):
     drawn = np.take_along_axis(episodes.info['classes'], part.y, axis=1)
     assert (drawn == LABELS[part.x]).all()
 
 
 def test_relabel_moves_the_shots_and_the_padding_of_variable_episodes():
-  plan = variable_shot_plan(TABLE, max_ways=4, min_ways=2, max_support=9, max_queries_per_class=2)
-  episodes = many(relabel(plan, ways=4), 500)
+  source = variable_shot(TABLE, max_ways=4, min_ways=2, max_support=9, max_queries_per_class=2)
+  episodes = many(relabel(source, ways=4).plan, 500)
   for part in (episodes.support, episodes.query):
     drawn = np.take_along_axis(episodes.info['classes'], part.y, axis=1)
     assert (drawn == LABELS[part.x]).all()
@@ -162,14 +163,14 @@ def test_relabel_refuses_regression_and_another_number_of_ways():
   with pytest.raises(ValueError, match=r'integer labels .* float32\[10, 1\]'):
     relabel(sinusoid(), ways=5)
   with pytest.raises(ValueError, match=r"ways=4 but info\['classes'\] has 3 entries; use ways=3"):
-    relabel(few_shot_plan(TABLE, ways=3, shots=1, queries=2), ways=4)
+    relabel(few_shot(TABLE, ways=3, shots=1, queries=2), ways=4)
 
 
 def plan_of(classes):
   """A plan over some classes of TABLE: the same shapes, other rows."""
   starts = np.cumsum(COUNTS) - COUNTS
   part = TABLE._replace(starts=starts[classes], counts=COUNTS[classes])
-  return few_shot_plan(part, ways=2, shots=1, queries=2)
+  return few_shot(part, ways=2, shots=1, queries=2).plan
 
 
 def test_mixture_draws_components_by_their_weights():
@@ -204,7 +205,7 @@ def test_a_mixed_episode_is_the_component_episode():
 
 def test_mixture_refuses_other_shapes_dtypes_and_entries():
   plan = plan_of([0, 1])
-  longer = few_shot_plan(TABLE, ways=2, shots=1, queries=1)
+  longer = few_shot(TABLE, ways=2, shots=1, queries=1).plan
   with pytest.raises(ValueError, match=r'query\.x is int32\[2\] in sampler 1 but int32\[4\] in'):
     mixture([plan, longer])
   as_float = augment(plan, lambda key, x: x.astype(jnp.float32))
@@ -264,7 +265,7 @@ def test_shorten_keeps_the_weights_there_are():
 
 def test_a_mixture_of_tables_numbers_the_classes_of_each_apart():
   first, second = (class_table(np.arange(60) + 100 * t, np.arange(60) % 6) for t in range(2))
-  samplers = [few_shot(table, 3, 1, 1) for table in (first, second)]
+  samplers = [few_shot(table, 3, 1, queries=1) for table in (first, second)]
   mixed = jax.jit(jax.vmap(mixture(samplers, first_class=(0, 6))))
   episodes = mixed(jax.random.split(jax.random.key(0), 40))
   of_table, classes = (np.asarray(episodes.info[name]) for name in ('component', 'classes'))
@@ -277,16 +278,57 @@ def test_a_mixture_of_tables_numbers_the_classes_of_each_apart():
     mixture([sinusoid()], first_class=(0,))
 
 
+def test_a_mixture_of_tables_is_of_one_table():
+  """Whose rows are those of each, whoever makes the episodes whole."""
+  tables = [IMAGE_TABLE, IMAGE_TABLE._replace(x=255 - IMAGES)]
+  sources = [few_shot(table, 3, 1, queries=1) for table in tables]
+  mixed, whole = mixture(sources), mixture([lambda key, s=s: s(key) for s in sources])
+  assert mixed.data.shape == (52, 4, 4, 1) and whole.data is None
+  assert mixture([sources[0], sources[0]]).data is IMAGE_TABLE.x
+  seen = set()
+  for key in jax.random.split(jax.random.key(0), 6):
+    episode = mixed(key)
+    jax.tree.map(np.testing.assert_array_equal, episode, whole(key))
+    seen.add(int(episode.info['component']))
+  assert seen == {0, 1}
+  finished = mixture([sources[0].replace(finish=zero_x), sources[0]])
+  assert finished.data is None and {
+    int(finished(k).support.x.max()) > 0 for k in jax.random.split(jax.random.key(0), 6)
+  } == {True, False}
+
+
+def test_a_mixture_follows_the_schedules_of_its_sources():
+  base = few_shot(IMAGE_TABLE, 2, 1, queries=1)
+  marked = lambda step: lambda key: base.plan(key)._replace(info={'step': jnp.asarray(step)})
+  source = base.replace(plan=marked(-1), schedule=marked)
+  mixed = mixture([source, source])
+  assert int(mixed.schedule(7)(jax.random.key(0)).info['step']) == 7
+  assert int(mixed(jax.random.key(0)).info['step']) == -1
+  assert mixture([base, base]).schedule is None
+
+
+def test_a_switch_between_tables_is_of_one_table():
+  tables = [IMAGE_TABLE, IMAGE_TABLE._replace(x=255 - IMAGES)]
+  sources = [few_shot(table, 3, 1, queries=1) for table in tables]
+  both, key = switch(*sources, steps=3), jax.random.key(0)
+  for step, of in ((2, 0), (3, 1)):
+    episode = gather_rows(both.schedule(step)(key), jnp.asarray(both.data))
+    np.testing.assert_array_equal(episode.query.x, sources[of](key).query.x)
+  np.testing.assert_array_equal(both(key).query.x, sources[1](key).query.x)
+
+
 ON_TWELVE = {
   'pretrained': lambda: pretrained(mlp(width=4, depth=1), prototypes(3), 12),
-  'fine_tuning': lambda: fine_tuning(mlp(width=4, depth=1), 3, optax.sgd(0.1), 12),
+  'fine_tuning': lambda: fine_tuning(
+    mlp(width=4, depth=1), 3, Descent(optax.sgd(0.1), 100), num_classes=12
+  ),
 }
 
 
 @pytest.mark.parametrize('make', ON_TWELVE.values(), ids=ON_TWELVE)
 def test_learners_of_all_classes_refuse_a_mixture_that_numbers_them_alike(make):
   table = class_table(np.arange(60.0)[:, None], np.arange(60) % 6)
-  learner, episode = make(), mixture(2 * [few_shot(table, 3, 1, 1)])(jax.random.key(0))
+  learner, episode = make(), mixture(2 * [few_shot(table, 3, 1, queries=1)])(jax.random.key(0))
   params = learner.init(jax.random.key(0), episode)
   with pytest.raises(ValueError, match=r'mixture\(..., first_class=\)'):
     learner.loss(jax.random.key(0), params, episode)
@@ -294,6 +336,6 @@ def test_learners_of_all_classes_refuse_a_mixture_that_numbers_them_alike(make):
 
 def test_relabelled_examples_without_a_label_have_none():
   table = class_table(np.arange(60), np.arange(60) % 6)
-  plain = semi_supervised(table, 3, 1, 2, unlabelled=2)
+  plain = semi_supervised(table, 3, 1, queries=2, unlabelled=2)
   new = relabel(plain, ways=3)(jax.random.key(0)).support.y
   assert (np.asarray(new) == -1).sum() == 6 and set(np.asarray(new).tolist()) == {-1, 0, 1, 2}

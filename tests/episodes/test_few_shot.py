@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table
-from metakit.episodes.few_shot import (
-  draw_without_replacement,
-  few_shot,
-  few_shot_plan,
-  gather_rows,
-  integers_below,
-  sampler_of,
-)
-from metakit.episodes.semi_supervised import semi_supervised_plan
-from metakit.types import EpisodeSource
+from metakit.episodes.few_shot import few_shot
+from metakit.episodes.integer_draws import draw_without_replacement, integers_below
+from metakit.episodes.semi_supervised import semi_supervised
+from metakit.sources import gather_rows, on_host, place
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 
 COUNTS = np.array([5, 3, 8, 4, 6])  # ragged
@@ -33,7 +27,7 @@ def many(sampler, num_keys, seed=0):
 
 @pytest.fixture(scope='module')
 def episodes():
-  return many(few_shot_plan(TABLE, ways=3, shots=1, queries=2), 20000)
+  return many(few_shot(TABLE, ways=3, shots=1, queries=2).plan, 20000)
 
 
 def orders(draws, count):
@@ -121,19 +115,21 @@ def test_no_row_twice_and_labels_name_the_class(episodes):
 
 
 def test_every_row_of_the_smallest_class_can_be_used_up():
-  episode = few_shot_plan(TABLE, ways=5, shots=1, queries=2)(jax.random.key(0))
+  episode = few_shot(TABLE, ways=5, shots=1, queries=2).plan(jax.random.key(0))
   rows = np.concatenate([episode.support.x, episode.query.x])
   assert np.isin(np.flatnonzero(LABELS == 1), rows).all()
 
 
 def test_plan_table_and_host_reading_give_the_same_episode():
   key = jax.random.key(5)
-  plan = few_shot_plan(TABLE, ways=3, shots=1, queries=2)
-  whole = few_shot(TABLE, ways=3, shots=1, queries=2)(key)
-  source = sampler_of(EpisodeSource(plan, TABLE.x))(key)
+  source = few_shot(TABLE, ways=3, shots=1, queries=2)
+  plan, placed = source.plan, place(source)
+  assert on_host(source) and not on_host(placed)
   host = plan(key)
-  assert whole.support.x.tolist() == source.support.x.tolist() == TABLE.x[host.support.x].tolist()
-  assert whole.query.x.tolist() == source.query.x.tolist() == TABLE.x[host.query.x].tolist()
+  for whole in (source(key), placed(key), jax.jit(source)(key), jax.jit(lambda: source(key))()):
+    assert isinstance(whole.support.x, jax.Array)
+    assert whole.support.x.tolist() == TABLE.x[host.support.x].tolist()
+    assert whole.query.x.tolist() == TABLE.x[host.query.x].tolist()
   assert gather_rows(host, None) is host
 
 
@@ -142,7 +138,7 @@ GOLDEN = {'classes': [4, 3, 2], 'support': [22, 19, 14], 'query': [24, 20, 17, 1
 
 def test_plans_are_the_same_integers_for_ever():
   """Also on other jax versions and devices: stored test episodes stay what they were."""
-  episode = few_shot_plan(TABLE, ways=3, shots=1, queries=2)(jax.random.key(7, impl='threefry2x32'))
+  episode = few_shot(TABLE, ways=3, shots=1, queries=2).plan(jax.random.key(7, impl='threefry2x32'))
   assert episode.info['classes'].tolist() == GOLDEN['classes']
   assert episode.support.x.tolist() == GOLDEN['support']
   assert episode.query.x.tolist() == GOLDEN['query']
@@ -151,7 +147,7 @@ def test_plans_are_the_same_integers_for_ever():
 def test_all_classes_that_are_too_small_are_named_at_once():
   table = class_table(np.arange(34), np.repeat(np.arange(15), [2] * 12 + [1] + [4, 5]))
   with pytest.raises(ValueError) as error:
-    few_shot_plan(table, 2, 1, 2)
+    few_shot(table, 2, 1, queries=2)
   assert str(error.value) == (
     "shots+queries=3 exceeds the examples of 13 classes ('0' has 2, '1' has 2, '2' has 2, '3' has "
     "2, '4' has 2, '5' has 2, '6' has 2, '7' has 2, '8' has 2, '9' has 2 and 3 more); leave them "
@@ -168,17 +164,17 @@ def test_all_classes_that_are_too_small_are_named_at_once():
 )
 def test_no_remedy_that_is_impossible_is_given(rows, remedy):
   with pytest.raises(ValueError, match=remedy):
-    few_shot_plan(class_table(np.arange(6 * rows), np.arange(6 * rows) % 6), 2, 1, 2)
+    few_shot(class_table(np.arange(6 * rows), np.arange(6 * rows) % 6), 2, 1, queries=2)
 
 
 def test_a_sum_of_arguments_is_said_as_such():
   table = class_table(np.arange(48), np.arange(48) % 6)
   with pytest.raises(ValueError, match=r'^ways\+distractors=8 exceeds the 6 classes; use ways\+'):
-    semi_supervised_plan(table, 4, 1, 2, unlabelled=2, distractors=4)
+    semi_supervised(table, 4, 1, queries=2, unlabelled=2, distractors=4)
   with pytest.raises(
     ValueError, match=r'^shots\+unlabelled\+queries=9 .* the 8 examples of each class; use'
   ):
-    semi_supervised_plan(table, 4, 1, 2, unlabelled=6)
+    semi_supervised(table, 4, 1, queries=2, unlabelled=6)
 
 
 @pytest.mark.parametrize(
@@ -194,4 +190,4 @@ def test_a_sum_of_arguments_is_said_as_such():
 )
 def test_what_cannot_be_drawn_is_refused_naming_class_count_and_remedy(ways, queries, said):
   with pytest.raises(ValueError, match=said):
-    few_shot_plan(TABLE, ways, 1, queries)
+    few_shot(TABLE, ways, 1, queries=queries)

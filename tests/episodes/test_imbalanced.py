@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import dirichlet_multinomial
 
 from metakit.data.table import class_table
-from metakit.episodes.imbalanced import imbalanced_plan
+from metakit.episodes.imbalanced import imbalanced
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 from tests.episodes.test_few_shot import many, orders
 
@@ -20,7 +20,7 @@ TABLE = class_table(np.arange(136), LABELS)
 
 @pytest.fixture(scope='module')
 def episodes():
-  return many(imbalanced_plan(TABLE, ways=3, shots=2, queries=2), 20000)
+  return many(imbalanced(TABLE, ways=3, shots=2, queries=2).plan, 20000)
 
 
 def test_counts_are_dirichlet_multinomial(episodes):
@@ -58,8 +58,8 @@ def test_a_class_of_which_all_rows_are_in_use_is_drawn_no_more():
   """Five rows a class, one of them for support: at most four queries of 12."""
   table = class_table(np.arange(20), np.repeat(np.arange(4), 5))
   with pytest.raises(ValueError, match=r"shots\+queries=5 uses all rows of '0', '1', '2'"):
-    imbalanced_plan(table, ways=3, shots=1, queries=4)
-  episodes = many(imbalanced_plan(table, ways=3, shots=1, queries=3), 2000)
+    imbalanced(table, ways=3, shots=1, queries=4)
+  episodes = many(imbalanced(table, ways=3, shots=1, queries=3).plan, 2000)
   assert episodes.info['counts'].max() == 4
   assert episodes.info['counts'].min() == 1
   rows = np.concatenate([episodes.support.x, episodes.query.x], axis=1)
@@ -67,7 +67,7 @@ def test_a_class_of_which_all_rows_are_in_use_is_drawn_no_more():
 
 
 def test_many_balls_are_nearly_balanced():
-  counts = many(imbalanced_plan(TABLE, 3, 1, 10, concentration=10_000), 2000).info['counts']
+  counts = many(imbalanced(TABLE, 3, 1, queries=10, concentration=10_000).plan, 2000).info['counts']
   assert counts.var(0).max() == pytest.approx(30 * 2 / 9, rel=0.15)  # of the multinomial
 
 
@@ -75,7 +75,7 @@ GOLDEN = {'classes': [3, 0], 'support': [107, 28], 'query': [11, 22, 126, 7, 122
 
 
 def test_plans_are_the_same_integers_for_ever():
-  plan = imbalanced_plan(TABLE, ways=2, shots=1, queries=3)
+  plan = imbalanced(TABLE, ways=2, shots=1, queries=3)
   episode = plan(jax.random.key(7, impl='threefry2x32'))
   assert episode.info['classes'].tolist() == GOLDEN['classes']
   assert episode.support.x.tolist() == GOLDEN['support']

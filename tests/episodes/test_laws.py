@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table
-from metakit.episodes.class_incremental import Sessions, class_incremental_plan
+from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.episodes.combinators import (
   augment,
   mixture,
   relabel,
 )
-from metakit.episodes.few_shot import few_shot, few_shot_plan, sampler_of
+from metakit.episodes.few_shot import few_shot
 from metakit.episodes.functions import dense, functions, gaussian_process
 from metakit.episodes.image_transforms import mirror_image, shift_image
-from metakit.episodes.imbalanced import imbalanced, imbalanced_plan
+from metakit.episodes.imbalanced import imbalanced
 from metakit.episodes.projected import projected
-from metakit.episodes.semi_supervised import semi_supervised, semi_supervised_plan
+from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
-from metakit.episodes.variable_shot import variable_shot, variable_shot_plan
-from metakit.episodes.within_group import within_group, within_group_plan
+from metakit.episodes.variable_shot import variable_shot
+from metakit.episodes.within_group import within_group
 from metakit.keys import roots, task_key
 from metakit.types import Sampler
 
@@ -48,31 +48,32 @@ def without_info(sampler):
 # name: () -> sampler
 SAMPLERS = {
   'few_shot': episodes_of_images,
-  'few_shot_plan': lambda: few_shot_plan(TABLE, **FIXED),
+  'few_shot_plan': lambda: few_shot(TABLE, **FIXED).plan,
   'within_group': lambda: within_group(TABLE, **FIXED),
-  'within_group_plan': lambda: within_group_plan(TABLE, **FIXED),
-  'class_incremental': lambda: class_incremental_plan(TABLE, SESSIONS),
+  'within_group_plan': lambda: within_group(TABLE, **FIXED).plan,
+  'class_incremental': lambda: class_incremental(TABLE, SESSIONS),
+  'class_incremental_plan': lambda: class_incremental(TABLE, SESSIONS).plan,
   'imbalanced': lambda: imbalanced(TABLE, **FIXED),
-  'imbalanced_plan': lambda: imbalanced_plan(TABLE, **FIXED),
+  'imbalanced_plan': lambda: imbalanced(TABLE, **FIXED).plan,
   'semi_supervised': lambda: semi_supervised(TABLE, **SOME_LABELS),
-  'semi_supervised_plan': lambda: semi_supervised_plan(TABLE, **SOME_LABELS),
+  'semi_supervised_plan': lambda: semi_supervised(TABLE, **SOME_LABELS).plan,
   'variable_shot': lambda: variable_shot(TABLE, **VARIABLE),
-  'variable_shot_plan': lambda: variable_shot_plan(TABLE, **VARIABLE),
+  'variable_shot_plan': lambda: variable_shot(TABLE, **VARIABLE).plan,
   'sinusoid': sinusoid,
   'sinusoid:noise': lambda: sinusoid(noise=0.1),
   'augment': lambda: augment(episodes_of_images(), shift_image(2)),
   'augment:class': lambda: augment(episodes_of_images(), mirror_image, 'class'),
-  'relabel': lambda: relabel(few_shot_plan(TABLE, **FIXED), ways=3),
+  'relabel': lambda: relabel(few_shot(TABLE, **FIXED), ways=3),
   'functions': lambda: functions(dense(3), 4),
   'functions:noise': lambda: functions(gaussian_process(), 4, noise=0.1),
   'projected_plan': lambda: projected(TABLE, size=4, shots=5).plan,
-  'projected': lambda: sampler_of(projected(TABLE, size=4, shots=5)),
+  'projected': lambda: projected(TABLE, size=4, shots=5),
   'mixture': lambda: mixture([sinusoid(), sinusoid(amplitude=(5.0, 9.0))], [1, 2]),
 }
 FLOATS = ('sinusoid', 'sinusoid:noise', 'mixture', 'functions', 'functions:noise', 'projected')
 
 fixed = lambda make: partial(make, TABLE, **FIXED)
-streams = lambda **sizes: class_incremental_plan(TABLE, SESSIONS._replace(**sizes))
+streams = lambda **sizes: class_incremental(TABLE, SESSIONS._replace(**sizes))
 some_labels = partial(semi_supervised, TABLE, **SOME_LABELS)
 variable = partial(variable_shot, TABLE, **VARIABLE)
 
@@ -80,8 +81,8 @@ variable = partial(variable_shot, TABLE, **VARIABLE)
 INVALID = [
   *((fixed(make), name, 0) for make in (few_shot, within_group, imbalanced) for name in FIXED),
   *((fixed(make), 'ways', 9) for make in (few_shot, within_group, imbalanced)),
-  *((fixed(make), 'shots', 6) for make in (few_shot_plan, within_group_plan)),
-  *((fixed(make), 'queries', 6) for make in (few_shot_plan, within_group_plan)),
+  *((fixed(make), 'shots', 6) for make in (few_shot, within_group)),
+  *((fixed(make), 'queries', 6) for make in (few_shot, within_group)),
   (fixed(within_group), 'ways', 5),
   (fixed(imbalanced), 'concentration', 0),
   *((variable, name, 0) for name in [*VARIABLE, 'max_support_per_class']),
@@ -100,9 +101,9 @@ INVALID = [
   (sinusoid, 'phase', (0.0, float('inf'))),
   (sinusoid, 'x_range', (float('nan'), 1.0)),
   (sinusoid, 'noise', -0.1),
-  (partial(relabel, few_shot_plan(TABLE, **FIXED)), 'ways', 0),
-  (partial(relabel, few_shot_plan(TABLE, **FIXED)), 'ways', 4),
-  (partial(relabel, without_info(few_shot_plan(TABLE, **FIXED))), 'ways', 2),
+  (partial(relabel, few_shot(TABLE, **FIXED)), 'ways', 0),
+  (partial(relabel, few_shot(TABLE, **FIXED)), 'ways', 4),
+  (partial(relabel, without_info(few_shot(TABLE, **FIXED))), 'ways', 2),
   (partial(mixture, [sinusoid()]), 'weights', [1, 1]),
   (partial(mixture, [sinusoid()]), 'weights', [-1]),
   (mixture, 'samplers', []),

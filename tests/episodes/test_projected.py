@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table
-from metakit.episodes.few_shot import sampler_of
 from metakit.episodes.projected import projected
 from tests.episodes.test_chance import SMALLEST_P, equally_likely
 from tests.episodes.test_few_shot import many
@@ -22,7 +21,7 @@ def planned(**options):
 
 
 def whole(count=200, **options):
-  return many(sampler_of(projected(TABLE, **SIZES, **options)), count)
+  return many(projected(TABLE, **SIZES, **options), count)
 
 
 def rows_of(episodes):

@@ -9,8 +9,9 @@ from metakit.episodes.purity import check_sampler
 from metakit.evaluate import evaluate
 from metakit.heads import prototypes
 from metakit.objectives import cross_entropy
+from metakit.sources import EpisodeSource
 from metakit.train import init_state
-from metakit.types import Episode, EpisodeSource, Examples
+from metakit.types import Episode, Examples
 
 KEY = jax.random.key(0)
 GENERATOR = np.random.default_rng(0)
@@ -43,11 +44,13 @@ def test_a_sampler_that_draws_without_its_key_is_refused(name):
   with pytest.raises(ValueError, match=said):
     init_state(prototypes(3), optax.sgd(0.1), KEY, IMPURE[name])
   with pytest.raises(ValueError, match=said):
-    evaluate(prototypes(3), cross_entropy, {}, EpisodeSource(IMPURE[name]), KEY, 2)
+    evaluate(
+      prototypes(3), cross_entropy, {}, source=EpisodeSource(IMPURE[name]), root=KEY, episodes=2
+    )
 
 
 @pytest.mark.parametrize('name', PURE)
 def test_functions_of_a_key_and_constants_pass(name):
   check_sampler(PURE[name], KEY)
   jax.eval_shape(lambda key: check_sampler(PURE[name], key), KEY)
-  evaluate(prototypes(3), cross_entropy, {}, EpisodeSource(PURE[name]), KEY, 2)
+  evaluate(prototypes(3), cross_entropy, {}, source=EpisodeSource(PURE[name]), root=KEY, episodes=2)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table
-from metakit.episodes.semi_supervised import semi_supervised_plan
+from metakit.episodes.semi_supervised import semi_supervised
 from metakit.heads import prototypes, soft_kmeans
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 from tests.episodes.test_few_shot import many, orders
@@ -17,7 +17,7 @@ TABLE = class_table(np.arange(39), LABELS)
 
 @pytest.fixture(scope='module')
 def episodes():
-  return many(semi_supervised_plan(TABLE, 2, 1, 2, unlabelled=3, distractors=1), 20000)
+  return many(semi_supervised(TABLE, 2, 1, queries=2, unlabelled=3, distractors=1).plan, 20000)
 
 
 def test_labels_are_of_the_first_classes_and_the_rest_have_none(episodes):
@@ -52,7 +52,9 @@ def test_examples_without_labels_help_soft_k_means_and_distractors_less():
   x, table = x.astype(np.float32), class_table(np.arange(600), labels)
 
   def accuracy(head, distractors):
-    episodes = many(semi_supervised_plan(table, 5, 1, 10, 10, distractors), 400)
+    episodes = many(
+      semi_supervised(table, 5, 1, queries=10, unlabelled=10, distractors=distractors).plan, 400
+    )
     support, query = (part._replace(x=x[part.x]) for part in episodes[:2])
     params = {'log_scale': np.float32(0)}
     run = jax.vmap(lambda s, q: head.predict(head.adapt(None, params, s), q).argmax(-1))
@@ -69,7 +71,7 @@ GOLDEN = {'classes': [3, 1, 0], 'support': [31, 9, 34, 37, 19, 16, 4, 7], 'query
 
 
 def test_plans_are_the_same_integers_for_ever():
-  plan = semi_supervised_plan(TABLE, 2, 1, 1, unlabelled=2, distractors=1)
+  plan = semi_supervised(TABLE, 2, 1, queries=1, unlabelled=2, distractors=1)
   episode = plan(jax.random.key(7, impl='threefry2x32'))
   assert episode.info['classes'].tolist() == GOLDEN['classes']
   assert episode.support.x.tolist() == GOLDEN['support']

@@ -10,7 +10,6 @@ from metakit.episodes.variable_shot import (
   _imbalance,
   _proportional,
   variable_shot,
-  variable_shot_plan,
 )
 from tests.episodes.test_chance import (
   SMALLEST_P,
@@ -71,7 +70,7 @@ def summary(classes, shots, queries):
 
 @pytest.fixture(scope='module')
 def episodes():
-  return many(variable_shot_plan(TABLE, **LIMITS), 20000)
+  return many(variable_shot(TABLE, **LIMITS).plan, 20000)
 
 
 @pytest.fixture(scope='module')
@@ -119,7 +118,7 @@ def test_every_row_of_a_class_is_equally_likely_as_support_and_as_query(episodes
 def test_late_draws_are_uniform_too():
   """The last support example and the last queries of two classes of 20, both drawn every time."""
   table = class_table(np.arange(40), np.arange(40) // 20)
-  drawn = many(variable_shot_plan(table, max_ways=2, min_ways=2, max_support=20), 20000)
+  drawn = many(variable_shot(table, max_ways=2, min_ways=2, max_support=20).plan, 20000)
   last = drawn.support.weight.sum(axis=1).astype(int) - 1
   for rows in (drawn.support.x[np.arange(20000), last], drawn.query.x[:, 9], drawn.query.x[:, 19]):
     assert equally_likely(rows, 40) > SMALLEST_P
@@ -163,7 +162,7 @@ def test_padding_is_last_and_repeats_the_first_support_example(episodes):
 
 def test_a_table_of_few_classes_keeps_the_shapes():
   table = class_table(np.arange(14), np.arange(14) // 2)  # 7 classes of 2 rows
-  episodes = many(variable_shot_plan(table), 300)
+  episodes = many(variable_shot(table).plan, 300)
   assert episodes.support.x.shape == (300, 500) and episodes.query.x.shape == (300, 500)
   assert set(episodes.info['ways'].tolist()) == {5, 6, 7}
   assert (episodes.info['shots'] == (np.arange(50) < episodes.info['ways'][:, None])).all()
@@ -171,14 +170,14 @@ def test_a_table_of_few_classes_keeps_the_shapes():
 
 
 def test_one_example_a_class_fits_exactly():
-  episodes = many(variable_shot_plan(TABLE, max_ways=6, min_ways=6, max_support=6), 100)
+  episodes = many(variable_shot(TABLE, max_ways=6, min_ways=6, max_support=6).plan, 100)
   assert (episodes.info['shots'] == 1).all() and (episodes.support.weight == 1).all()
 
 
 def test_plan_table_and_host_reading_give_the_same_episode():
   key = jax.random.key(5)
   table = TABLE._replace(x=TABLE.x * 10)
-  plan, whole = (make(table, **LIMITS)(key) for make in (variable_shot_plan, variable_shot))
+  plan, whole = (make(table, **LIMITS)(key) for make in (variable_shot, variable_shot))
   assert table.x[plan.support.x].tolist() == whole.support.x.tolist()
   assert table.x[plan.query.x].tolist() == whole.query.x.tolist()
 
@@ -215,7 +214,9 @@ GOLDEN = {
 
 
 def test_plans_are_the_same_integers_for_ever():
-  episode = variable_shot_plan(TABLE, 6, 2, 12, 10, 2)(jax.random.key(7, impl='threefry2x32'))
+  episode = variable_shot(
+    TABLE, 6, 2, max_support=12, max_support_per_class=10, max_queries_per_class=2
+  ).plan(jax.random.key(7, impl='threefry2x32'))
   assert {name: value.tolist() for name, value in episode.info.items()} == GOLDEN['info']
   assert episode.support.x.tolist() == GOLDEN['support']
   assert episode.query.x.tolist() == GOLDEN['query']

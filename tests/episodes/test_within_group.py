@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table, select_classes
-from metakit.episodes.within_group import within_group, within_group_plan
+from metakit.episodes.within_group import within_group
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 from tests.episodes.test_few_shot import many, orders
 
@@ -18,7 +18,7 @@ TABLE = class_table(np.arange(36), LABELS, groups=GROUPS, group_names=NAMES)
 
 @pytest.fixture(scope='module')
 def episodes():
-  return many(within_group_plan(TABLE, ways=2, shots=1, queries=2), 20000)
+  return many(within_group(TABLE, ways=2, shots=1, queries=2).plan, 20000)
 
 
 def test_all_classes_come_from_the_named_group(episodes):
@@ -56,7 +56,7 @@ def test_no_row_twice_and_labels_name_the_class(episodes):
 
 def test_a_group_without_classes_is_never_drawn():
   table = select_classes(TABLE, np.flatnonzero(GROUPS != 1))
-  episodes = many(within_group_plan(table, ways=2, shots=1, queries=2), 500)
+  episodes = many(within_group(table, ways=2, shots=1, queries=2).plan, 500)
   assert set(episodes.info['group'].tolist()) == {0, 2}
 
 
@@ -69,7 +69,7 @@ GOLDEN = {'classes': [5, 1], 'support': [20, 6], 'query': [22, 18, 4, 5]}
 
 
 def test_plans_are_the_same_integers_for_ever():
-  plan = within_group_plan(TABLE, ways=2, shots=1, queries=2)
+  plan = within_group(TABLE, ways=2, shots=1, queries=2)
   episode = plan(jax.random.key(7, impl='threefry2x32'))
   assert episode.info['classes'].tolist() == GOLDEN['classes']
   assert episode.support.x.tolist() == GOLDEN['support']

@@ -18,8 +18,8 @@ import signal
 import sys
 import warnings
 
-import experiments.evaluate
-import experiments.train  # noqa: F401  what takes long to import
+import experiments.runs.evaluate
+import experiments.runs.train  # noqa: F401  what takes long to import
 from metakit.compiler import turn_off_wrong_fusions
 from tests.budgets import Spent
 

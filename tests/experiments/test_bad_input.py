@@ -6,9 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from experiments import components as c
-from experiments.optimizers import OPTIMIZERS
-from experiments.tasks import TASKS
+from experiments.components import learners as c
+from experiments.components.optimizers import OPTIMIZERS
+from experiments.components.tasks import TASKS
 from tests.disks import small_disk
 from tests.experiments.commands import (
   TINY,

@@ -7,21 +7,23 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import (
-  benchmark,
-  benchmark_figure,
-  benchmark_growth,
-  benchmark_in_context,
-  benchmark_inner_steps,
-  benchmark_loops,
-  benchmark_meta_step,
-  benchmark_sampling,
-  benchmark_table,
+from experiments.benchmarks import (
+  figure,
+  growth,
+  in_context,
+  inner_steps,
+  loops,
+  meta_step,
+  sampling,
+  suites,
   timing,
 )
-from experiments.benchmark import SUITES, slower
-from experiments.benchmark_sampling import check_rows
-from experiments.timing import Case, time_cases
+from experiments.benchmarks.sampling import check_rows
+from experiments.benchmarks.suites import SUITES, slower
+from experiments.benchmarks.timing import Case, time_cases
+from experiments.tables import benchmarks
+from experiments.tables.pages import keep
+from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
@@ -40,7 +42,7 @@ def test_times_rates_and_ratios_are_those_of_the_cases(monkeypatch):
 
     return Case(name, call, *rest, **more)
 
-  monkeypatch.setattr('experiments.timing.time.perf_counter', lambda: clock[0])
+  monkeypatch.setattr('experiments.benchmarks.timing.time.perf_counter', lambda: clock[0])
   kind = jax.devices()[0].device_kind
   monkeypatch.setitem(timing.PEAKS, (kind, 'float32'), 80e6)
   monkeypatch.setitem(timing.BANDWIDTHS, kind, 1e3)
@@ -78,10 +80,10 @@ def test_every_in_context_case_is_timed(tmp_path):
 @pytest.mark.slow
 def test_every_form_of_the_meta_step_is_compiled_and_timed(monkeypatch):
   for name, value in {'WIDTH': 4, 'QUERIES': 1, 'STEPS': 2}.items():
-    monkeypatch.setattr(benchmark_meta_step, name, value)
-  rows = {row['name']: row for row in time_cases(benchmark_meta_step.cases(), 3)}
+    monkeypatch.setattr(meta_step, name, value)
+  rows = {row['name']: row for row in time_cases(meta_step.cases(), 3)}
   ours = [name for name, row in rows.items() if not row['peer']]
-  modes = {'second order', *benchmark_meta_step.EXACT, *benchmark_meta_step.APPROXIMATE}
+  modes = {'second order', *meta_step.EXACT, *meta_step.APPROXIMATE}
   others = {'iMAML, implicit', 'prototypical networks', 'second order, one device'}
   assert modes | others == set(ours)
   assert rows['second order']['gflop'] == rows['second order, one device']['gflop']
@@ -132,24 +134,24 @@ def test_a_plan_that_repeats_or_mixes_is_not_timed(rows):
 
 def test_forms_that_compute_something_else_are_not_timed():
   right, wrong = [np.array([3.0, 4.0])], [np.array([3.0, 4.05])]
-  benchmark_meta_step.check_gradient('a', right, right)
+  meta_step.check_gradient('a', right, right)
   with pytest.raises(AssertionError, match=r'a: weight 0 .* by 0.01 of its norm'):
-    benchmark_meta_step.check_gradient('a', wrong, right)
+    meta_step.check_gradient('a', wrong, right)
   with pytest.raises(AssertionError, match='a cache is another one'):
-    benchmark_in_context.check_same('a cache', *(1.1 * right[0], right[0]))
+    in_context.check_same('a cache', *(1.1 * right[0], right[0]))
   steps = [Case('unroll, 4 steps', lambda: right), Case('mixed, 4 steps', lambda: wrong)]
   with pytest.raises(AssertionError, match='mixed, 4 steps: weight 0 has another gradient'):
-    benchmark_inner_steps.check_same(steps)
-  benchmark_inner_steps.check_same([steps[0], Case('mixed, 8 steps', lambda: wrong)])
+    inner_steps.check_same(steps)
+  inner_steps.check_same([steps[0], Case('mixed, 8 steps', lambda: wrong)])
   state = lambda params: (TrainState(0, params, ()), {})
   ends = [Case('1', lambda: state(right)), Case('8', lambda: state(wrong))]
   with pytest.raises(AssertionError, match='8'):
-    benchmark_growth.check_same(ends)
+    growth.check_same(ends)
 
 
 SMALL = {
-  benchmark_sampling: {'PLANS': 32, 'WHOLE': 16, 'NUMBERS_OF_CLASSES': (50,)},
-  benchmark_loops: {'STEPS': 40, 'STEPS_PER_DISPATCH': 20, 'EVALUATED': 64, 'JUDGED': 8}
+  sampling: {'PLANS': 32, 'WHOLE': 16, 'NUMBERS_OF_CLASSES': (50,)},
+  loops: {'STEPS': 40, 'STEPS_PER_DISPATCH': 20, 'EVALUATED': 64, 'JUDGED': 8}
   | {'TRANSDUCTIVE': ('soft_kmeans', 'pt_map')},
 }
 
@@ -165,11 +167,11 @@ def test_every_suite_checks_its_values_and_is_timed(suite, monkeypatch):
 
 
 def test_a_loop_by_hand_that_does_something_else_is_not_timed(monkeypatch):
-  monkeypatch.setattr(benchmark_loops, 'STEPS', 20)
-  learner = maml(mlp(1, 40, 2), optax.sgd(0.02), 5, objective=squared_error)
-  monkeypatch.setattr(benchmark_loops, '_sinusoid_maml', lambda: learner)
+  monkeypatch.setattr(loops, 'STEPS', 20)
+  learner = maml(mlp(1, 40, 2), Descent(optax.sgd(0.02), 5), objective=squared_error)
+  monkeypatch.setattr(loops, '_sinusoid_maml', lambda: learner)
   with pytest.raises(AssertionError, match='Not equal to tolerance'):
-    benchmark_loops.training()
+    loops.training()
 
 
 @pytest.mark.slow
@@ -188,18 +190,18 @@ def test_a_binary_that_became_slower_fails(tmp_path):
 def test_what_another_command_has_measured_is_not_overwritten(tmp_path):
   command = 'python -m experiments.benchmark --suite=plans --repeats=5 --output=plans.json'
   path = tmp_path / 'plans.json'
-  benchmark.check_output(path, command)
+  suites.check_output(path, command)
   path.write_text(json.dumps({'command': command, 'rows': []}))
-  benchmark.check_output(path, command.replace('=5', '=9') + ' --against=before.json')
+  suites.check_output(path, command.replace('=5', '=9') + ' --against=before.json')
   with pytest.raises(ValueError, match=r'plans.json was measured with another command; .*--output'):
-    benchmark.check_output(path, command.replace('plans ', 'heads '))
+    suites.check_output(path, command.replace('plans ', 'heads '))
 
 
 def test_an_aim_is_met_or_missed_by_what_was_measured():
   row = lambda name, ms, **more: {'name': name, 'milliseconds': [ms, ms, ms], **more}
   rows = [row('second order', 100, compile_seconds=16, temporary_mib=3)]
   rows.append(row('first order', 80, baseline='second order', ratio=[1.25], temporary_mib=2))
-  lines = benchmark_table.targets({'meta_step': {'rows': rows}}).splitlines()
+  lines = benchmarks.targets({'meta_step': {'rows': rows}}).splitlines()
   said = {line.split(' | ')[2]: line.split(' | ')[3:] for line in lines if '| meta_step |' in line}
   assert said['at most 1.35 times as long as first order'] == ['1.25', 'met |']
   assert said['at most 15 compile seconds'] == ['16', 'missed |']
@@ -209,12 +211,12 @@ def test_an_aim_is_met_or_missed_by_what_was_measured():
 def test_a_figure_names_every_case_that_was_run(tmp_path):
   row = lambda name, times, **more: {'name': name, 'milliseconds': times, **more}
   rows = [row('ours', [2, 1, 3]), row('theirs', [200, 100, 300], peer=True), row('large', None)]
-  benchmark_figure.draw(rows, tmp_path / 'a.svg', 'a suite')
+  figure.draw(rows, tmp_path / 'a.svg', 'a suite')
   drawn = (tmp_path / 'a.svg').read_text()
   assert all(f'>{text}<' in drawn for text in ('ours', 'theirs', 'a suite', '2', '200'))
   assert '>large<' not in drawn
   again = tmp_path / 'b.svg'
-  benchmark_figure.draw(rows, again, 'a suite')
+  figure.draw(rows, again, 'a suite')
   assert again.read_text() == drawn  # a figure changes with its numbers alone
 
 
@@ -228,20 +230,15 @@ def test_the_tables_are_written_from_the_records_and_checked(tmp_path):
     for name, ms in zip(names, (10, 200), strict=True)
   ]
   rows[1] |= {'baseline': '5-way 1-shot', 'ratio': [0.05, 0.04, 0.06]}
-  folder = tmp_path / benchmark_table.RESULTS
+  folder = tmp_path / benchmarks.RESULTS
   folder.mkdir(parents=True)
   (folder / 'plans.json').write_text(json.dumps(record | {'rows': rows}))
-  (tmp_path / 'README.md').write_text('# a\n<!-- performance -->\n<!-- /performance -->\n')
-  benchmark_table.run(tmp_path, check=False)
-  benchmark_table.run(tmp_path, check=True)
-  assert (
-    '| plan of a task, 5-way 1-shot | 200,000 episodes/s | NumPy: 10,000 episodes/s, 20 x | cpu |'
-    in (tmp_path / 'README.md').read_text()
-  )
-  page = (tmp_path / benchmark_table.PAGE).read_text()
+  keep(tmp_path, benchmarks.texts(tmp_path), check=False)
+  keep(tmp_path, benchmarks.texts(tmp_path), check=True)
+  page = (tmp_path / benchmarks.PAGE).read_text()
   assert '| plans | 5-way 1-shot | at least 150,000 per second | 2e+05 | met |' in page
   assert '1,000,000 classes | at most 1.1 times as long as 5-way 1-shot | unmeasured |' in page
   rows[0]['milliseconds'] = [11, 11, 11]
   (folder / 'plans.json').write_text(json.dumps(record | {'rows': rows}))
-  with pytest.raises(ValueError, match=r'benchmarks.md is stale; run .*benchmark_table'):
-    benchmark_table.run(tmp_path, check=True)
+  with pytest.raises(ValueError, match=r'stale: .*benchmarks.md; run '):
+    keep(tmp_path, benchmarks.texts(tmp_path), check=True)

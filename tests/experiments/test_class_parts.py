@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.class_parts import MOST_NAMES, class_names, write_names
-from experiments.evaluate import usual_part
-from experiments.specs import build, parse
-from experiments.task import check_former_split, understood, with_tested
-from experiments.tasks import TASKS, data_of
+from experiments.components.class_parts import MOST_NAMES, class_names, write_names
+from experiments.components.specs import build, parse
+from experiments.components.task import check_former_split, understood, with_tested
+from experiments.components.tasks import TASKS, data_of
+from experiments.runs.evaluate import usual_part
 from metakit.data import arrays, save_table
 from metakit.data.splits import PARTS
 

@@ -5,21 +5,23 @@ import json
 import numpy as np
 import pytest
 
-from experiments import compare_heads, heads_table
-from experiments.compare_heads import score
-from experiments.components import LEARNER_SUPPLIED, LEARNERS
-from experiments.head_learners import HEADS, pretrained_learner
-from experiments.heads_table import paper_of, results
-from experiments.specs import build, parse
-from experiments.tasks import TASK_SUPPLIED, tasks_for
+from experiments.components.head_learners import HEADS, pretrained_learner
+from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
+from experiments.components.specs import build, parse
+from experiments.components.tasks import TASK_SUPPLIED, tasks_for
+from experiments.runs import compare_heads
+from experiments.runs.compare_heads import score
+from experiments.tables import heads as page
+from experiments.tables.heads import paper_of, results
+from experiments.tables.pages import keep
 from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
-from metakit.episodes import few_shot_plan
+from metakit.episodes import few_shot
 from metakit.estimates import compare, estimate
 from metakit.losses import icnn, proto_triplet
 from metakit.models import Model, identity
-from metakit.types import Episode, EpisodeSource, Examples
+from metakit.types import Episode, Examples
 from tests.experiments.commands import TINY, images_file, run, task
 
 
@@ -59,10 +61,10 @@ def test_heads_of_given_features_are_judged_on_the_same_episodes(tmp_path):
   assert 'sampler=imbalanced' in imbalanced[0]['task'] != balanced[0]['task']
 
   table = split_classes(arrays(str(path)), 'test')
-  source = EpisodeSource(few_shot_plan(table, 4, 2, 3), table.x)
-  expected = evaluate(heads.prototypes(4, 'cosine'), cross_entropy, {}, source, roots(0).test, 30)[
-    'accuracy'
-  ]
+  source = few_shot(table, 4, 2, queries=3)
+  expected = evaluate(
+    heads.prototypes(4, 'cosine'), cross_entropy, {}, source=source, root=roots(0).test, episodes=30
+  )['accuracy']
   accuracies = [values[f'{cell["task"]}/{cell["head"]}'] for cell in balanced]
   np.testing.assert_allclose(accuracies[0], expected, atol=1e-6)
   for cell, own in zip(balanced, accuracies, strict=True):
@@ -148,7 +150,7 @@ def test_every_head_is_a_learner_of_its_name(name):
   """With the arguments of its factory, how features are normalised, and further losses."""
   component, learner = learner_of(f'{name}:protocol=inductive')
   assert {'how', 'losses'} < set(component.arguments)
-  assert learner.protocol == heads_table.protocol_of(name.replace('typical', 'types'))
+  assert learner.protocol == page.protocol_of(name.replace('typical', 'types'))
 
 
 def test_a_learner_may_have_further_losses_and_normalised_features():
@@ -178,7 +180,7 @@ def test_a_pretrained_learner_has_classes_of_all_turns():
 
 
 def test_the_page_has_a_row_for_each_head_and_its_paper():
-  text = heads_table.listing()
+  text = page.listing()
   assert [line.split(']')[0][3:] for line in text.splitlines()[2:]] == heads.__all__
   assert '1912.03432' in paper_of(heads.mahalanobis)
   assert '2302.02334' in paper_of(heads.naive_bayes)
@@ -199,20 +201,20 @@ def test_a_record_becomes_a_table_and_a_stale_page_is_told(tmp_path):
   record = {'row': 'Heads', 'cells': cells, 'split': 'test', 'device': 'cpu', 'command': command}
   lines = results(record).splitlines()
   first = '90.00 ± 0.10%, +0.00 ± 0.05', '80.00 ± 0.10%, +0.00 ± 0.05'
-  assert lines[-9] == f'| `ridge` | {first[0]} | {first[1]} |'
+  assert lines[-11] == f'| `ridge` | {first[0]} | {first[1]} |'
   second = '91.00 ± 0.10%, +1.00 ± 0.05', '79.00 ± 0.10%, -1.00 ± 0.05'
-  assert lines[-8] == f'| `svm` | {second[0]} | {second[1]} |'
-  assert lines[-2:] == ['| `ridge` | 0.50 | 0.60 |', '| `svm` | 7.00 | 6.00 |']
+  assert lines[-10] == f'| `svm` | {second[0]} | {second[1]} |'
+  assert lines[-4:-2] == ['| `ridge` | 0.50 | 0.60 |', '| `svm` | 7.00 | 6.00 |']
   run = {'mean': 0.9, 'ci95': None, 'difference': [0.1, None]}
   assert score(run) == '90.00%, +10.00'
-  folder = tmp_path / heads_table.RESULTS
+  folder = tmp_path / page.RESULTS
   folder.mkdir(parents=True)
   (folder / 'omniglot.json').write_text(json.dumps(record))
-  heads_table.run(tmp_path, check=False)
-  heads_table.run(tmp_path, check=True)
+  keep(tmp_path, page.texts(tmp_path), check=False)
+  keep(tmp_path, page.texts(tmp_path), check=True)
   (folder / 'omniglot.json').write_text(json.dumps(record | {'split': 'validation'}))
-  with pytest.raises(ValueError, match='is stale; run python'):
-    heads_table.run(tmp_path, check=True)
+  with pytest.raises(ValueError, match=r'stale: metakit/heads/README.md; run python'):
+    keep(tmp_path, page.texts(tmp_path), check=True)
   (folder / 'omniglot.json').write_text(json.dumps({'cells': cells}))
   with pytest.raises(ValueError, match=r'omniglot\.json lacks row or cells'):
-    heads_table.run(tmp_path, check=False)
+    keep(tmp_path, page.texts(tmp_path), check=False)

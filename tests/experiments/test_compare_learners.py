@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments import compare_learners
-from experiments.compare_learners import folders, numbers, training_flags
-from experiments.workdir import claim_workdir
+from experiments.runs import compare_learners
+from experiments.runs.compare_learners import folders, numbers, training_flags
+from experiments.runs.workdir import claim_workdir
 from tests.experiments.commands import run
 
 

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from experiments.compare_sessions import check_stored, table
-from experiments.head_learners import HEAD_SUPPLIED, HEADS
-from experiments.specs import parse
+from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
+from experiments.components.specs import parse
+from experiments.runs.compare_sessions import check_stored
+from experiments.tables.comparisons import on_sessions
 from metakit import cross_entropy, evaluate, heads, roots
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
-from metakit.episodes import Sessions, class_incremental_plan
+from metakit.episodes import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.sessions import judge_sessions
-from metakit.types import EpisodeSource
 from tests.experiments.commands import run
 from tests.experiments.test_compare_heads import features_file
 
@@ -37,9 +37,16 @@ def test_what_is_known_after_each_session_is_written(tmp_path):
   record = json.loads((tmp_path / 'heads.json').read_text())
   stream, ridge = record['cells']
   classes = split_classes(arrays(str(tmp_path / 'features.npz')), 'test')
-  source = EpisodeSource(class_incremental_plan(classes, SIZES), classes.x)
-  given = cross_entropy, {}, source, roots(0).test, 20
-  ours = evaluate(heads.class_mean_stream(6), *given, judge=judge_sessions(SIZES))
+  source = class_incremental(classes, SIZES)
+  ours = evaluate(
+    heads.class_mean_stream(6),
+    cross_entropy,
+    {},
+    source=source,
+    root=roots(0).test,
+    episodes=20,
+    judge=judge_sessions(SIZES),
+  )
   for name in ('accuracy', 'base', 'harmonic'):
     expected = [estimate(after)[:2] for after in ours[name].T]
     np.testing.assert_allclose(stream[name], expected, atol=1e-6)
@@ -53,7 +60,7 @@ def test_what_is_known_after_each_session_is_written(tmp_path):
   assert ridge['difference'][0] == pytest.approx(
     ridge['accuracy'][-1][0] - stream['accuracy'][-1][0], abs=1e-6
   )
-  line = table(record | {'row': 'Sessions'}).splitlines()[-1]
+  line = on_sessions(record | {'row': 'Sessions'}).splitlines()[-3]
   mean, ci95 = (100 * value for value in ridge['harmonic'][-1])
   assert line.startswith('| `ridge` | again |') and f'{mean:.2f} ± {ci95:.2f}%' in line
 

@@ -6,7 +6,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 
-from experiments.counting import product_flops
+from metakit.costs import product_flops
 from metakit.devices import AXIS, task_mesh
 from metakit.networks.convolution import convolution
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.families import family
+from experiments.runs.families import family
 from metakit.episodes.functions import dense
 from metakit.evaluate import sequence
 from metakit.learners.bayes import bayes

@@ -3,9 +3,9 @@
 import pytest
 from absl import flags
 
-from experiments.flags import GROUPS
-from experiments.help import KINDS, argument_meanings, help_text
-from experiments.specs import arguments_of
+from experiments.command_line.flags import GROUPS
+from experiments.command_line.help import KINDS, argument_meanings, help_text
+from experiments.components.specs import arguments_of
 
 
 @pytest.mark.parametrize('kind', KINDS, ids=lambda kind: kind.title)

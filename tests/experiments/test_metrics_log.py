@@ -7,7 +7,8 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from experiments.metrics_log import metrics_log, read_metrics
+from experiments.output.metrics_log import metrics_log, read_metrics
+from experiments.output.sums import with_sum
 from tests.experiments.test_results import files_limited_to
 
 
@@ -136,6 +137,26 @@ def test_a_resume_says_which_steps_are_missing(tmp_path):
   with pytest.warns(UserWarning, match=r'ends at step 30 and the run goes on after step 60: metri'):
     write_run(tmp_path, 60, [70])
   assert steps_of(tmp_path) == [10, 20, 30, 70]
+
+
+def test_a_resume_says_which_lines_were_lost_from_the_middle(tmp_path):
+  write_run(tmp_path, 0, range(1, 9))
+  path = tmp_path / 'metrics.jsonl'
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(''.join(lines[:1] + lines[2:4] + lines[6:]))
+  with pytest.warns(UserWarning, match=r'metrics.jsonl has lost lines: 2, 5 to 6, from the learn'):
+    write_run(tmp_path, 8, [9])
+  assert steps_of(tmp_path) == [1, 3, 4, 7, 8, 9]
+  with pytest.warns(UserWarning, match='lost lines: 2, 5 to 6,'):  # and the next one says so again
+    write_run(tmp_path, 7, [8])
+
+
+def test_lines_written_before_they_had_numbers_are_numbered(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  earlier = [with_sum({'step': step, 'train/loss': 0.5}) for step in (1, 2, 3)]
+  path.write_text(''.join(json.dumps(line) + '\n' for line in earlier))
+  write_run(tmp_path, 3, [4])
+  assert [json.loads(line)['line'] for line in path.read_text().splitlines()] == [1, 2, 3, 4]
 
 
 def test_metrics_that_are_not_finite_stay_valid_json(tmp_path):

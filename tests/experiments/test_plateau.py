@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.plateau import WINDOW, can_tell, onset
+from metakit.onset import WINDOW, can_tell, onset
 
 
 def lines(gains, loss=2.3):

@@ -7,7 +7,7 @@ import termios
 
 import pytest
 
-from experiments.progress import clock_time, episode_progress, progress, status_line
+from experiments.output.progress import clock_time, episode_progress, progress, status_line
 
 
 class Terminal(io.StringIO):

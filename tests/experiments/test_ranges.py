@@ -5,12 +5,12 @@ import re
 import pytest
 from absl import flags
 
-from experiments.descent_learners import make_inner_optimizer
-from experiments.flags import define_name
-from experiments.help import KINDS
-from experiments.ranges import SIGNED, check_flags
-from experiments.setup import make_optimizer
-from experiments.specs import arguments_of, parse, write_spec
+from experiments.command_line.flags import define_name
+from experiments.command_line.help import KINDS
+from experiments.components.descent_learners import make_inner_optimizer
+from experiments.components.ranges import SIGNED, check_flags
+from experiments.components.specs import arguments_of, parse, write_spec
+from experiments.runs.setup import make_optimizer
 from metakit.keys import MAX_SEED
 
 

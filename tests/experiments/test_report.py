@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import report as module
-from experiments.report import AdaptationPoint, EpisodePicture, Report, render, write_report
-from experiments.report_figures import learning_curve, smooth, smoothing_window
+from experiments.output import report as module
+from experiments.output.report import AdaptationPoint, EpisodePicture, Report, render, write_report
+from experiments.output.report_figures import learning_curve, smooth, smoothing_window
 from tests.experiments.test_results import files_limited_to, record
 
 VOID = {'meta', 'img', 'br', 'wbr', 'path', 'use', 'rect'}
@@ -292,7 +292,7 @@ def test_a_failure_in_the_middle_leaves_the_former_report(tmp_path):
 def test_no_drawing_is_loaded_before_it_is_needed_and_no_global_state_is_kept():
   code = """if True:
     import sys
-    from experiments.report import Report, render
+    from experiments.output.report import Report, render
     assert not {'matplotlib', 'PIL', 'jax'} & sys.modules.keys()
     from tests.experiments.test_report import full_report
     import matplotlib

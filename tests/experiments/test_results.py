@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import results
-from experiments.results import read_results, result_record, write_results
+from experiments.output import results
+from experiments.output.results import read_results, result_record, write_results
 from metakit import Estimate
 
 

@@ -5,20 +5,20 @@ import sys
 
 import pytest
 
-from experiments.runtime import BAD_INPUT, one_line_errors
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from tests.experiments.commands import REPOSITORY
 
 DEFINED = """
 import json
-from experiments.flags import define_common, define_training
-from experiments.runtime import defining_run, run
+from experiments.command_line.flags import define_common, define_training
+from experiments.command_line.runtime import defining_run, run
 define_common()
 define_training()
 run(lambda: print(json.dumps(defining_run(), default=str)), '')
 """
 INTERRUPTED = """
 import os, signal
-from experiments.runtime import run
+from experiments.command_line.runtime import run
 signal.signal(signal.SIGINT, signal.default_int_handler)
 run(lambda: os.kill(os.getpid(), signal.SIGINT), '')
 """

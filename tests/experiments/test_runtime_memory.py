@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import setup as setups
-from experiments.runtime import BAD_INPUT, one_line_errors
-from experiments.setup import check_fits, check_training_memory, make_setup
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors
+from experiments.runs import setup as setups
+from experiments.runs.setup import check_fits, check_training_memory, make_setup
 from metakit.train import TrainState
 from tests.experiments.test_setup import parsed
 

@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 from absl import flags
 
-from experiments.compare_learners import define_comparison, folders
-from experiments.families import family
-from experiments.features import define_heads
-from experiments.flags import define_common, define_training
-from experiments.head_learners import HEAD_SUPPLIED, HEADS
-from experiments.optimizers import OPTIMIZERS
-from experiments.results import read_results
-from experiments.runtime import define_processes
-from experiments.setup import check_fits, make_optimizer, make_setup, with_defaults
-from experiments.specs import build, parse
-from experiments.sweep import define_sweep
-from experiments.workdir import checksums_of, claim_workdir, default_workdir, read_specs
+from experiments.command_line.flags import (
+  define_common,
+  define_comparison,
+  define_heads,
+  define_sweep,
+  define_training,
+)
+from experiments.command_line.runtime import define_processes
+from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
+from experiments.components.optimizers import OPTIMIZERS
+from experiments.components.specs import build, parse
+from experiments.output.results import read_results
+from experiments.runs.compare_learners import folders
+from experiments.runs.families import family
+from experiments.runs.setup import DEFINING, check_fits, make_optimizer, make_setup, with_defaults
+from experiments.runs.workdir import checksums_of, claim_workdir, default_workdir, read_specs
 from metakit import cross_entropy
 from tests.experiments.commands import REPOSITORY, images_file, task
 
@@ -64,9 +68,11 @@ def test_presets_hold_flags_and_components_that_exist():
   presets = sorted((REPOSITORY / 'experiments' / 'presets').glob('*.flags'))
   assert presets
   for preset in presets:
-    command = preset.read_text().splitlines()[0]
+    (command,) = (
+      line for line in preset.read_text().splitlines() if line.startswith('# Command: ')
+    )
     assert preset.name in command
-    define, check = BINARIES[command.split()[3].removeprefix('experiments.')]
+    define, check = BINARIES[command.split()[4].removeprefix('experiments.')]
     given = parsed([f'--flagfile={preset}'], define)
     assert given['workdir'] in (None, f'runs/{preset.stem}')
     check(given)
@@ -155,6 +161,26 @@ def test_training_may_have_more_ways_than_the_test_split_has_classes(tmp_path):
   too_many = parsed(['--network=mlp', task(path, ways=9)])
   with pytest.raises(ValueError, match='ways=9 exceeds the 4 classes'):
     check_fits(make_setup(too_many, data_dir='', budget_gib=0))
+
+
+def test_gradients_are_clipped_before_the_optimizer_sees_them():
+  given = {'optimizer': 'sgd:learning_rate=0.5', 'schedule': 'constant', 'steps': 2}
+  optimizer, params = make_optimizer(given | {'clip_norm': 1.0}), jnp.zeros(2)
+  updates, _ = optimizer.update(jnp.array([6.0, 8.0]), optimizer.init(params), params)
+  np.testing.assert_allclose(updates, [-0.3, -0.4], rtol=1e-6)
+
+
+# Flags of a training that change nothing of the parameters that it ends with, up to rounding.
+FREE = {
+  *('workdir', 'data_dir', 'table_budget_gib', 'parallel', 'tasks_at_once', 'steps_per_dispatch'),
+  *('episodes', 'save_every', 'save_minutes', 'validate_every', 'validation_episodes'),
+}
+
+
+def test_every_flag_of_a_training_defines_it_or_changes_no_parameter():
+  """A workdir belongs to the flags that define it: one left out would be continued by another."""
+  others = 'coordinator', 'num_processes', 'process_id', 'meeting_seconds', 'cpu_devices'
+  assert set(parsed([])) - FREE - {*others} == set(DEFINING)
 
 
 def test_sgdw_decays_weights_apart_from_the_momentum():

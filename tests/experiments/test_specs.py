@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.specs import parse, write_spec
+from experiments.components.specs import parse, write_spec
 
 
 def folder(path: str = '', ways: int = 5, note: str | None = None):

@@ -6,13 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import testing
-from experiments.sequence_tasks import base_set
-from experiments.specs import build, parse
-from experiments.table_tasks import augmentations_of, classification, kept_omniglot
-from experiments.tasks import TASKS
+from experiments.components.sequence_tasks import base_set
+from experiments.components.specs import build, parse
+from experiments.components.table_tasks import (
+  augmentations_of,
+  classification,
+  kept_omniglot,
+)
+from experiments.components.tasks import TASKS
+from experiments.runs import evaluation
 from metakit.episodes import mirror_image, shift_image, warp_image
-from metakit.episodes.few_shot import sampler_of
 from metakit.keys import roots
 from tests import tiny
 from tests.data.test_mnist import idx
@@ -58,7 +61,7 @@ def task_of(episodes):
 def test_tasks_are_those_of_training_if_seen_is_true_alone(digits, seen):
   """One task in each pool: the projection of a constant image of value 1 gives it away."""
   task = made(f'projected:size=4,shots=9,tasks=1,seen={str(seen).lower()}', digits)
-  train, test = (sampler_of(task.source(split))(jax.random.key(0)) for split in ('train', 'test'))
+  train, test = (task.source(split)(jax.random.key(0)) for split in ('train', 'test'))
   # All images are constant, so every projected x is a multiple of the task's own direction.
   direction = lambda episode: episode.support.x[0] / np.linalg.norm(episode.support.x[0])
   alike = abs(float(direction(train) @ direction(test)))
@@ -126,7 +129,7 @@ def test_biases_may_end(digits):
 
 def test_mixed_functions_have_outputs_of_one_size():
   task = made('mixed_functions:classes=dense+sparse+sign_vectors,dim=20,shots=4')
-  episodes = many(sampler_of(task.source('train')), 4000)
+  episodes = many(task.source('train'), 4000)
   component, y = np.asarray(episodes.info['function']['component']), np.asarray(episodes.support.y)
   for c in range(3):
     assert np.square(y[component == c]).mean() == pytest.approx(1, rel=0.15)
@@ -149,12 +152,12 @@ def test_a_slow_reference_is_of_few_episodes(spec, episodes, monkeypatch):
   assert task.reference is not None
   assert task.reference_episodes == episodes
   learner, source = task.reference._replace(prefixes=print), task.source('test')
-  tested = testing.Tested(
+  tested = evaluation.Tested(
     task, learner, {}, source, (learner, source), 'test', roots(0).test, 'vmap'
   )
-  monkeypatch.setattr(testing, 'prefix_curves', lambda tested, episodes: episodes)
-  assert testing.adaptation_curves(None, tested, 5000) == (episodes or 5000)
-  assert testing.adaptation_curves(None, tested, 100) == 100
+  monkeypatch.setattr(evaluation, 'prefix_curves', lambda tested, episodes: episodes)
+  assert evaluation.adaptation_curves(None, tested, 5000) == (episodes or 5000)
+  assert evaluation.adaptation_curves(None, tested, 100) == 100
 
 
 PIXEL = [(0, 0), (1, 1), (1, 1), (0, 0)]
@@ -167,8 +170,8 @@ def test_training_images_alone_are_shifted():
   assert moved.source('test').finish is None and moved.source('validation').finish is None
   assert moved.source('train', 2).plan(jax.random.key(0)).support.x.shape == (6,)
   key = jax.random.key(0)
-  after = sampler_of(moved.source('train'))(key).query.x
-  before = np.pad(sampler_of(plain.source('train'))(jax.random.split(key)[0]).query.x, PIXEL)
+  after = moved.source('train')(key).query.x
+  before = np.pad(plain.source('train')(jax.random.split(key)[0]).query.x, PIXEL)
   size = after.shape[1]
   found = [
     [(i, j) for i in range(3) for j in range(3) if (old[i : i + size, j : j + size] == new).all()]
@@ -197,7 +200,7 @@ def test_validation_classes_may_be_trained_on_too(monkeypatch):
   kept_omniglot.cache_clear()
   loaded = []
   load = lambda data_dir, part, **given: loaded.append(part) or tiny.table(classes=6)
-  monkeypatch.setattr('experiments.table_tasks.load_omniglot', load)
+  monkeypatch.setattr('experiments.components.table_tasks.load_omniglot', load)
   for given in ({}, {'trainval': True}):
     task = TASKS['omniglot'](2**20, 'folder', queries=2, **given)
     for part in ('train', 'validation', 'test'):

@@ -4,9 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import testing
-from experiments.setup import make_setup
-from metakit.episodes.few_shot import sampler_of
+from experiments.runs import evaluation
+from experiments.runs.setup import make_setup
 from tests.experiments.commands import images_file
 from tests.experiments.test_setup import parsed
 
@@ -18,42 +17,45 @@ def prototypes(tmp_path_factory):
   spec = f'--task=arrays:path={path},ways=3,shots=1,queries=1'
   setup = make_setup(parsed([spec, '--network=mlp:width=4']), '', budget_gib=1)
   made = setup.learner(setup.test_task)
-  params = made.init(jax.random.key(0), sampler_of(setup.task.source('train'))(jax.random.key(1)))
-  return setup, testing.prepare(setup, params, setup.test_task, 'test', seed=0)
+  params = made.init(jax.random.key(0), setup.task.source('train')(jax.random.key(1)))
+  return setup, evaluation.prepare(setup, params, setup.test_task, 'test', seed=0)
 
 
 def test_progress_changes_no_bit_and_counts_every_chunk_but_the_last(prototypes):
   told, tested = [], prototypes[1]
-  plain, watched = testing.per_episode(tested, 150), testing.per_episode(tested, 150, told.append)
+  plain, watched = (
+    evaluation.per_episode(tested, 150),
+    evaluation.per_episode(tested, 150, told.append),
+  )
   assert told == [64, 128]
   for name in plain:
     np.testing.assert_array_equal(plain[name], watched[name])
 
 
 def test_a_curve_is_whole_short_or_left_out(prototypes, monkeypatch, capsys):
-  monkeypatch.setattr(testing, 'CURVE_EPISODES', 6)
-  monkeypatch.setattr(testing, 'SHORT_EPISODES', 4)
-  whole = testing.adaptation_curves(*prototypes, 8)
+  monkeypatch.setattr(evaluation, 'CURVE_EPISODES', 6)
+  monkeypatch.setattr(evaluation, 'SHORT_EPISODES', 4)
+  whole = evaluation.adaptation_curves(*prototypes, 8)
   assert [int(point.amount) for point in whole.learner] == [1, 2, 3, 5]  # of six, one is a query
   assert 'adaptation curve: 4 points x 6 episodes\n' in capsys.readouterr().err
-  short = testing.adaptation_curves(*prototypes, 8, 'short')
+  short = evaluation.adaptation_curves(*prototypes, 8, 'short')
   assert ([int(point.amount) for point in short.learner], short.episodes) == ([1, 5], 4)
   assert 'adaptation curve: 2 points x 4 episodes\n' in capsys.readouterr().err
-  assert testing.adaptation_curves(*prototypes, 8, 'none').learner == []
+  assert evaluation.adaptation_curves(*prototypes, 8, 'none').learner == []
   assert capsys.readouterr().err == ''
 
 
 def test_a_curve_over_inner_steps_of_a_learner_of_features(monkeypatch):
   """Its table is embedded once; after as many steps as its spec says the curve is the result."""
-  monkeypatch.setattr(testing, 'CURVE_STEPS', (0, 3))
-  monkeypatch.setattr(testing, 'CURVE_EPISODES', 8)
+  monkeypatch.setattr(evaluation, 'CURVE_STEPS', (0, 3))
+  monkeypatch.setattr(evaluation, 'CURVE_EPISODES', 8)
   task = '--task=glyphs:ways=3,shots=1,queries=4'
   learner = '--learner=anil:inner_steps=2,test_steps=3,protocol=inductive'
   setup = make_setup(parsed([task, learner, '--network=conv4:width=4']), '', budget_gib=1)
   made = setup.learner(setup.test_task)
-  params = made.init(jax.random.key(0), sampler_of(setup.task.source('train'))(jax.random.key(1)))
-  tested = testing.prepare(setup, params, setup.test_task, 'test', seed=0)
+  params = made.init(jax.random.key(0), setup.task.source('train')(jax.random.key(1)))
+  tested = evaluation.prepare(setup, params, setup.test_task, 'test', seed=0)
   assert tested.quick[0] is not tested.learner
-  before, after = testing.adaptation_curves(setup, tested, 8).learner
+  before, after = evaluation.adaptation_curves(setup, tested, 8).learner
   assert (before.amount, after.amount) == (0, 3) and before.mean != after.mean
-  assert np.isclose(after.mean, testing.per_episode(tested, 8)['accuracy'].mean(), atol=1e-6)
+  assert np.isclose(after.mean, evaluation.per_episode(tested, 8)['accuracy'].mean(), atol=1e-6)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from experiments import two_regimes
-from experiments.two_regimes import HEADS, class_means, draw, error, first_true, least_error
+from experiments.runs import two_regimes
+from experiments.runs.two_regimes import HEADS, class_means, draw, error, first_true, least_error
+from experiments.tables.comparisons import explained, on_regimes
 from metakit.keys import roots
 from tests.experiments.commands import run, run_all
 
@@ -69,7 +70,7 @@ def test_the_command_line_writes_a_record_and_its_table(tmp_path):
   cells = record['cells']
   assert [cell['features'] for cell in cells] == [4, 12]
   assert all(4 <= cell['naive_bayes'] <= cell['logistic'] for cell in cells)
-  lines = two_regimes.table(record | {'row': 'Regimes'}).splitlines()
+  lines = on_regimes(record | {'row': 'Regimes'}).splitlines()
   assert f'| 12 | {cells[1]["naive_bayes"]} | {cells[1]["logistic"]} |' in lines
   assert f'features 12, naive_bayes {cells[1]["naive_bayes"]}' in out
 
@@ -91,5 +92,5 @@ def test_what_was_measured_is_kept_and_another_setting_is_refused(tmp_path):
 
 
 def test_what_a_line_explains():
-  assert two_regimes.explained(np.arange(4.0), [1, 3, 5, 7]) == pytest.approx(1)
-  assert np.isnan(two_regimes.explained(np.arange(2.0), [1, None]))
+  assert explained(np.arange(4.0), [1, 3, 5, 7]) == pytest.approx(1)
+  assert np.isnan(explained(np.arange(2.0), [1, None]))

@@ -1,13 +1,15 @@
 """The stop-watch of a training, and names of results that are taken."""
 
 import json
+import shlex
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from experiments import wrap_up
-from experiments.results import write_results
-from experiments.wrap_up import read_seconds, write_seconds
+from experiments.output.results import write_results
+from experiments.runs import wrap_up
+from experiments.runs.wrap_up import read_seconds, write_seconds
 from tests.experiments.test_results import record
 
 
@@ -77,3 +79,10 @@ def test_results_of_another_test_are_not_overwritten(
   files = wrap_up.Files(tmp_path, name, [], None, {})
   with pytest.raises(ValueError if said else NotImplementedError, match=said):
     wrap_up.wrap_up(setup, tested, 0, files, episodes, seed)
+
+
+def test_a_command_can_be_typed_again(monkeypatch):
+  words = ['/somewhere/experiments/train.py', '--task=folder:path=/my birds', '--name=a;b']
+  monkeypatch.setattr(sys, 'argv', words)
+  said = wrap_up.command_line()
+  assert shlex.split(said) == ['python', '-m', 'experiments.train', *words[1:]]

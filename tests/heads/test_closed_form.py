@@ -16,7 +16,7 @@ from metakit.heads.baseline import epochs
 from metakit.heads.common import ABSENT
 from metakit.heads.ridge import ridge_weights
 from metakit.heads.solve import minimise
-from metakit.types import Examples
+from metakit.types import Episode, Examples
 from tests.heads.made import KEY, blobs, class_means, in_float64, outputs, softmax, unit
 
 FEW, MANY = blobs(shots=1, features=7), blobs(shots=9, features=4)
@@ -58,7 +58,7 @@ def test_a_learned_ridge_scales_and_shifts():
 def test_logistic_is_scikit_learns(episode, strength):
   support, query, _ = episode
   theirs = LogisticRegression(C=strength, tol=1e-12, max_iter=10_000).fit(support.x, support.y)
-  found = outputs(logistic(3, strength, 2000, 1e-10), episode)
+  found = outputs(logistic(3, strength, 2000, tolerance=1e-10), episode)
   np.testing.assert_allclose(softmax(found), theirs.predict_proba(query.x), rtol=1e-5, atol=1e-9)
 
 
@@ -68,7 +68,7 @@ def test_the_solution_of_a_minimum_is_differentiated_by_its_optimality():
   rng = np.random.default_rng(0)
   root = rng.normal(size=(4, 4))
   a, b = root @ root.T + np.eye(4), rng.normal(size=4)
-  solution = lambda b: minimise(lambda x: x @ a @ x / 2 - b @ x, jnp.zeros(4), 100, 1e-12)
+  solution = lambda b: minimise(lambda x: x @ a @ x / 2 - b @ x, jnp.zeros(4), 100, tolerance=1e-12)
   np.testing.assert_allclose(solution(b), np.linalg.solve(a, b), rtol=1e-10)
   np.testing.assert_allclose(jax.jacrev(solution)(b), np.linalg.inv(a), atol=1e-10)
 
@@ -135,8 +135,20 @@ def test_linear_discriminant_is_scikit_learns(shrinkage):
   )
   theirs = LinearDiscriminantAnalysis(solver='lsqr', shrinkage=shrinkage)
   theirs.fit(episode.support.x, support.y)
-  found = softmax(outputs(discriminant(3, True, shrinkage, 1e-9), episode))
+  found = softmax(outputs(discriminant(3, True, shrinkage, smoothing=1e-9), episode))
   np.testing.assert_allclose(found, theirs.predict_proba(episode.query.x), rtol=1e-4, atol=1e-9)
+
+
+def test_linear_discriminant_of_classes_of_several_sizes_is_scikit_learns():
+  """The covariance that classes share is that of all examples, not the mean over the classes."""
+  kept = np.flatnonzero((MANY.support.y != 1) | (np.cumsum(MANY.support.y == 1) <= 3))
+  support = jax.tree.map(lambda leaf: leaf[kept], MANY.support)
+  within = (support.x - class_means(support)[support.y]).std(0)
+  support = support._replace(x=support.x / within)
+  query = MANY.query._replace(x=MANY.query.x / within)
+  theirs = LinearDiscriminantAnalysis(solver='lsqr', shrinkage=0.5).fit(support.x, support.y)
+  found = softmax(outputs(discriminant(3, True, 0.5, smoothing=1e-9), Episode(support, query)))
+  np.testing.assert_allclose(found, theirs.predict_proba(query.x), rtol=1e-4, atol=1e-9)
 
 
 def density(z, mean, covariance):
@@ -155,7 +167,7 @@ def test_quadratic_discriminant_is_its_densities():
     ridge = 0.3 * size + 0.1 * support.x.var(0).mean()
     distance, volume = density(z, own.mean(0), 0.7 * covariance + ridge * np.eye(4))
     expected.append(np.log(9) - (distance + volume) / 2)
-  found = outputs(discriminant(3, False, 0.3, 0.1), MANY)
+  found = outputs(discriminant(3, False, 0.3, smoothing=0.1), MANY)
   np.testing.assert_allclose(found, np.stack(expected, 1), rtol=1e-9)
 
 
@@ -178,7 +190,9 @@ def test_baseline_is_gradient_descent_with_dampened_momentum(cosine):
   """By hand: m <- 0.9 m + 0.1 (g + 0.001 w), w <- w - rate m, on the whole support."""
   support, z = FEW.support, FEW.query.x
   with jax.enable_x64(True):
-    head = baseline(3, cosine, 1, 0, 1e-12).adapt(KEY, {}, support)[0]  # where it starts
+    head = baseline(3, cosine, 1, batch=0, learning_rate=1e-12).adapt(KEY, {}, support)[
+      0
+    ]  # where it starts
     head = jax.tree.map(np.asarray, head)
   kernel, bias = head['kernel'].copy(), head['bias'].copy()
   momentum = [np.zeros_like(kernel), np.zeros_like(bias)]
@@ -196,7 +210,7 @@ def test_baseline_is_gradient_descent_with_dampened_momentum(cosine):
     for place, (weights, slope) in enumerate(zip((kernel, bias), slopes, strict=True)):
       momentum[place] = 0.9 * momentum[place] + 0.1 * (slope + 1e-3 * weights)
       weights -= 0.5 * momentum[place]
-  found = outputs(baseline(3, cosine, 20, 0, 0.5), FEW, {})
+  found = outputs(baseline(3, cosine, 20, batch=0, learning_rate=0.5), FEW, {})
   np.testing.assert_allclose(found, logits(z), rtol=1e-6)
 
 

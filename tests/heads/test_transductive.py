@@ -58,8 +58,8 @@ def test_assignments_end_where_no_small_change_lowers_the_energy():
   rng = np.random.default_rng(0)
   cost, graph = rng.normal(size=(9, 3)), neighbour_graph(QUERY.x, np.ones(9), 2)
   assert np.linalg.eigvalsh(graph)[0] < -0.5
-  log_z = assign(cost, graph, 2.0, jax.nn.log_softmax(-cost), 3000)
-  total = lambda logits: energy(jax.nn.log_softmax(logits), cost, graph, 2.0)
+  log_z = assign(cost, graph, 2.0, log_z=jax.nn.log_softmax(-cost), steps=3000)
+  total = lambda logits: energy(jax.nn.log_softmax(logits), cost, graph, strength=2.0)
   assert np.abs(jax.grad(total)(log_z)).max() < 1e-6
 
 
@@ -72,7 +72,13 @@ def test_the_energy_never_rises(kind):
     Examples(np.stack([e[i].x for e in episodes]), np.stack([e[i].y for e in episodes]))
     for i in (0, 1)
   )
-  run = jax.jit(jax.vmap(lambda s, q: cluster(s, q, 3, 1.5, 3, kind, 10, 3)[1]))
+  run = jax.jit(
+    jax.vmap(
+      lambda s, q: cluster(s, q, 3, strength=1.5, neighbours=3, kind=kind, steps=10, bound_steps=3)[
+        1
+      ]
+    )
+  )
   energies = np.asarray(run(support, query))
   assert energies.shape == (1000, 20)
   rise = np.diff(energies, axis=1) / np.abs(energies[:, :1])
@@ -83,7 +89,9 @@ def test_the_energy_never_rises(kind):
 @in_float64
 def test_the_energy_is_that_of_the_paper():
   """Recomputed term by term from the assignments."""
-  log_z, energies = cluster(SUPPORT, QUERY, 3, 0.7, 3, 'means', 1, 4)
+  log_z, energies = cluster(
+    SUPPORT, QUERY, 3, strength=0.7, neighbours=3, kind='means', steps=1, bound_steps=4
+  )
   z = np.concatenate([ONE_HOT, np.exp(log_z)])
   x = np.concatenate([SUPPORT.x, QUERY.x])
   graph = np.asarray(neighbour_graph(x, np.ones(len(x)), 3))
@@ -187,7 +195,15 @@ def information(points, temperature=15.0, support_weight=0.1, conditional_weight
 @in_float64
 def test_the_loss_of_tim_is_equation_3():
   support, query = (part._replace(x=unit(part.x)) for part in (SUPPORT, QUERY))
-  loss = information_loss(support, query, jnp.ones(3, bool), 15.0, 0.1, 1.0, 0.1)
+  loss = information_loss(
+    support,
+    query,
+    jnp.ones(3, bool),
+    temperature=15.0,
+    support_weight=0.1,
+    marginal_weight=1.0,
+    conditional_weight=0.1,
+  )
   points = class_means(support)
   np.testing.assert_allclose(loss(points), information(points), rtol=1e-9)
 

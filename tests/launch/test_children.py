@@ -28,8 +28,8 @@ STARTERS = {
            'lambda main, **_: main(sys.argv); common.run(lambda argv: common.call(["sh", "-c", '
            'argv[0]]).returncode, "")', WORK],
   'local_pod': [sys.executable, '-m', 'launch.local_pod', '--processes=1', '--', 'sh', '-c', WORK],
-  'compare_learners': [sys.executable, '-c', 'import os, sys; from experiments import '
-                       'compare_learners; sys.executable = os.path.abspath("python"); '
+  'compare_learners': [sys.executable, '-c', 'import os, sys; from experiments.runs '
+                       'import compare_learners; sys.executable = os.path.abspath("python"); '
                        'compare_learners.call("train")'],
 }  # fmt: skip
 STATUSES = {'call': 128 + signal.SIGTERM}

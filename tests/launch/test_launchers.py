@@ -148,7 +148,7 @@ def test_failures_are_tried_again_as_often_as_allowed(tmp_path):
 def test_a_wrong_number_of_hosts_is_refused(tmp_path):
   done, steps = play(tmp_path, ['ACTIVE'], [0], hosts=2)
   assert (done.returncode, steps) == (1, [])
-  assert 'has 2 hosts, a v5litepod-16 4' in done.stderr
+  assert 'has 2 hosts, but a v5litepod-16 has 4' in done.stderr
 
 
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -191,7 +191,7 @@ def test_no_value_becomes_a_line_of_a_batch_file(option):
   'name', ['Maml', '-maml', 'maml-', 'a b', 'a;b', 'a\n', '1a', '', 'm' * 64]
 )
 def test_a_name_that_is_no_label_is_refused(name):
-  with pytest.raises(Refused, match=r'--name=.* is no name'):
+  with pytest.raises(Refused, match=r'--name=.* is not a valid name'):
     check_name('--name', name)
   assert check_name('--name', 'maml-1') == 'maml-1'
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.metrics_log import read_metrics
+from experiments.output.metrics_log import read_metrics
 from tests.conftest import FAST
 from tests.experiments.commands import (
   REPOSITORY,

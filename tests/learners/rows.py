@@ -39,6 +39,7 @@ from metakit.learners.anil import anil
 from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
+from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
@@ -133,43 +134,53 @@ LEARNERS = {
   'prototypical:cosine': Row(
     lambda: prototypical(small('batch'), WAYS, distance='cosine'), symmetric=True, supervised=False
   ),
-  'maml:batch': Row(lambda: maml(small('batch'), SGD)),
-  'maml:conv4_group': Row(lambda: maml(conv4(WAYS, 4, depth=1, norm='group'), SGD), 'images'),
-  'maml:3_steps': Row(lambda: maml(small('group'), SGD, 3)),
-  'maml:adam': Row(lambda: maml(perceptron(), ADAM, 3)),
-  'maml:first_order': Row(lambda: maml(perceptron(), SGD, 3, mode=first_order()), exact=False),
+  'maml:batch': Row(lambda: maml(small('batch'), Descent(SGD))),
+  'maml:conv4_group': Row(
+    lambda: maml(conv4(WAYS, 4, depth=1, norm='group'), Descent(SGD)), 'images'
+  ),
+  'maml:3_steps': Row(lambda: maml(small('group'), Descent(SGD, 3))),
+  'maml:adam': Row(lambda: maml(perceptron(), Descent(ADAM, 3))),
+  'maml:first_order': Row(
+    lambda: maml(perceptron(), Descent(SGD, 3, mode=first_order())), exact=False
+  ),
   'maml:regression': Row(
-    lambda: maml(perceptron(1), optax.sgd(0.05), objective=squared_error), 'curves'
+    lambda: maml(perceptron(1), Descent(optax.sgd(0.05)), objective=squared_error), 'curves'
   ),
-  'maml:inductive': Row(lambda: maml(small('batch'), SGD, protocol='inductive')),
-  'maml:mixed': Row(lambda: maml(perceptron(), SGD, 3, mode=mixed())),
-  'maml:remat': Row(lambda: maml(perceptron(), SGD, 3, mode=remat())),
-  'maml:minibatches': Row(lambda: maml(perceptron(), SGD, 3, inner_batch=4), padded=False),
-  'anil': Row(lambda: anil(small('batch', None), WAYS, SGD, 3), supervised=False),
+  'maml:inductive': Row(lambda: maml(small('batch'), Descent(SGD), protocol='inductive')),
+  'maml:mixed': Row(lambda: maml(perceptron(), Descent(SGD, 3, mode=mixed()))),
+  'maml:remat': Row(lambda: maml(perceptron(), Descent(SGD, 3, mode=remat()))),
+  'maml:minibatches': Row(lambda: maml(perceptron(), Descent(SGD, 3, batch=4)), padded=False),
+  'anil': Row(lambda: anil(small('batch', None), WAYS, Descent(SGD, 3)), supervised=False),
   'anil:transductive': Row(
-    lambda: anil(small('batch', None), WAYS, SGD, 3, protocol='transductive'), supervised=False
+    lambda: anil(small('batch', None), WAYS, Descent(SGD, 3), protocol='transductive'),
+    supervised=False,
   ),
-  'boil': Row(lambda: boil(small('batch', None), WAYS, SGD)),
-  'reptile': Row(lambda: reptile(perceptron(), SGD, 3, 4, inner_batch=0), exact=False),
-  'meta_sgd': Row(lambda: meta_sgd(perceptron(), inner_steps=2)),
-  'maml_plus_plus': Row(lambda: maml_plus_plus(small('batch'), inner_steps=2)),
+  'boil': Row(lambda: boil(small('batch', None), WAYS, Descent(SGD))),
+  'reptile': Row(lambda: reptile(perceptron(), Descent(SGD, 3, 4)), exact=False),
+  'meta_sgd': Row(lambda: meta_sgd(perceptron(), Descent(steps=2))),
+  'maml_plus_plus': Row(lambda: maml_plus_plus(small('batch'), Descent(steps=2))),
   'maml_plus_plus:inductive': Row(
-    lambda: maml_plus_plus(small('batch'), inner_steps=2, protocol='inductive')
+    lambda: maml_plus_plus(small('batch'), Descent(steps=2), protocol='inductive')
   ),
-  'imaml:unroll': Row(lambda: imaml(perceptron(), SGD, 0.5, 3, mode=unroll())),
-  'imaml': Row(lambda: imaml(perceptron(), SGD, 0.5, 5), exact=False),
-  'cavia': Row(lambda: cavia(perceptron(), 4, SGD, 2)),
-  'cavia:conv4': Row(lambda: cavia(conv4(WAYS, 4, depth=1), 4, SGD), 'images'),
-  'meta_curvature': Row(lambda: meta_curvature(perceptron(), inner_steps=2)),
-  'alfa': Row(lambda: alfa(perceptron(), inner_steps=2)),
+  'imaml:unroll': Row(lambda: imaml(perceptron(), Descent(SGD, 3, mode=unroll()), proximal=0.5)),
+  'imaml': Row(lambda: imaml(perceptron(), Descent(SGD, 5), proximal=0.5), exact=False),
+  'cavia': Row(lambda: cavia(perceptron(), 4, Descent(SGD, 2))),
+  'cavia:conv4': Row(lambda: cavia(conv4(WAYS, 4, depth=1), 4, Descent(SGD)), 'images'),
+  'meta_curvature': Row(lambda: meta_curvature(perceptron(), Descent(steps=2))),
+  'alfa': Row(lambda: alfa(perceptron(), Descent(steps=2))),
   'proto_maml': Row(
-    lambda: proto_maml(small('batch', None), WAYS, optax.sgd(0.05), 2), symmetric=True
+    lambda: proto_maml(small('batch', None), WAYS, Descent(optax.sgd(0.05), 2)), symmetric=True
   ),
-  'fine_tuning': Row(lambda: fine_tuning(small('batch', None), WAYS, SGD, WAYS + 2, 3)),
+  'fine_tuning': Row(
+    lambda: fine_tuning(small('batch', None), WAYS, Descent(SGD, 3), num_classes=WAYS + 2)
+  ),
   'linear_probe': Row(
-    lambda: fine_tuning(perceptron(None), WAYS, SGD, WAYS + 2, 3, 'head'), symmetric=True
+    lambda: fine_tuning(
+      perceptron(None), WAYS, Descent(SGD, 3), num_classes=WAYS + 2, tuned='head'
+    ),
+    symmetric=True,
   ),
-  'from_scratch': Row(lambda: from_scratch(perceptron(), SGD, 3), exact=False),
+  'from_scratch': Row(lambda: from_scratch(perceptron(), Descent(SGD, 3)), exact=False),
   'in_context': Row(lambda: in_context(attention(), WAYS), ordered=True),
   'in_context:shifted': Row(lambda: in_context(attention(), WAYS, 'shifted'), ordered=True),
   'in_context:interleaved': Row(lambda: in_context(attention(), WAYS, 'interleaved'), ordered=True),
@@ -198,7 +209,7 @@ HEADS = {
   'relation': on_features(lambda: relation(WAYS, 8, 1), symmetric=True),
   'feat': on_features(lambda: feat(WAYS, 4.0), symmetric=True),
   'ridge': on_features(lambda: ridge(WAYS), symmetric=True),
-  'logistic': on_features(lambda: logistic(WAYS, 1.0, 40, 1e-4), symmetric=True),
+  'logistic': on_features(lambda: logistic(WAYS, 1.0, 40, tolerance=1e-4), symmetric=True),
   'svm': on_features(lambda: svm(WAYS), symmetric=True),
   'baseline': on_features(lambda: baseline(WAYS, steps=3, batch=0)),
   'baseline:cosine': on_features(lambda: baseline(WAYS, True, 3), padded=False),
@@ -213,10 +224,14 @@ HEADS = {
   'class_mean_stream': on_features(lambda: class_mean_stream(WAYS), symmetric=True),
   'soft_kmeans': on_features(lambda: soft_kmeans(WAYS, 2), symmetric=True, supervised=False),
   'soft_kmeans:distractors': on_features(
-    lambda: soft_kmeans(WAYS, 1, True, False), symmetric=True, supervised=False
+    lambda: soft_kmeans(WAYS, 1, True, queries=False), symmetric=True, supervised=False
   ),
-  'slk': on_features(lambda: slk(WAYS, 0.5, 2, 'means', 2, 2), symmetric=True),
-  'slk:modes': on_features(lambda: slk(WAYS, 0.5, 2, 'modes', 2, 2), symmetric=True),
+  'slk': on_features(
+    lambda: slk(WAYS, 0.5, 2, kind='means', steps=2, bound_steps=2), symmetric=True
+  ),
+  'slk:modes': on_features(
+    lambda: slk(WAYS, 0.5, 2, kind='modes', steps=2, bound_steps=2), symmetric=True
+  ),
   'laplacian_shot': on_features(lambda: laplacian_shot(WAYS, 0.5, 2, steps=3), symmetric=True),
   'bd_cspn': on_features(lambda: bd_cspn(WAYS), symmetric=True),
   'tim': on_features(lambda: tim(WAYS, steps=3), symmetric=True),
@@ -236,7 +251,9 @@ LEARNERS |= {
     lambda: pretrained(small('batch', None), prototypes(WAYS), 5), symmetric=True, supervised=False
   ),
   'pretrained:transforms': Row(
-    lambda: pretrained(small('batch', None), ridge(WAYS), 5, None, False, transforms=VIEWS),
+    lambda: pretrained(
+      small('batch', None), ridge(WAYS), 5, until=None, cosine=False, transforms=VIEWS
+    ),
     symmetric=True,
     supervised=False,
   ),
@@ -248,9 +265,39 @@ KEY = jax.random.key(0, impl='threefry2x32')
 # To compile; the other rows hold the same code on smaller networks or with fewer steps.
 SLOW = ('maml:conv4_group', 'maml:adam', 'in_context:regression')
 
+# One row of each mechanism is judged in half precision in the quick tier, and fewer operation by
+# operation, which compiles every operation by itself. All rows are in the slow tier.
+MECHANISMS = (
+  'prototypical:batch',
+  'maml:3_steps',
+  'maml:minibatches',
+  'anil',
+  'reptile',
+  'maml_plus_plus:inductive',
+  'imaml',
+  'cavia',
+  'meta_curvature',
+  'alfa',
+  'proto_maml',
+  'in_context',
+  'ridge',
+  'tim',
+  'pretrained:transforms',
+)
+OPERATION_BY_OPERATION = ('prototypical:batch', 'maml:3_steps', 'cavia', 'ridge')
 
-def rows(condition=lambda row: True):
-  """Marks a law of all learners that meet a condition."""
-  marks = lambda name: [pytest.mark.slow] if name in SLOW else []
-  names = [pytest.param(n, marks=marks(n)) for n, row in LEARNERS.items() if condition(row)]
+
+def rows(condition=lambda row: True, slow=SLOW):
+  """Marks a law of all learners that meet a condition. Laws of a row run in one process."""
+
+  def marked(name):
+    marks = [pytest.mark.slow] if name in slow else []
+    return pytest.param(name, marks=[*marks, pytest.mark.xdist_group(name)])
+
+  names = [marked(name) for name, row in LEARNERS.items() if condition(row)]
   return pytest.mark.parametrize('name', names)
+
+
+def quick_for(names):
+  """Marks a law of all learners that is quick for some."""
+  return rows(slow=set(LEARNERS) - set(names))

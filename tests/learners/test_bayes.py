@@ -13,14 +13,14 @@ from metakit.estimates import estimate
 from metakit.evaluate import evaluate, judge_prefixes, predict_prefixes
 from metakit.learners.bayes import bayes
 from metakit.objectives import squared_error
-from metakit.types import EpisodeSource, Examples
+from metakit.types import Examples
 
 KEY = jax.random.key(0, impl='threefry2x32')
 NOISE = 0.5
 
 
 def episode(function_class, shots=6, queries=3, noise=NOISE, key=KEY):
-  return jax.tree.map(np.asarray, f.functions(function_class, shots, queries, noise)(key))
+  return jax.tree.map(np.asarray, f.functions(function_class, shots, queries, noise=noise)(key))
 
 
 def predict(function_class, support, x, noise=NOISE):
@@ -175,13 +175,19 @@ def test_all_prefixes_at_once_are_those_one_by_one(name, noise):
 def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
   """E[(y - m) m] = 0 at every length, which the prior and only the right posterior give."""
   function_class, shots = CLASSES[name](), 5
-  source = EpisodeSource(f.functions(function_class, shots, 1, NOISE))
+  source = f.functions(function_class, shots, noise=NOISE)
 
   def product(outputs, examples):
     return outputs.sum(), {'product': ((examples.y - outputs) * outputs).sum()}
 
   values = evaluate(
-    bayes(function_class, NOISE), product, {}, source, KEY, 4000, judge=judge_prefixes
+    bayes(function_class, NOISE),
+    product,
+    {},
+    source=source,
+    root=KEY,
+    episodes=4000,
+    judge=judge_prefixes,
   )['product']
   assert values.shape == (4000, shots + 1)
   for column in values.T:
@@ -193,8 +199,16 @@ def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
 def test_without_noise_predictions_are_finite_and_become_right(name):
   """Before any example, and after more than there are weights, those of y of any size."""
   make = {**CLASSES, 'large outputs': lambda: scale_outputs(f.dense(4), 1000.0)}[name]
-  source = EpisodeSource(f.functions(make(), 12))
-  values = evaluate(bayes(make(), 0.0), squared_error, {}, source, KEY, 200, judge=judge_prefixes)
+  source = f.functions(make(), 12)
+  values = evaluate(
+    bayes(make(), 0.0),
+    squared_error,
+    {},
+    source=source,
+    root=KEY,
+    episodes=200,
+    judge=judge_prefixes,
+  )
   error = values['loss']
   assert np.isfinite(error).all()
   smooth = name == 'gaussian_process'  # its 12 examples do not determine it

@@ -11,7 +11,7 @@ from metakit.learners.anil import anil
 from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
-from metakit.learners.descent import minibatch
+from metakit.learners.descent import Descent, minibatch
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus, multi_step_weights
@@ -24,8 +24,8 @@ from metakit.meta_gradient import evolution, first_order, unroll
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode, Examples
+from tests.learners.judged import episode_of, judge
 from tests.learners.rows import KEY, WAYS, perceptron, small
-from tests.learners.test_laws import episode_of, judge
 from tests.learners.test_maml import (
   CENTRE,
   OTHER,
@@ -71,8 +71,8 @@ def test_imaml_on_a_quadratic():
   """phi = (c + l theta) / (1 + l), whose derivative in theta is l / (1 + l)."""
   strength = 0.7
   with jax.enable_x64(True):
-    given = THE_PARAMETERS, optax.sgd(0.4), strength, 200
-    learner = imaml(*given, objective=half_square)
+    descent = Descent(optax.sgd(0.4), 200)
+    learner = imaml(THE_PARAMETERS, descent, proximal=strength, objective=half_square)
     _, slope = loss_and_slope(learner, jnp.asarray(THETA), QUADRATIC)
   minimum = (CENTRE + strength * THETA) / (1 + strength)
   assert_exact(np.asarray(slope), strength / (1 + strength) * (minimum - OTHER))
@@ -80,7 +80,10 @@ def test_imaml_on_a_quadratic():
 
 def test_equal_rates_make_meta_sgd_maml():
   episode = episode_of('maml:3_steps')
-  ours, theirs = meta_sgd(perceptron(), 0.3, 3), maml(perceptron(), SGD, 3)
+  ours, theirs = (
+    meta_sgd(perceptron(), Descent(steps=3), initial_rate=0.3),
+    maml(perceptron(), Descent(SGD, 3)),
+  )
   start = random_like(theirs.init(KEY, episode))
   params = {'start': start, 'rates': jax.tree.map(lambda p: jnp.full_like(p, 0.3), start)}
   same(loss_and_slope(ours, params, episode)[1]['start'], loss_and_slope(theirs, start, episode)[1])
@@ -88,7 +91,10 @@ def test_equal_rates_make_meta_sgd_maml():
 
 def test_meta_curvature_is_maml_at_the_identity_and_turns_gradients_otherwise():
   episode = episode_of('maml:3_steps')
-  ours, theirs = meta_curvature(perceptron(), 0.3, 3), maml(perceptron(), SGD, 3)
+  ours, theirs = (
+    meta_curvature(perceptron(), Descent(steps=3), inner_learning_rate=0.3),
+    maml(perceptron(), Descent(SGD, 3)),
+  )
   params = ours.init(KEY, episode)
   slope = loss_and_slope(theirs, params['start'], episode)[1]
   same(loss_and_slope(ours, params, episode)[1]['start'], slope)
@@ -100,7 +106,10 @@ def test_meta_curvature_is_maml_at_the_identity_and_turns_gradients_otherwise():
 
 def test_alfa_starts_as_maml():
   episode = episode_of('maml:3_steps')
-  ours, theirs = alfa(perceptron(), 0.3, 3), maml(perceptron(), SGD, 3)
+  ours, theirs = (
+    alfa(perceptron(), Descent(steps=3), initial_rate=0.3),
+    maml(perceptron(), Descent(SGD, 3)),
+  )
   params = ours.init(KEY, episode)
   slope = loss_and_slope(theirs, params['start'], episode)[1]
   same(loss_and_slope(ours, params, episode)[1]['start'], slope)
@@ -111,7 +120,10 @@ def test_alfa_starts_as_maml():
 
 def test_anil_and_boil_change_what_they_should():
   episode = episode_of('maml:3_steps')
-  frozen, moving = anil(perceptron(None), WAYS, SGD, 3), boil(perceptron(None), WAYS, SGD, 3)
+  frozen, moving = (
+    anil(perceptron(None), WAYS, Descent(SGD, 3)),
+    boil(perceptron(None), WAYS, Descent(SGD, 3)),
+  )
   params = random_like(moving.init(KEY, episode))
   network, head = frozen.adapt(KEY, params, episode.support)
   same(network, params, 0)
@@ -127,7 +139,10 @@ def test_anil_and_boil_change_what_they_should():
 def test_anil_is_maml_of_the_last_layer():
   """The features as inputs, and the last layer as the network."""
   episode = episode_of('maml:3_steps')
-  whole, layer = anil(perceptron(None), WAYS, SGD, 3), maml(mlp(WAYS, depth=0), SGD, 3)
+  whole, layer = (
+    anil(perceptron(None), WAYS, Descent(SGD, 3)),
+    maml(mlp(WAYS, depth=0), Descent(SGD, 3)),
+  )
   params = random_like(whole.init(KEY, episode))
   embed = lambda examples: examples._replace(x=perceptron(None).apply(params['body'], examples.x))
   features = Episode(embed(episode.support), embed(episode.query))
@@ -139,21 +154,21 @@ def test_anil_is_maml_of_the_last_layer():
 
 def test_cavia_changes_its_context_alone():
   episode = episode_of('maml:3_steps')
-  learner = cavia(perceptron(), 4, SGD, 2)
+  learner = cavia(perceptron(), 4, Descent(SGD, 2))
   params = learner.init(KEY, episode)
   fitted = learner.adapt(KEY, params, episode.support)
   same(fitted['network'], params, 0)
   assert fitted['context'].shape == (4,) and np.abs(fitted['context']).min() > 1e-6
   with pytest.raises(ValueError, match='takes a context beside its input'):
-    cavia(resnet12(WAYS), 4, SGD).init(KEY, episode_of('maml:conv4_group'))
+    cavia(resnet12(WAYS), 4, Descent(SGD)).init(KEY, episode_of('maml:conv4_group'))
   with pytest.raises(ValueError, match='context_size=0 leaves nothing to adapt'):
-    cavia(perceptron(), 0, SGD)
+    cavia(perceptron(), 0, Descent(SGD))
 
 
 @pytest.mark.parametrize('norm', ['group', 'batch'])
 def test_proto_maml_without_a_step_is_prototypical_networks(norm):
   episode, embedding = episode_of('maml:3_steps'), small(norm)
-  ours = proto_maml(embedding, WAYS, SGD, 1, 0)
+  ours = proto_maml(embedding, WAYS, Descent(SGD, 1, 0))
   protocol = 'transductive' if norm == 'batch' else 'inductive'
   theirs = prototypical(embedding, WAYS, protocol=protocol)
   params = random_like(theirs.init(KEY, episode)['body'])
@@ -171,14 +186,17 @@ def test_proto_maml_without_a_step_is_prototypical_networks(norm):
 def test_maml_plus_plus_with_one_rate_is_maml_but_for_the_normalisation():
   """A step of the inner loop leaves scale and bias alone, which maml moves."""
   episode = episode_of('maml:3_steps')
-  learner = maml_plus_plus(small('group'), 0.3, 2)
+  learner = maml_plus_plus(small('group'), Descent(steps=2), initial_rate=0.3)
   params = learner.init(KEY, episode)
   fitted = learner.adapt(KEY, params, episode.support)['params']
   before = params['start']['params']
   name = next(name for name in before if 'Norm' in name)
   same(fitted[name], before[name], 0)
   plain = perceptron()
-  ours, theirs = maml_plus_plus(plain, 0.3, 2), maml(plain, SGD, 2)
+  ours, theirs = (
+    maml_plus_plus(plain, Descent(steps=2), initial_rate=0.3),
+    maml(plain, Descent(SGD, 2)),
+  )
   start = theirs.init(KEY, episode)
   own = ours.init(KEY, episode)
   slope = loss_and_slope(ours, {**own, 'start': start}, episode)[1]['start']
@@ -187,7 +205,7 @@ def test_maml_plus_plus_with_one_rate_is_maml_but_for_the_normalisation():
 
 def test_maml_plus_plus_uses_the_normalisation_and_the_rates_of_each_step():
   episode = episode_of('maml:3_steps')
-  learner = maml_plus_plus(small('group'), 0.3, 2)
+  learner = maml_plus_plus(small('group'), Descent(steps=2), initial_rate=0.3)
   params = random_like(learner.init(KEY, episode))
   reached = loss_and_slope(learner, params, episode)[1]
   for name in ('norms', 'rates'):
@@ -199,7 +217,9 @@ def test_maml_plus_plus_uses_the_normalisation_and_the_rates_of_each_step():
 def test_the_losses_of_maml_plus_plus_follow_the_training_step(step):
   """The loss after k steps is that of a learner of k steps with the first of the parameters."""
   episode = episode_of('maml:3_steps')
-  make = lambda steps=3, **options: maml_plus_plus(small('group'), 0.3, steps, **options)
+  make = lambda steps=3, **options: maml_plus_plus(
+    small('group'), Descent(steps=steps), initial_rate=0.3, **options
+  )
   learner = make(multi_step_until=20)
   params = random_like(learner.init(KEY, episode))
   first = lambda tree, count: jax.tree.map(lambda leaf: leaf[:count], tree)
@@ -219,7 +239,9 @@ def test_the_losses_of_maml_plus_plus_follow_the_training_step(step):
 
 def test_maml_plus_plus_is_first_order_until_it_is_second():
   episode = episode_of('maml:3_steps')
-  make = lambda **options: maml_plus_plus(small('group'), 0.3, 3, **options)
+  make = lambda mode=None, **options: maml_plus_plus(
+    small('group'), Descent(steps=3, mode=mode), initial_rate=0.3, **options
+  )
   learner = make(first_order_until=10)
   params = random_like(learner.init(KEY, episode))
   slope = jax.jit(jax.grad(lambda p, step: learner.loss_at(step, KEY, p, episode)[0]))
@@ -245,8 +267,10 @@ def test_inductive_learners_normalise_queries_by_the_support(name):
   """Of the adapted network; the scale and bias of MAML++ are those after the last step."""
   episode = episode_of('maml:batch')
   learners = {
-    'maml': lambda: maml(small('batch'), SGD, protocol='inductive'),
-    'maml_plus_plus': lambda: maml_plus_plus(small('batch'), 0.3, 2, protocol='inductive'),
+    'maml': lambda: maml(small('batch'), Descent(SGD), protocol='inductive'),
+    'maml_plus_plus': lambda: maml_plus_plus(
+      small('batch'), Descent(steps=2), initial_rate=0.3, protocol='inductive'
+    ),
   }
   learner = learners[name]()
   params = random_like(learner.init(KEY, episode))
@@ -267,7 +291,7 @@ def test_inductive_learners_normalise_queries_by_the_support(name):
 
 def test_fine_tuning_learns_global_classes_and_the_probe_leaves_the_body_alone():
   episode = episode_of('fine_tuning')
-  learner = fine_tuning(perceptron(None), WAYS, SGD, 7, 3, 'head')
+  learner = fine_tuning(perceptron(None), WAYS, Descent(SGD, 3), num_classes=7, tuned='head')
   params = random_like(learner.init(KEY, episode))
   x = np.concatenate([episode.support.x, episode.query.x])
   y = episode.info['classes'][np.concatenate([episode.support.y, episode.query.y])]
@@ -277,31 +301,34 @@ def test_fine_tuning_learns_global_classes_and_the_probe_leaves_the_body_alone()
   np.testing.assert_allclose(learner.loss(KEY, params, episode)[0], expected, rtol=1e-5)
   probed = learner.adapt(KEY, params, episode.support)
   same(probed['body'], params['body'], 0)
-  tuned = fine_tuning(perceptron(None), WAYS, SGD, 7, 3).adapt(KEY, params, episode.support)
+  tuned = fine_tuning(perceptron(None), WAYS, Descent(SGD, 3), num_classes=7).adapt(
+    KEY, params, episode.support
+  )
   assert not np.allclose(*(jax.tree.leaves(each['body'])[1] for each in (probed, tuned)))
   for arguments, said in (({'tuned': 'tail'}, 'tuned='), ({'num_classes': 1}, 'num_classes=1')):
     with pytest.raises(ValueError, match=said):
-      fine_tuning(perceptron(None), WAYS, SGD, **arguments)
+      fine_tuning(perceptron(None), WAYS, Descent(SGD, 100), **arguments)
 
 
 def test_from_scratch_forgets_what_it_is_given_and_learns_nothing():
   episode = episode_of('from_scratch')
-  learner = from_scratch(perceptron(), SGD, 2)
+  learner = from_scratch(perceptron(), Descent(SGD, 2))
   params = learner.init(KEY, episode)
   other = random_like(params)
   same(*(learner.adapt(KEY, p, episode.support) for p in (params, other)), 0)
   assert learner.loss(KEY, params, episode)[0] == 0
   fresh = learner.adapt(jax.random.key(1), params, episode.support)
-  assert not np.allclose(jax.tree.leaves(fresh)[1], jax.tree.leaves(params)[1])
+  for given in (params, learner.adapt(KEY, params, episode.support)):
+    assert not np.allclose(jax.tree.leaves(fresh)[1], jax.tree.leaves(given)[1])
 
 
 def test_minibatches_pass_over_all_examples_before_any_comes_again():
   examples = Examples(np.arange(7), np.arange(7))
-  steps = [minibatch(KEY, examples, step, 3).x.tolist() for step in range(7)]
+  steps = [minibatch(KEY, examples, step, size=3).x.tolist() for step in range(7)]
   drawn = [row for step in steps for row in step]
   assert all(sorted(drawn[i : i + 7]) == list(range(7)) for i in (0, 7, 14))
   assert drawn[:7] != drawn[7:14]
-  assert sorted(minibatch(KEY, examples, 2, 20).x.tolist()) == list(range(7))
+  assert sorted(minibatch(KEY, examples, 2, size=20).x.tolist()) == list(range(7))
 
 
 @pytest.mark.parametrize('make', [alfa, meta_curvature])
@@ -321,7 +348,7 @@ def test_normalisation_statistics_are_no_weights(make):
 
 def test_examples_may_be_numpy_arrays_where_minibatches_are_drawn():
   support = jax.tree.map(np.asarray, episode_of('maml:3_steps').support)
-  learner = reptile(perceptron(), SGD, 3, inner_batch=2)
+  learner = reptile(perceptron(), Descent(SGD, 3, 50, batch=2))
   params = learner.init(KEY, episode_of('maml:3_steps'))
   traced = jax.jit(learner.adapt)(KEY, params, support)
   same(learner.adapt(KEY, params, support), traced)
@@ -332,11 +359,11 @@ def test_absent_examples_are_in_no_minibatch_that_others_can_fill():
   weight = np.zeros(12, np.float32)
   weight[[2, 5, 7, 8, 11]] = 1
   examples = Examples(x, np.zeros(12, int), weight)
-  drawn = [minibatch(KEY, examples, step, 4) for step in range(5)]
+  drawn = [minibatch(KEY, examples, step, size=4) for step in range(5)]
   assert all((batch.weight == 1).all() for batch in drawn)
   seen = np.concatenate([batch.x[:, 0] for batch in drawn]).reshape(-1, 5)
   assert (np.sort(seen) == [2, 5, 7, 8, 11]).all()  # four times each
-  few = minibatch(KEY, examples._replace(weight=(x[:, 0] == 3).astype(np.float32)), 1, 4)
+  few = minibatch(KEY, examples._replace(weight=(x[:, 0] == 3).astype(np.float32)), 1, size=4)
   assert few.x[0] == 3 and list(few.weight) == [1, 0, 0, 0]
 
 
@@ -347,7 +374,7 @@ def test_padded_supports_have_gradients(present):
   support = episode.support._replace(
     weight=(np.arange(len(episode.support.x)) < present).astype(np.float32)
   )
-  learner = maml(small('batch'), SGD, 3, inner_batch=2)
+  learner = maml(small('batch'), Descent(SGD, 3, batch=2))
   params = learner.init(KEY, episode)
   _, slope = loss_and_slope(learner, params, episode._replace(support=support))
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
@@ -355,4 +382,17 @@ def test_padded_supports_have_gradients(present):
 
 def test_anil_refuses_a_mode_that_would_leave_its_network_untaught():
   with pytest.raises(ValueError, match='learns the features in them; use mode unroll'):
-    anil(perceptron(None), WAYS, SGD, mode=evolution())
+    anil(perceptron(None), WAYS, Descent(SGD, 5, mode=evolution()))
+
+
+USELESS = {
+  'optimizer': lambda descent: maml_plus_plus(perceptron(), descent),
+  'mode': lambda descent: reptile(perceptron(), descent),
+  'batch=2': lambda descent: imaml(perceptron(), descent),
+}
+
+
+@pytest.mark.parametrize('part', USELESS)
+def test_what_would_have_no_effect_is_refused(part):
+  with pytest.raises(ValueError, match=f'{part} of the descent has no effect on this learner'):
+    USELESS[part](Descent(SGD, 2, mode=unroll(), batch=2))

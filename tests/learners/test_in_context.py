@@ -13,8 +13,9 @@ from metakit.models import Reading, SequenceModel, identity
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from metakit.objectives import cross_entropy
-from metakit.types import Episode, EpisodeSource, Examples
-from tests.learners.test_laws import compiled_fast
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, Examples
+from tests.learners.judged import compiled_fast
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -129,6 +130,8 @@ def test_the_loss_is_that_of_every_prefix_and_of_the_queries(layout):
   nats = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
   assert_close(loss, nats.mean())
   assert_close(metrics['accuracy'], (outputs.argmax(1) == labels).mean())
+  half = int(WEIGHT[: (len(WEIGHT) + len(ASKED)) // 2].sum())  # of all, absent ones included
+  assert_close(metrics['gain'], nats[:half].mean() - nats[half:].mean())
 
 
 def test_a_set_has_no_order_and_no_prefixes():
@@ -211,7 +214,9 @@ def test_the_learning_curve_of_any_learner():
   episode = Episode(part(None), Examples(ASKED, np.array([0, 1, 2, 0], np.int32)))
   learner = prototypical(identity, WAYS)
   params, source = learner.init(KEY, episode), EpisodeSource(lambda key: episode)
-  judged = evaluate(learner, cross_entropy, params, source, KEY, 2, judge=judge_prefixes)
+  judged = evaluate(
+    learner, cross_entropy, params, source=source, root=KEY, episodes=2, judge=judge_prefixes
+  )
   curve = judged['accuracy']
   assert curve.shape == (2, SUPPORT + 1)  # of the queries the first
   x, y = np.concatenate([X, ASKED]), np.concatenate([Y, episode.query.y])

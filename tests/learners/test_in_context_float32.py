@@ -8,7 +8,7 @@ from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from metakit.types import Episode, Examples
-from tests.learners.test_laws import compiled_fast
+from tests.learners.judged import compiled_fast
 
 KEY, WAYS, EXAMPLES = jax.random.key(0), 5, 24
 RNG = np.random.default_rng(0)

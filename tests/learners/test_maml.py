@@ -6,12 +6,13 @@ import numpy as np
 import optax
 import pytest
 
+from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.meta_gradient import first_order, unroll
 from metakit.models import Model
 from metakit.objectives import squared_error
 from metakit.types import Episode, Examples
-from tests.learners.test_laws import compiled_fast
+from tests.learners.judged import compiled_fast
 
 ALPHA = 0.3
 THETA = np.array([1.0, -2.0, 0.5])
@@ -38,7 +39,7 @@ THE_PARAMETERS = Model(lambda key, x: jnp.zeros(3), lambda params, x, weight=Non
 def on_quadratic(steps, order, query, optimizer=None):
   """Adapted parameters and meta-gradient at THETA."""
   inner = optimizer or optax.sgd(ALPHA)
-  learner = maml(THE_PARAMETERS, inner, steps, mode=MODES[order], objective=half_square)
+  learner = maml(THE_PARAMETERS, Descent(inner, steps, mode=MODES[order]), objective=half_square)
   episode = Episode(quadratic(CENTRE), quadratic(query))
   with jax.enable_x64(True):
     meta = jax.grad(lambda p: learner.loss(KEY, p, episode)[0])
@@ -87,7 +88,7 @@ CURVED = Model(lambda key, x: jnp.ones((2, 1)), lambda params, x, weight=None: j
 @pytest.mark.parametrize('order', ['second', 'first'])
 def test_the_inner_loop_is_the_loop_written_out(order, inner):
   """And first order means: the query's gradient at the adapted parameters."""
-  learner = maml(CURVED, inner, 3, mode=MODES[order], objective=squared_error)
+  learner = maml(CURVED, Descent(inner, 3, mode=MODES[order]), objective=squared_error)
   rng = np.random.default_rng(0)
   support, query = (Examples(rng.normal(size=(4, 2)), rng.normal(size=(4, 1))) for _ in range(2))
 
@@ -118,7 +119,9 @@ def test_the_inner_loop_is_the_loop_written_out(order, inner):
 def test_test_steps_change_adapt_and_not_the_training_loss():
   episode = Episode(quadratic(CENTRE), quadratic(OTHER))
   theta = jnp.asarray(THETA, jnp.float32)
-  make = lambda steps: maml(THE_PARAMETERS, optax.sgd(ALPHA), 1, steps, objective=half_square)
+  make = lambda steps: maml(
+    THE_PARAMETERS, Descent(optax.sgd(ALPHA), 1, steps), objective=half_square
+  )
   for steps in (0, 1, 4):
     expected = CENTRE + (1 - ALPHA) ** steps * (THETA - CENTRE)
     np.testing.assert_allclose(make(steps).adapt(KEY, theta, episode.support), expected, 1e-5)
@@ -128,7 +131,7 @@ def test_test_steps_change_adapt_and_not_the_training_loss():
 def test_adam_needs_eps_root_where_a_gradient_is_zero():
   """Why the docstring asks for it: the derivative of a square root at zero."""
   meta_at_minimum = lambda adam: jax.grad(
-    lambda p: maml(THE_PARAMETERS, adam, 1, objective=half_square).loss(
+    lambda p: maml(THE_PARAMETERS, Descent(adam, 1), objective=half_square).loss(
       KEY, p, Episode(quadratic(CENTRE), quadratic(OTHER))
     )[0]
   )(jnp.asarray(CENTRE, jnp.float32))
@@ -139,12 +142,15 @@ def test_adam_needs_eps_root_where_a_gradient_is_zero():
 @pytest.mark.parametrize(
   ('arguments', 'said'),
   [
-    ({'inner_batch': -1}, 'inner_batch=-1 is negative'),
+    ({'batch': -1}, 'batch=-1 is negative'),
+    ({'optimizer': None}, 'no optimizer; give one'),
     ({'protocol': 'transductive'}, 'needs a network with batch statistics'),
-    ({'inner_steps': 0}, 'inner_steps=0 learns nothing'),
+    ({'steps': 0}, 'steps=0 learns nothing'),
     ({'test_steps': -1}, 'test_steps=-1 is negative'),
   ],
 )
 def test_what_cannot_work_is_refused_by_name(arguments, said):
+  parts = {name: arguments[name] for name in arguments if name in Descent._fields}
+  others = {name: arguments[name] for name in arguments if name not in parts}
   with pytest.raises(ValueError, match=said):
-    maml(THE_PARAMETERS, optax.sgd(ALPHA), **arguments)
+    maml(THE_PARAMETERS, Descent(optax.sgd(ALPHA))._replace(**parts), **others)

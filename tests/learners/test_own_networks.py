@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from metakit.learners.alfa import alfa
 from metakit.learners.baselines import fine_tuning
+from metakit.learners.descent import Descent
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
@@ -20,9 +21,9 @@ from metakit.models import from_linen
 from metakit.networks.normalisation import BatchNorm
 from metakit.train import init_state
 from metakit.types import Episode
+from tests.learners.judged import episode_of, made
 from tests.learners.rows import KEY, WAYS, perceptron
 from tests.learners.test_family import QUADRATIC, SGD, same
-from tests.learners.test_laws import episode_of, made
 from tests.learners.test_maml import (
   OTHER,
   THE_PARAMETERS,
@@ -78,7 +79,9 @@ def test_a_network_says_what_its_normalisation_is_where_no_class_does():
 def test_imaml_says_how_far_its_linear_system_is_off():
   """On a quadratic it is solved at once; without enough iterations a part is left, as computed."""
   with jax.enable_x64(True):
-    learner = imaml(THE_PARAMETERS, optax.sgd(0.4), 0.7, 200, objective=half_square)
+    learner = imaml(
+      THE_PARAMETERS, Descent(optax.sgd(0.4), 200), proximal=0.7, objective=half_square
+    )
     _, metrics = learner.loss(KEY, jnp.asarray(THETA), QUADRATIC)
     assert metrics['implicit_residual'] < 1e-9
     curved = lambda outputs, examples: (
@@ -86,7 +89,9 @@ def test_imaml_says_how_far_its_linear_system_is_off():
       {},
     )
     mode = implicit(neumann(1, 0.1))  # u = 0.1 v, so what is left is (0.1 A - 1) v
-    learner = imaml(THE_PARAMETERS, optax.sgd(0.1), 0.7, 200, mode=mode, objective=curved)
+    learner = imaml(
+      THE_PARAMETERS, Descent(optax.sgd(0.1), 200, mode=mode), proximal=0.7, objective=curved
+    )
     _, metrics = learner.loss(KEY, jnp.asarray(THETA), QUADRATIC)
     fitted = learner.adapt(KEY, jnp.asarray(THETA), QUADRATIC.support)
     v = np.arange(1.0, 4) * (np.asarray(fitted) - OTHER)
@@ -105,11 +110,15 @@ class Dropped(nn.Module):
 
 
 STOCHASTIC = {
-  'maml': lambda: maml(from_linen(Dropped()), SGD, 2),
-  'maml_plus_plus': lambda: maml_plus_plus(from_linen(Dropped()), 0.3, 2),
-  'reptile': lambda: reptile(from_linen(Dropped()), SGD, 2, 2, inner_batch=0),
+  'maml': lambda: maml(from_linen(Dropped()), Descent(SGD, 2)),
+  'maml_plus_plus': lambda: maml_plus_plus(
+    from_linen(Dropped()), Descent(steps=2), initial_rate=0.3
+  ),
+  'reptile': lambda: reptile(from_linen(Dropped()), Descent(SGD, 2)),
   'prototypical': lambda: prototypical(from_linen(Dropped(None)), WAYS),
-  'fine_tuning': lambda: fine_tuning(from_linen(Dropped(None)), WAYS, SGD, 7, 2),
+  'fine_tuning': lambda: fine_tuning(
+    from_linen(Dropped(None)), WAYS, Descent(SGD, 2), num_classes=7
+  ),
 }
 
 
@@ -128,7 +137,7 @@ def test_each_inner_step_drops_others():
   network = from_linen(Dropped())._replace(
     apply=lambda params, x, weight=None, key=None: seen.append(key) or x @ params
   )
-  learner = maml(network, SGD, 3, mode=unroll(True))
+  learner = maml(network, Descent(SGD, 3, mode=unroll(True)))
   episode = episode_of('maml:3_steps')
   with jax.disable_jit():
     learner.loss(KEY, jnp.ones((4, WAYS)), episode)
@@ -150,7 +159,9 @@ def test_labels_that_a_learner_has_no_output_for_are_refused(name):
     learner.adapt(KEY, params, as_list)
 
 
-@pytest.mark.parametrize('make', [lambda: maml(perceptron(), SGD, 2), STOCHASTIC['prototypical']])
+@pytest.mark.parametrize(
+  'make', [lambda: maml(perceptron(), Descent(SGD, 2)), STOCHASTIC['prototypical']]
+)
 def test_arrays_of_another_byte_order_are_the_same(make):
   learner, episode = make(), episode_of('fine_tuning')
   swap = lambda leaf: np.asarray(leaf).astype(np.asarray(leaf).dtype.newbyteorder('>'))

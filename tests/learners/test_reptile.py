@@ -6,12 +6,13 @@ import numpy as np
 import optax
 import pytest
 
+from metakit.learners.descent import Descent
 from metakit.learners.reptile import reptile
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, join
+from tests.learners.judged import episode_of
 from tests.learners.rows import KEY, perceptron, small
 from tests.learners.test_family import SGD, loss_and_slope, same
-from tests.learners.test_laws import episode_of
 from tests.learners.test_maml import (
   ALPHA,
   CENTRE,
@@ -31,19 +32,21 @@ def test_the_gradient_of_reptile_is_its_update(batch):
     {'loss': jnp.zeros(())},
   )
   with jax.enable_x64(True):
-    learner = reptile(THE_PARAMETERS, optax.sgd(ALPHA), 3, inner_batch=batch, objective=objective)
+    learner = reptile(
+      THE_PARAMETERS, Descent(optax.sgd(ALPHA), 3, 50, batch=batch), objective=objective
+    )
     _, slope = loss_and_slope(learner, jnp.asarray(THETA), pair)
   assert_exact(np.asarray(slope), (1 - (1 - ALPHA) ** 3) * (THETA - CENTRE))
 
 
 def test_reptile_refuses_one_step():
-  with pytest.raises(ValueError, match='inner_steps=1 makes Reptile joint training'):
-    reptile(THE_PARAMETERS, SGD, 1)
+  with pytest.raises(ValueError, match='steps=1 makes Reptile joint training'):
+    reptile(THE_PARAMETERS, Descent(SGD, 1, 50, batch=10))
 
 
 def test_reptile_learns_no_statistics_and_says_how_far_it_went():
   episode = episode_of('maml:batch')
-  learner = reptile(small('batch'), SGD, 3, protocol='inductive')
+  learner = reptile(small('batch'), Descent(SGD, 3, 50, batch=10), protocol='inductive')
   params = learner.init(KEY, episode)
   (_, metrics), slope = jax.value_and_grad(learner.loss, 1, has_aux=True)(KEY, params, episode)
   same(slope['statistics'], jax.tree.map(jnp.zeros_like, params['statistics']), 0)
@@ -52,7 +55,7 @@ def test_reptile_learns_no_statistics_and_says_how_far_it_went():
 
 def test_the_metrics_are_of_the_support_after_training_on_all_examples():
   episode, model = episode_of('maml:3_steps'), perceptron()
-  learner = reptile(model, SGD, 3, 3, inner_batch=0)
+  learner = reptile(model, Descent(SGD, 3))
   params = learner.init(KEY, episode)
   adapted = learner.adapt(KEY, params, join(episode.support, episode.query))
   _, expected = cross_entropy(model.apply(adapted, episode.support.x), episode.support)

@@ -8,21 +8,22 @@ import pytest
 
 from metakit.evaluate import judge_meta_gradient
 from metakit.learners.anil import anil
+from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.prototypical import prototypical
 from metakit.meta_gradient import first_order, unroll
 from metakit.objectives import cross_entropy
+from tests.learners.judged import episode_of
 from tests.learners.rows import KEY, WAYS, perceptron
 from tests.learners.test_family import QUADRATIC, random_like
-from tests.learners.test_laws import episode_of
 from tests.learners.test_maml import ALPHA, CENTRE, OTHER, THE_PARAMETERS, THETA, half_square
 
 
 def test_losses_and_norms_of_every_step_of_a_quadratic():
   """theta_k - c shrinks by 1 - a a step, and the derivative grows by it on the way."""
   steps = 3
-  learner = maml(THE_PARAMETERS, optax.sgd(ALPHA), steps, objective=half_square)
+  learner = maml(THE_PARAMETERS, Descent(optax.sgd(ALPHA), steps), objective=half_square)
   with jax.enable_x64(True):
     found = learner.diagnose(KEY, jnp.asarray(THETA), QUADRATIC)
   shrink = (1 - ALPHA) ** np.arange(steps + 1)
@@ -37,7 +38,9 @@ def test_losses_and_norms_of_every_step_of_a_quadratic():
 
 def test_the_cosine_is_that_of_the_two_meta_gradients():
   episode = episode_of('maml:3_steps')
-  learners = [maml(perceptron(), optax.sgd(0.4), 3, mode=mode()) for mode in (unroll, first_order)]
+  learners = [
+    maml(perceptron(), Descent(optax.sgd(0.4), 3, mode=mode())) for mode in (unroll, first_order)
+  ]
   rng = np.random.default_rng(0)
   params = jax.tree.map(
     lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype),
@@ -60,9 +63,9 @@ def test_a_learner_without_an_inner_loop_is_refused():
 @pytest.mark.parametrize(
   ('make', 'part'),
   [
-    (lambda mode: anil(perceptron(None), WAYS, optax.sgd(0.4), 3, mode=mode), ['head']),
+    (lambda mode: anil(perceptron(None), WAYS, Descent(optax.sgd(0.4), 3, mode=mode)), ['head']),
     (
-      lambda mode: maml_plus_plus(perceptron(), 0.4, 3, mode=mode),
+      lambda mode: maml_plus_plus(perceptron(), Descent(steps=3, mode=mode), initial_rate=0.4),
       ['start', 'norms', 'rates'],
     ),
   ],

@@ -14,7 +14,7 @@ from metakit import meta_gradient as modes
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.networks.transformer import transformer
-from tests.learners.test_laws import compiled_fast
+from tests.learners.judged import compiled_fast
 
 KEY = jax.random.key(0, impl='threefry2x32')
 STEPS = 3
@@ -69,7 +69,7 @@ def inner_of(apply, optimizer=None, proximal=0.0, readout=None):
     return cross_entropy(slow['scale'] * apply(fast, data[0]), data[2])
 
   if optimizer is not None:
-    return modes.by_optax(loss, optimizer, readout, proximal)
+    return modes.by_optax(loss, optimizer, readout, proximal=proximal)
   step = lambda grads, state, fast, slow, number: (
     jax.tree.map(lambda p, g: p - slow['rate'] * g, fast, grads),
     state,

@@ -8,10 +8,11 @@ import pytest
 
 from metakit import meta_gradient as modes
 from metakit.learners.cavia import cavia
+from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.meta_gradient.inner import by_optax, fault_of
+from tests.learners.judged import episode_of
 from tests.learners.rows import perceptron
-from tests.learners.test_laws import episode_of
 from tests.meta_gradient.test_modes import KEY, assert_close, inner_of
 
 REFUSED = {
@@ -119,12 +120,12 @@ def test_a_mask_by_the_paths_of_a_network_is_for_that_network():
   """What tries optimizers has other paths; so has a learner that adapts other arrays."""
   episode = episode_of('maml:3_steps')
   masked = optax.masked(optax.set_to_zero(), by_path)
-  learner = maml(perceptron(), optax.chain(optax.sgd(0.3), masked), 2)
+  learner = maml(perceptron(), Descent(optax.chain(optax.sgd(0.3), masked), 2))
   params = learner.init(KEY, episode)
   fitted = learner.adapt(KEY, params, episode.support)['params']
   for layer, before in params['params'].items():
     assert np.array_equal(fitted[layer]['kernel'], before['kernel'])
     assert not np.array_equal(fitted[layer]['bias'], before['bias'])
-  learner = cavia(perceptron(), 4, masked, 2)
+  learner = cavia(perceptron(), 4, Descent(masked, 2))
   with pytest.raises(ValueError, match=r'does not take what this learner adapts.*is one array'):
     learner.adapt(KEY, learner.init(KEY, episode), episode.support)

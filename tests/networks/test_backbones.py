@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.models import Model
 from metakit.networks.conv4 import conv4
@@ -33,7 +34,7 @@ def causal(model):
 # name: (() -> Model, input shape of an example). A new backbone joins by adding a row.
 BACKBONES = {
   f'conv4:{downsample},{norm}': (
-    functools.partial(conv4, None, 16, 2, downsample, norm),
+    functools.partial(conv4, None, 16, 2, downsample=downsample, norm=norm),
     IMAGES,
   )
   for downsample in ('pool', 'stride')
@@ -145,7 +146,7 @@ def test_meta_gradients_survive_the_compiler():
 
   These sizes provoke that fault (jax 0.10.2, CPU); smaller ones do not.
   """
-  learner = maml(conv4(5, width=16, depth=3), optax.sgd(0.4), inner_steps=2)
+  learner = maml(conv4(5, width=16, depth=3), Descent(optax.sgd(0.4), 2))
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 2, 5, 28, 28, 1)).astype(np.float32)  # [parts, tasks, examples, ...]
   y = np.tile(np.arange(5), (2, 2, 1))
@@ -181,3 +182,28 @@ def test_meta_gradients_survive_the_compiler():
 def test_what_cannot_work_is_refused_by_name(make, said):
   with pytest.raises(ValueError, match=said):
     make()
+
+
+def test_residual_blocks_are_their_formula():
+  """Three convolutions beside one of a single pixel, leaky ReLU of slope 0.1 and 2x2 pooling."""
+  model, rng = resnet12(width=2, norm='none'), np.random.default_rng(0)
+  x = rng.normal(size=(1, 16, 16, 1)).astype(np.float32)
+  shapes = jax.eval_shape(model.init, KEY, x)
+  params = jax.tree.map(lambda leaf: 0.5 * rng.normal(size=leaf.shape).astype(np.float32), shapes)
+  dimensions = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC')}
+  conv = lambda y, kernel: jax.lax.conv_general_dilated(y, kernel, (1, 1), 'SAME', **dimensions)
+
+  def block(y, shortcut, first, second, third):
+    leaky = lambda y: jnp.where(y > 0, y, 0.1 * y)
+    inner = leaky(conv(leaky(conv(y, first)), second))
+    y = leaky(conv(inner, third) + conv(y, shortcut))
+    return jnp.max(jnp.stack([y[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]), 0)
+
+  @jax.jit
+  def both(params, x):
+    kernels = [params['params'][f'Convolution_{i}']['kernel'] for i in range(16)]
+    y = functools.reduce(lambda y, i: block(y, *kernels[i : i + 4]), range(0, 16, 4), x)
+    return model.apply(params, x), y.mean((1, 2))
+
+  ours, formula = both(params, x)
+  np.testing.assert_allclose(ours, formula, rtol=1e-4, atol=1e-4 * np.abs(formula).max())

@@ -17,7 +17,7 @@ from metakit.networks.convolution import (
 )
 from metakit.networks.normalisation import BatchNorm
 from metakit.networks.pooling import max_pool
-from tests.learners.test_laws import compiled_fast
+from tests.learners.judged import compiled_fast
 
 
 def reference(x, kernel, stride):

@@ -10,7 +10,7 @@ import pytest
 from metakit.networks.attention import Heads, linear_attention, momentum_attention
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
-from tests.learners.test_laws import compiled_fast
+from tests.learners.judged import compiled_fast
 
 SIZES = {'width': 8, 'depth': 2, 'heads': 2}
 MODELS = {

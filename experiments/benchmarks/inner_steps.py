@@ -1,0 +1,109 @@
+"""What a meta-gradient through an inner loop costs, by its mode and the number of inner steps.
+
+The inner model is a causal transformer of a million parameters, which learns to predict the next
+vector of 8 sequences of a task by SGD; the meta-gradient is that of other sequences' loss in its
+initial weights. Memory is XLA's own analysis of the compiled program, so that what does not fit is
+not run: it has no time.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.benchmarks.meta_step import check_gradient
+from experiments.benchmarks.timing import Case, compiled_case
+from metakit import meta_gradient
+from metakit.networks.transformer import transformer
+
+MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
+  'unroll': meta_gradient.unroll,
+  'remat': meta_gradient.remat,
+  'mixed': meta_gradient.mixed,
+  'mixed, one in 6 kept': lambda: meta_gradient.mixed(every=6),
+  'truncated to 4': lambda: meta_gradient.truncated(4),
+  'first_order': meta_gradient.first_order,
+  'implicit': meta_gradient.implicit,
+  'evolution': lambda: meta_gradient.evolution(pairs=4),
+}
+EXACT = 'unroll', 'remat', 'mixed', 'mixed, one in 6 kept'
+PROXIMAL = 1.0  # for all, since mode implicit needs it
+FEATURES = 8
+LIMIT = 2 * 2**30  # bytes of temporaries: more is not run
+
+
+def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: int) -> list[Case]:
+  """Returns a case for every mode and number of inner steps.
+
+  Args:
+    steps: numbers of inner steps.
+    width: of the transformer.
+    depth: of the transformer.
+    tokens: of a sequence.
+    sequences: of the support, and as many queries.
+  """
+  model = transformer(FEATURES, width, depth, heads=4)
+  rng = np.random.default_rng(0)
+  draw = lambda: jnp.asarray(rng.normal(size=(sequences, tokens, FEATURES)), jnp.float32)
+  support, query = draw(), draw()
+  params = model.init(jax.random.key(0), support[0])
+
+  def loss(fast: Any, slow: Any, data: jax.Array, step: Any) -> jax.Array:
+    return jax.vmap(lambda x: next_error(model, fast, x))(data).mean()
+
+  made = []
+  for name, mode in MODES.items():
+    solve = mode()(meta_gradient.by_optax(loss, optax.sgd(0.01), proximal=PROXIMAL))
+    for number in steps:
+
+      def outer(params: Any, solve: Any = solve, number: int = number) -> jax.Array:
+        end = solve(jax.random.key(1), params, {}, support, number).fast
+        return loss(end, {}, query, None)
+
+      text = f'{name}, {number} steps'
+      baseline = f'unroll, {number} steps' if name != 'unroll' else ''
+      made.append(compiled_case(text, jax.grad(outer), (params,), LIMIT, baseline))
+  check_same(made)
+  return made
+
+
+def check_same(made: Sequence[Case]) -> None:
+  """Raises an AssertionError if exact modes have different gradients after as many steps."""
+  found: dict[str, list[np.ndarray]] = {}
+  for case in made:
+    mode, _, steps = case.name.rpartition(', ')
+    if mode in EXACT and case.call is not None:
+      gradient = list(map(np.asarray, jax.tree.leaves(case.call())))
+      check_gradient(case.name, gradient, found.setdefault(steps, gradient))
+
+
+def next_error(model: Any, params: Any, x: jax.Array) -> jax.Array:
+  """The mean squared error of every vector of a sequence, predicted from those before it."""
+  nothing = x[:0], jnp.zeros(0, jnp.int32)
+  return jnp.square(model.apply(params, x[:-1], *nothing).outputs - x[1:]).mean()
+
+
+def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
+  """Draws memory and time against the number of inner steps, a line for each mode."""
+  import matplotlib
+
+  matplotlib.use('svg')
+  from matplotlib import pyplot
+
+  drawn, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), layout='constrained')
+  for name in MODES:
+    own = [row for row in rows if row['name'].rpartition(', ')[0] == name]
+    steps = [int(row['name'].rpartition(', ')[2].split()[0]) for row in own]
+    panels[0].plot(steps, [row['temporary_mib'] for row in own], 'o-', label=name, markersize=3)
+    times = [row['milliseconds'][0] if row['milliseconds'] else np.nan for row in own]
+    panels[1].plot(steps, times, 'o-', label=name, markersize=3)
+  for panel, title in zip(panels, ('temporary memory, MiB', 'time, ms'), strict=True):
+    panel.set(xscale='log', yscale='log', xlabel='inner steps', title=title)
+  panels[0].axhline(LIMIT / 2**20, color='grey', linewidth=0.8)
+  panels[0].legend(fontsize=7)
+  drawn.savefig(path, metadata={'Date': None})
+  pyplot.close(drawn)

@@ -1,0 +1,60 @@
+"""What a meta-training step of each learner costs, on the same episodes and network."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.benchmarks.timing import Case, compiled_case
+from experiments.components.descent_learners import BY_DESCENT
+from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
+from experiments.components.specs import build, parse
+from metakit.networks.conv4 import conv4
+from metakit.objectives import cross_entropy
+from metakit.train import init_state, make_train_step
+from metakit.types import Episode, Examples, MetaLearner
+
+WAYS, SHOTS, QUERIES, TASKS, CLASSES, WIDTH = 5, 1, 5, 4, 4112, 64
+IMAGE_LEARNERS = tuple(sorted({*BY_DESCENT, 'prototypical'}))
+
+
+def make(name: str) -> MetaLearner:
+  """Returns a learner with its default arguments, with Conv4 for 5-way tasks."""
+  return build(
+    parse('learner', LEARNERS, name, LEARNER_SUPPLIED),
+    network=lambda outputs: conv4(outputs, WIDTH),
+    num_outputs=WAYS,
+    objective=cross_entropy,
+    num_classes=lambda: CLASSES,
+  )
+
+
+def episodes() -> Episode:
+  """Returns tasks of noise in the shape of Omniglot's."""
+  rng = np.random.default_rng(0)
+
+  def draw(number: int) -> Examples:
+    images = rng.normal(size=(TASKS, WAYS * number, 28, 28, 1)).astype(np.float32)
+    return Examples(images, np.tile(np.arange(WAYS, dtype=np.int32), (TASKS, number)))
+
+  classes = rng.integers(CLASSES, size=(TASKS, WAYS), dtype=np.int32)
+  made = Episode(draw(SHOTS), draw(QUERIES), {'classes': classes})
+  return jax.tree.map(jnp.asarray, made)
+
+
+def cases() -> list[Case]:
+  """Returns a case for each learner of images, compared with maml."""
+  tasks = episodes()
+  keys = jax.random.split(jax.random.key(1), TASKS)
+  first = lambda key: jax.tree.map(lambda leaf: leaf[0], tasks)
+  optimizer = optax.sgd(1e-3)
+
+  def case(name: str) -> Case:
+    learner = make(name)
+    given: tuple[Any, ...] = init_state(learner, optimizer, jax.random.key(0), first), keys, tasks
+    step = make_train_step(learner, optimizer)
+    return compiled_case(name, step, given, baseline='' if name == 'maml' else 'maml')
+
+  return [case(name) for name in IMAGE_LEARNERS]

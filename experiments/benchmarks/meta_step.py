@@ -1,0 +1,192 @@
+"""A meta-gradient step, beside the obvious JAX implementation and the forms of PyTorch.
+
+Conv4 with 64 filters, images of 28x28, 5-way 1-shot, 15 queries a class, 5 inner steps, 4 tasks,
+float32: MAML in every mode of the engine, and prototypical networks. The obvious implementation is
+flax's convolution under vmap: with a kernel for each task it becomes a grouped convolution. PyTorch
+is timed where it is installed. metakit's tasks are spread over the devices that there are
+(`--cpu_devices=2` makes two of a CPU). Steps of in-context learners are a suite of their own.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec
+
+from experiments.benchmarks.timing import Case, compiled_case
+from metakit import meta_gradient
+from metakit.devices import AXIS, task_mesh
+from metakit.learners.descent import Descent
+from metakit.learners.imaml import imaml
+from metakit.learners.maml import maml
+from metakit.learners.prototypical import prototypical
+from metakit.models import from_linen
+from metakit.networks.conv4 import conv4
+from metakit.networks.normalisation import Norm
+from metakit.train import TrainState, TrainStep, init_state, make_train_step
+from metakit.types import Episode, Examples, Key, MetaLearner
+
+WAYS, QUERIES, TASKS, STEPS, RATE, WIDTH, DEPTH = 5, 15, 4, 5, 0.4, 64, 4
+CLOSE = 5e-3  # of the norm; rounding moves a ReLU or a maximum to another side here and there
+OURS, FIRST_ORDER, PROTOTYPICAL = 'second order', 'first order', 'prototypical networks'
+EXACT: dict[str, Callable[[], meta_gradient.Mode]] = {
+  'second order, remat': meta_gradient.remat,
+  'second order, mixed': meta_gradient.mixed,
+}
+APPROXIMATE: dict[str, Callable[[], meta_gradient.Mode]] = {
+  FIRST_ORDER: meta_gradient.first_order,
+  'truncated to the last step': partial(meta_gradient.truncated, 1),
+  'evolution, one antithetic pair': partial(meta_gradient.evolution, pairs=1),
+}
+IMPLICIT, ONE_DEVICE = 'iMAML, implicit', 'second order, one device'
+
+
+class Plain(nn.Module):
+  """Conv4 of flax's own convolution and pooling."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    for _ in range(DEPTH):
+      x = Norm()(nn.Conv(WIDTH, (3, 3), use_bias=False)(x), weight)
+      x = nn.max_pool(nn.relu(x), (2, 2), (2, 2))
+    return nn.Dense(WAYS)(x.reshape(len(x), -1))
+
+
+Weights = list[np.ndarray]  # of each block kernel, scale and bias, then kernel and bias
+
+
+def cases() -> list[Case]:
+  """Returns the cases; each is compared with metakit's of the same gradient, or second order.
+
+  Raises:
+    AssertionError: if two forms of one gradient differ.
+  """
+  episodes, network, plain = _episodes(), conv4(WAYS, WIDTH, DEPTH), from_linen(Plain(), None)
+  init = lambda model: model.init(jax.random.key(0), episodes.support.x[0])
+  params = init(network)
+  inner = optax.sgd(RATE)
+  by_mode = lambda mode: maml(network, Descent(inner, STEPS, mode=mode()))
+  of_maml = lambda name, mode: _case(name, by_mode(mode), params, episodes)
+  second_order = of_maml(OURS, meta_gradient.unroll)
+  exact = [of_maml(*each) for each in EXACT.items()]
+  approximate = [of_maml(*each) for each in APPROXIMATE.items()]
+  metric = prototypical(conv4(None, WIDTH, DEPTH), WAYS)
+  started = metric.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], episodes))
+  started['body']['params'] = {k: params['params'][k] for k in started['body']['params']}
+  by_distances = _case(PROTOTYPICAL, metric, started, episodes)
+  if len(_devices()) > 1:
+    exact += [_case(ONE_DEVICE, by_mode(meta_gradient.unroll), params, episodes, one_device=True)]
+  implicit = _case(IMPLICIT, imaml(network, Descent(inner, STEPS)), params, episodes)
+  same = _with_weights(init(plain), weights_of(params))
+  grouped = maml(plain, Descent(inner, STEPS, mode=meta_gradient.unroll()))
+  obvious = _case('grouped convolutions', grouped, same, episodes, at_once=TASKS, peer=True)
+  others = _of_pytorch(episodes, weights_of(params))
+  expected = {case.name: gradient for case, gradient in (second_order, *approximate, by_distances)}
+  for case, gradient in (*exact, obvious, *others):
+    check_gradient(case.name, gradient, expected[case.baseline])
+  made = second_order, *exact, *approximate, implicit, by_distances, obvious, *others
+  return [case for case, _ in made]
+
+
+def _episodes() -> Episode:
+  rng = np.random.default_rng(0)
+  images = lambda number: rng.normal(size=(TASKS, number, 28, 28, 1)).astype(np.float32)
+  labels = lambda number: np.tile(np.arange(WAYS, dtype=np.int32), (TASKS, number // WAYS))
+  draw = lambda number: Examples(images(number), labels(number))
+  return jax.tree.map(jnp.asarray, Episode(draw(WAYS), draw(WAYS * QUERIES), {}))
+
+
+def _of_pytorch(episodes: Episode, weights: Weights) -> list[tuple[Case, Weights]]:
+  """Returns PyTorch's forms, each compared with ours of the same gradient; none without PyTorch."""
+  if importlib.util.find_spec('torch') is None:
+    return []
+  from experiments.benchmarks import torch_forms
+
+  def baseline(name: str) -> str:
+    return next((own for own in (FIRST_ORDER, PROTOTYPICAL) if own in name), OURS)
+
+  forms = torch_forms.forms_beside(episodes, weights, torch_forms.Sizes(STEPS, RATE, DEPTH))
+  return [
+    (Case(name, call, baseline=baseline(name), peer=True), gradient)
+    for name, call, gradient in forms
+  ]
+
+
+def weights_of(params: Any) -> Weights:
+  """Lists the weights of Conv4, ours or the plain one, with or without a last layer."""
+  own = params.get('body', params)['params']
+  leaves = []
+  for i in range(DEPTH):
+    convolution = own.get(f'Convolution_{i}') or own[f'Conv_{i}']
+    norm = own[f'Norm_{i}']['BatchNorm_0']
+    leaves += [convolution['kernel'], norm['scale'], norm['bias']]
+  last = own.get('Dense_0')
+  leaves += [last['kernel'], last['bias']] if last else []
+  return [np.asarray(leaf) for leaf in leaves]
+
+
+def _with_weights(params: Any, weights: Weights) -> Any:
+  """Returns parameters of the plain network with given weights."""
+  own = dict(params['params'])
+  for i in range(DEPTH):
+    kernel, scale, bias = weights[3 * i : 3 * i + 3]
+    own[f'Conv_{i}'] = {'kernel': kernel}
+    own[f'Norm_{i}'] = {'BatchNorm_0': {'scale': scale, 'bias': bias}}
+  own['Dense_0'] = dict(zip(('kernel', 'bias'), weights[-2:], strict=True))
+  return jax.tree.map(jnp.asarray, {**params, 'params': own})
+
+
+def check_gradient(name: str, found: Weights, expected: Weights) -> None:
+  """Raises an AssertionError unless two gradients differ by rounding alone."""
+  for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+    apart = np.linalg.norm(a - b) / np.linalg.norm(b)
+    if not apart < CLOSE:
+      raise AssertionError(f'{name}: weight {i} has another gradient, by {apart:.2g} of its norm')
+
+
+def _case(
+  name: str,
+  learner: MetaLearner,
+  params: Any,
+  episodes: Episode,
+  at_once: int | None = None,
+  peer: bool = False,
+  one_device: bool = False,
+) -> tuple[Case, Weights]:
+  """Returns a case, and the gradient that it computes."""
+  optimizer = optax.sgd(1.0)
+  first = lambda key: jax.tree.map(lambda a: a[0], episodes)
+  state = init_state(learner, optimizer, jax.random.key(0), first)
+  state = state._replace(params=params)
+  devices = _devices()[:1] if peer or one_device else _devices()
+  keys = jax.random.split(jax.random.key(1), TASKS)
+  step = make_train_step(learner, optimizer, AXIS, tasks_at_once=at_once)
+  shared, given = _over(devices, step, (state, keys, episodes))
+  baseline = '' if name == OURS else OURS
+  case = compiled_case(name, shared, given, baseline=baseline, peer=peer)
+  assert case.call is not None
+  after, _ = case.call()
+  gradient = jax.tree.map(jnp.subtract, state.params, jax.device_get(after.params))
+  return case, weights_of(gradient)
+
+
+def _devices() -> list[jax.Device]:
+  """Returns those that share the tasks: no more than there are tasks."""
+  return jax.devices()[:TASKS]
+
+
+def _over(
+  devices: list[jax.Device], step: TrainStep, given: tuple[TrainState, Key, Episode]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+  """Returns a step whose tasks devices share, as in `make_dispatch`, and its arguments there."""
+  mesh, same, split = task_mesh(devices), PartitionSpec(), PartitionSpec(AXIS)
+  specs = same, split, split
+  put = lambda tree, spec: jax.device_put(tree, NamedSharding(mesh, spec))
+  options: dict[str, Any] = {'mesh': mesh, 'in_specs': specs, 'out_specs': same}
+  return jax.shard_map(step, check_vma=False, **options), tuple(map(put, given, specs))

@@ -1,0 +1,181 @@
+"""The suites, and what is said of what they measure: experiments/benchmark.py."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments.benchmarks import (
+  figure,
+  growth,
+  in_context,
+  inner_steps,
+  learners,
+  loops,
+  meta_step,
+  sampling,
+)
+from experiments.benchmarks.timing import Case, time_cases
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors
+from experiments.output.results import (
+  describe_device,
+  read_json,
+  refuse_other,
+  versions,
+  write_text,
+)
+from experiments.runs.wrap_up import command_line
+
+FLAGS = flags.FLAGS
+Row = dict[str, Any]
+
+
+def _in_context() -> list[Case]:
+  sizes = FLAGS.tasks, FLAGS.examples, FLAGS.features, FLAGS.width, FLAGS.depth, FLAGS.dtype
+  return in_context.cases(*sizes)
+
+
+def _inner_steps() -> list[Case]:
+  steps = [int(number) for number in FLAGS.inner_steps]
+  sizes = FLAGS.width, FLAGS.depth, FLAGS.examples, FLAGS.tasks
+  return inner_steps.cases(steps, *sizes)
+
+
+SUITES = {
+  'plans': sampling.plans,
+  'episodes': sampling.episodes,
+  'meta_step': meta_step.cases,
+  'in_context': _in_context,
+  'learners': learners.cases,
+  'memory': _inner_steps,
+  'train': loops.training,
+  'evaluate': loops.evaluation,
+  'heads': loops.transductive,
+  'scaling': growth.scaling,
+  'startup': growth.startup,
+}
+PEERS = 'torch', 'torchopt'
+TOLERATED = 1.1  # times as long, or as large, as before
+
+
+def main() -> None:
+  jax.config.update('jax_enable_compilation_cache', False)  # what is compiled is timed
+  with one_line_errors(*BAD_INPUT):
+    if FLAGS.output:
+      check_output(Path(FLAGS.output), command_line())
+    stored = read_json(FLAGS.against).get('rows', []) if FLAGS.against else []
+    rows = time_cases(SUITES[FLAGS.suite](), FLAGS.repeats)
+    record = {'suite': FLAGS.suite, 'command': command_line(), 'device': describe_device()}
+    record |= {'versions': versions() | versions_of_peers(), 'threads': threads()}
+    record |= {'repeats': FLAGS.repeats, 'rows': rows}
+    for row in rows:
+      print(line(row))
+    if FLAGS.output:
+      write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
+      draw(FLAGS.suite, rows, Path(FLAGS.output).with_suffix('.svg'))
+    if FLAGS.against and (found := slower(rows, stored)):
+      raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(found)}')
+
+
+def check_output(path: Path, command: str) -> None:
+  """Raises ValueError if a file is there and holds what another command has measured."""
+  if path.exists():
+    stored = measured(read_json(path).get('command', ''))
+    refuse_other(path, {'command': stored}, {'command': measured(command)}, '--output')
+
+
+def measured(command: str) -> set[str]:
+  """Returns the arguments of a command that say what is measured.
+
+  >>> sorted(measured('python -m experiments.benchmark --suite=plans --output=plans.json'))
+  ['--suite=plans']
+  """
+  elsewhere = '--output=', '--against=', '--repeats='
+  arguments = shlex.split(command)[3:]
+  return {argument for argument in arguments if not argument.startswith(elsewhere)}
+
+
+def versions_of_peers() -> dict[str, str]:
+  """Returns the versions of what is compared with, where it is installed."""
+  there = [name for name in PEERS if importlib.util.find_spec(name)]
+  return {name: importlib.metadata.version(name) for name in there}
+
+
+def threads() -> int:
+  """Returns the processors that this process may use: all forms take as many threads."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
+  """Draws the figure of a suite: that of inner steps as curves, all others as bars."""
+  if suite == 'memory':
+    inner_steps.figure(rows, path)
+  else:
+    figure.draw(rows, path, suite)
+
+
+def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
+  """Says what of metakit takes longer than it did, or more memory, by more than a tenth.
+
+  Times are compared by ratio, since they differ by the machine and what else it does: to those of
+  what is not metakit, where both records have such cases, and to the median of all cases where not
+  (which cannot tell when all of them became slower). Memory is compared as it is.
+
+  Raises:
+    ValueError: if no case is in both.
+  """
+  now, before = ({row['name']: row for row in each} for each in (rows, stored))
+  both = [name for name in now if name in before]
+  if not both:
+    raise ValueError('no case is in both; compare with a record of the same suite')
+  grown = lambda what: _growth(what, [(name, now[name], before[name]) for name in both])
+  took = grown('milliseconds')
+  peers = [name for name in took if now[name].get('peer')]
+  usual = float(np.median([took[name] for name in peers or took])) if took else 1.0
+  beside = 'what is not metakit' if peers else 'the other cases'
+  found = [
+    f'{name}: takes {growth / usual:.3g} times as long, beside {beside}'
+    for name, growth in took.items()
+    if name not in peers and growth > TOLERATED * usual
+  ]
+  return found + [
+    f'{name}: takes {growth:.3g} times as much memory'
+    for name, growth in grown('temporary_mib').items()
+    if name not in peers and growth > TOLERATED
+  ]
+
+
+def _growth(what: str, cases: Sequence[tuple[str, Row, Row]]) -> dict[str, float]:
+  """Returns how many times as large a number is as it was, of cases where both are known."""
+  number = lambda row: float(np.ravel(row.get(what) or 0)[0])
+  known = [(name, number(now), number(before)) for name, now, before in cases]
+  return {name: one / other for name, one, other in known if one and other}
+
+
+def line(row: Row) -> str:
+  """Returns what is printed of a case."""
+  text = f'{row["name"]:38} {row["temporary_mib"]:9.1f} MiB'
+  if row['milliseconds'] is None:
+    return f'{text}  not run: too large'
+  text += f' {row["milliseconds"][0]:9.3f} ms'
+  if row['per_second']:
+    text += f' {row["per_second"]:12,} {row["unit"]}/s'
+  if row['gflops_per_second'] is not None:
+    text += f' {row["gflops_per_second"]:9.1f} GFLOP/s'
+  if row['share_of_peak'] is not None:
+    text += f' {100 * row["share_of_peak"]:.1f}% of peak'
+  if row.get('share_of_bandwidth') is not None:
+    text += f' {100 * row["share_of_bandwidth"]:.1f}% of memory bandwidth'
+  if row['compile_seconds'] is not None:
+    text += f' compiled in {row["compile_seconds"]:.1f} s'
+  return text + (
+    f'  {row["ratio"][0]:.3g} x as fast as {row["baseline"]}' if 'ratio' in row else ''
+  )

@@ -1,0 +1,157 @@
+"""How long things take, side by side: every case in each round, so that a slow minute hits all."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from metakit.costs import product_flops
+
+# Dense peak of one device, FLOP/s, by device kind and type, from the makers' data sheets.
+PEAKS = {
+  ('NVIDIA H100 80GB HBM3', 'bfloat16'): 989e12,
+  ('NVIDIA H100 80GB HBM3', 'float32'): 495e12,  # as TF32, JAX's default there
+  ('NVIDIA H200', 'float32'): 495e12,
+  ('NVIDIA H200', 'bfloat16'): 989e12,
+  ('TPU v4', 'bfloat16'): 275e12,
+  ('TPU v5 lite', 'bfloat16'): 197e12,
+}
+
+
+# Of the memory of one device, bytes/s, from the same sheets.
+BANDWIDTHS = {
+  'NVIDIA H100 80GB HBM3': 3.35e12,
+  'NVIDIA H200': 4.8e12,
+  'TPU v4': 1.2e12,
+  'TPU v5 lite': 0.819e12,
+}
+SECONDS_BETWEEN = 0.03  # the threads of the case before (OpenMP's) go on spinning for a while
+
+
+class Case(NamedTuple):
+  """Something to be timed.
+
+  Attributes:
+    name: of the case.
+    call: does it once; what it returns is waited for. None if it is not run, for want of memory.
+    number: what one call makes, in units; 0 where there is nothing to count. Of tokens: all those
+      of a training step, or one new one for each task.
+    flops: of one call; None if they are not known.
+    moved: bytes that one call reads and writes, by XLA's analysis; None if they are not known.
+    dtype: of the arithmetic, for the share of peak.
+    temporaries: bytes that one call needs beside its arguments and results, by XLA's analysis.
+    baseline: name of the case that it is compared with.
+    compile_seconds: that its program took to trace and to compile; None if it has none.
+    unit: what is counted.
+    peer: whether it is not metakit, but what one would use otherwise.
+  """
+
+  name: str
+  call: Callable[[], Any] | None
+  number: int = 0
+  flops: float | None = None
+  dtype: str = 'float32'
+  temporaries: int = 0
+  baseline: str = ''
+  compile_seconds: float | None = None
+  unit: str = 'tokens'
+  peer: bool = False
+  moved: float | None = None
+
+
+def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
+  """Times each case `repeats` times after one call that is not counted.
+
+  Returns:
+    For each: name; milliseconds, median and quartiles (None if it is not run); per_second and its
+    unit; peer; temporary_mib; compile_seconds (None where nothing is compiled); gflop of a call;
+    gflops_per_second, gigabytes_per_second, and what share of the device's peak and of its memory
+    bandwidth they are (None where they are not known); `ratio`, the median over rounds of the
+    baseline's time over its own, with quartiles, where there is one.
+  """
+  for case in cases:
+    if case.call is not None:
+      jax.block_until_ready(case.call())
+  seconds = np.array([[_seconds(case) for case in cases] for _ in range(repeats)])
+  place = {case.name: i for i, case in enumerate(cases)}
+  rows = []
+  for case, own in zip(cases, seconds.T, strict=True):
+    low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
+    if case.call is None:
+      memory = round(case.temporaries / 2**20, 2)
+      rows.append({'name': case.name, 'milliseconds': None, 'temporary_mib': memory})
+      continue
+    rate = None if case.flops is None else case.flops / median
+    device = jax.devices()[0].device_kind
+    peak, bandwidth = PEAKS.get((device, case.dtype)), BANDWIDTHS.get(device)
+    moved = None if case.moved is None else case.moved / median
+    row = {
+      'name': case.name,
+      'milliseconds': [round(1e3 * value, 3) for value in (median, low, high)],
+      'per_second': round(case.number / median),
+      'unit': case.unit,
+      'peer': case.peer,
+      'temporary_mib': round(case.temporaries / 2**20, 2),
+      'compile_seconds': case.compile_seconds and round(case.compile_seconds, 2),
+      'gflop': case.flops and _four_digits(case.flops / 1e9),
+      'gflops_per_second': rate and _four_digits(rate / 1e9),
+      'share_of_peak': rate and peak and round(rate / peak, 3),
+      'gigabytes_per_second': moved and _four_digits(moved / 1e9),
+      'share_of_bandwidth': moved and bandwidth and round(moved / bandwidth, 3),
+    }
+    if case.baseline and cases[place[case.baseline]].call is not None:
+      ratios = np.quantile(seconds[:, place[case.baseline]] / own, [0.5, 0.25, 0.75])
+      row |= {'baseline': case.baseline, 'ratio': [_four_digits(float(value)) for value in ratios]}
+    rows.append(row)
+  return rows
+
+
+def compiled_case(
+  name: str,
+  function: Callable[..., Any],
+  given: tuple[Any, ...],
+  limit: float = math.inf,
+  baseline: str = '',
+  number: int = 0,
+  dtype: str = 'float32',
+  unit: str = 'tokens',
+  peer: bool = False,
+) -> Case:
+  """Compiles a function of some arguments, and counts its matrix products and convolutions.
+
+  Args:
+    name: of the case.
+    function: to compile.
+    given: its arguments.
+    limit: bytes; the function is run only if its temporaries fit.
+    baseline: see Case.
+    number: see Case.
+    dtype: see Case.
+    unit: see Case.
+    peer: see Case.
+  """
+  start = time.perf_counter()
+  compiled = jax.jit(function).lower(*given).compile()
+  seconds = time.perf_counter() - start
+  memory = compiled.memory_analysis()
+  temporaries = 0 if memory is None else memory.temp_size_in_bytes
+  call = (lambda: compiled(*given)) if temporaries <= limit else None
+  flops = product_flops(function, *given)
+  moved = (compiled.cost_analysis() or {}).get('bytes accessed')
+  return Case(name, call, number, flops, dtype, temporaries, baseline, seconds, unit, peer, moved)
+
+
+def _four_digits(value: float) -> float:
+  return float(f'{value:.4g}')  # a small case has as many as a large one
+
+
+def _seconds(case: Case) -> float:
+  if case.call is None:
+    return float('nan')
+  time.sleep(SECONDS_BETWEEN)
+  start = time.perf_counter()
+  jax.block_until_ready(case.call())
+  return time.perf_counter() - start

@@ -1,0 +1,169 @@
+"""The command line: the same flag means the same in every binary."""
+
+import os
+import re
+
+from absl import flags
+
+from metakit.episodes.class_incremental import Sessions
+from metakit.keys import MAX_SEED
+from metakit.learners.in_context import LAYOUTS
+
+COMMON = {
+  'task': 'task spec, the training distribution, glyphs by default (evaluate: to evaluate on; '
+  'sweep: projected or a class of functions)',
+  'seed': 'names the initial parameters, the training tasks and the test episodes (evaluate: the '
+  "test episodes alone, the run's own by default)",
+  'workdir': 'folder of the run; of a training by default one under runs/ named after its flags',
+  'episodes': 'test episodes',
+  'data_dir': 'where real data lies: the folder of one data set or the folder above it',
+}
+
+
+# The flags that binaries share, as --help shows them.
+GROUPS = {
+  'Components (see below)': (
+    'task',
+    'test_task',
+    'learner',
+    'head',
+    'network',
+    'optimizer',
+    'schedule',
+  ),
+  'Training': (
+    'steps',
+    'tasks_per_step',
+    'tasks_at_once',
+    'clip_norm',
+    'steps_per_dispatch',
+    'head_steps',
+    'head_tasks_per_step',
+    'validate_every',
+    'validation_episodes',
+    'save_every',
+    'save_minutes',
+  ),
+  'Test': ('episodes', 'split', 'seed', 'curve'),
+  'Files': ('workdir', 'name', 'data_dir', 'table_budget_gib'),
+  'Devices and processes': (
+    'parallel',
+    'cpu_devices',
+    'coordinator',
+    'num_processes',
+    'process_id',
+    'meeting_seconds',
+  ),
+}
+
+# flag -> field of Sessions, help
+SIZES = {
+  'base_ways': ('base_ways', 'base classes'),
+  'base_shots': ('base_shots', 'examples of each base class'),
+  'session_ways': ('ways', 'new classes of a session'),
+  'session_shots': ('shots', 'examples of each new class'),
+  'sessions': ('number', 'sessions after the base classes'),
+  'session_queries': ('queries', 'queries of every class, after each session'),
+}
+
+
+def define_common() -> None:
+  """Defines the flags that every binary has."""
+  flags.DEFINE_string('task', None, COMMON['task'])
+  flags.DEFINE_integer('seed', 0, COMMON['seed'], lower_bound=0, upper_bound=MAX_SEED)
+  flags.DEFINE_string('workdir', None, COMMON['workdir'])
+  flags.DEFINE_integer('episodes', 1000, COMMON['episodes'], lower_bound=1)
+  flags.DEFINE_enum('parallel', 'none', ['none', 'pmap', 'shard_map'], 'how tasks share devices')
+  flags.DEFINE_string('data_dir', os.environ.get('METAKIT_DATA'), COMMON['data_dir'])
+  flags.DEFINE_float(
+    'table_budget_gib',
+    2.0,
+    'tables up to this size are kept in device memory, larger ones on the host',
+    lower_bound=0.0,
+  )
+
+
+def define_test() -> None:
+  """Defines the flags of a test with its report."""
+  flags.DEFINE_enum(
+    'curve',
+    'full',
+    ['full', 'short', 'none'],
+    'the adaptation curve of the report: of all points, of few points and episodes, or none',
+  )
+
+
+def define_name(usual: str, said: str, values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines --name, a part of file names: one that leads to no other folder."""
+  flags.DEFINE_string('name', usual, said, flag_values=values)
+  flags.register_validator(
+    'name',
+    lambda name: re.fullmatch(r'\w[\w.+=,@ -]{0,99}', name) is not None,
+    'is part of file names: use letters, digits, and any of ._-+=,@ after the first',
+    flag_values=values,
+  )
+
+
+def define_training() -> None:
+  """Defines the flags of a training run."""
+  flags.DEFINE_string(
+    'test_task', None, 'task spec for validation and test; --task by default, or glyphs'
+  )
+  flags.DEFINE_string('learner', 'prototypical', 'learner spec')
+  flags.DEFINE_string('network', None, "network spec; the learner's usual one by default")
+  flags.DEFINE_string('optimizer', 'adam', 'outer optimizer spec: any of optax')
+  flags.DEFINE_string('schedule', 'cosine', 'schedule spec of the outer learning rate')
+  flags.DEFINE_float('clip_norm', 0.0, 'gradients are clipped to this global norm; 0: not at all')
+  flags.DEFINE_integer('steps', 800, 'meta-training steps', lower_bound=1)
+  flags.DEFINE_integer('tasks_per_step', 1, 'tasks in each meta-gradient', lower_bound=1)
+  flags.DEFINE_integer(
+    'tasks_at_once',
+    0,
+    'tasks of a device side by side, the others after them; 0: all, or one of images on a CPU',
+    lower_bound=0,
+  )
+  flags.DEFINE_integer('steps_per_dispatch', 10, 'steps in one call to the devices', lower_bound=1)
+  flags.DEFINE_integer('save_every', 500, 'steps between checkpoints', lower_bound=1)
+  flags.DEFINE_float(
+    'save_minutes',
+    10.0,
+    'minutes between checkpoints, if that is more often; 0: never',
+    lower_bound=0.0,
+  )
+  flags.DEFINE_integer('validate_every', 500, 'steps between validations', lower_bound=1)
+  flags.DEFINE_integer('validation_episodes', 200, 'episodes of a validation', lower_bound=1)
+
+
+def define_heads() -> None:
+  """Defines the flags of binaries that compare heads, beside the common ones."""
+  flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
+  flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
+  flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
+  define_name('heads', 'of the files that are written')
+  flags.DEFINE_integer('head_steps', 2000, 'meta-training steps of a head', lower_bound=1)
+  flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each', lower_bound=1)
+
+
+def define_sessions() -> None:
+  """Defines the sizes of a stream."""
+  usual = Sessions()
+  for name, (field, said) in SIZES.items():
+    flags.DEFINE_integer(name, getattr(usual, field), said, lower_bound=1)
+
+
+def define_comparison() -> None:
+  """Defines the flags of this binary beside the common ones."""
+  flags.DEFINE_string('training', None, 'file of flags of experiments.train', required=True)
+  flags.DEFINE_multi_string('learner', None, 'a learner spec; once for each', required=True)
+  flags.DEFINE_list('inner_steps', ['1', '5', '10'], 'numbers of inner steps at test time')
+
+
+def define_sweep() -> None:
+  """Defines the flags of a sweep beside the common ones."""
+  flags.DEFINE_list('pools', ['0', '4', '8', '12', '16'], 'log2 of the numbers of tasks')
+  flags.DEFINE_list('widths', ['16', '32', '64'], 'widths of the transformers')
+  flags.DEFINE_string('network', 'transformer:depth=2', 'transformer spec without width')
+  flags.DEFINE_enum('layout', 'pairs', list(LAYOUTS), 'how examples become tokens')
+  flags.DEFINE_float('learning_rate', 1e-3, 'of Adam')
+  flags.DEFINE_integer('steps', 2000, 'meta-training steps of each model', lower_bound=1)
+  flags.DEFINE_integer('tasks_per_step', 16, 'tasks in each meta-gradient', lower_bound=1)

@@ -1,0 +1,1 @@
+"""What specs name: learners, networks, optimizers, schedules, tasks."""

@@ -1,0 +1,188 @@
+"""Which classes of a data set are for training, validation and test, and what is said of it."""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.components.task import Task
+from metakit.data.files import PathLike, listed
+from metakit.data.parts import PARTS, PartedTable, read_lists, select_part
+from metakit.data.splits import join_parts, split_classes
+from metakit.data.table import ClassTable
+
+MOST_NAMES = 200  # of classes that a record names one by one
+AT_RANDOM = ('auto', 'group', 'class')  # values of an argument `split`; any other is a path
+
+
+class ClassParts(NamedTuple):
+  """A data set by its parts.
+
+  Attributes:
+    name: of the data set, for messages.
+    table: the classes of 'train', 'validation', 'test' or, together, 'all'.
+    parted: () -> what says which class is in which part: 'official', 'given' (the folder of the
+      data, or the files of a split), or a draw of 'groups' or 'classes'.
+    said: () -> what was understood, in one line; '' if there is no doubt.
+  """
+
+  name: str
+  table: Callable[[str], ClassTable]
+  parted: Callable[[], str] = lambda: 'official'
+  said: Callable[[], str] = lambda: ''
+
+
+def official(name: str, load: Callable[[str], ClassTable]) -> ClassParts:
+  """Returns the parts of a data set that are read one by one, as `load` does."""
+
+  def table(part: str) -> ClassTable:
+    return join_parts({each: load(each) for each in PARTS}) if part == 'all' else load(part)
+
+  return ClassParts(name, table)
+
+
+def parts_of(name: str, split: str, load: Callable[[], PartedTable]) -> ClassParts:
+  """Returns the parts of a data set that is read as a whole.
+
+  Args:
+    name: of the data set.
+    split: 'auto' (the parts that the data set has; otherwise whole groups are drawn or, where there
+      are none, classes), 'group' or 'class' (they are drawn in any case), or a path, which `load`
+      has read.
+    load: () -> the data set.
+
+  Raises:
+    ValueError: if `split` is none of these.
+  """
+  given_path(split)
+  whole = functools.cache(load)
+  table = lambda part: _part(name, whole(), split, part)
+  parted = lambda: _parted(whole(), split)
+  return ClassParts(name, table, parted, lambda: _said(whole(), split))
+
+
+def given_path(split: str) -> PathLike | None:
+  """Returns the path that an argument `split` names, or None.
+
+  Raises:
+    ValueError: if there is nothing there.
+  """
+  if split in AT_RANDOM:
+    return None
+  path = Path(split).expanduser()
+  if not path.exists():
+    raise ValueError(
+      f'split={split!r} is none of {", ".join(AT_RANDOM)}, and no file or folder of lists'
+    )
+  return path
+
+
+def with_lists(table: ClassTable, split: str) -> PartedTable:
+  """Returns a table with the parts that an argument `split` names, if it is a path."""
+  path = given_path(split)
+  return PartedTable(table) if path is None else PartedTable(table, read_lists(path).parts, split)
+
+
+def class_names(trained: Task, tested: Task, parts: Sequence[str]) -> dict[str, Any]:
+  """Returns the names of the classes of each part, for a record.
+
+  Args:
+    trained: the training task.
+    tested: the test task.
+    parts: of 'train', 'validation' and 'test'; that of training is the training task's.
+
+  Returns:
+    Part -> names or, of more than MOST_NAMES, their number, the first ones and a SHA-256 of all,
+    each on a line. Tasks without classes are left out.
+  """
+  tables = {part: (trained if part == 'train' else tested).table for part in parts}
+  return {part: _brief(table(part).names) for part, table in tables.items() if table is not None}
+
+
+def _brief(names: Sequence[str]) -> list[str] | dict[str, Any]:
+  if len(names) <= MOST_NAMES:
+    return list(names)
+  digest = hashlib.sha256('\n'.join(names).encode()).hexdigest()
+  return {'number': len(names), 'first': list(names[:10]), 'sha256': digest}
+
+
+def write_names(classes: Mapping[str, Any]) -> dict[str, str]:
+  """Returns `class_names` as text, for people.
+
+  >>> write_names({'test': ['cow', 'eel']})
+  {'test': '2: cow, eel'}
+  """
+
+  def text(names: Any) -> str:
+    number, first = len(names), names
+    if isinstance(names, dict):
+      number, first = names['number'], names['first']
+    more = f' and {number - len(first):,} more' if number > len(first) else ''
+    return f'{number:,}: {", ".join(first)}{more}'
+
+  return {part: text(names) for part, names in classes.items()}
+
+
+def _parted(found: PartedTable, split: str) -> str:
+  if found.parts is not None:
+    return 'given'
+  return 'groups' if split != 'class' and len(np.unique(found.table.groups)) > 1 else 'classes'
+
+
+def _part(name: str, found: PartedTable, split: str, part: str) -> ClassTable:
+  table, groups = found.table, len(np.unique(found.table.groups))
+  parted = _parted(found, split)
+  if part == 'all':
+    return table
+  if parted == 'given' and found.parts is not None:
+    return select_part(table, found.parts, part, name)
+  if split == 'group' and groups == 1:
+    raise ValueError(f'{name} has no groups to be split by; use split=class')
+  # What a group shares would leak into tests if its classes were parted without a word.
+  if parted == 'groups' and groups < len(PARTS):
+    raise ValueError(
+      f'{name}: {groups} groups are too few for three parts of whole groups; use split=class, '
+      'which parts classes whatever their groups, or split=FILE, which says where each belongs'
+    )
+  return split_classes(table, part, by='group' if parted == 'groups' else 'class')
+
+
+def _said(found: PartedTable, split: str) -> str:
+  rows = np.arange(len(found.table.x))  # in place of examples: only classes are counted
+  light = found._replace(table=found.table._replace(x=rows))
+  parts = {}
+  for part in found.parts or PARTS:
+    with contextlib.suppress(ValueError):  # none is left for it
+      parts[part] = _part('', light, split, part)
+  parted = _parted(found, split)
+  groups = lambda each: (
+    counted(len(np.unique(each.groups)), 'group') + ', ' if parted == 'groups' else ''
+  )
+  sizes = [
+    f'{part} ({groups(each)}{counted(len(each.names), "class")})' for part, each in parts.items()
+  ]
+  if found.parts is None:
+    how = f'{"whole " if parted == "groups" else ""}{parted} drawn at random'
+  else:
+    how = f'as {"its folders" if found.said_by == "folders" else found.said_by} say'
+  said = f'parts {", ".join(sizes)}, {how}'
+  if rest := len(found.table.names) - sum(len(each.names) for each in parts.values()):
+    said += f'; in no part: {counted(rest, "class")}'
+  if found.left_out:
+    images = counted(len(found.left_out), 'image')
+    said += f'; left out: {images} that cannot be read ({listed(found.left_out)})'
+  return said
+
+
+def counted(number: int, what: str) -> str:
+  """Returns a number of things.
+
+  >>> counted(1, 'class'), counted(2, 'class'), counted(1200, 'group')
+  ('1 class', '2 classes', '1,200 groups')
+  """
+  plural = what if number == 1 else f'{what}{"es" if what.endswith("s") else "s"}'
+  return f'{number:,} {plural}'

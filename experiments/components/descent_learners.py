@@ -1,0 +1,210 @@
+"""Learners by gradient descent as components, their arguments read from the library's factories.
+
+What a spec cannot write is replaced: the network and the sizes of its outputs are supplied, an
+inner optimizer is a name and a learning rate, a mode of differentiation a name.
+"""
+
+import contextlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import optax
+
+from experiments.components.docstrings import document, meanings, summary
+from experiments.components.optimizers import OPTIMIZERS
+from experiments.components.specs import Factories, build, parse
+from metakit import meta_gradient
+from metakit.learners.alfa import alfa
+from metakit.learners.anil import anil
+from metakit.learners.baselines import fine_tuning, from_scratch
+from metakit.learners.boil import boil
+from metakit.learners.cavia import cavia
+from metakit.learners.descent import Descent, by_descent
+from metakit.learners.imaml import imaml
+from metakit.learners.maml import maml
+from metakit.learners.maml_plus_plus import maml_plus_plus
+from metakit.learners.meta_curvature import meta_curvature
+from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.proto_maml import proto_maml
+from metakit.learners.reptile import reptile
+from metakit.types import MetaLearner, Objective
+
+MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
+  'unroll': meta_gradient.unroll,
+  'unroll_all': lambda: meta_gradient.unroll(True),  # the steps written out, without a loop
+  'remat': meta_gradient.remat,
+  'mixed': meta_gradient.mixed,
+  'first_order': meta_gradient.first_order,
+  'implicit': meta_gradient.implicit,
+  'evolution': meta_gradient.evolution,
+}
+NUMBERED: dict[str, Callable[[int], meta_gradient.Mode]] = {
+  'truncated': meta_gradient.truncated,  # of the last steps
+  'mixed': lambda every: meta_gradient.mixed(every=every),
+  'remat': lambda every: meta_gradient.remat(every=every),
+}
+INNER_EPS_ROOT = 1e-8
+
+
+def make_mode(name: str) -> meta_gradient.Mode:
+  """Returns a mode of differentiation by name.
+
+  Args:
+    name: how to differentiate through the inner steps: unroll, unroll_all, remat, mixed,
+      first_order, implicit, evolution, or with a number: truncated_3, mixed_8, remat_8.
+  """
+  kind, _, number = name.rpartition('_')
+  if kind in NUMBERED and number.isdigit():
+    return NUMBERED[kind](int(number))
+  if name not in MODES:
+    numbered = ', '.join(f'{kind}_8' for kind in NUMBERED)
+    raise ValueError(f'mode={name} is unknown; use one of {", ".join(MODES)}, {numbered}, ...')
+  return MODES[name]()
+
+
+def make_inner_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+  """Returns an optax optimizer, with its other defaults.
+
+  Args:
+    name: the optimizer of the inner steps, one of those of --optimizer.
+    learning_rate: of the inner optimizer.
+  """
+  inner = parse('inner optimizer', OPTIMIZERS, f'{name}:learning_rate={learning_rate}')
+  if 'eps_root' in inner.arguments:  # see metakit.learners.maml
+    inner.arguments['eps_root'] = INNER_EPS_ROOT
+  return build(inner)
+
+
+def check_classifies(learner: str, objective: Objective) -> None:
+  """Raises ValueError for a task that is no classification."""
+  if not objective.classifies:
+    raise ValueError(f'learner {learner} classifies, and this task is a regression; use maml')
+
+
+def component(make: Callable[..., MetaLearner], **usual: Any) -> Callable[..., MetaLearner]:
+  """Returns the factory of a component.
+
+  Args:
+    make: the library's factory; its first argument is a `model`, or an `embedding` with the size of
+      the last layer (`num_outputs`, or `ways` of a classifier) after it, and it takes a `descent`.
+    **usual: what a spec may set, with the usual values and in their order: the parts of the descent
+      by the names of DESCENT, and arguments of the factory, of which those left out follow with
+      their defaults.
+  """
+  takes = inspect.signature(make).parameters
+
+  def learner(
+    network: Any, num_outputs: int, objective: Objective, num_classes: Any = None, **given: Any
+  ) -> MetaLearner:
+    if 'ways' in takes:
+      check_classifies(make.__name__, objective)
+    sizes = {'ways': num_outputs, 'num_outputs': num_outputs, 'num_classes': num_classes}
+    first = network(num_outputs) if 'model' in takes else network(None)
+    given |= {name: sizes[name] for name in sizes if name in takes}
+    if given.get('num_classes'):  # loads the data, so only for those that ask
+      given['num_classes'] = given['num_classes']()
+    with _by_their_names_here():
+      return make(first, descent=descent_of(given), objective=objective, **given)
+
+  document(learner, summary(make), _meanings(make))
+  supplied = [p for p in inspect.signature(learner).parameters.values() if p.kind != p.VAR_KEYWORD]
+  learner.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [p.replace(kind=p.KEYWORD_ONLY) for p in (*supplied, *_settable(takes, usual))]
+  )
+  return learner
+
+
+def descent_of(given: dict[str, Any]) -> Descent:
+  """Takes what describes a descent out of the arguments of a spec."""
+  optimizer = None
+  if 'inner_optimizer' in given:  # without one, a rate is an argument of the learner's own
+    name, rate = given.pop('inner_optimizer'), given.pop('inner_learning_rate')
+    optimizer = make_inner_optimizer(name, rate)
+  mode = make_mode(given.pop('mode')) if 'mode' in given else None
+  test_steps = given.pop('test_steps')
+  steps = given.pop('inner_steps', test_steps or 1)  # of a learner without steps in training
+  return Descent(optimizer, steps, test_steps, mode, given.pop('inner_batch', 0))
+
+
+@contextlib.contextmanager
+def _by_their_names_here() -> Iterator[None]:
+  """Errors name the parts of a descent as specs do: --steps is something else."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(re.sub(r'\b(steps|batch)=', r'inner_\1=', str(error))) from error
+
+
+def _meanings(make: Callable[..., Any]) -> dict[str, str]:
+  """Returns what the arguments of a component mean."""
+  inner, descent = meanings(make_inner_optimizer), meanings(Descent)
+  parts = {
+    'inner_optimizer': inner['name'],
+    'inner_learning_rate': inner['learning_rate'],
+    'inner_steps': descent['steps'],
+    'test_steps': descent['test_steps'],
+    'mode': meanings(make_mode)['name'],
+    'inner_batch': descent['batch'],
+  }
+  return parts | meanings(make) | {'protocol': meanings(by_descent)['protocol']}
+
+
+SUPPLIED = ('model', 'embedding', 'num_outputs', 'ways', 'num_classes', 'objective', 'descent')
+DESCENT: dict[str, Any] = {  # the parts of a descent in a spec, and their types
+  'inner_optimizer': str,
+  'inner_learning_rate': float,
+  'inner_steps': int,
+  'test_steps': int | None,
+  'mode': str,
+  'inner_batch': int,
+}
+
+
+def _settable(takes: Mapping[str, Any], usual: dict[str, Any]) -> Iterator[inspect.Parameter]:
+  """Yields what a spec may say of a factory with such parameters."""
+  own = {name: p for name, p in takes.items() if name not in SUPPLIED}
+  for name, value in (usual | {n: p.default for n, p in own.items() if n not in usual}).items():
+    kind = own[name].annotation if name in own else DESCENT[name]
+    if name == 'test_steps' and 'inner_steps' not in usual:
+      kind = int  # there are no other steps, as many as which they could be
+    yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
+
+
+def _sgd(rate: float) -> dict[str, Any]:
+  return {'inner_optimizer': 'sgd', 'inner_learning_rate': rate}
+
+
+ONE_STEP: dict[str, Any] = {
+  'inner_steps': 1,
+  'test_steps': None,
+  'mode': 'unroll',
+  'protocol': None,
+  'inner_batch': 0,
+}
+FIVE_STEPS = ONE_STEP | {'inner_steps': 5}
+
+BY_DESCENT: Factories = {
+  'alfa': component(alfa, initial_rate=0.1, **FIVE_STEPS),
+  'anil': component(anil, **_sgd(0.1), **FIVE_STEPS | {'protocol': 'inductive'}),
+  'boil': component(boil, **_sgd(0.4), **ONE_STEP),
+  'cavia': component(cavia, context_size=5, **_sgd(1.0), **ONE_STEP),
+  'fine_tuning': component(
+    fine_tuning, **_sgd(0.01), test_steps=100, tuned='all', protocol=None, inner_batch=0
+  ),
+  'from_scratch': component(
+    from_scratch, **_sgd(0.01), test_steps=100, protocol=None, inner_batch=0
+  ),
+  'imaml': component(
+    imaml, **_sgd(0.1), proximal=2.0, inner_steps=16, test_steps=None, mode='implicit'
+  ),
+  'maml': component(maml, **_sgd(0.4), **ONE_STEP),
+  'maml_plus_plus': component(
+    maml_plus_plus, initial_rate=0.1, inner_steps=5, test_steps=None, mode='unroll_all'
+  ),
+  'meta_curvature': component(meta_curvature, inner_learning_rate=0.1, **ONE_STEP),
+  'meta_sgd': component(meta_sgd, initial_rate=0.1, **ONE_STEP),
+  'proto_maml': component(proto_maml, **_sgd(0.05), **FIVE_STEPS),
+  'reptile': component(reptile, **_sgd(0.1), inner_steps=5, test_steps=50, inner_batch=10),
+}

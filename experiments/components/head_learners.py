@@ -1,0 +1,148 @@
+"""Heads as components, and as learners: a network that embeds, and a head that classifies."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+from experiments.components.descent_learners import check_classifies
+from experiments.components.docstrings import document, meanings, summary
+from experiments.components.specs import Factories, build, parse
+from metakit import heads
+from metakit.learners.embedded import embedded
+from metakit.learners.pretrained import pretrained
+from metakit.losses import icnn, proto_triplet, with_losses
+from metakit.models import Model
+from metakit.types import MetaLearner, Objective
+
+HEAD_SUPPLIED = ('num_outputs', 'objective')
+LOSSES: dict[str, Callable[[int], Any]] = {
+  'icnn': lambda ways: icnn(),
+  'proto_triplet': proto_triplet,
+}
+QUARTER_TURNS = [partial(jnp.rot90, k=turns, axes=(1, 2)) for turns in range(4)]  # of images
+
+
+def head_component(make: Callable[..., MetaLearner]) -> Callable[..., MetaLearner]:
+  """Returns the factory of a head, whose arguments a spec may set.
+
+  Beside its own there are `how` features are normalised (metakit.heads.normalised), unless it has
+  an argument of this name, and `losses` that training adds, joined by +.
+  """
+  takes = inspect.signature(make).parameters
+
+  def head(
+    num_outputs: int,
+    objective: Objective,
+    how: str = 'un',
+    losses: str | None = None,
+    **given: Any,
+  ) -> MetaLearner:
+    check_classifies(make.__name__, objective)
+    extra = {'objective': objective, 'how': how}
+    made = make(num_outputs, **given, **{k: v for k, v in extra.items() if k in takes})
+    made = made if how == 'un' or 'how' in takes else heads.normalised(made, how)
+    chosen = [named_loss(name, num_outputs) for name in (losses or '').split('+') if name]
+    return with_losses(made, chosen) if chosen else made
+
+  usual = {k: p for k, p in inspect.signature(head).parameters.items() if p.kind != p.VAR_KEYWORD}
+  own = {name: p for name, p in takes.items() if name not in ('ways', 'objective')}
+  _keep_signature(head, usual | own)
+  said = {'how': meanings(heads.normalised)['how'], 'losses': meanings(named_loss)['name']}
+  document(head, summary(make), said | meanings(make))
+  return head
+
+
+def named_loss(name: str, ways: int) -> Any:
+  """Returns a loss of features.
+
+  Args:
+    name: losses that training adds, icnn or proto_triplet, joined by +.
+    ways: classes of an episode.
+  """
+  if name not in LOSSES:
+    raise ValueError(f'losses={name!r} is unknown; use {" or ".join(LOSSES)}, joined by +')
+  return LOSSES[name](ways)
+
+
+def on_network(head: Callable[..., MetaLearner]) -> Callable[..., MetaLearner]:
+  """Returns the factory of a learner with such a head; `protocol` is that of the network."""
+
+  def learner(
+    network: Callable[[int | None], Model],
+    num_outputs: int,
+    objective: Objective,
+    protocol: str = 'inductive',
+    **given: Any,
+  ) -> MetaLearner:
+    return embedded(network(None), head(num_outputs, objective, **given), protocol)
+
+  usual = inspect.signature(learner).parameters
+  kept = {name: p for name, p in usual.items() if p.kind != p.VAR_KEYWORD}
+  _keep_signature(learner, kept | dict(inspect.signature(head).parameters))
+  document(learner, summary(head), meanings(head) | {'protocol': meanings(embedded)['protocol']})
+  return learner
+
+
+def _keep_signature(function: Any, parameters: dict[str, inspect.Parameter]) -> None:
+  named = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters.values()]
+  function.__signature__ = inspect.Signature(named)
+
+
+# `normalised` is the argument `how`; the learner of the head `prototypes` has its paper's name.
+HEADS: Factories = {
+  'prototypical' if name == 'prototypes' else name: head_component(getattr(heads, name))
+  for name in heads.__all__
+  if name != 'normalised'
+}
+
+
+def pretrained_learner(
+  network: Callable[[int | None], Model],
+  num_outputs: int,
+  objective: Objective,
+  num_classes: Callable[[], int],
+  head: str = 'prototypical',
+  how: str | None = None,
+  until: int | None = None,
+  cosine: bool = True,
+  scale: float = 16.0,
+  rotations: bool = False,
+  protocol: str = 'inductive',
+) -> MetaLearner:
+  """Ordinary training on all training classes, until episodes follow; then any head.
+
+  With `rotations`, training images are turned by quarters, as classes of their own (self-supervised
+  label augmentation, Lee et al. 2020): for classes that are not turned already, as those of
+  omniglot:rotations=false.
+
+  Args:
+    head: name of the head of test episodes, one of the other learners that are heads.
+    how: features are normalised for it, as its argument `how`; none for the head's usual one.
+    until: steps of ordinary training, before those on episodes; none for all steps.
+    cosine: whether the last layer compares directions alone (normalised softmax).
+    scale: of the cosines.
+    rotations: whether quarter turns of training images are further classes.
+    protocol: of the network, 'inductive' or 'transductive'.
+  """
+  made = build(
+    parse('head', HEADS, f'{head}:how={how}' if how else head, HEAD_SUPPLIED),
+    num_outputs=num_outputs,
+    objective=objective,
+  )
+  return pretrained(
+    network(None),
+    made,
+    num_classes(),
+    until=until,
+    cosine=cosine,
+    scale=scale,
+    transforms=QUARTER_TURNS if rotations else (),
+    protocol=protocol,
+  )
+
+
+BY_HEAD: Factories = {name: on_network(head) for name, head in HEADS.items()}
+BY_HEAD = {**BY_HEAD, 'pretrained': pretrained_learner}

@@ -1,0 +1,125 @@
+"""What the binaries know of a task distribution."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from metakit.data.table import ClassTable
+from metakit.evaluate import Judge
+from metakit.fingerprint import fingerprint
+from metakit.sources import EpisodeSource
+from metakit.types import MetaLearner, Objective
+
+
+class Task(NamedTuple):
+  """A task distribution as the binaries use it.
+
+  Attributes:
+    source: (split, shots=None) -> EpisodeSource for 'train', 'validation' or 'test', with another
+      number of support examples a class if `shots` is given.
+    objective: what predictions are judged by.
+    num_outputs: ways, or size of the regression targets.
+    metric: the headline metric, a key of the objective's metrics.
+    fixed_shots: whether every episode has the same number of support examples a class.
+    exchangeable: whether the order of the support says nothing; otherwise it is sorted by class,
+      and a network that reads one example after the other would learn the order.
+    reference: the best there can be on these episodes (a Bayes predictor), to be shown beside any
+      learner; None if it is not known (or no pool or list small enough to sum over).
+    reference_episodes: with how many test episodes at most, where it takes long.
+    judges: further metrics, each with the judge that gives it.
+    chance: the accuracy without learning, where training episodes are easier than those of
+      validation and test, which alone tell then when a model learns; otherwise None.
+    table: split -> the classes that episodes are of, as numbered by info['classes']; None if they
+      are of none.
+    parted: () -> what says which classes are for training and tests: 'official', 'given' (the data,
+      or files), or a draw of 'groups' or 'classes'.
+    said: () -> what was understood of the data, in one line; '' if there is no doubt. It may load
+      the data.
+    tested: the part that stands for 'test' (see `with_tested`).
+  """
+
+  source: Callable[..., EpisodeSource]
+  objective: Objective
+  num_outputs: int
+  metric: str
+  fixed_shots: bool
+  exchangeable: bool
+  reference: MetaLearner | None = None
+  reference_episodes: int | None = None
+  judges: Mapping[str, Judge] = MappingProxyType({})
+  chance: float | None = None
+  table: Callable[[str], ClassTable] | None = None
+  parted: Callable[[], str] = lambda: 'official'
+  said: Callable[[], str] = lambda: ''
+  tested: str = 'test'
+
+
+def with_tested(task: Task, part: str) -> Task:
+  """Returns the task whose test episodes are of the classes of another part, or of 'all'.
+
+  Raises:
+    ValueError: if the task has no classes to take all of.
+  """
+  if part == 'all' and task.table is None:
+    raise ValueError(
+      '--split=all is for tasks with classes of their own; use train, validation or test'
+    )
+  given = lambda split: part if split == 'test' else split
+  table = task.table
+
+  def said() -> str:
+    line = task.said()
+    return line and f'{line}; tests are on {part}'
+
+  if part == 'test':
+    return task
+  return task._replace(
+    source=lambda split, shots=None: task.source(given(split), shots),
+    table=None if table is None else lambda split: table(given(split)),
+    said=said,
+    tested=part,
+  )
+
+
+def check_former_split(spec: str, task: Task) -> None:
+  """Raises ValueError if a run of an earlier version had other classes in its parts.
+
+  That drew classes whatever their groups and the names of folders, and knew no argument `split`.
+
+  Args:
+    spec: that of the task in the flags of the run.
+    task: as it is read now.
+  """
+  if task.parted() not in ('given', 'groups') or re.search(r'[:,]split=', spec):
+    return
+  raise ValueError(
+    f'this run began when classes were drawn one by one, and now there are {task.said()}: classes '
+    'that it was trained on would be tested; train again in another --workdir'
+  )
+
+
+def understood(*tasks: Task) -> list[str]:
+  """Returns what is to be said of the data of some tasks, each line once."""
+  return list(dict.fromkeys(filter(None, (task.said() for task in tasks))))
+
+
+def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSource]:
+  """Returns the test source for each number of shots that the classes are large enough for."""
+  sources = {}
+  for number in shots if task.fixed_shots else ():
+    with contextlib.suppress(ValueError):
+      sources[number] = task.source('test', number)
+  return sources
+
+
+def fingerprint_of(task: Task, split: str) -> str | None:
+  """Returns the checksum of the data of a split; None if its episodes are made of none."""
+  return fingerprint(task.source(split), task.table(split) if task.table else None)
+
+
+def training_classes(task: Task) -> Callable[[], int] | None:
+  """Returns () -> the number of training classes, which loads them; None if there are none."""
+  table = task.table
+  return None if table is None else lambda: len(table('train').counts)

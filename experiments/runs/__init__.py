@@ -1,0 +1,1 @@
+"""What commands do in a workdir: set up, train, evaluate, write the end."""

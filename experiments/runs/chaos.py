@@ -1,0 +1,157 @@
+"""Kills and resumes a training, and compares what it ends with: experiments/chaos.py."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments.command_line.runtime import BAD_INPUT, LOST, end_preempted, one_line_errors
+from experiments.output.metrics_log import read_metrics
+from experiments.output.results import (
+  describe_device,
+  read_json,
+  refuse_other,
+  versions,
+  write_text,
+)
+from experiments.runs.wrap_up import command_line
+from launch.children import PREEMPTED, Children, children
+
+FLAGS = flags.FLAGS
+STEPS = 60
+TRAINING = (
+  '--task=glyphs:ways=3,shots=1,queries=3',
+  '--network=conv4:width=4,depth=2',
+  f'--steps={STEPS}',
+  '--tasks_per_step=4',
+  '--steps_per_dispatch=4',
+  '--save_every=10',
+  '--save_minutes=0.02',
+  '--validate_every=30',
+  '--validation_episodes=8',
+  '--episodes=4',
+)
+SIGNALS = signal.SIGKILL, signal.SIGTERM
+MOST_STARTS = 200
+HIT_AGAIN = 1 / 3  # how likely a signal is after the first start
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT), children() as own:
+    workdir = Path(FLAGS.workdir)
+    check_stored(workdir / 'chaos.json')
+    finish(own, start(own, workdir / 'undisturbed'))
+    begun = time.monotonic()
+    finish(own, start(own, workdir / 'again'))  # with programs compiled before, as in what follows
+    usual = time.monotonic() - begun
+    expected = ending(workdir / 'undisturbed')
+    chance, seen = random.Random(FLAGS.seed), Counter[str]()
+    for number in range(FLAGS.runs):
+      folder = workdir / 'disturbed'
+      shutil.rmtree(folder, ignore_errors=True)
+      disturb(own, folder, chance, usual, seen)
+      seen['runs that ended differently'] += ending(folder) != expected
+      print(f'{number + 1}: {dict(seen)}', flush=True)
+    record = {'runs': FLAGS.runs, 'processes': FLAGS.processes, 'seen': dict(sorted(seen.items()))}
+    record |= {'training': TRAINING, 'seed': FLAGS.seed, 'command': command_line()}
+    record |= {'device': describe_device(), 'versions': versions()}
+    write_text(workdir / 'chaos.json', json.dumps(record, indent=2) + '\n')
+    if seen['runs that ended differently'] or seen['other exit statuses']:
+      sys.exit(1)
+
+
+def check_stored(path: Path) -> None:
+  """Raises ValueError if there is a record of other runs."""
+  setting = {'runs': FLAGS.runs, 'processes': FLAGS.processes, 'seed': FLAGS.seed}
+  if path.exists():
+    refuse_other(path, read_json(path), setting | {'training': list(TRAINING)}, '--workdir')
+
+
+def start(own: Children, folder: Path) -> subprocess.Popen:
+  """Starts the training in a folder, as a local pod if it has several processes."""
+  train = [sys.executable, '-m', 'experiments.train', *TRAINING, f'--workdir={folder}']
+  if FLAGS.processes > 1:
+    pod = [sys.executable, '-m', 'launch.local_pod', f'--processes={FLAGS.processes}']
+    train = [*pod, '--devices=2', '--grace=20', '--', *train, '--parallel=shard_map']
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with open(folder.parent / f'{folder.name}.log', 'w', encoding='utf-8') as log:
+    return own.start(train, stdout=log, stderr=log)
+
+
+def finish(own: Children, process: subprocess.Popen) -> int:
+  """Waits for the end of a training; returns its exit status."""
+  status = process.wait()
+  if own.told:
+    end_preempted('its runs begin anew')
+  return status
+
+
+def disturb(
+  own: Children, folder: Path, chance: random.Random, usual: float, seen: Counter[str]
+) -> None:
+  """Starts a training until it finishes, with a signal in the first start and in some others.
+
+  Args:
+    own: the processes of this one.
+    folder: of the run.
+    chance: what is random.
+    usual: seconds of a run that nobody disturbs.
+    seen: counts of what happened, by what it is called.
+  """
+  for number_of_start in range(MOST_STARTS):
+    process = start(own, folder)
+    left_alone = number_of_start > 0 and chance.random() > HIT_AGAIN
+    try:
+      process.wait(None if left_alone else chance.uniform(0, 0.9 * usual))
+    except subprocess.TimeoutExpired:
+      number = chance.choice(SIGNALS)
+      seen[f'{number.name} in {phase(folder)}'] += 1
+      hit(process, number, chance)
+    status = finish(own, process)
+    if status == 0:
+      return
+    told = status in (PREEMPTED, LOST, -signal.SIGKILL, 128 + signal.SIGKILL, 134)
+    told = told or status in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    seen['ended with 75' if status == PREEMPTED else 'were killed'] += 1
+    seen['other exit statuses'] += not told
+  raise ValueError(f'{folder} did not finish in {MOST_STARTS} starts')
+
+
+def hit(process: subprocess.Popen, number: signal.Signals, chance: random.Random) -> None:
+  """Sends a signal to the training: one of its processes or, by the launcher's end, all."""
+  victims = [process.pid]
+  if FLAGS.processes > 1:
+    asked = ['pgrep', '-P', str(process.pid), '-f', 'experiments.train']  # not its guard
+    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    children = [int(child) for child in found]
+    if children and chance.random() < 0.5:
+      victims = [chance.choice(children)]
+    elif number == signal.SIGKILL:  # the launcher cannot pass it on
+      victims = [*children, process.pid]
+  for victim in victims:
+    subprocess.run(['kill', f'-{int(number)}', str(victim)], check=False, capture_output=True)
+
+
+def phase(folder: Path) -> str:
+  """Says what a training was about to do, by the files that it has written."""
+  if (folder / 'results.json').exists():
+    return 'the end'
+  lines = read_metrics(folder) if folder.exists() else []
+  if not lines:
+    return 'start-up or compilation'
+  return 'the test' if lines[-1]['step'] == STEPS else 'training, saves or validation'
+
+
+def ending(folder: Path) -> dict[str, Any]:
+  """Returns what must be the same: the sums of all arrays of the last step, and all metrics."""
+  last = max((folder / 'checkpoints').glob('*.json'), key=lambda path: int(path.stem))
+  arrays = json.loads(last.read_text(encoding='utf-8'))['arrays']
+  return {'step': last.stem, 'arrays': arrays, 'metrics': read_metrics(folder)}

@@ -1,0 +1,229 @@
+"""Compares heads on the same features and the same test episodes: experiments/compare_heads.py."""
+
+import functools
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors
+from experiments.components.specs import Component
+from experiments.output.results import (
+  describe_device,
+  format_estimate,
+  refuse_other,
+  versions,
+  with_ending,
+  write_text,
+)
+from experiments.runs.features import (
+  Features,
+  checksums,
+  chosen_heads,
+  embedded_once,
+  features_of_flags,
+  make_head,
+  make_task,
+  ready_params,
+)
+from experiments.runs.lock import lock_file
+from experiments.runs.workdir import check_same_data
+from experiments.runs.wrap_up import command_line, write_episodes
+from metakit.data.files import damaged
+from metakit.data.omniglot_runs import WAYS, omniglot_runs
+from metakit.estimates import compare, estimate
+from metakit.evaluate import evaluate, judge_queries
+from metakit.keys import learner_key, roots
+from metakit.objectives import cross_entropy
+from metakit.sources import EpisodeSource
+from metakit.types import Episode, MetaLearner, Objective, Params
+
+FLAGS = flags.FLAGS
+NONE = '-'
+RUNS = 'omniglot_runs'
+DEFINING = 'split', 'seed', 'episodes', 'head_steps', 'head_tasks_per_step'
+DATA = 'data'
+WARM = 64  # episodes that compile a program
+
+
+class Judged(NamedTuple):
+  """What was measured of a head.
+
+  Attributes:
+    accuracies: [episodes].
+    protocol: of the head.
+    seconds: of a thousand episodes, compiled before; None for official runs, which are no sample.
+  """
+
+  accuracies: np.ndarray
+  protocol: str
+  seconds: float | None
+
+
+Done = dict[tuple[str, str], Judged]  # by task and head
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    if FLAGS.omniglot_runs and FLAGS.split != 'test':
+      raise ValueError('--omniglot_runs are of test characters; use --split=test')
+    heads, features = chosen_heads(), features_of_flags()
+    path = Path(FLAGS.workdir) / FLAGS.name
+    setting = {name: FLAGS[name].value for name in DEFINING} | features.description
+    setting |= {'head_task': str(features.train), 'device': describe_device()}
+    setting |= {'versions': versions(), 'data': checksums(features, FLAGS.split)}
+    done = read_done(path, setting)
+    own = functools.cache(lock_file)  # at the first write: what is refused before leaves no folder
+    asked = list(measurements(heads, features))
+    for task, head, measure in asked:
+      if (task, head) not in done:
+        measured = measure()
+        own(path)
+        done |= read_done(path, setting) | {(task, head): measured}
+        write_done(path, setting, done, [each[:2] for each in asked])
+      print_cell(cell(task, head, done, heads[0].brief()))
+    own(path)
+    write_done(path, setting, done, [each[:2] for each in asked])
+
+
+def measurements(
+  heads: list[Component], features: Features
+) -> Iterator[tuple[str, str, Callable[[], Judged]]]:
+  """Yields task, head, and () -> what is measured; what several need is made once, when needed."""
+  source = embedded_once(features.embed)
+  task = functools.cache(lambda: make_task(features.train))
+  ready = functools.cache(lambda i: ready_params(heads[i], task(), source(features.train, 'train')))
+  runs = functools.cache(lambda: runs_of_features(features.embed))
+
+  def sampled(component: Component, i: int) -> Judged:
+    tested, test = make_task(component), source(component, FLAGS.split)
+    return judge(make_head(heads[i], tested), ready(i), tested.objective, test)
+
+  def official(i: int) -> Judged:
+    return judge_runs(make_head(heads[i], task(), WAYS), ready(i), runs())
+
+  for component in features.tests:
+    for i, head in enumerate(heads):
+      yield component.brief(), head.brief(), partial(sampled, component, i)
+  for i, head in enumerate(heads if FLAGS.omniglot_runs else []):
+    yield RUNS, head.brief(), partial(official, i)
+
+
+def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
+  """Returns what an earlier run of the same setting has measured.
+
+  Raises:
+    ValueError: if the files are of another setting, or damaged.
+  """
+  if not with_ending(path, '.json').exists():
+    return {}
+  try:
+    return _read_done(path, setting)
+  except (zipfile.BadZipFile, EOFError, KeyError, json.JSONDecodeError) as error:
+    raise damaged(f'{path}.json or {path}.npz', error) from error
+
+
+def _read_done(path: Path, setting: Mapping[str, Any]) -> Done:
+  record = json.loads(with_ending(path, '.json').read_text(encoding='utf-8'))
+  refuse_other(f'{path}.json', record, {**setting, DATA: record.get(DATA)}, '--name')
+  check_same_data(path, record.get(DATA, {}), setting[DATA])
+  with open(with_ending(path, '.npz'), 'rb') as file, np.load(file) as values:
+    of = lambda c: Judged(values[f'{c["task"]}/{c["head"]}'], c['protocol'], c['seconds_per_1000'])
+    return {(c['task'], c['head']): of(c) for c in record['cells']}
+
+
+def _checksums_before(path: Path) -> dict[str, str | None]:
+  file = path.with_suffix('.json')
+  return json.loads(file.read_text(encoding='utf-8')).get(DATA, {}) if file.exists() else {}
+
+
+def write_done(
+  path: Path, setting: Mapping[str, Any], done: Done, asked: list[tuple[str, str]]
+) -> None:
+  """Writes what is measured, in the order that it was asked for; what was not is kept behind."""
+  order = [key for key in dict.fromkeys([*asked, *done]) if key in done]
+  cells = [cell(task, head, done, asked[0][1]) for task, head in order]
+  record = {'cells': cells, **setting, 'command': command_line()}
+  record[DATA] = _checksums_before(path) | setting[DATA]  # of tasks asked for before too
+  values = {'/'.join(key): done[key].accuracies for key in order}
+  write_episodes(with_ending(path, '.npz'), values)
+  write_text(with_ending(path, '.json'), json.dumps(record, indent=2) + '\n')
+
+
+def judge(
+  learner: MetaLearner, params: Params, objective: Objective, test: EpisodeSource
+) -> Judged:
+  """Tests a head."""
+  root = getattr(roots(FLAGS.seed), FLAGS.split)
+  run = partial(
+    evaluate, learner, objective, params, source=test, root=root, parallel=FLAGS.parallel
+  )
+  warm = min(WARM * jax.local_device_count(), FLAGS.episodes)  # the same chunks, compiled
+  run(episodes=warm)
+  start = time.perf_counter()
+  values = run(episodes=FLAGS.episodes)['accuracy']
+  seconds = (time.perf_counter() - start) / FLAGS.episodes * 1000
+  return Judged(values, learner.protocol, round(seconds, 3))
+
+
+def runs_of_features(embed: Callable[[EpisodeSource], EpisodeSource]) -> Episode:
+  """Returns the 20 official one-shot runs of Omniglot as features, with a leading axis."""
+  runs = omniglot_runs(FLAGS.data_dir)
+  images = np.concatenate([part.x.reshape(-1, *part.x.shape[2:]) for part in runs[:2]])
+  rows = EpisodeSource(lambda key: Episode(*runs[:2]), images)
+  halves = jnp.split(embed(rows).data, 2)
+  like = lambda part, z: part._replace(x=z.reshape(*part.y.shape, -1))
+  return Episode(*(like(part, z) for part, z in zip(runs[:2], halves, strict=True)))
+
+
+def judge_runs(learner: MetaLearner, params: Params, runs: Episode) -> Judged:
+  """Tests a head on given episodes."""
+  root = roots(FLAGS.seed).test
+  keys = jax.vmap(lambda i: learner_key(root, i))(jnp.arange(len(runs.query.y)))
+  judged = jax.jit(jax.vmap(partial(judge_queries, learner, cross_entropy, params)))(keys, runs)
+  return Judged(np.asarray(judged['accuracy']), learner.protocol, None)
+
+
+def cell(task: str, head: str, done: Done, first: str) -> dict[str, Any]:
+  """Returns the record of a head on a task."""
+  own = done[task, head]
+  mean, ci95, episodes = estimate(own.accuracies)
+  difference = compare(own.accuracies, done.get((task, first), own).accuracies)
+  sampled = own.seconds is not None
+  return {
+    'task': task,
+    'head': head,
+    'protocol': own.protocol,
+    'mean': mean,
+    'ci95': ci95 if sampled else None,
+    'episodes': episodes,
+    'difference': [difference.mean, difference.ci95 if sampled else None],
+    'seconds_per_1000': own.seconds,
+  }
+
+
+def print_cell(cell: Mapping[str, Any]) -> None:
+  """Says what was measured."""
+  said = f'{cell["task"]}: {cell["head"]} ({cell["protocol"]}) {score(cell)}'
+  print(f'{said}, {pace(cell)} s per 1,000 episodes')
+
+
+def score(cell: Mapping[str, Any]) -> str:
+  """Returns the accuracy of a cell and its difference to the first head, in percent."""
+  mean, ci95 = cell['difference']
+  apart = f'{100 * mean:+.2f}' + ('' if ci95 is None else f' ± {100 * ci95:.2f}')
+  return f'{format_estimate("accuracy", cell["mean"], cell["ci95"])}, {apart}'
+
+
+def pace(cell: Mapping[str, Any]) -> str:
+  """Returns the seconds of a cell."""
+  seconds = cell['seconds_per_1000']
+  return NONE if seconds is None else f'{seconds:.2f}'

@@ -1,0 +1,172 @@
+"""Trains learners and tests them after numbers of steps: experiments/compare_learners.py."""
+
+import functools
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments.command_line.runtime import BAD_INPUT, end_preempted, one_line_errors
+from experiments.components.descent_learners import BY_DESCENT
+from experiments.components.learners import LEARNER_SUPPLIED
+from experiments.components.specs import build, parse
+from experiments.components.task import Task, fingerprint_of
+from experiments.components.tasks import DEFAULT_TASK, TASK_SUPPLIED, tasks_for
+from experiments.output.results import (
+  describe_device,
+  format_estimate,
+  read_results,
+  versions,
+  write_text,
+)
+from experiments.runs import setup
+from experiments.runs.workdir import DATA, own_workdir, read_flags
+from experiments.runs.wrap_up import command_line
+from launch.children import PREEMPTED, run_child
+
+FLAGS = flags.FLAGS
+DEFINING = 'training', 'seed', 'episodes'
+KEPT = 'mean', 'ci95', 'episodes'
+OF_TRAINING = {*setup.DEFINING} - {'learner', 'seed'}  # these are given beside the file
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    if not FLAGS.workdir or FLAGS.task:
+      raise ValueError('give --workdir, the folder of all runs, and the task in --training')
+    names = folders(FLAGS.learner)
+    steps = numbers(FLAGS.inner_steps)
+    workdir = Path(FLAGS.workdir)
+    own_workdir(workdir, claim(workdir))
+    cells = compare_all({spec: workdir / name for spec, name in names.items()}, steps)
+    record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'versions': versions()}
+    record |= {'device': describe_device(), 'training': FLAGS.training, 'seed': FLAGS.seed}
+    write_text(workdir / 'results.json', json.dumps(record, indent=2) + '\n')
+    print(f'{len(cells)} learners: {workdir / "results.json"}')
+
+
+def claim(workdir: Path) -> dict[str, Any]:
+  """Returns what the folder of all runs belongs to: the training by its flags.
+
+  A folder of an earlier version names the file of these flags alone, and goes on with that file.
+  """
+  named = isinstance(read_flags(workdir).get('training'), str)
+  claimed: dict[str, Any] = {name: FLAGS[name].value for name in DEFINING}
+  if named:
+    return claimed
+  training = training_flags(claimed['training'])
+  return claimed | {'training': training, DATA: checksums_of(training)}
+
+
+def checksums_of(training: Mapping[str, str]) -> dict[str, str | None]:
+  """Returns the fingerprints of the data that a training is on, and those that it is tested on."""
+  budget = float(FLAGS['table_budget_gib'].value or 0) * 2**30
+  supplied = {'data_dir': FLAGS['data_dir'].value, 'budget': budget}
+
+  @functools.cache
+  def made(spec: str) -> Task:
+    return build(parse('task', tasks_for(spec), spec, TASK_SUPPLIED), **supplied)
+
+  train = training.get('task', DEFAULT_TASK)
+  test = training.get('test_task', train)
+  return {'train': fingerprint_of(made(train), 'train'), 'test': fingerprint_of(made(test), 'test')}
+
+
+def training_flags(path: str) -> dict[str, str]:
+  """Returns the flags in a file that determine what is trained, by their names.
+
+  Raises:
+    ValueError: if there is no such file.
+  """
+  try:
+    given = flags.FlagValues().read_flags_from_files([f'--flagfile={path}'])
+  except flags.Error as error:
+    raise ValueError(f'--training={path}: {str(error).removeprefix("ERROR:: ")}') from None
+  parts = [text.lstrip('-').partition('=') for text in given]
+  return {name: value for name, _, value in parts if name in OF_TRAINING}
+
+
+def folders(specs: list[str]) -> dict[str, str]:
+  """Returns the name of the folder of each learner, which says all that its spec says.
+
+  Raises:
+    ValueError: if one does not adapt by gradient descent.
+  """
+  for spec in specs:
+    parse('learner', BY_DESCENT, spec, LEARNER_SUPPLIED)
+  return {spec: re.sub(r'[^\w.=-]+', '-', spec) for spec in specs}
+
+
+def numbers(texts: list[str]) -> list[int]:
+  """Returns numbers of inner steps.
+
+  Raises:
+    ValueError: unless all are positive.
+  """
+  if not texts or not all(text.isdigit() and int(text) for text in texts):
+    raise ValueError(f'--inner_steps={",".join(texts)} is no list of positive numbers')
+  return [int(text) for text in texts]
+
+
+def compare_all(runs: dict[str, Path], steps: list[int]) -> list[dict[str, Any]]:
+  """Returns a cell for each learner.
+
+  Raises:
+    ValueError: if the runs of some fail, when those of all others are done.
+  """
+  cells, failed = [], []
+  for spec, folder in runs.items():
+    try:
+      cells.append(compare(spec, folder, steps))
+    except subprocess.CalledProcessError:  # it has said why
+      failed.append(spec)
+  if failed:
+    raise ValueError(
+      f'no result of {" and ".join(failed)}, as said above; the others are done and stay: change '
+      'or leave out what failed and give the command again'
+    )
+  return cells
+
+
+def compare(spec: str, folder: Path, steps: list[int]) -> dict[str, Any]:
+  """Trains a learner and tests it after each number of inner steps.
+
+  Raises:
+    CalledProcessError: if a run fails; it has said why.
+  """
+  shared = {name: FLAGS[name].value for name in ('seed', 'parallel', 'data_dir')}
+  given = [f'--workdir={folder}', *(f'--{n}={v}' for n, v in shared.items() if v is not None)]
+  if not (folder / 'results.json').exists():
+    call('train', f'--flagfile={FLAGS.training}', f'--learner={spec}', *given, '--episodes=100')
+  found = {}
+  for number in steps:
+    path = folder / f'results-{number}-steps.json'
+    if not path.exists():
+      tested = f'--learner={spec.partition(":")[0]}:test_steps={number}'
+      call('evaluate', *given, tested, f'--episodes={FLAGS.episodes}', f'--name={number}-steps')
+    record = read_results(path)
+    found[str(number)] = {name: record[name] for name in KEPT}
+  shown = (format_estimate(record['metric'], e['mean'], e['ci95']) for e in found.values())
+  after = ', '.join(map(str, steps))
+  print(f'{spec}: {record["metric"]} after {after} steps: {", ".join(shown)}')
+  same = {name: record[name] for name in ('metric', 'task', 'network', 'protocol', 'train_seconds')}
+  return {'learner': spec, 'steps': found} | same
+
+
+def call(binary: str, *arguments: str) -> None:
+  """Runs a binary as a process of its own, as a user would.
+
+  Raises:
+    CalledProcessError: if it fails; it has said why.
+  """
+  command = [sys.executable, '-m', f'experiments.{binary}', *arguments]
+  status = run_child(command)
+  if status == PREEMPTED:
+    end_preempted('what was done is kept')
+  if status:
+    raise subprocess.CalledProcessError(status, command)

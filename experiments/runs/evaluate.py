@@ -1,0 +1,119 @@
+"""Tests the learner of a workdir again: experiments/evaluate.py."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors
+from experiments.components.task import (
+  Task,
+  check_former_split,
+  fingerprint_of,
+  understood,
+  with_tested,
+)
+from experiments.components.tasks import data_of
+from experiments.runs.evaluation import check_judges, judges_of, prepare
+from experiments.runs.setup import Setup, abstract_state, check_fits, make_optimizer, make_setup
+from experiments.runs.workdir import check_data, read_specs
+from experiments.runs.wrap_up import ready_files, wrap_up
+from metakit.checkpoint import checkpoints
+from metakit.distributed import check_same, is_first
+
+FLAGS = flags.FLAGS
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    if not FLAGS.workdir:
+      raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
+    workdir = Path(FLAGS.workdir)
+    specs = read_specs(workdir)
+    specs['learner'] = same_learner(specs['learner'], FLAGS.learner)
+    begun = dict(specs)
+    specs['test_task'] = FLAGS.task or specs['test_task']
+    setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
+    check_data(workdir, {'train': fingerprint_of(setup.task, 'train')})
+    setup = of_part(setup, begun, FLAGS.split)
+    setup = measuring(setup, FLAGS.metric)
+    check_fits(setup, ['test'])
+    check_judges(setup, setup.test_task)
+    sums = {'data of the test': fingerprint_of(setup.test_task, 'test')}
+    check_same({**setup.specs, **sums}, FLAGS.meeting_seconds)
+    step, state = restore(setup, specs, workdir, FLAGS.best)
+    files = ready_files(workdir, step, f'-{FLAGS.name}')
+    for line in understood(setup.test_task) if is_first() else ():
+      print(line, file=sys.stderr)
+    seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
+    tested = prepare(setup, state.params, setup.test_task, 'test', seed)
+    wrap_up(setup, tested, step, files, FLAGS.episodes, seed, FLAGS.curve)
+
+
+def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:
+  """Returns the setup with test episodes of the classes of a part, by default of `usual_part`.
+
+  Raises:
+    ValueError: if the run, by the flags that it was begun with, had other parts.
+  """
+  check_former_split(begun['task'], setup.task)
+  own = {data_of(begun[flag]) for flag in ('task', 'test_task')}
+  chosen = part or usual_part(setup.test_task, data_of(setup.specs['test_task']) in own)
+  return setup._replace(test_task=with_tested(setup.test_task, chosen))
+
+
+def usual_part(task: Task, own: bool) -> str:
+  """Returns the part that is tested on unless another is asked for.
+
+  Args:
+    task: to test on.
+    own: whether the run was trained, or chosen, on the data of the task.
+  """
+  return 'test' if own or task.parted() in ('official', 'given') else 'all'
+
+
+def same_learner(trained: str, asked: str | None) -> str:
+  """Returns the learner spec to test: the trained one, or one of the same name.
+
+  Raises:
+    ValueError: for a learner of another name, whose parameters mean something else.
+  """
+  if asked and asked.partition(':')[0] != trained.partition(':')[0]:
+    raise ValueError(f'this run trained {trained}; --learner={asked} is another learner')
+  if not asked:
+    return trained
+  return ','.join(filter(None, (trained, asked.partition(':')[2])))  # the later value counts
+
+
+def measuring(setup: Setup, metric: str | None) -> Setup:
+  """Returns the setup with another headline metric.
+
+  Raises:
+    ValueError: if it does not exist for the task.
+  """
+  task = setup.test_task
+  classifies = {'accuracy'} if task.objective.classifies else set()
+  known = {task.metric, 'loss', *classifies, *judges_of(task)}
+  if metric and metric not in known:
+    raise ValueError(
+      f'--metric={metric} does not exist for {setup.specs["test_task"]}; use one of '
+      f'{", ".join(sorted(known))}'
+    )
+  return setup._replace(test_task=task._replace(metric=metric)) if metric else setup
+
+
+def restore(
+  setup: Setup, specs: dict[str, Any], workdir: Path, best: bool = False
+) -> tuple[int, Any]:
+  """Returns the step and state of a run's newest whole checkpoint, or of its best.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  learner, optimizer = setup.learner(setup.task), make_optimizer(specs)
+  with checkpoints(workdir / 'checkpoints', set_aside=False) as saved:
+    found = saved.restore(abstract_state(setup, learner, optimizer), best)
+  if found is None:
+    raise ValueError(f'{workdir} has no checkpoint yet; train first')
+  return found

@@ -1,0 +1,323 @@
+"""The test of a trained learner, and what the report shows of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.components.task import Task, sources_by_shots
+from experiments.output.progress import episode_progress
+from experiments.output.report import AdaptationPoint, EpisodePicture
+from experiments.runs.setup import Setup
+from metakit.estimates import estimate
+from metakit.evaluate import (
+  Judge,
+  calibrate,
+  embed_source,
+  evaluate,
+  judge_beside,
+  judge_gain,
+  judge_prefixes,
+  judge_queries,
+)
+from metakit.keys import learner_key, roots, task_key
+from metakit.measures import attention_to_support
+from metakit.sources import EpisodeSource, complete, on_host
+from metakit.types import Episode, Examples, Key, MetaLearner, Params
+
+CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
+CURVE_STEPS = (0, 1, 2, 3, 5, 10)
+CURVE_EPISODES = 200
+# Of --curve=short: an eighth of the time.
+SHORT_SHOTS, SHORT_STEPS, SHORT_EPISODES = (1, 5), (0, 1, 5), 50
+
+
+OnChunk = Callable[[int], None]  # (episodes done) -> None
+
+
+class Tested(NamedTuple):
+  """A learner ready for the episodes of one split.
+
+  Attributes:
+    task: the task.
+    learner: its learner.
+    params: calibrated parameters.
+    source: the episodes.
+    quick: (learner, source) that give the same predictions, the table embedded once if possible.
+    split: whose they are.
+    root: names the episodes: number i is made from task_key(root, 0, i).
+    parallel: how they share devices.
+  """
+
+  task: Task
+  learner: MetaLearner
+  params: Params
+  source: EpisodeSource
+  quick: tuple[MetaLearner, EpisodeSource]
+  split: str
+  root: Key
+  parallel: str
+
+
+class Curves(NamedTuple):
+  """Test performance against the amount of adaptation.
+
+  Attributes:
+    amount: what is counted.
+    episodes: how many were tested.
+    learner: its performance.
+    reference: that of the Bayes predictor on the same episodes; empty if none is known.
+    difference: of their predictions (metakit.evaluate.judge_beside).
+  """
+
+  amount: str
+  episodes: int
+  learner: list[AdaptationPoint]
+  reference: Sequence[AdaptationPoint] = ()
+  difference: Sequence[AdaptationPoint] = ()
+
+
+def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> Tested:
+  """Calibrates a learner on training episodes and readies it for a split of `task`."""
+  learner, source = setup.learner(task), task.source(split)
+  root = roots(setup.specs['seed']).calibration
+  params = calibrate(learner, params, setup.task.source('train'), root=root)
+  # A table on the host may be too large for its embeddings to be worth while, or to fit.
+  quick = (learner, source) if on_host(source) else embed_source(learner, params, source)
+  root = getattr(roots(seed), split)
+  return Tested(task, learner, params, source, quick, split, root, setup.parallel)
+
+
+def per_episode(
+  tested: Tested, episodes: int, on_chunk: OnChunk | None = None
+) -> dict[str, np.ndarray]:
+  """Returns the metrics of each episode; `on_chunk` is told how many are done."""
+  judge = judges_of(tested.task).get(tested.task.metric, judge_queries)
+  return judged_by(judge, tested, episodes, on_chunk)
+
+
+def judges_of(task: Task) -> dict[str, Judge]:
+  """Returns the metrics of a task that are not those of its queries, with their judges."""
+  gain = {'gain': judge_gain} if task.exchangeable else {}
+  return {**gain, **task.judges}
+
+
+def check_judges(setup: Setup, task: Task) -> None:
+  """Raises ValueError if a task's episodes cannot be judged as they will be after training."""
+  learner, source = setup.learner(task), task.source('test')
+  judges = [judges_of(task).get(task.metric, judge_queries)]
+  if draws_prefixes(task, learner):
+    judges.append(judge_prefixes)
+
+  def judge_all(key: Key, data: Any) -> Any:
+    episode = complete(source, source.plan(key), data)
+    params = learner.init(key, episode)
+    return [judge(learner, task.objective, params, key, episode) for judge in judges]
+
+  jax.eval_shape(judge_all, jax.random.key(0), source.data)
+
+
+def judged_by(
+  judge: Judge, tested: Tested, episodes: int, on_chunk: OnChunk | None = None
+) -> dict[str, np.ndarray]:
+  """Returns what a judge gives for each episode."""
+  learner, source = tested.quick
+  judged = evaluate(
+    learner,
+    tested.task.objective,
+    tested.params,
+    source=source,
+    root=tested.root,
+    episodes=episodes,
+    parallel=tested.parallel,
+    judge=judge,
+    on_chunk=on_chunk,
+  )
+  return dict(judged)
+
+
+def curve_metric(task: Task) -> str:
+  """Returns what is drawn against the amount of adaptation."""
+  classifies = task.objective.classifies and task.metric in ('accuracy', 'gain')
+  return 'accuracy' if classifies else 'loss'
+
+
+def draws_prefixes(task: Task, learner: MetaLearner) -> bool:
+  """Whether a curve over prefixes is drawn: where it has a reference, or costs one pass."""
+  return task.exchangeable and (learner.prefixes is not None or task.reference is not None)
+
+
+def prefix_curves(tested: Tested, episodes: int) -> Curves:
+  """Returns the accuracy or loss of each example predicted from those before it, 0 to all.
+
+  Beside it, where the task knows one, that of the Bayes predictor on the same episodes.
+  """
+  reference = tested.task.reference
+  judge = judge_prefixes if reference is None else judge_beside(reference)
+  with episode_progress(f'adaptation curve: {episodes} episodes', episodes) as on_chunk:
+    values = evaluate(
+      tested.learner,
+      tested.task.objective,
+      tested.params,
+      source=tested.source,
+      root=tested.root,
+      episodes=episodes,
+      parallel=tested.parallel,
+      judge=judge,
+      on_chunk=on_chunk,
+    )
+
+  def curve(name: str) -> list[AdaptationPoint]:
+    columns = (estimate(column) for column in values[name].T)
+    return [AdaptationPoint(k, e.mean, e.ci95) for k, e in enumerate(columns)]
+
+  metric = curve_metric(tested.task)
+  if reference is None:
+    return Curves('examples', episodes, curve(metric))
+  beside = curve(f'reference/{metric}'), curve('difference')
+  return Curves('examples', episodes, curve(metric), *beside)
+
+
+class Pair(NamedTuple):
+  """Two quantities of each episode that should be equal.
+
+  Attributes:
+    names: of what is to be followed and of what follows.
+    values: [2, points].
+    slope: of the second over the first, by least squares.
+    correlation: of the two.
+  """
+
+  names: tuple[str, str]
+  values: np.ndarray
+  slope: float
+  correlation: float
+
+
+# metric: the two quantities that its judge gives.
+PAIRS = {'mixture_weight': ('posterior', 'implied'), 'regret': ('weight', 'regret')}
+
+
+def pair(metric: str, values: Mapping[str, np.ndarray]) -> Pair | None:
+  """Returns the two quantities that a metric compares; None for other metrics."""
+  if metric not in PAIRS:
+    return None
+  both = np.stack([np.ravel(values[name]) for name in PAIRS[metric]])
+  (variance, covariance), (_, other) = np.cov(both)
+  correlation = covariance / max(variance * other, 1e-12) ** 0.5
+  return Pair(PAIRS[metric], both, covariance / max(variance, 1e-12), correlation)
+
+
+TOLD_APART = 0.01  # of the first error: if the Bayes predictor comes to less, no ratio is formed
+
+
+class Closeness(NamedTuple):
+  """How far a learner is at most from the Bayes predictor, over all numbers of examples.
+
+  Attributes:
+    ratio: of their errors; None where the Bayes predictor has hardly any (TOLD_APART).
+    ratio_after: how many examples.
+    difference: of their predictions (metakit.evaluate.judge_beside), in units of the Bayes
+      predictor's error before any example, which in a regression is the variance of y.
+    difference_after: how many examples.
+  """
+
+  ratio: float | None
+  ratio_after: int | None
+  difference: float
+  difference_after: int
+
+
+def closeness(curves: Curves) -> Closeness:
+  """Returns how close a learner is to its reference."""
+  prior = curves.reference[0].mean
+  both = list(zip(curves.learner, curves.reference, strict=True))
+  differences = [(point.mean / prior, int(point.amount)) for point in curves.difference]
+  if min(best.mean for _, best in both) < TOLD_APART * prior:
+    return Closeness(None, None, *max(differences))
+  ratios = [(own.mean / best.mean, int(own.amount)) for own, best in both]
+  return Closeness(*max(ratios), *max(differences))
+
+
+def adaptation_curves(setup: Setup, tested: Tested, episodes: int, curve: str = 'full') -> Curves:
+  """Returns the metric against inner steps, or else against support examples (of each class).
+
+  Where one pass gives the whole curve it is that of all `episodes`, if the reference is not slow.
+
+  Args:
+    setup: of the run.
+    tested: the learner.
+    episodes: of the test.
+    curve: 'full', 'short' (fewer points and episodes), or 'none', which has no points.
+  """
+  if curve == 'none':
+    return Curves('examples', 0, [])
+  short = curve == 'short'
+  learner, source = tested.quick
+  if draws_prefixes(tested.task, tested.learner):
+    few = tested.task.reference_episodes if learner.prefixes else CURVE_EPISODES
+    return prefix_curves(tested, min(episodes, SHORT_EPISODES if short else few or episodes))
+  if 'test_steps=' in setup.specs['learner']:
+    steps = SHORT_STEPS if short else CURVE_STEPS
+    learners = {n: setup.learner(tested.task, test_steps=n) for n in steps}
+    if learner is not tested.learner:  # the source gives features
+      learners = {n: each.features.head for n, each in learners.items() if each.features}
+    amount, points = 'inner steps', {n: (each, source) for n, each in learners.items()}
+  else:
+    sources = sources_by_shots(tested.task, SHORT_SHOTS if short else CURVE_SHOTS)
+    amount = 'support examples a class'
+    points = {n: (learner, source.replace(plan=each.plan)) for n, each in sources.items()}
+  each = SHORT_EPISODES if short else CURVE_EPISODES
+  return Curves(amount, each, points_of(tested, points, each))
+
+
+def points_of(
+  tested: Tested, points: Mapping[int, tuple[MetaLearner, EpisodeSource]], episodes: int
+) -> list[AdaptationPoint]:
+  """Tests each (learner, source) on as many episodes."""
+  found: list[AdaptationPoint] = []
+  if not points:
+    return found
+  said = f'adaptation curve: {len(points)} points x {episodes} episodes'
+  with episode_progress(said, len(points) * episodes) as on_chunk:
+    for number, (amount, quick) in enumerate(points.items()):
+      done = partial(lambda before, now: on_chunk(before + now), number * episodes)
+      values = judged_by(judge_queries, tested._replace(quick=quick), episodes, done)
+      mean, ci95, _ = estimate(values[curve_metric(tested.task)])
+      found.append(AdaptationPoint(amount, mean, ci95))
+  return found
+
+
+def picture(setup: Setup, tested: Tested) -> EpisodePicture:
+  """Returns episode 0 with its predictions, and what they attended to."""
+  key = task_key(tested.root, 0, 0)
+  episode = tested.source(key)
+  adapt, predict = jax.jit(tested.learner.adapt), jax.jit(tested.learner.predict)  # not op by op
+  fitted = adapt(learner_key(tested.root, 0), tested.params, episode.support)
+  outputs = predict(fitted, episode.query.x)
+  support = without_padding(episode.support, episode.support.x, episode.support.y)
+  shown = EpisodePicture(*support, *without_padding(episode.query, *episode.query[:2], outputs))
+  return shown._replace(attention=attention(setup, tested, fitted, episode))
+
+
+def attention(setup: Setup, tested: Tested, fitted: Any, episode: Episode) -> np.ndarray | None:
+  """Returns how much the first query attends to each support example, the mean of all heads.
+
+  [layers, support]; None for learners in which nothing attends to an example.
+  """
+  if not setup.specs['learner'].startswith('in_context:layout=pairs'):
+    return None
+  try:
+    weights = attention_to_support(setup.network(tested.task), fitted, episode.query.x[:1])
+  except ValueError:  # no attention weights
+    return None
+  columns = np.asarray(weights.mean(1)[:, 0]).T  # [support, layers]
+  return without_padding(episode.support, columns)[0].T
+
+
+def without_padding(examples: Examples, *arrays: Any) -> list[np.ndarray]:
+  """Returns the rows of arrays [examples, ...] that count."""
+  there = np.s_[:] if examples.weight is None else np.asarray(examples.weight) > 0
+  return [np.asarray(array)[there] for array in arrays]

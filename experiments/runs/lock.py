@@ -1,0 +1,63 @@
+"""A lock on what one process alone may write, such as the workdir of a training."""
+
+import os
+import socket
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.output.results import naming, writes
+
+NAME = '.metakit.lock'  # of the file that locks a workdir
+
+
+def lock_file(path: Path) -> None:
+  """Locks a file of results, and those of the same name, until this process ends (see `lock`)."""
+  lock(path.with_name(f'.{path.stem}{NAME}'))
+
+
+def lock(path: Path) -> Callable[[], None]:
+  """Locks a file, made if it does not exist, for as long as this process lives.
+
+  The lock is the operating system's (flock(2)): a kill of any kind releases it, and the file, which
+  stays, says no more than who had it last. It holds between the processes of one machine; on NFS
+  between machines too, if the mount has locks. Where a file system has none, that is warned of.
+  Children of this process do not have it. Of the processes of one run, the first one alone has.
+
+  Args:
+    path: the file; its folder is made too.
+
+  Returns:
+    () -> None, which releases it before the end.
+
+  Raises:
+    ValueError: in one line, if another process has it, naming the process.
+    OSError: if the file cannot be written.
+  """
+  if not writes():
+    return lambda: None
+  with naming(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b', buffering=0)
+  try:
+    import fcntl  # not on every system
+
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    holder = file.read(200).decode(errors='replace').strip() or 'another process'
+    file.close()
+    raise ValueError(
+      f'{path.parent} is in use by {holder}; wait until it ends, or use another folder'
+    ) from None
+  except (ImportError, OSError) as error:
+    file.close()
+    warnings.warn(
+      f'{path} cannot be locked ({error}); see to it that no second process writes to its folder',
+      stacklevel=2,
+    )
+    return file.close
+  os.register_at_fork(after_in_child=file.close)  # which also keeps the file open, and so the lock
+  with naming(path):
+    file.truncate()
+    file.write(f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
+  return file.close

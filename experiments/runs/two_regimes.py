@@ -1,0 +1,177 @@
+"""How many examples two classifiers need: experiments/two_regimes.py."""
+
+import bisect
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments.command_line.runtime import BAD_INPUT, one_line_errors
+from experiments.output.results import (
+  describe_device,
+  read_json,
+  refuse_other,
+  versions,
+  write_text,
+)
+from experiments.runs.lock import lock_file
+from experiments.runs.wrap_up import command_line
+from metakit.heads import logistic, naive_bayes
+from metakit.keys import roots, stream
+from metakit.types import Examples, Key, MetaLearner
+
+FLAGS = flags.FLAGS
+CLOSE = 0.01  # to the least error
+TESTED = 10_000
+ROOMS = [8**power for power in range(2, 12)]  # sizes that programs are compiled for
+HEADS: dict[str, Callable[[int], MetaLearner]] = {
+  'naive_bayes': lambda ways: naive_bayes(ways, smoothing=1e-9),
+  'logistic': lambda ways: logistic(ways, strength=1.0, steps=1000),
+}
+
+
+def main() -> None:
+  with one_line_errors(*BAD_INPUT):
+    if not FLAGS.workdir:
+      raise ValueError('--workdir is missing; give the folder of the results')
+    asked = list(itertools.product(sizes('ways'), sizes('features')))
+    path = Path(FLAGS.workdir) / 'two_regimes.json'
+    setting = {'seed': FLAGS.seed, 'repeats': FLAGS.repeats}
+    setting |= {'device': describe_device(), 'versions': versions()}
+    lock_file(path)
+    done = read_done(path, setting, asked)
+    for ways, features in asked:
+      if (ways, features) not in done:
+        needed = {name: needs(make(ways), ways, features) for name, make in HEADS.items()}
+        done[ways, features] = {'ways': ways, 'features': features, **needed}
+        cells = [done[key] for key in asked if key in done]
+        record = {'cells': cells, **setting, 'command': command_line()}
+        write_text(path, json.dumps(record, indent=2) + '\n')
+      print(', '.join(f'{name} {value}' for name, value in done[ways, features].items()))
+
+
+def read_done(
+  path: Path, setting: Mapping[str, Any], asked: list[tuple[int, int]]
+) -> dict[tuple[int, int], dict[str, Any]]:
+  """Returns what an earlier run of the same setting has measured, by ways and features.
+
+  Raises:
+    ValueError: if it was another setting, if the file is damaged, or if it holds more than is asked
+      for, which would be lost.
+  """
+  if not path.exists():
+    return {}
+  record = read_json(path)
+  refuse_other(path, record, setting, '--workdir')
+  done = {(cell['ways'], cell['features']): cell for cell in record['cells']}
+  for ways, features in done:
+    if (ways, features) not in asked:
+      raise ValueError(
+        f'{path} holds {ways} classes of {features} features too; ask for all that it holds, or '
+        'give another --workdir'
+      )
+  return done
+
+
+def sizes(name: str) -> list[int]:
+  """Reads a flag of sizes.
+
+  Raises:
+    ValueError: unless all are numbers of 2 or more.
+  """
+  texts: list[str] = FLAGS[name].value or []
+  if not texts or not all(text.isdigit() and int(text) > 1 for text in texts):
+    raise ValueError(f'--{name}={",".join(texts)} is no list of numbers of 2 or more')
+  return [int(text) for text in texts]
+
+
+def class_means(ways: int) -> np.ndarray:
+  """The mean of each class, the same on every feature."""
+  return np.array([-1.0, *(2.0**k for k in range(ways - 1))], np.float32)
+
+
+def scales(features: int) -> np.ndarray:
+  """The standard deviation of each feature."""
+  wide = features // 2
+  return np.array([features**0.5] * wide + [1.0] * (features - wide), np.float32)
+
+
+def least_error(ways: int, features: int) -> float:
+  """The error of the classifier that knows the distribution.
+
+  Along the line of the means it decides halfway between neighbours.
+
+  >>> round(least_error(2, 2), 4)  # means 2 apart on features of variances 2 and 1
+  0.1103
+  """
+  steps = np.diff(class_means(ways)) * math.sqrt((scales(features) ** -2.0).sum())
+  tail = statistics.NormalDist().cdf
+  return 2 * sum(tail(-step / 2) for step in steps) / ways
+
+
+def draw(key: Key, labels: jax.Array, ways: int, features: int) -> Examples:
+  """Draws an example of each label."""
+  noise = scales(features) * jax.random.normal(key, (len(labels), features), jnp.float32)
+  return Examples(jnp.asarray(class_means(ways))[labels][:, None] + noise, labels)
+
+
+def needs(head: MetaLearner, ways: int, features: int) -> int | None:
+  """Returns how many examples a head needs; None if more than 100 a feature."""
+  tried = range(2 * ways, 100 * features, math.ceil(math.log(features)))  # as published
+  enough = least_error(ways, features) + CLOSE
+  measured = jax.jit(partial(error, head, ways, features), static_argnums=2)
+
+  def close(number: int) -> bool:
+    room = next(size for size in ROOMS if size >= number)
+    keys = (jax.random.fold_in(roots(FLAGS.seed + r).test, number) for r in range(FLAGS.repeats))
+    return statistics.fmean(float(measured(key, number, room)) for key in keys) < enough
+
+  place = first_true(lambda i: close(tried[i]), len(tried))
+  return None if place == len(tried) else tried[place]
+
+
+def first_true(holds: Callable[[int], bool], size: int) -> int:
+  """Returns the first i < size at which a property holds that holds ever after; else size.
+
+  The doubling from 0 keeps to small i, where to ask is cheap.
+
+  >>> first_true(lambda i: i >= 5, 100), first_true(lambda i: False, 100)
+  (5, 100)
+  """
+  low, high = 0, 1  # it does not hold below `low`
+  while high <= size and not holds(high - 1):
+    low, high = high, 2 * high
+  return low + bisect.bisect_left(range(low, min(high, size)), True, key=holds)
+
+
+def error(
+  head: MetaLearner, ways: int, features: int, key: Key, number: jax.Array, room: int
+) -> jax.Array:
+  """Returns the error after so many examples: of each class one, and then of any.
+
+  Args:
+    head: a head without parameters.
+    ways: classes.
+    features: of an example.
+    key: names the examples.
+    number: of examples.
+    room: at least as many; those beyond have no weight.
+  """
+  of_labels, of_noise, of_test = jax.random.split(key, 3)
+  drawn = jax.random.randint(of_labels, (room,), 0, ways, jnp.int32)
+  labels = jnp.where(jnp.arange(room) < ways, jnp.arange(room) % ways, drawn)
+  support = draw(of_noise, labels, ways, features)
+  weight = (jnp.arange(room) < number).astype(jnp.float32)
+  asked = draw(of_test, jnp.arange(TESTED, dtype=jnp.int32) % ways, ways, features)
+  fitted = head.adapt(stream(key, 'learner'), {}, support._replace(weight=weight))
+  outputs = head.predict(fitted, asked.x)
+  return (outputs.argmax(-1) != asked.y).mean()

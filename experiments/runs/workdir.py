@@ -1,0 +1,130 @@
+"""The folder of a run: which flags and data it belongs to, and which process has it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.components.task import fingerprint_of
+from experiments.output.results import write_text
+from experiments.runs.lock import NAME as LOCK
+from experiments.runs.lock import lock
+from experiments.runs.setup import DEFINING, Setup, brief_specs, with_defaults
+
+FLAGS = 'flags.json'  # the file of a workdir that holds them
+DATA = 'data'  # beside them, the checksums of what they name; a workdir of before holds none
+
+
+def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
+  """Claims a workdir for a run and locks it for as long as this process lives.
+
+  Raises:
+    ValueError: like `claim_workdir`, and if another process has the workdir; nothing is changed.
+    OSError: if it cannot be written.
+  """
+  check_claim(workdir, specs)  # first: not even a lock is written to the folder of something else
+  lock(workdir / LOCK)
+  claim_workdir(workdir, specs)
+
+
+def claim_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
+  """Makes the folder of a run, or checks that it belongs to the same flags.
+
+  Raises:
+    ValueError: if it belongs to other flags, naming those that differ, or holds other files.
+  """
+  check_claim(workdir, specs)
+  if not (workdir / FLAGS).exists():
+    write_text(workdir / FLAGS, json.dumps(specs, indent=2) + '\n')
+
+
+def check_claim(workdir: Path, specs: Mapping[str, Any]) -> None:
+  """Raises ValueError like `claim_workdir`; writes nothing."""
+  if not (workdir / FLAGS).exists():
+    if workdir.exists() and any(path.name != LOCK for path in workdir.iterdir()):
+      raise ValueError(f'{workdir} holds files but no {FLAGS}; use an empty or new --workdir')
+    return
+  theirs, ours = with_defaults(read_flags(workdir)), with_defaults(specs)
+  differ = [
+    f'--{name} is {theirs.get(name)} there and {ours[name]} here'
+    for name in ours
+    if name != DATA and theirs.get(name) != ours[name]
+  ]
+  if differ:
+    raise ValueError(
+      f'{workdir} belongs to other flags: {"; ".join(differ)}; use another --workdir'
+    )
+  check_same_data(workdir, theirs.get(DATA, {}), specs.get(DATA, {}))
+
+
+def checksums_of(setup: Setup) -> dict[str, str | None]:
+  """Returns the fingerprints of the data that a run is trained, validated and tested on."""
+  tested = {split: fingerprint_of(setup.test_task, split) for split in ('validation', 'test')}
+  return {'train': fingerprint_of(setup.task, 'train'), **tested}
+
+
+def check_data(workdir: Path, checksums: Mapping[str, str | None]) -> None:
+  """Raises ValueError if a run's data are not those of its flags; older runs have none noted."""
+  check_same_data(workdir, read_flags(workdir).get(DATA, {}), checksums)
+
+
+def check_same_data(
+  where: Path, there: Mapping[str, str | None], here: Mapping[str, str | None]
+) -> None:
+  """Raises ValueError if data changed, naming what both have: a part, or the spec of a task.
+
+  Args:
+    where: the workdir or file that `there` belongs to, for the message.
+    there: fingerprints by name.
+    here: fingerprints by name.
+  """
+  for name in here:
+    if name in there and there[name] != here[name]:
+      raise ValueError(
+        f'{where} belongs to other data: the checksum of {name} is {there[name]} there and '
+        f'{here[name]} here; bring the data back, or use another place'
+      )
+
+
+def read_flags(workdir: Path) -> dict[str, Any]:
+  """Returns the flags that claimed a workdir; {} if nothing has.
+
+  Raises:
+    ValueError: if the file that holds them is damaged.
+  """
+  path = workdir / FLAGS
+  if not path.exists():
+    return {}
+  try:
+    return dict(json.loads(path.read_text(encoding='utf-8')))
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); restore it from a copy, or use another --workdir'
+    ) from None
+
+
+def read_specs(workdir: Path) -> dict[str, Any]:
+  """Returns the DEFINING flags that a run was started with.
+
+  Raises:
+    ValueError: if the folder is no workdir of experiments.train, or its flags are damaged.
+  """
+  specs = read_flags(workdir)
+  missing = [name for name in DEFINING if name not in specs]
+  if missing:
+    raise ValueError(
+      f'{workdir} is no workdir of a training: its {FLAGS} is missing or lacks {missing[0]}; train '
+      'first, or check --workdir'
+    )
+  return {name: specs[name] for name in DEFINING}
+
+
+def default_workdir(specs: Mapping[str, Any]) -> Path:
+  """Returns a folder under runs/ whose name is a function of the flags, so that no two clash.
+
+  Arguments at their defaults are left out: the name stays when a component gains one.
+  """
+  name = lambda key: specs[key].partition(':')[0]
+  digest = hashlib.sha256(json.dumps(brief_specs(specs), sort_keys=True).encode()).hexdigest()[:8]
+  return Path('runs') / f'{name("task")}-{name("learner")}-{digest}'

@@ -1,0 +1,326 @@
+"""The end of a run: test, results.json, report.html."""
+
+import io
+import json
+import shlex
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.components.class_parts import class_names, write_names
+from experiments.output.metrics_log import read_metrics
+from experiments.output.progress import episode_progress
+from experiments.output.report import Report, write_report
+from experiments.output.results import (
+  check_writable,
+  finite,
+  format_closeness,
+  format_estimate,
+  format_onset,
+  read_results,
+  refuse_other,
+  result_record,
+  write_bytes,
+  write_results,
+  write_text,
+)
+from experiments.output.sums import with_sum, without_sum
+from experiments.runs.evaluation import (
+  Curves,
+  Tested,
+  adaptation_curves,
+  closeness,
+  curve_metric,
+  draws_prefixes,
+  pair,
+  per_episode,
+  picture,
+)
+from experiments.runs.setup import Setup, with_defaults
+from experiments.runs.workdir import DATA, check_same_data
+from metakit.estimates import IDENTITY, Estimate, estimate
+from metakit.fingerprint import fingerprint
+from metakit.keys import GENERATOR
+from metakit.measures import state_size
+from metakit.onset import can_tell, onset
+from metakit.sources import abstract_episode
+
+SECONDS = 'seconds.json'  # training time up to each saved step
+
+
+class Files(NamedTuple):
+  """What a test reads of a workdir, and where it writes.
+
+  Attributes:
+    workdir: where results{name}.json, episodes{name}.npz and report{name}.html go.
+    name: a suffix of the files.
+    metrics: of the training.
+    seconds: that training took; None if it is not known.
+    trained: the command of the run, for a test after its own.
+  """
+
+  workdir: Path
+  name: str
+  metrics: list[dict[str, Any]]
+  seconds: float | None
+  trained: dict[str, str]
+
+  def path(self, what: str, ending: str) -> Path:
+    """Returns where to write."""
+    return self.workdir / f'{what}{self.name}{ending}'
+
+
+OUTPUTS = {'results': '.json', 'episodes': '.npz', 'report': '.html'}
+
+
+def ready_files(workdir: Path, step: int, name: str = '') -> Files:
+  """Reads what a test needs beside the learner, before it takes its time.
+
+  Args:
+    workdir: of the run.
+    step: training steps done.
+    name: a suffix of the files to write.
+
+  Raises:
+    OSError: naming a file that cannot be read or written.
+    ValueError: naming one that is damaged.
+  """
+  check_outputs(workdir, name)
+  trained = training_command(workdir)
+  return Files(workdir, name, read_metrics(workdir), read_seconds(workdir, step), trained)
+
+
+def check_outputs(workdir: Path, name: str = '') -> None:
+  """Raises OSError, naming the file, if what a test will write cannot be written."""
+  check_writable([workdir / f'{what}{name}{ending}' for what, ending in OUTPUTS.items()])
+
+
+def wrap_up(
+  setup: Setup,
+  tested: Tested,
+  step: int,
+  files: Files,
+  episodes: int,
+  seed: int,
+  curve: str = 'full',
+) -> dict[str, Any]:
+  """Tests a learner once, writes what came out, and says where.
+
+  Args:
+    setup: of the run; specs['test_task'] and specs['learner'] are those tested.
+    tested: the learner, ready for test episodes.
+    step: training steps done.
+    files: of ready_files.
+    episodes: how many test episodes.
+    seed: names them.
+    curve: see adaptation_curves.
+
+  Returns:
+    The record in the results file.
+
+  Raises:
+    ValueError: if results of another test have that name.
+  """
+  if files.name:
+    check_name(setup, tested, files.path('results', '.json'), episodes, seed)
+  with episode_progress(f'testing on {episodes} episodes', episodes) as on_chunk:
+    values = per_episode(tested, episodes, on_chunk)
+  say_not_finite(values)
+  identity = identity_of(tested, setup.specs['test_task'])
+  write_episodes(files.path('episodes', '.npz'), values, identity)
+  metric = tested.task.metric
+  curves = adaptation_curves(setup, tested, episodes, curve)
+  record = make_record(setup, tested, step, files, seed, estimate(values[metric]))
+  record['state_size'] = state_size(
+    tested.learner, tested.params, abstract_episode(tested.source).support
+  )
+  record |= {DATA: identity['episodes']} if tested.source.data is not None else {}
+  record |= record_curves(tested, curves)
+  # With a name: a later test, for which validation classes are not read again.
+  parts = ('train', 'test') if files.name else ('train', 'validation', 'test')
+  if classes := class_names(setup.task, tested.task, parts):
+    record |= {'split': tested.task.tested, 'classes': classes}
+  compared = pair(metric, values)
+  if compared:
+    followed, follows = compared.names
+    record[f'{follows}_over_{followed}'] = {
+      'slope': float(compared.slope),
+      'correlation': float(compared.correlation),
+    }
+  if can_tell(files.metrics, setup.task.chance):
+    record['onset_step'] = onset(files.metrics, setup.task.chance)
+    print(format_onset(record), file=sys.stderr)
+  write_results(files.path('results', '.json'), record)
+  path = files.path('report', '.html')
+  report = Report(
+    title=f'{record["learner"].partition(":")[0]} on {record["task"].partition(":")[0]}',
+    command=record['command'],
+    records=[record],
+    metrics=files.metrics,
+    adaptation=curves.learner,
+    adaptation_episodes=curves.episodes,
+    adaptation_label=curves.amount,
+    adaptation_metric=curve_metric(tested.task),
+    reference=curves.reference,
+    pair=compared and (compared.names, compared.values),
+    episode=picture(setup, tested),
+    settings={
+      **setup.specs,
+      'state size': f'{record["state_size"]:,} numbers',
+      **({'classes': write_names(classes)} if classes else {}),
+    },
+  )
+  write_report(path, report)
+  score = format_estimate(metric, record['mean'], record['ci95'])
+  print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
+  print(f'report: {path}')
+  return record
+
+
+def check_name(setup: Setup, tested: Tested, path: Path, episodes: int, seed: int) -> None:
+  """Raises ValueError if a results file is there and of another test."""
+  if not path.exists():
+    return
+  setting = {'task': setup.specs['test_task'], 'learner': setup.specs['learner']}
+  setting |= {'metric': tested.task.metric, 'protocol': tested.learner.protocol}
+  setting |= {'seed': seed, 'episodes': episodes}
+  stored = read_results(path)
+  refuse_other(path, with_defaults(stored), with_defaults(setting), '--name')
+  if DATA in stored:  # records of before hold no checksum
+    check_same_data(path, {'test': stored[DATA]}, {'test': checksum(tested)})
+
+
+def record_curves(tested: Tested, curves: Curves) -> dict[str, Any]:
+  """Returns a record's curves, and says how close the learner is to the Bayes predictor."""
+  if not curves.learner:
+    return {}
+  as_record = lambda points: {curves.amount: [point._asdict() for point in points]}
+  record: dict[str, Any] = {'adaptation': as_record(curves.learner)}
+  record['curve_episodes'] = curves.episodes
+  if curves.reference:
+    record['reference'] = as_record(curves.reference)
+    record['difference'] = as_record(curves.difference)
+    record['beside_bayes'] = closeness(curves)._asdict()
+    print(format_closeness(record['beside_bayes']))
+  elif draws_prefixes(tested.task, tested.learner):
+    print('no exact reference of this task is known')
+  return record
+
+
+def say_not_finite(values: Mapping[str, Any]) -> None:
+  """Says how many episodes have predictions that are not finite."""
+  wrong = int((~np.isfinite(values.get('loss', []))).sum())
+  if wrong:
+    print(
+      f'{wrong} of {len(values["loss"])} episodes have a loss that is not finite; predictions that '
+      'are not finite count as wrong',
+      file=sys.stderr,
+    )
+
+
+def checksum(tested: Tested) -> str | None:
+  """Returns the fingerprint of the data that a test is on."""
+  table = tested.task.table and tested.task.table(tested.split)
+  return fingerprint(tested.source, table)
+
+
+def identity_of(tested: Tested, spec: str) -> dict[str, Any]:
+  """Returns what makes the episodes of a test what they are; metakit.compare refuses others."""
+  return {
+    'episodes': checksum(tested) or spec,
+    'root': jax.random.key_data(tested.root).tolist(),
+    'generator': GENERATOR,
+  }
+
+
+def write_episodes(
+  path: Path, values: Mapping[str, Any], identity: Mapping[str, Any] | None = None
+) -> None:
+  """Writes the metrics of each episode, an .npz of arrays [episodes], and what those are."""
+  buffer = io.BytesIO()
+  named: dict[str, Any] = {**values}
+  if identity:
+    named[IDENTITY] = np.array(json.dumps(identity))
+  np.savez(buffer, **named)
+  write_bytes(path, buffer.getvalue())
+
+
+def make_record(
+  setup: Setup, tested: Tested, step: int, files: Files, seed: int, score: Estimate
+) -> dict[str, Any]:
+  """Returns the record of one test."""
+  specs = setup.specs
+  return result_record(
+    metric=tested.task.metric,
+    estimate=score,
+    seed=seed,
+    protocol=tested.learner.protocol,
+    task=specs['test_task'],
+    learner=specs['learner'],
+    network=specs['network'],
+    optimizer=specs['optimizer'],
+    steps=step,
+    train_seconds=files.seconds,
+    command=command_line(),
+    schedule=specs['schedule'],
+    training_task=specs['task'],
+    training_seed=specs['seed'],
+    tasks_per_step=specs['tasks_per_step'],
+    **files.trained,
+  )
+
+
+def training_command(workdir: Path) -> dict[str, str]:
+  """Returns, for a test after the run's own, the command that the run was trained with."""
+  path = workdir / 'results.json'
+  if Path(sys.argv[0]).stem == 'train' or not path.exists():
+    return {}
+  return {'training_command': read_results(path)['command']}
+
+
+def command_line() -> str:
+  """Returns the command that started this process, to be typed again."""
+  path = Path(sys.argv[0])
+  return shlex.join(['python', '-m', f'{path.parent.name}.{path.stem}', *sys.argv[1:]])
+
+
+def write_seconds(workdir: Path, step: int, seconds: float) -> None:
+  """Notes how long training took up to a saved step, so that a resumed run can go on counting.
+
+  Args:
+    workdir: of the run.
+    step: that was saved.
+    seconds: nan if it is not known.
+  """
+  noted = _seconds(workdir) | {str(step): round(seconds, 1)}
+  write_text(workdir / SECONDS, json.dumps(with_sum(finite(noted))) + '\n')
+
+
+def read_seconds(workdir: Path, step: int) -> float | None:
+  """Returns the seconds that training took up to a saved step; None if it is not known."""
+  return _seconds(workdir).get(str(step), None if step else 0.0)
+
+
+def _seconds(workdir: Path) -> dict[str, float | None]:
+  """Returns the seconds of each step; nothing, with a warning, if the file is damaged."""
+  path = workdir / SECONDS
+  if not path.exists():
+    return {}
+  try:
+    noted = without_sum(dict(json.loads(path.read_text(encoding='utf-8'))))
+    known = {int(step): value for step, value in noted.items() if value is not None}
+    if not all(isinstance(value, int | float) for value in known.values()):
+      raise ValueError('holds what is no number of seconds')
+  except (ValueError, TypeError) as error:
+    warnings.warn(
+      f'{path} is damaged ({error}): how long the training took is not known; restore the file '
+      'from a copy, or go on without it',
+      stacklevel=3,
+    )
+    return {}
+  return noted

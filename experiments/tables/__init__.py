@@ -1,0 +1,1 @@
+"""The pages that are written from result files and from sources."""

@@ -1,0 +1,198 @@
+"""experiments/results/benchmarks.md: what experiments.benchmark measured, and what was aimed at.
+
+A file experiments/results/benchmarks/SUITE.json is what experiments.benchmark wrote (--output).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.tables.pages import markdown_table
+from experiments.tables.records import NONE, read_folder
+from experiments.tables.records import RESULTS as STORED
+
+FASTER, LONGER = 'times as fast as', 'times as long as'
+LARGER = 'times the memory of'
+AT_LEAST, AT_MOST = 'at least', 'at most'
+ROOTS, LOOP = 'mixed, one in 6 kept', 'PyTorch, torch.func, a loop over tasks'
+
+
+class Target(NamedTuple):
+  """A bound of something that a suite measures.
+
+  Attributes:
+    suite: that measures it.
+    case: of the suite.
+    what: a field of its row, or FASTER, LONGER, LARGER for a ratio.
+    other: the case that a ratio is with.
+    bound: AT_LEAST or AT_MOST.
+    limit: the bound's.
+  """
+
+  suite: str
+  case: str
+  what: str
+  other: str
+  bound: str
+  limit: float
+
+
+RESULTS = STORED / 'benchmarks'
+PAGE = STORED / 'benchmarks.md'
+# What was aimed at on two CPU cores: suite, case, what of it, beside which case, and the bound.
+TARGETS = (
+  Target('meta_step', 'second order', FASTER, 'PyTorch, learn2learn form', AT_LEAST, 1.6),
+  Target('meta_step', 'second order', FASTER, LOOP, AT_LEAST, 1.6),
+  Target('meta_step', 'second order', FASTER, 'grouped convolutions', AT_LEAST, 15),
+  Target('meta_step', 'second order', LONGER, 'first order', AT_MOST, 1.35),
+  Target('meta_step', 'second order', 'compile_seconds', '', AT_MOST, 15),
+  Target('memory', f'{ROOTS}, 32 steps', LARGER, f'{ROOTS}, 4 steps', AT_MOST, 1.5),
+  Target('memory', 'unroll, 32 steps', LARGER, f'{ROOTS}, 32 steps', AT_LEAST, 10),
+  Target('plans', '5-way 1-shot', 'per_second', '', AT_LEAST, 150_000),
+  Target('plans', '5-way 1-shot', FASTER, 'PyTorch, randperm', AT_LEAST, 10),
+  Target('plans', '5-way 1-shot, 1,000,000 classes', LONGER, '5-way 1-shot', AT_MOST, 1.1),
+  Target('episodes', '5-way 1-shot, rows of 784 bytes', 'per_second', '', AT_LEAST, 70_000),
+  Target('episodes', '5-way 1-shot', 'per_second', '', AT_LEAST, 70_000),
+  Target('evaluate', '20-way 5-shot', 'milliseconds', '', AT_MOST, 2000),
+  Target('train', 'metakit.train_until', LONGER, 'by hand: one scan', AT_MOST, 1.03),
+  Target('startup', 'a binary, to its first step', 'milliseconds', '', AT_MOST, 10_000),
+  Target('heads', 'pt_map', 'milliseconds', '', AT_MOST, 10_000),
+  Target('heads', 'tim', 'milliseconds', '', AT_MOST, 10_000),
+)
+HEAD = """# Benchmarks
+
+Written by `python -m experiments.tables` from the files in [benchmarks](benchmarks), which
+`experiments.benchmark` wrote. Cases of a suite ran in turns, and those that are compared computed
+the same. A ratio is the median over rounds.
+"""
+MISSED = """### Why some aims are missed
+
+These notes are typed, and come from other days than the files from which the rest of this page is
+generated.
+
+**Second order against first order.** A meta-step asks for 8.66 GFLOP a task in second order and for
+5.81 in first order (`product_flops` counts them): 1.49 times as many. Both run at the same GFLOP/s.
+What made one faster made the other faster too.
+
+**The meta-step beside PyTorch.** The ratio depends on the machine:
+
+| machine | metakit | PyTorch, learn2learn form | metakit is so many times as fast |
+| --- | --- | --- | --- |
+| AMD EPYC, one day | 243 ms | 407 ms | 1.67 |
+| AMD EPYC, another day | 335 ms | 605 ms | 1.8 |
+| AMD EPYC, a third day | 462 ms | 628 ms | 1.35 |
+| AMD EPYC, a fourth day | 457 ms | 661 ms | 1.49 |
+| Intel Xeon, one device | 298 ms | - | - |
+| Intel Xeon, two devices on the same two cores | 270 ms | 485 ms | 1.82 |
+
+On AMD EPYC the step was compiled in 11 to 16 s.
+
+A profile of a step of 382 ms on AMD EPYC shows where the time goes:
+
+| what | time of the threads |
+| --- | --- |
+| matrix products, at 108 GFLOP/s a thread, which is all a core has | 322 ms |
+| patches, padding, pooling and copies | 200 ms |
+| one core waits between small operations | the rest |
+
+Two devices use the time of waiting. `remat` and `mixed` take more time.
+
+**Whole tasks of images.** After XLA gathers rows of images [28, 28, 1], it reshapes them and copies
+28 bytes at a time. Rows of 784 bytes are twice as fast, and a table may hold such rows.
+"""
+
+
+def time_of(row: Mapping[str, Any]) -> str:
+  """Says how long one call takes, or how many episodes are made in a second."""
+  if row['per_second'] and row['unit'] == 'episodes' and row['milliseconds'][0] < 1000:
+    return f'{row["per_second"]:,} {row["unit"]}/s'
+  return in_milliseconds(row)
+
+
+def in_milliseconds(row: Mapping[str, Any]) -> str:
+  """Says how long one call takes."""
+  milliseconds = row['milliseconds'][0]
+  return f'{milliseconds:,.0f} ms' if milliseconds < 2000 else f'{milliseconds / 1000:,.1f} s'
+
+
+def times_as_fast(rows: Mapping[str, Mapping[str, Any]], case: str, other: str) -> float:
+  """Returns how many times as fast a case is as another that it was compared with.
+
+  Raises:
+    ValueError: if neither is the other's baseline.
+  """
+  if rows[case].get('baseline') == other:
+    return rows[case]['ratio'][0]
+  if rows[other].get('baseline') == case:
+    return 1 / rows[other]['ratio'][0]
+  raise ValueError(f'{case} and {other} were not compared')
+
+
+def targets(records: Mapping[str, Mapping[str, Any]]) -> str:
+  """Returns what was aimed at beside what is measured, as Markdown, and why aims are missed.
+
+  Ratios of times are those of the medians over rounds.
+  """
+  columns = ['suite', 'case', 'aim', 'measured', '']
+  lines = [_target_row(target, records) for target in TARGETS if target.suite in records]
+  return f'## Aims on two CPU cores\n\n{markdown_table(columns, lines)}\n\n{MISSED}'
+
+
+def _target_row(target: Target, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  rows = {row['name']: row for row in records[target.suite]['rows']}
+  aim = f'{target.bound} {target.limit:,g} {target.what.replace("_", " ")}'
+  aim += f' {target.other}' if target.other else ''
+  if not {target.case, target.other or target.case} <= rows.keys():
+    return [target.suite, target.case, aim, 'unmeasured', '']
+  value = measured(target, rows)
+  met = value >= target.limit if target.bound == AT_LEAST else value <= target.limit
+  return [target.suite, target.case, aim, f'{value:,.4g}', 'met' if met else 'missed']
+
+
+def measured(target: Target, rows: Mapping[str, Mapping[str, Any]]) -> float:
+  """Returns the number that a target bounds."""
+  case, other = rows[target.case], rows.get(target.other, {})
+  if target.what == FASTER:
+    return times_as_fast(rows, target.case, target.other)
+  if target.what == LONGER:
+    return 1 / times_as_fast(rows, target.case, target.other)
+  if target.what == LARGER:
+    return case['temporary_mib'] / other['temporary_mib']
+  return float(np.ravel(case[target.what])[0])
+
+
+def suite(name: str, record: Mapping[str, Any]) -> str:
+  """Returns a suite as Markdown, a row a case."""
+  columns = ['case', 'median ms (quartiles)', 'a second', 'MiB', 'as fast as']
+  table = markdown_table(columns, map(_row, record['rows']))
+  jax, python = record['versions']['jax'], record['versions']['python']
+  made = f'{record["repeats"]} rounds on {record["device"]}, jax {jax}, Python {python}'
+  made += f', {record["threads"]} threads' if 'threads' in record else ''
+  figure = f'![How long each case takes]({RESULTS.name}/{name}.svg)'
+  return f'## {name}\n\n{made}.\n\n{table}\n\n{figure}\n\n`{record["command"]}`\n'
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+  if row['milliseconds'] is None:
+    return [row['name'], 'not run: too large', NONE, f'{row["temporary_mib"]:g}', NONE]
+  median, low, high = (f'{value:,.4g}' for value in row['milliseconds'])
+  rate = f'{row["per_second"]:,} {row["unit"]}' if row['per_second'] else NONE
+  memory = f'{row["temporary_mib"]:g}' if row['temporary_mib'] else NONE
+  ratio = NONE
+  if row.get('ratio'):
+    ratio = f'{row["ratio"][0]:.3g} x {row["baseline"]}'
+  return [row['name'], f'{median} ({low} to {high})', rate, memory, ratio]
+
+
+def texts(root: Path) -> dict[Path, str]:
+  """Returns what the page should say.
+
+  Raises:
+    OSError: if a file cannot be read.
+    ValueError: if a file is no record.
+  """
+  suites = read_folder(root / RESULTS)
+  parts = HEAD, targets(suites), *(suite(name, each) for name, each in suites.items())
+  return {PAGE: '\n'.join(parts)}

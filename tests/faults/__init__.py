@@ -1,0 +1,33 @@
+"""Faults that the tests catch: planted one at a time, so that a test that sees nothing is seen.
+
+  python -m tests.faults --jobs=2
+
+A fault is a few characters of one file (`Fault`), listed by the area it is in; caught.md says which
+test caught it. tests/faults/test_faults.py checks that the list still fits the code.
+"""
+
+from tests.faults import (
+  binaries,
+  checkpoint,
+  data,
+  engine,
+  evaluation,
+  heads,
+  launchers,
+  learners,
+  networks,
+  samplers,
+)
+
+AREAS = {
+  'learners': learners.FAULTS,
+  'heads': heads.FAULTS,
+  'samplers': samplers.FAULTS,
+  'data': data.FAULTS,
+  'engine': engine.FAULTS,
+  'networks': networks.FAULTS,
+  'checkpoint': checkpoint.FAULTS,
+  'evaluation': evaluation.FAULTS,
+  'binaries': binaries.FAULTS,
+  'launchers': launchers.FAULTS,
+}

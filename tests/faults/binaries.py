@@ -1,0 +1,181 @@
+"""Faults in the binaries."""
+
+from tests.faults.fault import Fault
+
+SETUP = 'experiments/runs/setup.py'
+RUNS = 'experiments/test_binaries.py::'
+PARTS = 'experiments/test_train_and_evaluate.py::'
+REPEATED = f'{RUNS}test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks'
+
+FAULTS = (
+  Fault(
+    'a run may be continued with another clip_norm',
+    SETUP,
+    "  'clip_norm',\n  'steps',\n",
+    "  'steps',\n",
+    'experiments/test_setup.py::test_every_flag_of_a_training_defines_it_or_changes_no_parameter',
+    added=True,
+  ),
+  Fault(
+    'updates are clipped in place of gradients',
+    SETUP,
+    "optax.chain(optax.clip_by_global_norm(flags['clip_norm']), made)",
+    "optax.chain(made, optax.clip_by_global_norm(flags['clip_norm']))",
+    'experiments/test_setup.py::test_gradients_are_clipped_before_the_optimizer_sees_them',
+    added=True,
+  ),
+  Fault(
+    'a run goes on with other data',
+    'experiments/runs/workdir.py',
+    '    if name in there and there[name] != here[name]:\n',
+    '    if name not in there and there[name] != here[name]:\n',
+    'experiments/test_setup.py::test_a_run_does_not_go_on_with_other_data',
+  ),
+  Fault(
+    'two processes have the lock of a workdir',
+    'experiments/runs/lock.py',
+    'fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)',
+    'fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)',
+    'experiments/test_lock.py::test_a_second_process_is_told_who_has_it_and_changes_nothing',
+  ),
+  Fault(
+    'children keep the lock of who was killed',
+    'experiments/runs/lock.py',
+    '  os.register_at_fork(after_in_child=file.close)',
+    '  os.register_at_fork(before=lambda: None)',
+    'experiments/test_lock.py::test_a_killed_process_has_no_lock_nor_have_its_children',
+  ),
+  Fault(
+    'who ends with an error says that all was well',
+    'experiments/command_line/runtime.py',
+    '    abort(line)\n    sys.exit(1)\n',
+    '    abort(line)\n    sys.exit(0)\n',
+    'experiments/test_runtime.py::test_no_memory_is_one_line',
+  ),
+  Fault(
+    'the metrics of the step that is continued are lost',
+    'experiments/output/metrics_log.py',
+    "if line['step'] <= resume_step]",
+    "if line['step'] < resume_step]",
+    'experiments/test_metrics_log.py::test_a_resume_takes_back_the_steps_after_it',
+  ),
+  Fault(
+    'TensorBoard forgets the step that is continued',
+    'experiments/output/metrics_log.py',
+    'EVENTS_FOLDER, resume_step + 1)',
+    'EVENTS_FOLDER, resume_step)',
+    'experiments/test_metrics_log.py::test_a_resume_takes_back_the_steps_after_it',
+  ),
+  Fault(
+    'the clock of saves goes on after a save',
+    'experiments/command_line/interruptions.py',
+    '      nonlocal last\n      last = clock()\n',
+    '      clock()\n',
+    'experiments/test_interruptions.py'
+    '::test_a_save_is_due_after_so_many_seconds_and_not_again_before_as_many',
+    added=True,
+  ),
+  Fault(
+    'a command that was kept is not quoted',
+    'experiments/runs/wrap_up.py',
+    "return shlex.join(['python', '-m', f'{path.parent.name}.{path.stem}', *sys.argv[1:]])",
+    "return ' '.join(['python', '-m', f'{path.parent.name}.{path.stem}', *sys.argv[1:]])",
+    'experiments/test_wrap_up.py::test_a_command_can_be_typed_again',
+    added=True,
+  ),
+  Fault(
+    'results of another seed are overwritten',
+    'experiments/runs/wrap_up.py',
+    "  setting |= {'seed': seed, 'episodes': episodes}\n",
+    "  setting |= {'episodes': episodes}\n",
+    'experiments/test_wrap_up.py::test_results_of_another_test_are_not_overwritten',
+  ),
+  Fault(
+    'the seconds of earlier steps are forgotten',
+    'experiments/runs/wrap_up.py',
+    'noted = _seconds(workdir) | {str(step): round(seconds, 1)}',
+    'noted = {str(step): round(seconds, 1)}',
+    'experiments/test_wrap_up.py::test_seconds_are_those_of_each_saved_step',
+  ),
+  Fault(
+    'a test is of the arguments that were trained with',
+    'experiments/runs/evaluate.py',
+    "(trained, asked.partition(':')[2])",
+    "(asked, trained.partition(':')[2])",
+    f'{PARTS}test_a_learner_is_tested_with_the_arguments_that_are_asked_for {REPEATED}',
+  ),
+  Fault(
+    'a test is of the seed 0 whatever the run has',
+    'experiments/runs/evaluate.py',
+    "seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']",
+    'seed = FLAGS.seed',
+    REPEATED,
+    added=True,
+  ),
+  Fault(
+    'the last step is not saved',
+    'experiments/runs/train.py',
+    'return step % every == 0 or step == FLAGS.steps',
+    'return step % every == 0',
+    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end {REPEATED}',
+  ),
+  Fault(
+    'a run that goes on saves and validates at other steps',
+    'experiments/runs/train.py',
+    'after = lambda every: (first // every + 1) * every',
+    'after = lambda every: first + every',
+    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end',
+    added=True,
+  ),
+  Fault(
+    'a run goes on one step late',
+    'experiments/runs/train.py',
+    'state = spread(state, FLAGS.parallel)\n',
+    'state, first = spread(state, FLAGS.parallel), first + (0 < first < FLAGS.steps)\n',
+    f'{RUNS}test_kill_9_and_the_same_command_give_the_same_bits',
+  ),
+  Fault(
+    'a validation whose loss is not finite is no error',
+    'experiments/runs/train.py',
+    "  if not np.isfinite(values['loss']).all():\n",
+    "  if not np.isfinite(values['loss']).any() and not len(values['loss']):\n",
+    f'{PARTS}test_one_validation_loss_that_is_not_finite_stops_the_training',
+    added=True,
+  ),
+  Fault(
+    'classes that a run was trained on are tested',
+    'experiments/runs/evaluate.py',
+    "return 'test' if own or task.parted() in ('official', 'given') else 'all'",
+    "return 'test' if task.parted() in ('official', 'given') else 'all'",
+    'experiments/test_class_parts.py::test_a_foreign_set_without_parts_is_tested_whole',
+  ),
+  Fault(
+    'a value with a comma is not quoted',
+    'experiments/components/specs.py',
+    """return text if plain else '"{}"'.format(text.replace('"', '""'))""",
+    'return text if plain or text else repr(text)',
+    'experiments/test_specs.py::test_what_is_written_is_read_back',
+  ),
+  Fault(
+    'an average may forget nothing',
+    'experiments/components/ranges.py',
+    'yield lambda number: 0 <= number < 1, f',
+    'yield lambda number: 0 <= number <= 1, f',
+    'experiments/test_ranges.py::test_what_an_argument_may_be_is_said',
+  ),
+  Fault(
+    'the rate counts the dispatch that compiles',
+    'experiments/output/progress.py',
+    'rate = (done - first[0]) / (now - first[1]) if now > first[1] else 0.0',
+    'rate = done / (now - started) if now > started else 0.0',
+    'experiments/test_progress.py::test_rate_and_time_left_do_not_count_the_first_dispatch',
+  ),
+  Fault(
+    'a width that was finished is trained again',
+    'experiments/runs/sweep.py',
+    '      if not path.exists():\n        found = train_side_by_side(',
+    '      if path:\n        found = train_side_by_side(',
+    'experiments/test_sweep.py::test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width',
+    'slow',
+  ),
+)

@@ -1,0 +1,169 @@
+"""Faults in samplers and in what is made of them."""
+
+from tests.faults.fault import Fault
+
+COMBINATORS = 'metakit/episodes/combinators.py'
+FEW = 'episodes/test_few_shot.py::'
+COMBINED = 'episodes/test_combinators.py::'
+FUNCTIONS = 'episodes/test_functions.py::'
+
+FAULTS = (
+  Fault(
+    'a shuffle swaps with any place',
+    'metakit/episodes/integer_draws.py',
+    'undo_swaps(step, step + reduce_below(bits, count - step))',
+    'undo_swaps(step, reduce_below(bits, count))',
+    f'{FEW}test_draws_equal_a_shuffle_written_out',
+  ),
+  Fault(
+    'support and query are exchanged',
+    'metakit/episodes/few_shot.py',
+    'return Episode(part(0, shots), part(shots, rows.shape[1]), info)',
+    'return Episode(part(shots, rows.shape[1]), part(0, shots), info)',
+    f'{FEW}test_plans_are_the_same_integers_for_ever',
+  ),
+  Fault(
+    'rows are drawn by the bits of their class',
+    'metakit/episodes/few_shot.py',
+    'rows = jax.vmap(choose)(bits[:, 1:], counts[classes]) + starts[classes, None]',
+    'rows = jax.vmap(choose)(bits[:, :-1], counts[classes]) + starts[classes, None]',
+    f'{FEW}test_plans_are_the_same_integers_for_ever',
+  ),
+  Fault(
+    'numbers are drawn in the precision of the process',
+    'metakit/episodes/draws.py',
+    'return _precise(jax.random.normal(key, shape, jnp.float32))',
+    'return _precise(jax.random.normal(key, shape))',
+    'episodes/test_laws.py::test_float64_changes_no_draw[functions]',
+  ),
+  Fault(
+    'queries of every class are as many as the largest allows',
+    'metakit/episodes/variable_shot.py',
+    'fewest = jnp.min(jnp.where(real, counts, largest))',
+    'fewest = jnp.max(jnp.where(real, counts, 0))',
+    'episodes/test_variable_shot.py::test_no_real_row_twice_and_labels_name_the_class'
+    ' episodes/test_variable_shot.py::test_the_moments_are_those_of_the_paper',
+  ),
+  Fault(
+    'one query too many of each class is real',
+    'metakit/episodes/variable_shot.py',
+    '(query_way < sizes.ways) & (place < sizes.queries)',
+    '(query_way < sizes.ways) & (place <= sizes.queries)',
+    'episodes/test_variable_shot.py::test_plans_are_the_same_integers_for_ever'
+    ' episodes/test_variable_shot.py::test_weights_count_what_info_says',
+  ),
+  Fault(
+    'no ball is added to the urn',
+    'metakit/episodes/imbalanced.py',
+    'balls = jnp.where(drawn < left, concentration + drawn, 0)',
+    'balls = jnp.where(drawn < left, concentration, 0)',
+    'episodes/test_imbalanced.py::test_plans_are_the_same_integers_for_ever'
+    ' episodes/test_imbalanced.py::test_counts_are_dirichlet_multinomial',
+  ),
+  Fault(
+    'examples with and without a label overlap',
+    'metakit/episodes/semi_supervised.py',
+    'others = rows[:, shots : shots + unlabelled].ravel()',
+    'others = rows[:, :unlabelled].ravel()',
+    'episodes/test_semi_supervised.py::test_no_row_twice',
+  ),
+  Fault(
+    'a group is drawn in proportion to its classes',
+    'metakit/episodes/within_group.py',
+    'group = reduce_below(bits[ways, 0], len(groups))',
+    "group = jnp.searchsorted(first, reduce_below(bits[ways, 0], len(members)), side='right') - 1",
+    'episodes/test_within_group.py::test_plans_are_the_same_integers_for_ever'
+    ' episodes/test_within_group.py::test_groups_are_equally_likely_whatever_their_size',
+  ),
+  Fault(
+    'the first row of a class has the label of the class before',
+    'metakit/episodes/projected.py',
+    "y = permutation[jnp.searchsorted(starts, drawn, side='right') - 1]",
+    'y = permutation[jnp.searchsorted(starts, drawn) - 1]',
+    'episodes/test_projected.py::test_labels_are_permuted_by_the_task',
+  ),
+  Fault(
+    'held out tasks are those of training',
+    'metakit/episodes/projected.py',
+    'jax.random.fold_in(pools, int(held_out)), jax.random.fold_in(pools, 0)',
+    'jax.random.fold_in(pools, 0), jax.random.fold_in(pools, 0)',
+    'episodes/test_projected.py::test_held_out_tasks_are_others',
+  ),
+  Fault(
+    'support and query are augmented by the same keys',
+    COMBINATORS,
+    "keys = (key, key) if each == 'class' else jax.random.split(key)",
+    'keys = key, key',
+    f'{COMBINED}test_augment_draws_independently_for_every_example',
+  ),
+  Fault(
+    'classes are reordered by the inverse permutation',
+    COMBINATORS,
+    'jnp.zeros_like(v).at[permutation].set(v)',
+    'v[permutation]',
+    f'{COMBINED}test_relabel_keeps_support_query_and_classes_together',
+  ),
+  Fault(
+    'a mixture draws by the shares of those before alone',
+    COMBINATORS,
+    'np.rint(np.cumsum(values) / values.sum() * 2**31)',
+    'np.rint(values / values.sum() * 2**31)',
+    f'{COMBINED}test_mixture_draws_components_by_their_weights',
+  ),
+  Fault(
+    'the component of a mixture is drawn by the key of its episode',
+    COMBINATORS,
+    'key, component_key = jax.random.split(key)',
+    'component_key = key',
+    f'{COMBINED}test_a_mixed_episode_is_the_component_episode',
+  ),
+  Fault(
+    'a curriculum grows one step early',
+    COMBINATORS,
+    'start + by * (jnp.asarray(step) // every)',
+    'start + by * ((jnp.asarray(step) + 1) // every)',
+    f'{COMBINED}test_a_curriculum_grows_with_the_step',
+  ),
+  Fault(
+    'a switch comes one step late',
+    COMBINATORS,
+    'early = jnp.asarray(step) < steps',
+    'early = jnp.asarray(step) <= steps',
+    'metakit/episodes/combinators.py::metakit.episodes.combinators.switch',
+  ),
+  Fault(
+    'what is called clean has noise',
+    'metakit/episodes/functions.py',
+    "info = {'function': function, 'clean': clean[shots:]}",
+    "info = {'function': function, 'clean': y[shots:]}",
+    f'{FUNCTIONS}test_noise_is_on_support_and_query_and_not_on_what_is_clean',
+  ),
+  Fault(
+    'a network is scaled by a variance',
+    'metakit/episodes/functions.py',
+    'return (2 / hidden) ** 0.5 * jax.nn.relu(',
+    'return (2 / hidden) * jax.nn.relu(',
+    f'{FUNCTIONS}test_networks_are_their_formula',
+  ),
+  Fault(
+    'the prior of a pool has one function too many',
+    'metakit/episodes/function_combinators.py',
+    'jnp.where(number < tasks, -jnp.log(jnp.float32(tasks)), -jnp.inf)',
+    'jnp.where(number <= tasks, -jnp.log(jnp.float32(tasks)), -jnp.inf)',
+    f'{FUNCTIONS}test_a_pool_of_traced_size_is_the_pool_of_that_size',
+  ),
+  Fault(
+    'the sine is shifted the other way',
+    'metakit/episodes/sinusoid.py',
+    'y = a * jnp.sin(x - p)',
+    'y = a * jnp.sin(x + p)',
+    'episodes/test_sinusoid.py::test_y_is_the_sine_of_the_sign_in_the_released_code',
+  ),
+  Fault(
+    'no image is shifted down or right to the end',
+    'metakit/episodes/image_transforms.py',
+    'draws.integers(key, (2,), 0, 2 * max_pixels + 1)',
+    'draws.integers(key, (2,), 0, 2 * max_pixels)',
+    'episodes/test_image_transforms.py::test_shifts_are_all_shifts_equally_likely',
+  ),
+)

@@ -1,0 +1,40 @@
+"""The skeleton of a learner, to be copied: the nearest class mean in a space that is learned.
+
+Authors, Title, venue and year, arXiv number. Implemented: which equations. Deviations: every one.
+"""
+
+import jax
+
+from metakit.builder import meta_learner
+from metakit.heads.common import check_ways, class_means, squared_distances
+from metakit.models import Model
+from metakit.objectives import cross_entropy
+from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
+
+
+def skeleton(model: Model, ways: int, *, objective: Objective = cross_entropy) -> MetaLearner:
+  """Says in one line what it learns and how.
+
+  Args:
+    model: the embedding network, x [examples, ...] -> features [examples, features].
+    ways: classes of an episode.
+    objective: the training loss.
+
+  Raises:
+    ValueError: for fewer than two ways.
+  """
+  check_ways(ways)
+
+  def init(key: Key, episode: Episode) -> Params:
+    return model.init(key, episode.support.x)
+
+  def adapt(key: Key, params: Params, support: Examples) -> Fitted:
+    del key  # nothing is drawn
+    z = model.apply(params, support.x, weight=support.weight)
+    return params, class_means(support._replace(x=z), ways)[0]
+
+  def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
+    params, points = fitted
+    return -squared_distances(model.apply(params, x), points)  # [queries, ways]
+
+  return meta_learner(init, adapt, predict, objective=objective)

@@ -1,0 +1,126 @@
+"""Imports run down: from commands to rooms, from rooms to the library, never in a circle."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Lowest first. A file may import what stands on lines above its own, and other files of its own
+# room; of two names on one line neither may import the other.
+LAYERS = [
+  'launch.interrupts launch.guard',
+  'launch.children launch',
+  'metakit.types metakit.inputs metakit.compiler metakit.sizes metakit.estimates metakit.onset',
+  'metakit.costs metakit.linear_algebra metakit.cluster',
+  'metakit.absent metakit.divergence metakit.keys metakit.roles metakit.meeting',
+  'metakit.distributed metakit.meta_gradient metakit.batch_statistics metakit.networks.linear',
+  'metakit.checkpoint metakit.objectives metakit.networks.pooling',
+  'metakit.builder',
+  'metakit.networks.normalisation',
+  'metakit.linen_parts metakit.nnx_parts',
+  'metakit.models',
+  'metakit.networks metakit.data',
+  'metakit.sources',
+  'metakit.episodes metakit.devices metakit.heads metakit.fingerprint',
+  'metakit.losses metakit.learners',
+  'metakit.train',
+  'metakit.dispatch',
+  'metakit.evaluate',
+  'metakit.measures metakit.sessions',
+  'metakit',
+  'experiments',
+  'experiments.components',
+  'experiments.output',
+  'experiments.command_line launch.common',
+  'experiments.runs launch.local_pod launch.tpu_vm launch.slurm launch.gke',
+  'experiments.benchmarks launch.preflight',
+  'experiments.tables',
+]
+# Known arrows upwards, to be taken away; a new one is an error.
+UPWARDS = {
+  ('metakit.heads.baseline', 'metakit.learners.descent'),
+  ('metakit.heads.baseline', 'metakit.learners.head'),
+}
+
+
+def name_of(path):
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+FILES = {
+  name_of(path): path
+  for package in ('metakit', 'experiments', 'launch')
+  for path in (ROOT / package).rglob('*.py')
+}
+
+
+def imports_of(name):
+  """The modules of ours that a file imports, within functions too."""
+  found = set()
+  for node in ast.walk(ast.parse(FILES[name].read_text(encoding='utf-8'))):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      inside = {f'{node.module}.{alias.name}' for alias in node.names}
+      found |= {each if each in FILES else node.module for each in inside}
+  return found & FILES.keys() - {name}
+
+
+IMPORTS = {name: imports_of(name) for name in FILES}
+PLACE = {room: place for place, line in enumerate(LAYERS) for room in line.split()}
+
+
+def room_of(name):
+  """The longest name in LAYERS that a module is of. A whole package is a place for its __init__."""
+  parts = name.split('.')
+  rooms = [name, *('.'.join(parts[:n]) for n in range(len(parts) - 1, 1, -1))]
+  return next((room for room in rooms if room in PLACE), None)
+
+
+def is_command(name):
+  return name.startswith('experiments.') and name.count('.') == 1 and room_of(name) is None
+
+
+def test_every_module_has_a_place():
+  """A new file of the library, or a new room, is named in LAYERS."""
+  assert not [name for name in FILES if room_of(name) is None and not is_command(name)]
+  assert {room for line in LAYERS for room in line.split()} <= FILES.keys()
+
+
+def test_no_import_runs_up():
+  ups = {
+    (name, imported)
+    for name, them in IMPORTS.items()
+    for imported in them
+    if not is_command(name) and not is_command(imported) and runs_up(name, imported)
+  }
+  assert ups == UPWARDS
+
+
+def runs_up(name, imported):
+  here, there = room_of(name), room_of(imported)
+  return here != there and PLACE[there] >= PLACE[here]
+
+
+def test_no_command_is_imported():
+  """A command is flags and one call; what others need of it is in a room."""
+  commands = {name for name in FILES if is_command(name)}
+  assert 'experiments.train' in commands and 'experiments.runs' not in commands
+  assert not {name: them & commands for name, them in IMPORTS.items() if them & commands}
+
+
+def test_no_imports_form_a_circle():
+  left = dict(IMPORTS)
+  while done := [name for name, them in left.items() if not them & left.keys()]:
+    for name in done:
+      del left[name]
+  assert not left
+
+
+@pytest.mark.parametrize('name', sorted(name for name in FILES if is_command(name)))
+def test_a_command_is_thin(name):
+  """Its flags may be many, its functions none."""
+  body = ast.parse(FILES[name].read_text(encoding='utf-8')).body
+  assert not [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
