@@ -167,8 +167,8 @@ def _pmap(sampled, fed, indices, devices):
 def _shard_map(sampled, fed, indices, devices):
   mesh = task_mesh(devices)
   same, split = PartitionSpec(), PartitionSpec(AXIS)
-  # check_vma=False: with it, the gradient with respect to replicated parameters is already summed
-  # over the devices, in the inner loop of a learner too, which then mixes the tasks of all devices.
+  # check_vma=True would sum the gradient of replicated parameters over the devices, also in the
+  # inner loop of a learner, which would then mix the tasks of all devices.
   wrap = partial(jax.shard_map, mesh=mesh, out_specs=same, check_vma=False)
 
   @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -199,12 +199,12 @@ def train_until(
 ) -> TrainState:
   """Trains from step `first` to `stop`, or to a pause before it.
 
-  The metrics of a dispatch are fetched after the next one is under way, so the devices do not wait.
+  The metrics of a dispatch are fetched while the next one runs, so that the devices do not wait.
 
   Args:
     dispatch: of make_dispatch.
     state: the state at step `first`; donated.
-    source: the training episodes; with its table on the host, rows are read ahead by a thread.
+    source: the training episodes. If its table is on the host, a thread reads rows ahead.
     first: number of the first step.
     stop: number of steps done at the end.
     steps_per_dispatch: steps in one call to the devices; the last call may be shorter.
