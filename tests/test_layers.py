@@ -28,7 +28,7 @@ LAYERS = [
   'metakit.dispatch metakit.interruptions',
   'metakit.training',
   'metakit.evaluate',
-  'metakit.measures metakit.sessions',
+  'metakit.measures metakit.sessions metakit.tasks',
   'metakit',
   'experiments',
   'experiments.components',

@@ -56,6 +56,7 @@ FLAG_OF = {
   'rank': 'process_id',
   'data_dir': 'data_dir',
   'parallel': 'parallel',
+  'part': 'split',
 }
 
 

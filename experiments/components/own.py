@@ -5,14 +5,14 @@ It may take what commands supply (`supplied` below) by naming it.
 """
 
 import functools
-import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Callable
 from typing import Any
 
-from experiments.components.task import Task
 from metakit.models import Model, SequenceModel
+from metakit.tasks import Task
 from metakit.types import MetaLearner
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -33,6 +33,13 @@ def own_name(spec: str) -> str | None:
   """
   found = _OWN.match(spec)
   return found[1] if found else None
+
+
+def is_module(name: str) -> bool:
+  """Tells whether package.module:factory names a module that there may be: a word alone is one only
+  if it can be found, since it may be a known name with a typing error."""
+  module = name.partition(':')[0]
+  return '.' in module or importlib.util.find_spec(module) is not None
 
 
 @functools.cache  # equal specs make equal components
@@ -56,8 +63,8 @@ def own_factory(kind: str, name: str, supplied: tuple[str, ...] = ()) -> Callabl
       continue
     if parameter.default is parameter.empty and parameter.name not in supplied:
       raise ValueError(
-        f'{kind} {name}: nothing gives its parameter {parameter.name!r}; give it a default, which a '
-        f'spec can change, or name it as one of {", ".join(supplied) or "none"}'
+        f'{kind} {name}: nothing gives its parameter {parameter.name!r}; give it a default, which '
+        f'a spec can change, or name it as one of {", ".join(supplied) or "none"}'
       )
 
   @functools.wraps(factory)

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from experiments.components.own import KINDS, own_factory, own_name
+from experiments.components.own import KINDS, is_module, own_factory, own_name
 from experiments.components.ranges import check_argument
 
 Factories = Mapping[str, Callable[..., Any]]
@@ -111,7 +111,7 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
   spec = spec.strip()
   name = max((n for n in factories if f'{spec}:'.startswith(f'{n}:')), key=len, default='')
   own = None if name or kind not in KINDS else own_name(spec)
-  if own:
+  if own and is_module(own):
     name, factories = own, {own: own_factory(kind, own, supplied)}
   text = spec[len(name) + 1 :]
   if not name:

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 
 from experiments.command_line.runtime import BAD_INPUT, end_preempted, one_line_errors
-from experiments.components.task import check_former_split, understood
 from experiments.output.metrics_log import metrics_log, read_metrics
 from experiments.output.progress import Progress, progress
 from experiments.runs.evaluation import check_judges, per_episode, prepare
@@ -25,7 +24,14 @@ from experiments.runs.setup import (
   make_optimizer,
   make_setup,
 )
-from experiments.runs.workdir import DATA, checksums_of, default_workdir, own_workdir, read_flags
+from experiments.runs.workdir import (
+  DATA,
+  check_former_split,
+  checksums_of,
+  default_workdir,
+  own_workdir,
+  read_flags,
+)
 from experiments.runs.wrap_up import (
   check_outputs,
   read_seconds,
@@ -42,6 +48,7 @@ from metakit.estimates import estimate
 from metakit.interruptions import interruptions
 from metakit.keys import Roots, roots
 from metakit.onset import onset
+from metakit.tasks import understood
 from metakit.train import TrainState
 from metakit.training import Course, Save, begin, train_on
 from metakit.types import MetaLearner, Params

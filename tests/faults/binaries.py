@@ -99,8 +99,8 @@ FAULTS = (
   Fault(
     'a test is of the arguments that were trained with',
     'experiments/runs/evaluate.py',
-    '(trained, asked[len(name_in(asked)) + 1 :])',
-    '(asked, trained[len(name_in(trained)) + 1 :])',
+    'filter(None, (trained, arguments))',
+    'filter(None, (asked, trained[len(name_in(trained)) + 1 :]))',
     f'{PARTS}test_a_learner_is_tested_with_the_arguments_that_are_asked_for {REPEATED}',
   ),
   Fault(
