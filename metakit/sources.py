@@ -43,7 +43,7 @@ class EpisodeSource:
   """A sampler whose table can be passed to a compiled function as an argument.
 
   Called with a key it makes a whole episode, so it is a Sampler. Compiled functions that close over
-  it hold a copy of the table; metakit.train and metakit.evaluate take it apart instead.
+  it hold a copy of the table; metakit.dispatch and metakit.evaluation take it apart instead.
 
   Not a NamedTuple: jax.jit refers weakly to what it compiles, and to tuples it cannot.
 
