@@ -42,7 +42,7 @@ FAULTS = (
     'children keep the lock of who was killed',
     'experiments/runs/lock.py',
     '  os.register_at_fork(after_in_child=file.close)',
-    '  os.register_at_fork(before=lambda: None)',
+    '  os.register_at_fork(after_in_child=lambda: file)',
     'experiments/test_lock.py::test_a_killed_process_has_no_lock_nor_have_its_children',
   ),
   Fault(
