@@ -27,7 +27,7 @@ LAYERS = [
   'metakit.train',
   'metakit.dispatch metakit.interruptions',
   'metakit.training',
-  'metakit.evaluate',
+  'metakit.evaluation',
   'metakit.measures metakit.sessions metakit.tasks',
   'metakit',
   'experiments',

@@ -56,4 +56,7 @@ def test_commands_import_what_their_extra_names():
 def test_metakit_alone_is_installed_with_its_types():
   tools = PROJECT['tool']['setuptools']
   assert tools['packages']['find']['include'] == ['metakit*']
-  assert tools['package-data'] == {'metakit': ['py.typed']} and (ROOT / 'metakit/py.typed').exists()
+  assert (
+    tools['package-data'] == {'metakit': ['py.typed', '*.pyi']}
+    and (ROOT / 'metakit/py.typed').exists()
+  )

@@ -17,7 +17,7 @@ from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.own import own_name
 from experiments.components.ranges import check_argument
 from experiments.components.specs import Component, build, parse
-from metakit.evaluate import judge_meta_gradient
+from metakit.evaluation import judge_meta_gradient
 from metakit.keys import roots
 from metakit.measures import judge_likeness
 from metakit.models import SequenceModel
