@@ -18,7 +18,7 @@ from metakit.data.table import class_table
 from metakit.dispatch import Dispatch, make_dispatch, train_until
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.sinusoid import sinusoid
-from metakit.evaluate import evaluate
+from metakit.evaluation import evaluate
 from metakit.keys import roots, task_key
 from metakit.learners.descent import Descent
 from metakit.learners.maml import maml

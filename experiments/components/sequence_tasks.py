@@ -50,7 +50,7 @@ from metakit.episodes.functions import (
 )
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
-from metakit.evaluate import Judge
+from metakit.evaluation import Judge
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.measures import judge_mixture_weight, judge_regret
 from metakit.sources import EpisodeSource, abstract_episode, place

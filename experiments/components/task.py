@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from metakit.data.table import ClassTable
-from metakit.evaluate import Judge
+from metakit.evaluation import Judge
 from metakit.fingerprint import fingerprint
 from metakit.sources import EpisodeSource
 from metakit.types import MetaLearner, Objective

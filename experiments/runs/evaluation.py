@@ -12,7 +12,7 @@ from experiments.output.progress import episode_progress
 from experiments.output.report import AdaptationPoint, EpisodePicture
 from experiments.runs.setup import Setup
 from metakit.estimates import estimate
-from metakit.evaluate import (
+from metakit.evaluation import (
   Judge,
   calibrate,
   embed_source,
@@ -69,7 +69,7 @@ class Curves(NamedTuple):
     episodes: how many were tested.
     learner: its performance.
     reference: that of the Bayes predictor on the same episodes; empty if none is known.
-    difference: of their predictions (metakit.evaluate.judge_beside).
+    difference: of their predictions (metakit.evaluation.judge_beside).
   """
 
   amount: str
@@ -221,7 +221,7 @@ class Closeness(NamedTuple):
   Attributes:
     ratio: of their errors; None where the Bayes predictor has hardly any (TOLD_APART).
     ratio_after: how many examples.
-    difference: of their predictions (metakit.evaluate.judge_beside), in units of the Bayes
+    difference: of their predictions (metakit.evaluation.judge_beside), in units of the Bayes
       predictor's error before any example, which in a regression is the variance of y.
     difference_after: how many examples.
   """

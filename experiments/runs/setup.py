@@ -17,7 +17,7 @@ from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.ranges import check_argument
 from experiments.components.specs import Component, build, parse
 from experiments.components.task import Task, training_classes
-from metakit.evaluate import judge_meta_gradient
+from metakit.evaluation import judge_meta_gradient
 from metakit.keys import roots
 from metakit.measures import judge_likeness
 from metakit.sizes import check_memory, device_bytes, tree_bytes
