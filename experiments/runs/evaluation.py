@@ -210,9 +210,7 @@ def pair(metric: str, values: Mapping[str, np.ndarray]) -> Pair | None:
   return Pair(PAIRS[metric], both, covariance / max(variance, 1e-12), correlation)
 
 
-TOLD_APART = (
-  0.01  # no ratio is formed if the Bayes predictor's error is below this share of its first
-)
+TOLD_APART = 0.01  # no ratio if the Bayes predictor's error falls below this share of its first
 
 
 class Closeness(NamedTuple):
