@@ -32,18 +32,18 @@ from metakit.types import Episode, MetaLearner, Metrics, Sampler
 class Dispatch(NamedTuple):
   """Several training steps in one call to the devices; the state passed in is donated.
 
-  Call it as dispatch(num_steps, state) -> (state, metrics [num_steps]), with the episodes of its
-  own source. The first call puts the table on the devices; of one that is too large for them
-  (metakit.sources.BUDGET_BYTES) the rows are read by the host, before each call.
+  Call it as dispatch(num_steps, state) -> (state, metrics [num_steps]). It trains on the episodes
+  of its source. The first call puts the table on the devices. If the table is too large for them
+  (metakit.sources.BUDGET_BYTES), the host reads the rows before each call.
 
   Attributes:
     sampled: (num_steps, state, data) -> (state, metrics [num_steps]). Episodes are drawn on the
       device; `data` is the source's table, or None.
     fed: (state, episodes) -> (state, metrics [steps]). Episodes [steps, tasks, ...] come from the
       host (metakit.sources.read_ahead).
-    plan: (num_steps, first_step) -> episodes of the plan [steps, tasks, ...], row numbers for
-      `fed`; the tasks that `sampled` draws, of these those of this process's devices.
-    placed: () -> the source, with its table where a call wants it.
+    plan: (num_steps, first_step) -> episodes [steps, tasks, ...] with row numbers, for `fed`. They
+      are the tasks that `sampled` would draw, for the devices of this process.
+    placed: () -> the source, with its table where a call needs it.
   """
 
   sampled: Callable[[int, TrainState, Any], tuple[TrainState, Metrics]]
@@ -73,8 +73,8 @@ def make_dispatch(
 ) -> Dispatch:
   """Compiles the training step for one or many devices.
 
-  The tasks of a step are those of task_key(roots.train, step, i), i < tasks_per_step, however many
-  devices share them.
+  The tasks of a step are those of task_key(roots.train, step, i), i < tasks_per_step. That does not
+  depend on how many devices share them.
 
   Args:
     learner: any MetaLearner.
@@ -84,12 +84,12 @@ def make_dispatch(
     tasks_per_step: tasks in each meta-gradient.
     parallel: 'none' (one device), 'pmap' or 'shard_map' (the task axis spread over devices).
     devices: all devices of all processes by default. Every process calls with the same arguments
-      and its own local state; it computes the tasks of its devices.
+      and its own local state, and computes the tasks of its devices.
     tasks_at_once: of each device, see make_train_step.
 
   Raises:
-    ValueError: for an unknown `parallel`, 'none' among several processes, or tasks_per_step not
-      divisible by the devices or, then, by tasks_at_once.
+    ValueError: for an unknown `parallel`, for 'none' among several processes, if the devices do not
+      divide tasks_per_step, or if tasks_at_once does not divide the tasks of a device.
   """
   source, devices = as_source(sampler), list(devices or jax.devices())
   check_parallel(tasks_per_step, parallel, len(devices))
