@@ -84,7 +84,7 @@ def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> 
   learner, source = setup.learner(task), task.source(split)
   root = roots(setup.specs['seed']).calibration
   params = calibrate(learner, params, setup.task.source('train'), root=root)
-  # A table on the host may be too large for its embeddings to be worth while, or to fit.
+  # The embeddings of a table on the host may not fit into memory, or not be worth their time.
   quick = (learner, source) if on_host(source) else embed_source(learner, params, source)
   root = getattr(roots(seed), split)
   return Tested(task, learner, params, source, quick, split, root, setup.parallel)
@@ -210,7 +210,7 @@ def pair(metric: str, values: Mapping[str, np.ndarray]) -> Pair | None:
   return Pair(PAIRS[metric], both, covariance / max(variance, 1e-12), correlation)
 
 
-TOLD_APART = 0.01  # of the first error: if the Bayes predictor comes to less, no ratio is formed
+TOLD_APART = 0.01  # no ratio if the Bayes predictor's error falls below this share of its first
 
 
 class Closeness(NamedTuple):

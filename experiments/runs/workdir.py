@@ -14,7 +14,7 @@ from experiments.runs.setup import DEFINING, Setup, brief_specs, with_defaults
 from metakit.tasks import Task, fingerprint_of
 
 FLAGS = 'flags.json'  # the file of a workdir that holds them
-DATA = 'data'  # beside them, the checksums of what they name; a workdir of before holds none
+DATA = 'data'  # the key of the checksums of the data; an earlier version wrote none
 
 
 def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
@@ -24,7 +24,7 @@ def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
     ValueError: like `claim_workdir`, and if another process has the workdir; nothing is changed.
     OSError: if it cannot be written.
   """
-  check_claim(workdir, specs)  # first: not even a lock is written to the folder of something else
+  check_claim(workdir, specs)  # before the lock is written, since the folder may be something else
   lock(workdir / LOCK)
   claim_workdir(workdir, specs)
 
@@ -73,7 +73,7 @@ def check_data(workdir: Path, checksums: Mapping[str, str | None]) -> None:
 def check_same_data(
   where: Path, there: Mapping[str, str | None], here: Mapping[str, str | None]
 ) -> None:
-  """Raises ValueError if data changed, naming what both have: a part, or the spec of a task.
+  """Raises ValueError if data changed; it names the part, or the spec of the task.
 
   Args:
     where: the workdir or file that `there` belongs to, for the message.
@@ -134,7 +134,8 @@ def default_workdir(specs: Mapping[str, Any]) -> Path:
 def check_former_split(spec: str, task: Task) -> None:
   """Raises ValueError if a run of an earlier version had other classes in its parts.
 
-  That drew classes whatever their groups and the names of folders, and knew no argument `split`.
+  The earlier version had no argument `split`. It drew classes without regard to their groups and to
+  the names of folders.
 
   Args:
     spec: that of the task in the flags of the run.
