@@ -225,7 +225,7 @@ def abstract_state(
 def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> None:
   """Raises ValueError if a split is too small for its episodes or the learner unfit for them."""
   tested = setup.learner(setup.test_task)
-  if tested.protocol == 'transductive' and not setup.test_task.fixed_shots:
+  if tested.queries_seen and not setup.test_task.fixed_shots:
     raise ValueError(
       f'{setup.specs["learner"].partition(":")[0]} is transductive here (norm=batch, or '
       'protocol=transductive), and the padding of variable_shot would change its predictions; use '

@@ -104,7 +104,7 @@ def transductive_head(
     query = in_precision(episode.query._replace(y=None))
     return objective(infer(params, seen(episode.support), query), episode.query)
 
-  return meta_learner(init, adapt, predict, loss=loss, protocol='transductive', unlabelled=every)
+  return meta_learner(init, adapt, predict, loss=loss, queries_seen=True, unlabelled=every)
 
 
 def check_ways(ways: int) -> None:

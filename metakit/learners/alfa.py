@@ -31,7 +31,7 @@ def alfa(
   *,
   initial_rate: float = 0.1,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML whose rates and weight decay are computed from the task as it goes.
 
@@ -46,7 +46,7 @@ def alfa(
     [steps, layers]; more steps at test time use those of the last.
 
   Raises:
-    ValueError: for a descent, a protocol or a rate that does not fit.
+    ValueError: for a descent, statistics or a rate that do not fit.
   """
   if initial_rate <= 0:
     raise ValueError(f'initial_rate={initial_rate} is not positive')
@@ -84,7 +84,7 @@ def alfa(
     descent,
     inner=by_update(descent, update),
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     init=init,
     split=split,
     merge=lambda fast, slow, step: combine(fast, slow['constants']),

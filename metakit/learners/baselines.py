@@ -41,7 +41,7 @@ def fine_tuning(
   num_classes: int | None = None,
   tuned: str = 'all',
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """Ordinary training on all training classes, then gradient descent on each test task.
 
@@ -54,10 +54,10 @@ def fine_tuning(
       are. None trains the last layer for num_outputs on the labels as they are (a regression).
     tuned: 'all', or 'head' for a linear probe of the frozen embedding.
     objective: loss of both trainings.
-    protocol: see metakit.learners.descent.
+    statistics: see metakit.learners.descent.
 
   Raises:
-    ValueError: for an unknown `tuned`, or a descent, a number of classes or a protocol without
+    ValueError: for an unknown `tuned`, or a descent, a number of classes or statistics without
       sense.
   """
   if tuned not in TUNED:
@@ -88,7 +88,7 @@ def fine_tuning(
     with_head(embedding, num_outputs),
     at_test_time(descent),
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     init=lambda key, episode: whole.init(key, episode.support.x),
     split=split,
     merge=lambda fast, slow, step: {**slow, **fast},
@@ -101,13 +101,13 @@ def from_scratch(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """A new random network for each episode, trained on its support set: nothing is meta-learned.
 
   Args: as `fine_tuning`. Its loss is 0.
   """
-  learner = by_descent(model, at_test_time(descent), objective=objective, protocol=protocol)
+  learner = by_descent(model, at_test_time(descent), objective=objective, statistics=statistics)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     init_key, key = jax.random.split(key)

@@ -18,14 +18,14 @@ def boil(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML whose inner loop leaves the last layer as it is. Args and raises as `maml` and `anil`."""
   return by_descent(
     with_head(embedding, num_outputs),
     descent,
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     split=lambda params, support: (params['body'], params['head']),
     merge=lambda body, head, step: {'body': body, 'head': head},
   )

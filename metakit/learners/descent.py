@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import optax
 
 from metakit.builder import meta_learner
-from metakit.learners.embedded import PROTOCOLS
 from metakit.meta_gradient.diagnostics import diagnose
 from metakit.meta_gradient.inner import Inner, Mode, Solution, by_optax
 from metakit.meta_gradient.loops import unroll
@@ -33,6 +32,7 @@ from metakit.types import (
 
 InnerLoss = Callable[[Any, Any, Any, Any], jax.Array]
 Split = Callable[[Params, Examples], tuple[Any, Any]]  # (params, support) -> (fast, slow)
+STATISTICS = ('support', 'episode')
 Merge = Callable[[Any, Any, Any], Params]  # (fast, slow, step) -> parameters of the network
 
 
@@ -107,7 +107,7 @@ def by_descent(
   *,
   inner: Callable[[InnerLoss], Inner] | None = None,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
   init: Init | None = None,
   split: Split = lambda params, support: (params, {}),
   merge: Merge = lambda fast, slow, step: fast,
@@ -120,9 +120,9 @@ def by_descent(
     descent: how it descends; differentiated by unroll() if it does not say how.
     inner: loss -> the inner problem; by default `by_optimizer(descent)`.
     objective: loss of the inner steps and of the meta-objective.
-    protocol: of a network with batch statistics: 'transductive' normalises the queries by their
-      own, 'inductive' by those of the support; its parts in training as at test time. None is
-      'transductive' for such a network, and 'inductive' for all others.
+    statistics: what a network with batch statistics normalises queries by: the 'episode', which is
+      the queries themselves, or the 'support'; its parts in training as at test time. None is
+      'episode' for such a network, and 'support' for all others.
     init: (key, episode) -> params; the network's own by default.
     split: (params, support) -> (fast, slow).
     merge: (fast, slow, step) -> parameters of the network in that step, whose number after the last
@@ -130,9 +130,9 @@ def by_descent(
     drawn: whether a stochastic network draws in `adapt` too: where that is its training.
 
   Raises:
-    ValueError: for steps, a batch or a protocol that make no sense, or without an optimizer.
+    ValueError: for steps, a batch or statistics that make no sense, or without an optimizer.
   """
-  protocol = check_protocol(model, protocol)
+  statistics = check_statistics(model, statistics)
   check_descent(descent)
   inner = inner or by_optimizer(descent)
   problem = inner(support_loss(model, objective, merge, descent=descent))
@@ -158,7 +158,7 @@ def by_descent(
       moved['implicit_residual'] = solution.residual(jax.lax.stop_gradient(slope))
     return merge(solution.fast, slow, steps), moved
 
-  settle, ask = asking(model, protocol)
+  settle, ask = asking(model, statistics)
 
   def judge(params: Params, episode: Episode, draws: Key | None) -> tuple[jax.Array, Metrics]:
     query, asked = episode.query, drawing(ask, draws, inner_steps + 1)
@@ -189,7 +189,8 @@ def by_descent(
     )
 
   whole = init or initial(model)
-  return meta_learner(whole, adapt, ask, loss=loss, protocol=protocol, diagnose=diagnosis)
+  seen = statistics == 'episode'
+  return meta_learner(whole, adapt, ask, loss=loss, queries_seen=seen, diagnose=diagnosis)
 
 
 def support_loss(
@@ -221,15 +222,15 @@ def initial(model: Model) -> Init:
   return lambda key, episode: model.init(key, episode.support.x)
 
 
-def asking(model: Model, protocol: str) -> tuple[Callable[..., Params], Callable[..., jax.Array]]:
+def asking(model: Model, statistics: str) -> tuple[Callable[..., Params], Callable[..., jax.Array]]:
   """Returns how a network is made ready for queries, and how it is asked.
 
   Returns:
-    (params, support) -> params, which under 'inductive' hold the normalisation statistics of the
-    support set, if the network has such; (params, x, weight=None) -> outputs.
+    (params, support) -> params, which hold the normalisation statistics of the support set if
+    queries are normalised by those; (params, x, weight=None) -> outputs.
   """
   stored = model.stored
-  if protocol == 'transductive' or stored is None:
+  if statistics == 'episode' or stored is None:
     return lambda params, support: params, model.apply
 
   def settle(params: Params, support: Examples) -> Params:
@@ -280,19 +281,19 @@ def check_descent(descent: Descent) -> None:
     raise ValueError(f'batch={descent.batch} is negative; use 0 for the whole support set')
 
 
-def check_protocol(model: Model, protocol: str | None) -> str:
-  """Returns the protocol of a learner, its default filled in.
+def check_statistics(model: Model, statistics: str | None) -> str:
+  """Returns what a network normalises queries by, the default filled in.
 
   Raises:
-    ValueError: for an unknown one, or 'transductive' with a network that never mixes examples.
+    ValueError: for what is unknown, or 'episode' with a network that never mixes examples.
   """
-  if protocol is None:
-    return 'inductive' if model.stored is None else 'transductive'
-  if protocol not in PROTOCOLS:
-    raise ValueError(f'protocol={protocol!r} is unknown; use one of {", ".join(PROTOCOLS)}')
-  if protocol == 'transductive' and model.stored is None:
+  if statistics is None:
+    return 'support' if model.stored is None else 'episode'
+  if statistics not in STATISTICS:
+    raise ValueError(f'statistics={statistics!r} are unknown; use one of {", ".join(STATISTICS)}')
+  if statistics == 'episode' and model.stored is None:
     raise ValueError(
-      "protocol='transductive' needs a network with batch statistics (norm=batch); this network "
-      "treats each query by itself: use protocol='inductive'"
+      "statistics='episode' needs a network with batch statistics (norm=batch); this network "
+      "treats each query by itself: use statistics='support'"
     )
-  return protocol
+  return statistics

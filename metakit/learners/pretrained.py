@@ -36,7 +36,7 @@ def pretrained(
   cosine: bool = True,
   scale: float = 16.0,
   transforms: Sequence[Transform] = (),
-  protocol: str = 'inductive',
+  statistics: str = 'training',
 ) -> MetaLearner:
   """A head on an embedding that was trained to tell all training classes apart.
 
@@ -50,10 +50,10 @@ def pretrained(
     scale: of the cosines.
     transforms: each makes further classes of the training classes, and further features; the
       identity is one of them only if it is given.
-    protocol: of the network, see metakit.learners.embedded.
+    statistics: of the network, see metakit.learners.embedded.
 
   Raises:
-    ValueError: for numbers that make no sense or a protocol that the network cannot have.
+    ValueError: for numbers that make no sense or statistics that the network cannot have.
   """
   if num_classes < 2:
     raise ValueError(f'num_classes={num_classes} leaves nothing to tell apart; use 2 or more')
@@ -61,7 +61,7 @@ def pretrained(
     raise ValueError(f'until={until} is not positive; use none for all steps, or the head alone')
   check_positive(scale=scale)
   transforms = tuple(transforms)
-  base = embedded(side_by_side(model, transforms) if transforms else model, head, protocol)
+  base = embedded(side_by_side(model, transforms) if transforms else model, head, statistics)
   copies = max(1, len(transforms))
 
   def init(key: Key, episode: Episode) -> Params:

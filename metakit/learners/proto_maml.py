@@ -24,7 +24,7 @@ def proto_maml(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML that starts as prototypical networks; with no step at all it is them.
 
@@ -35,7 +35,7 @@ def proto_maml(
     A MetaLearner whose params are the embedding's: any number of ways shares them.
 
   Raises:
-    ValueError: for ways below 2, or a descent or a protocol that does not fit.
+    ValueError: for ways below 2, or a descent or statistics that do not fit.
   """
   if ways < 2:
     raise ValueError(f'ways={ways} leaves nothing to classify; use ways>=2')
@@ -53,7 +53,7 @@ def proto_maml(
     with_head(embedding, ways),
     descent,
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     init=init,
     split=split,
   )

@@ -127,7 +127,7 @@ LEARNERS = {
   ),
   'prototypical:group': Row(lambda: prototypical(small('group'), WAYS), symmetric=True),
   'prototypical:transductive': Row(
-    lambda: prototypical(small('batch'), WAYS, protocol='transductive'),
+    lambda: prototypical(small('batch'), WAYS, statistics='episode'),
     symmetric=True,
     supervised=False,
   ),
@@ -146,13 +146,13 @@ LEARNERS = {
   'maml:regression': Row(
     lambda: maml(perceptron(1), Descent(optax.sgd(0.05)), objective=squared_error), 'curves'
   ),
-  'maml:inductive': Row(lambda: maml(small('batch'), Descent(SGD), protocol='inductive')),
+  'maml:inductive': Row(lambda: maml(small('batch'), Descent(SGD), statistics='support')),
   'maml:mixed': Row(lambda: maml(perceptron(), Descent(SGD, 3, mode=mixed()))),
   'maml:remat': Row(lambda: maml(perceptron(), Descent(SGD, 3, mode=remat()))),
   'maml:minibatches': Row(lambda: maml(perceptron(), Descent(SGD, 3, batch=4)), padded=False),
   'anil': Row(lambda: anil(small('batch', None), WAYS, Descent(SGD, 3)), supervised=False),
   'anil:transductive': Row(
-    lambda: anil(small('batch', None), WAYS, Descent(SGD, 3), protocol='transductive'),
+    lambda: anil(small('batch', None), WAYS, Descent(SGD, 3), statistics='episode'),
     supervised=False,
   ),
   'boil': Row(lambda: boil(small('batch', None), WAYS, Descent(SGD))),
@@ -160,7 +160,7 @@ LEARNERS = {
   'meta_sgd': Row(lambda: meta_sgd(perceptron(), Descent(steps=2))),
   'maml_plus_plus': Row(lambda: maml_plus_plus(small('batch'), Descent(steps=2))),
   'maml_plus_plus:inductive': Row(
-    lambda: maml_plus_plus(small('batch'), Descent(steps=2), protocol='inductive')
+    lambda: maml_plus_plus(small('batch'), Descent(steps=2), statistics='support')
   ),
   'imaml:unroll': Row(lambda: imaml(perceptron(), Descent(SGD, 3, mode=unroll()), proximal=0.5)),
   'imaml': Row(lambda: imaml(perceptron(), Descent(SGD, 5), proximal=0.5), exact=False),

@@ -169,8 +169,8 @@ def test_cavia_changes_its_context_alone():
 def test_proto_maml_without_a_step_is_prototypical_networks(norm):
   episode, embedding = episode_of('maml:3_steps'), small(norm)
   ours = proto_maml(embedding, WAYS, Descent(SGD, 1, 0))
-  protocol = 'transductive' if norm == 'batch' else 'inductive'
-  theirs = prototypical(embedding, WAYS, protocol=protocol)
+  statistics = 'episode' if norm == 'batch' else 'training'
+  theirs = prototypical(embedding, WAYS, statistics=statistics)
   params = random_like(theirs.init(KEY, episode)['body'])
   if norm == 'group':
     both = (ours, params), (theirs, {'body': params, 'head': {}})
@@ -267,9 +267,9 @@ def test_inductive_learners_normalise_queries_by_the_support(name):
   """Of the adapted network; the scale and bias of MAML++ are those after the last step."""
   episode = episode_of('maml:batch')
   learners = {
-    'maml': lambda: maml(small('batch'), Descent(SGD), protocol='inductive'),
+    'maml': lambda: maml(small('batch'), Descent(SGD), statistics='support'),
     'maml_plus_plus': lambda: maml_plus_plus(
-      small('batch'), Descent(steps=2), initial_rate=0.3, protocol='inductive'
+      small('batch'), Descent(steps=2), initial_rate=0.3, statistics='support'
     ),
   }
   learner = learners[name]()
