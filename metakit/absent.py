@@ -1,7 +1,7 @@
-"""Examples that do not count: of weight 0 (absent), or without a label (-1).
+"""Examples that do not count: absent ones (weight 0) and ones without a label (-1).
 
-An absent example may hold anything, NaN included. Multiplied by 0 that is NaN still, in a gradient
-too: so it is replaced before anything is computed.
+An absent example may hold anything, even NaN. Multiplied by 0, NaN is still NaN, also in a
+gradient. So absent examples are replaced by zeros before anything is computed.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ UNLABELLED = -1
 
 
 def blanked(examples: Examples) -> Examples:
-  """Returns the examples with zeros where the weight is 0; any leading axes."""
+  """Returns the examples with zeros where the weight is 0; they may have any leading axes."""
   if examples.weight is None:
     return examples
   there = jnp.asarray(examples.weight) > 0
@@ -33,8 +33,8 @@ def blanked(examples: Examples) -> Examples:
 def labelled(examples: Examples) -> Examples:
   """Gives examples without a label the weight 0.
 
-  Traced labels are looked at where there are weights: without, all examples count (an objective
-  leaves those without a label out in any case).
+  Traced labels are looked at only if there are weights. Without weights all examples count; an
+  objective leaves out those without a label in any case.
   """
   if not _are_classes(examples.y):
     return examples
@@ -53,26 +53,26 @@ def known(examples: Examples) -> jax.Array:
 
 
 def check_labels(y: Any, outputs: int) -> None:
-  """Raises ValueError if class labels, where they are known, are not -1 to outputs - 1.
+  """Raises ValueError if a class label is not between -1 and outputs - 1.
 
   Args:
-    y: [examples]; a traced one, or the targets of a regression, is not looked at.
-    outputs: of the learner.
+    y: [examples]; traced labels, and the targets of a regression, are not checked.
+    outputs: how many outputs the learner has.
   """
   if not (_are_classes(y) and _concrete(y) and np.size(y)):
     return
-  there = np.asarray(y)  # within a trace, an operation of JAX would be traced
-  low, high = int(there.min()), int(there.max())
+  labels = np.asarray(y)  # NumPy, since within a trace an operation of JAX would be traced
+  low, high = int(labels.min()), int(labels.max())
   if low < UNLABELLED or high >= outputs:
     wrong = low if low < UNLABELLED else high
     raise ValueError(
       f'label {wrong} is none of the classes 0 to {outputs - 1} of the learner (-1: without a '
-      'label); number the classes of an episode from 0, or make a learner of more ways'
+      'label); number the classes of an episode from 0, or make a learner with more ways'
     )
 
 
 def has_known_labels(episode: Episode) -> bool:
-  """Whether an episode is of classes whose labels can be looked at (outside jit)."""
+  """Says whether an episode has class labels that can be looked at (outside jit)."""
   parts = episode.support, episode.query
   return all(_are_classes(part.y) and _concrete(part.y) for part in parts)
 
@@ -82,7 +82,7 @@ def numbered(y: jax.Array, numbers: Any) -> jax.Array:
 
   Args:
     y: [examples] labels.
-    numbers: [ways] what becomes of each.
+    numbers: [ways] the new number of each label.
   """
   return jnp.where(y < 0, UNLABELLED, jnp.asarray(numbers)[y])
 
@@ -96,35 +96,34 @@ def _concrete(y: Any) -> bool:
 
 
 def _two(x: Any) -> Any:
-  """Returns the shapes of two examples: some learners answer no query alone."""
+  """Returns the shapes of two examples, since some learners cannot answer a single query."""
   shape = lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype)
   return jax.tree.map(shape, native(x))
 
 
 def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
-  """Returns a learner that examples which do not count cannot disturb, whatever they hold.
+  """Returns the learner such that examples that do not count cannot disturb it.
 
-  NumPy arrays of another byte order than the machine's will do too.
+  It also takes NumPy arrays of another byte order than the machine's.
 
   Args:
     learner: any MetaLearner.
-    unlabelled: whether it learns from examples without a label (-1) too; they have the weight 0
-      otherwise, see `labelled`.
+    unlabelled: True if it learns from examples without a label (-1) too. Otherwise they get the
+      weight 0, see `labelled`.
 
   Returns:
-    The learner; its `adapt` raises ValueError for labels that it has no output for, where they are
-    known (outside jit).
+    The learner. Outside jit, its `adapt` raises ValueError for labels that it has no output for.
   """
 
   def tidy(examples: Examples, unlabelled: bool = unlabelled) -> Examples:
     for part in examples:
       if isinstance(part, list | tuple):
-        as_array(part)  # which says what to give
+        as_array(part)  # raises an error that says what to give
     examples = native(examples)
     return blanked(examples if unlabelled else labelled(examples))
 
   def asked(examples: Examples) -> Examples:
-    """An absent example is predicted all the same, where its input is finite."""
+    """Blanks what does not count, but keeps finite inputs: an absent example is predicted too."""
     cleaned = tidy(examples)
     keep = lambda x, blank: jnp.where(jnp.isfinite(x), x, blank)
     return cleaned._replace(x=jax.tree.map(keep, native(examples.x), cleaned.x))

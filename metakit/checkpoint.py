@@ -1,15 +1,14 @@
-"""Checkpoints of a run: Orbax, written by a thread, verified when they are read.
+"""Checkpoints of a run. Orbax writes them in a thread, and they are verified when they are read.
 
-Orbax stores no checksum of the values: a flipped byte comes back silently. So a file beside each
-step lists the sha256 of its arrays and of its files, its number and its score. It is written last,
-and makes the step count; one that does not match it, or cannot be read, is passed over. The sums
-find what a disk or a hand changed by accident. They are no signature: who changes a step on purpose
-can write sums that match it.
+Orbax stores no checksum of the values, so a flipped byte would come back silently. Therefore each
+step has a file beside it, its list. The list holds the sha256 of the arrays and of the files, the
+number of the step, and its score. It is written last, and without it a step does not count. A step
+that does not match its list, or cannot be read, is passed over. The checksums find accidents, by a
+disk or by hand. They are no signature: somebody who changes a step on purpose can change its list.
 
-Nothing is deleted but what was written here: steps whose list can be read, and what is marked as
-being written or removed (STEP.partial, until that is done). Whatever else lies in the folder stays,
-or is set aside where it is in the way of a step. In a run of several processes the first one alone
-reads and writes.
+Only what was written here is deleted: steps whose list can be read, and steps that are marked as
+being written or removed (by a file STEP.partial). Anything else in the folder stays. If it is in
+the way of a step, it is set aside. Of several processes, only the first one reads and writes.
 """
 
 import contextlib
@@ -33,27 +32,27 @@ import orbax.checkpoint as ocp
 from metakit.distributed import barrier, from_first, is_first
 
 DAMAGED = 'damaged'  # the folder beside the checkpoints that holds what could not be read
-READING_SECONDS = 3600.0  # that others wait for the first process to read a checkpoint
+READING_SECONDS = 3600.0  # how long other processes wait for the first one to read a checkpoint
 ARRAYS, FILES, STEP, SCORE, SUM = 'arrays', 'files', 'step', 'score', 'sha256'
 PARTIAL = '.partial'  # the mark of a step that is being written or removed
 ORBAX_PARTIAL = '.orbax-checkpoint-tmp*'  # what Orbax writes before it gives a step its name
 
 
 class Damage(Exception):
-  """A step cannot be read, or holds other values than were saved; the message says what."""
+  """A step cannot be read, or holds other values than were saved; the message says which."""
 
 
 class Checkpoints(NamedTuple):
   """The checkpoints of one folder.
 
   Attributes:
-    restore: (state, best=False) -> (step, state) of the newest step that is whole, or of the one
-      with the highest score among those whose score can be read; None if there is none. The
-      arrays are NumPy's, of the structure, shapes and types of the given state
-      (jax.ShapeDtypeStruct will do).
-    save: (step, state, score=None) -> None; returns before the files are written, but after those
-      of the save before. The state is the same in every process.
-    wait: () -> None; returns after.
+    restore: (state, best=False) -> (step, state). It reads the newest step that is whole. With
+      `best` it reads the one with the highest score, of those whose score can be read. It returns
+      None if there is none. The arrays are those of NumPy. They have the structure, shapes and
+      types of the given state, whose leaves may be jax.ShapeDtypeStruct.
+    save: (step, state, score=None) -> None. It returns before the files are written, but waits for
+      the files of the save before. The state must be the same in every process.
+    wait: () -> None; it waits until all files are written.
   """
 
   restore: Callable[..., tuple[int, Any] | None]
@@ -65,17 +64,17 @@ class Checkpoints(NamedTuple):
 def checkpoints(directory: Any, keep: int = 2, set_aside: bool = True) -> Iterator[Checkpoints]:
   """Opens a folder of checkpoints; leaving the context waits for the last save.
 
-  A save that was cut short (kill -9, a full disk) leaves the previous step the newest. A damaged
-  step, and one without its list, is warned of by name and moved to a folder beside.
+  After a save that was cut short (kill -9, a full disk), the step before it is the newest. If a
+  step is damaged or has no list, a warning names it, and it is moved to a folder beside.
 
   Args:
     directory: created if it does not exist.
     keep: how many of the newest steps to keep, besides the one with the highest score.
-    set_aside: whether to move damaged steps, or only to pass over them.
+    set_aside: True moves damaged steps away; False only passes over them.
 
   Raises:
-    ValueError: from `restore`, if a checkpoint holds other arrays than the given state, naming the
-      first.
+    ValueError: from `restore`, if a checkpoint holds other arrays than the given state; it names
+      the first one.
     OSError: from `save`, `wait` or at the end, if the files cannot be written.
   """
   folder = Path(directory).absolute()  # a relative one fails in Orbax's own threads
@@ -105,9 +104,9 @@ def checkpoints(directory: Any, keep: int = 2, set_aside: bool = True) -> Iterat
 
 
 def _orbax() -> ocp.Checkpointer:
-  """Returns what reads and writes in this process alone, whatever others there are."""
-  own = jax.process_index()
-  alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+  """Returns an Orbax checkpointer that works in this process alone, however many there are."""
+  rank = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(primary_host=rank, active_processes={rank})
   handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
   return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
@@ -118,7 +117,7 @@ def _save(folder: Path, keep: int, step: int, state: Any, score: float | None) -
     warnings.warn(f'{path} is in the way of step {step}; {_move_aside(folder, path)}', stacklevel=2)
   arrays = describe(state)
   with _marked(folder, step):
-    _beside(folder, step).unlink(missing_ok=True)  # until it is there again, the step is none
+    _beside(folder, step).unlink(missing_ok=True)  # without its list the step does not count
     with _orbax() as orbax:
       orbax.save(folder / str(step), args=ocp.args.StandardSave(state), force=True)
     listed = {ARRAYS: arrays, FILES: _files(folder / str(step)), STEP: step, SCORE: score}
@@ -132,7 +131,7 @@ def _save(folder: Path, keep: int, step: int, state: Any, score: float | None) -
 
 @contextlib.contextmanager
 def _marked(folder: Path, step: int) -> Iterator[None]:
-  """Marks a step as partial; what ends the block early leaves the mark."""
+  """Marks a step as partial within the block. The mark stays if the block ends early."""
   mark = folder / f'{step}{PARTIAL}'
   mark.touch()
   yield
@@ -140,7 +139,7 @@ def _marked(folder: Path, step: int) -> Iterator[None]:
 
 
 def _remove_partial(folder: Path) -> None:
-  """Removes what saves and removals that were cut short have left, by their marks."""
+  """Removes what is left of saves and removals that were cut short; their marks show them."""
   for mark in folder.glob(f'*{PARTIAL}'):
     if not _is_step(mark.stem):
       continue
@@ -153,17 +152,17 @@ def _remove_partial(folder: Path) -> None:
 
 def _all_of(folder: Path, step: int | str) -> list[Path]:
   """Returns the folders of a step: the whole one, and those that Orbax was writing."""
-  found = folder / str(step), *folder.glob(f'{step}{ORBAX_PARTIAL}')
-  return [path for path in found if path.is_dir()]
+  paths = folder / str(step), *folder.glob(f'{step}{ORBAX_PARTIAL}')
+  return [path for path in paths if path.is_dir()]
 
 
 def _unlisted(folder: Path, step: int | str) -> list[Path]:
-  """Returns folders under the name of a step that no save here has made, or none to its end."""
+  """Returns the folders of a step that has no list: no save here has made or finished them."""
   return [] if _beside(folder, step).exists() else _all_of(folder, step)
 
 
 def _write(path: Path, text: str) -> None:
-  """Writes a file that appears whole and lasts."""
+  """Writes a whole file at once, which also survives a power cut."""
   temporary = _temporary(path)
   with open(temporary, 'w', encoding='utf-8') as file:
     file.write(text)
@@ -177,7 +176,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _beside(folder: Path, step: int | str) -> Path:
-  """Returns the file that lists the sums of a step."""
+  """Returns the path of the list of a step."""
   return folder / f'{step}.json'
 
 
@@ -191,9 +190,9 @@ def _is_step(name: str) -> bool:
 
 
 def _superseded(folder: Path, keep: int) -> list[int]:
-  """Returns the steps that are neither among the newest nor the one with the highest score.
+  """Returns the steps that are neither among the newest nor have the highest score.
 
-  One whose list cannot be read is none of them: it may be the best.
+  Steps whose list cannot be read are left out, since each may be the best.
   """
   lists = _lists(folder)
   whole = [step for step, listed in lists.items() if not isinstance(listed, Damage)]
@@ -202,18 +201,18 @@ def _superseded(folder: Path, keep: int) -> list[int]:
 
 
 def _lists(folder: Path) -> dict[int, dict[str, Any] | Damage]:
-  """Returns what was written beside each step, newest first, or why it cannot be read."""
-  found: dict[int, dict[str, Any] | Damage] = {}
+  """Returns the list of each step, or why it cannot be read, the newest step first."""
+  lists: dict[int, dict[str, Any] | Damage] = {}
   for step in _steps(folder):
     try:
-      found[step] = _listed(folder, step)
+      lists[step] = _listed(folder, step)
     except Damage as damage:
-      found[step] = damage
-  return found
+      lists[step] = damage
+  return lists
 
 
 def _by_score(lists: Mapping[int, dict[str, Any] | Damage]) -> list[int]:
-  """Returns the steps that have a finite score, the highest first; the later of two equals."""
+  """Returns the steps with a finite score, the highest first; of equal ones the later first."""
   listed = {step: each for step, each in lists.items() if not isinstance(each, Damage)}
   scores = {step: each[SCORE] for step, each in listed.items() if each[SCORE] is not None}
   finite = [step for step, score in scores.items() if math.isfinite(score)]
@@ -224,7 +223,7 @@ def _newest_whole(folder: Path, state: Any, best: bool, set_aside: bool) -> tupl
   _look_for_unlisted(folder, set_aside)
   lists = _lists(folder)
   order = [*lists]
-  if best:  # an unreadable score may be the highest: what cannot be read is said first
+  if best:  # an unreadable score may be the highest, so unreadable steps are named first
     unreadable = [step for step in lists if isinstance(lists[step], Damage)]
     order = list(dict.fromkeys([*unreadable, *_by_score(lists), *lists]))
   for step in order:
@@ -240,7 +239,7 @@ def _newest_whole(folder: Path, state: Any, best: bool, set_aside: bool) -> tupl
 
 
 def _look_for_unlisted(folder: Path, set_aside: bool) -> None:
-  """Warns of steps that were not saved to the end, and of those that no save here has made."""
+  """Warns of steps that were not saved to the end, and of steps that no save here has made."""
   for path in sorted(folder.iterdir()):
     if not _is_step(path.name) or not _unlisted(folder, path.name):
       continue
@@ -257,8 +256,8 @@ def _read(folder: Path, step: int, state: Any) -> Any:
   """Returns a step's state as NumPy arrays.
 
   Raises:
-    Damage: if it is not what was saved.
-    ValueError: if what was saved is of another configuration.
+    Damage: if the step is not what was saved.
+    ValueError: if the step was saved by another configuration.
   """
   listed = _listed(folder, step)
   _check_same_arrays(step, listed[ARRAYS], state)
@@ -274,12 +273,12 @@ def _read(folder: Path, step: int, state: Any) -> Any:
 
 
 def _listed(folder: Path, step: int) -> dict[str, Any]:
-  """Returns what was written beside a step."""
+  """Returns the list of a step."""
   path = _beside(folder, step)
   with _damage():
     listed = json.loads(path.read_text(encoding='utf-8'))
-    told = listed.pop(SUM)
-  if told != _sum_of(listed):
+    checksum = listed.pop(SUM)
+  if checksum != _sum_of(listed):
     raise Damage(f'{path.name} is altered')
   if listed.setdefault(STEP, step) != step:  # lists of earlier versions name none
     raise Damage(f'it holds step {listed[STEP]}, as {path.name} says')
@@ -308,7 +307,7 @@ def _check_same_files(saved: Mapping[str, str], there: Mapping[str, str]) -> Non
 
 @contextlib.contextmanager
 def _damage() -> Iterator[None]:
-  """A truncated, missing or altered file raises one of many kinds of errors."""
+  """Turns any error into Damage, since a broken file can raise errors of many kinds."""
   try:
     yield
   except Exception as error:
@@ -316,12 +315,12 @@ def _damage() -> Iterator[None]:
 
 
 def _parts(folder: Path, step: int) -> list[Path]:
-  """Returns what a step consists of: its list, which makes it count, first."""
+  """Returns the paths of a step. Its list comes first, since without it the step does not count."""
   return [path for path in (_beside(folder, step), folder / str(step)) if path.exists()]
 
 
 def _move_aside(folder: Path, *paths: Path) -> str:
-  """Moves files and folders of a step out of the way, keeping them; says where to."""
+  """Moves files and folders of a step out of the way; returns a text that says where they are."""
   aside, name = folder.parent / DAMAGED, paths[-1].name.partition('.')[0]
   names = itertools.chain([name], (f'{name}_{i}' for i in itertools.count(1)))
   target = next(aside / each for each in names if not (aside / each).exists())
@@ -333,7 +332,7 @@ def _move_aside(folder: Path, *paths: Path) -> str:
 
 @contextlib.contextmanager
 def _full_disk(folder: Path) -> Iterator[None]:
-  """Orbax raises a full disk as a ValueError of many lines."""
+  """Turns the errors of a full disk, which Orbax raises in many lines, into an OSError."""
   try:
     yield
   except Exception as error:
@@ -348,12 +347,12 @@ def describe(state: Any) -> dict[str, str]:
   """Returns type, shape and sha256 of every array of a state, by name.
 
   Args:
-    state: a pytree of NumPy arrays; of jax.ShapeDtypeStruct too, which have no sha256.
+    state: a pytree of NumPy arrays, or of jax.ShapeDtypeStruct, which have no sha256.
 
   >>> describe({'bias': np.zeros(2, np.float32)})['bias'][:20]
   'float32(2,) af5570f5'
   """
-  # Paths of plain names: what was saved as a tuple comes back as a list, a NamedTuple as a dict.
+  # Paths are plain names, since Orbax returns a tuple as a list, and a NamedTuple as a dict.
   name_of = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
   leaves = jax.tree_util.tree_leaves_with_path(state)
   return {name_of(path): _describe(leaf) for path, leaf in leaves}
@@ -372,7 +371,7 @@ def _sum_of(listed: Mapping[str, Any]) -> str:
 
 
 def _check_same_arrays(step: int, saved: Mapping[str, str], state: Any) -> None:
-  """Orbax casts a different dtype silently and names no leaf; this names it."""
+  """Raises ValueError that names the first array which differs. Orbax would cast it silently."""
   shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
   here = describe(shapes)
   there = {name: what.rpartition(' ')[0] for name, what in saved.items()}

@@ -1,4 +1,4 @@
-"""Which processes are a run: told by a launcher, or found in the environment."""
+"""Which processes make up a run: given by a launcher, or found in the environment."""
 
 import shutil
 import subprocess
@@ -13,8 +13,8 @@ class Cluster(NamedTuple):
 
   Attributes:
     coordinator: host:port of process 0; None for a single process.
-    processes: how many.
-    rank: the number of this one.
+    processes: how many there are.
+    rank: the number of this process.
     local_index: its number on its machine, if each process there uses one GPU; otherwise None.
   """
 
@@ -25,12 +25,12 @@ class Cluster(NamedTuple):
 
 
 def given(coordinator: str, processes: int | None, rank: int | None) -> Cluster:
-  """Returns the cluster that is described in full.
+  """Returns the cluster that the arguments describe in full.
 
   Args:
     coordinator: host:port of process 0.
-    processes: how many.
-    rank: number of this one.
+    processes: how many there are.
+    rank: the number of this process.
 
   Raises:
     ValueError: if something is missing or out of range.
@@ -47,7 +47,7 @@ def address_of(coordinator: str) -> tuple[str, int]:
   """Reads host:port.
 
   Raises:
-    ValueError: if it is none.
+    ValueError: if it has another form.
   """
   host, _, port = coordinator.rpartition(':')
   if not host or not port.isdigit():
@@ -56,7 +56,7 @@ def address_of(coordinator: str) -> tuple[str, int]:
 
 
 def detect(environment: Mapping[str, str]) -> Cluster:
-  """Returns the cluster that was described by launch/ (Kubernetes too), Slurm, MPI or TPU hosts.
+  """Returns the cluster that launch/ (also on Kubernetes), Slurm, MPI or TPU hosts describe.
 
   Raises:
     ValueError: if the description is incomplete.
@@ -68,10 +68,10 @@ def detect(environment: Mapping[str, str]) -> Cluster:
 
 
 def _slurm(environment: Mapping[str, str]) -> Cluster | None:
-  nodes = environment.get('SLURM_STEP_NODELIST')  # there is one within srun only
+  nodes = environment.get('SLURM_STEP_NODELIST')  # only srun sets it
   if not nodes:
     return None
-  port = 61440 + int(environment['SLURM_JOB_ID']) % 4096  # of the dynamic ports; one for each job
+  port = 61440 + int(environment['SLURM_JOB_ID']) % 4096  # a dynamic port; each job has another
   return Cluster(
     coordinator=f'{first_node(nodes)}:{port}',
     processes=int(environment['SLURM_STEP_NUM_TASKS']),
@@ -84,20 +84,20 @@ def first_node(nodes: str) -> str:
   """Returns the first host of Slurm's compressed list, such as rack[1-2]n[01-04].
 
   Raises:
-    ValueError: if it is compressed and there is no scontrol to ask.
+    ValueError: if it is compressed and there is no scontrol to expand it.
   """
   if '[' not in nodes and ',' not in nodes:
     return nodes
   if shutil.which('scontrol') is None:
     raise ValueError(f'scontrol is not there to expand the nodes {nodes}; give --coordinator')
-  asked = subprocess.run(
+  hostnames = subprocess.run(
     ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True
   )
-  return asked.stdout.split()[0]
+  return hostnames.stdout.split()[0]
 
 
 def _one_gpu(environment: Mapping[str, str], local: int) -> int | None:
-  """Returns the GPU of the `local`th process of a machine, if it can see those of others too."""
+  """Returns the GPU of process `local` of a machine, if the process sees several GPUs."""
   visible = [gpu for gpu in environment.get('CUDA_VISIBLE_DEVICES', '').split(',') if gpu]
   return local if len(visible) > 1 else None
 
@@ -125,7 +125,7 @@ def _tpu(environment: Mapping[str, str]) -> Cluster | None:
 
 
 def _told(environment: Mapping[str, str]) -> Cluster | None:
-  """What the programs of launch/ set; an indexed Job of Kubernetes numbers its processes itself."""
+  """Reads what launch/ has set. An indexed Job of Kubernetes numbers its processes itself."""
   if 'METAKIT_COORDINATOR' not in environment:
     return None
   rank = environment.get('METAKIT_PROCESS_ID', environment.get('JOB_COMPLETION_INDEX'))

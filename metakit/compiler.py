@@ -1,10 +1,11 @@
-"""What a process tells XLA: what to compile for, where to keep programs, which defect to leave out.
+"""Settings of XLA: a defect to avoid, a cache for compiled programs, a platform to compile for.
 
-On CPUs, jaxlib 0.10.2 to 0.12.0 at least fuse a matrix product and a reduction of it into one call
-of YNNPACK, which reads memory that nobody wrote where the other operand is a broadcast:
-`jax.jit(lambda x: (x @ jnp.ones((20, 1140))).sum())` of a [12, 20] array gives 1e29, another number
-in another process, and no error. (0.10.2 is also wrong for products of more than 32,768 rows.)
-The Bayes predictor of sparse functions was NaN by it; a loss or its gradient may be wrong.
+The defect: on CPUs, jaxlib 0.10.2 to 0.12.0 (at least) can fuse a matrix product and a sum over it
+into one call of YNNPACK. If one operand is a broadcast, that call reads memory that nobody wrote.
+For example, `jax.jit(lambda x: (x @ jnp.ones((20, 1140))).sum())` of a [12, 20] array gives 1e29,
+and another number in another process, without an error. 0.10.2 is also wrong for products of more
+than 32,768 rows. A loss or its gradient may be wrong; the Bayes predictor of sparse functions was
+NaN.
 """
 
 import contextlib
@@ -24,12 +25,14 @@ FUSIONS = '--xla_cpu_experimental_ynn_fusion_type'
 def turn_off_wrong_fusions(
   environment: MutableMapping[str, str] = os.environ, late: bool = False
 ) -> None:
-  """Adds to XLA_FLAGS that reductions are not fused by YNNPACK.
+  """Adds a flag to XLA_FLAGS, so that YNNPACK does not fuse sums.
 
-  XLA reads them when JAX is first asked for a device. After that, and where the flags are in a
-  file, this can only warn (RuntimeWarning) that sums may be wrong. Left alone are flags that say
-  something about these fusions already, and versions of JAX that are not known to take the flag: an
-  unknown one aborts the process.
+  XLA reads XLA_FLAGS when JAX is first asked for a device. If that has happened, or if the flags
+  are in a file, this function can only warn (RuntimeWarning) that sums may be wrong.
+
+  It does nothing in two cases. One is that XLA_FLAGS already says something about these fusions.
+  The other is a version of JAX that may not know the flag, since an unknown flag aborts the
+  process.
 
   Args:
     environment: the variables of the process.
@@ -42,7 +45,8 @@ def turn_off_wrong_fusions(
   if in_a_file:
     _warn(f'is not in the file that XLA_FLAGS names ({flags}); add {FUSIONS}=-reduce to it')
     return
-  environment['XLA_FLAGS'] = f'{flags} {FUSIONS}=-reduce'.lstrip()  # of child processes at least
+  # If this is too late for this process, it still helps its child processes.
+  environment['XLA_FLAGS'] = f'{flags} {FUSIONS}=-reduce'.lstrip()
   if late:
     _warn(
       'comes too late: JAX was used before metakit was imported; import metakit before the first '
@@ -51,7 +55,7 @@ def turn_off_wrong_fusions(
 
 
 def used_a_cpu() -> bool:
-  """Tells whether JAX has its devices already, and computes on a CPU; does not ask for them."""
+  """Says whether JAX has its devices already and computes on a CPU. It asks for no device."""
   return backends_are_initialized() and jax.default_backend() == 'cpu'
 
 
@@ -69,10 +73,12 @@ def _warn(what: str) -> None:
 def keep_programs(environment: Mapping[str, str] = os.environ) -> None:
   """Keeps compiled programs in the user's cache, so that the next run starts sooner.
 
-  Small ones too, which JAX leaves out: a run has two hundred of them, of 7 s together. A variable
-  or option of JAX that says where goes before, and an unwritable folder keeps nothing. Programs of
-  another processor would be loaded, and may end in an illegal instruction: each kind has a folder
-  of its own.
+  - Small programs are kept too. JAX leaves them out, but a run has two hundred of them, which take
+    7 s to compile.
+  - If a variable or an option of JAX names a folder, that is used.
+  - If the folder cannot be written, nothing is kept.
+  - Each kind of processor has a folder of its own. A program of another processor would be loaded,
+    and may end in an illegal instruction.
 
   Args:
     environment: the variables of the process.
@@ -109,7 +115,7 @@ def target_platform() -> str:
 
 @contextlib.contextmanager
 def compiling_for(name: str) -> Iterator[None]:
-  """Traces for devices that this process has not (ahead-of-time compilation)."""
+  """Within the block, functions are traced for devices that this process does not have."""
   _target.append(name)
   try:
     yield

@@ -1,7 +1,7 @@
-"""Several processes as one run: who takes part, what they agree on, when to stop.
+"""Several processes as one run: who takes part, what they agree on, when they stop.
 
-`initialize` comes first in every binary, for one process too. Processes meet before JAX starts its
-own service: that aborts a process whose peers are missing, without a word that names them.
+Every program calls `initialize` first, also if it is the only process. Processes meet before JAX
+starts its own service. If others are missing, that service aborts a process and does not name them.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from metakit.meeting import TOKEN, bind_address, meet
 T = TypeVar('T')
 _passed: Counter[str] = Counter()  # barriers, by name
 MEETING_SECONDS = 300.0
-# After how long without a word a process counts as lost, and all others end. JAX's service says one
-# every half of it, from a thread that neither Python nor a computation holds up: so it outlasts a
-# pause of the machine (live migration, a swapping host) of 15 s. JAX's own value is 100.
+# A process that is silent for so long counts as lost, and all others end. Each process sends a sign
+# twice in this time, from a thread of JAX that neither Python nor a computation holds up. So a run
+# survives pauses of a machine of 15 s (live migration, a swapping host). The default of JAX is 100.
 HEARTBEAT_SECONDS = 30
-SLOWEST_PAUSE = 1.0  # seconds between looks at who has come to a barrier
+SLOWEST_PAUSE = 1.0  # the most seconds between two looks at who has come to a barrier
 FAILED, SAME = 'failed/', 'same'
-KEPT_ANSWERS = 64  # more than one process can be ahead of another
+KEPT_ANSWERS = 64  # more answers than one process can be ahead of another
 
 
 def initialize(
@@ -40,21 +40,21 @@ def initialize(
   rank: int | None = None,
   seconds: float = MEETING_SECONDS,
 ) -> Cluster:
-  """Joins the processes of a run; to be called before JAX is asked for a device.
+  """Joins the processes of a run. Call it before JAX is asked for a device.
 
   Args:
-    coordinator: host:port of process 0; without it the environment is asked (`detect`).
-    processes: how many; what was detected must agree.
-    rank: number of this process.
+    coordinator: host:port of process 0; without it the environment decides (`detect`).
+    processes: how many there are; a detected number must be the same.
+    rank: the number of this process.
     seconds: how long to wait for the others.
 
   Returns:
     The cluster.
 
   Raises:
-    ValueError: if what is given is incomplete or contradicts the environment, or the processes do
-      not agree.
-    TimeoutError: naming who is missing, after `seconds`.
+    ValueError: if the arguments are incomplete or contradict the environment, or if the processes
+      do not agree.
+    TimeoutError: if processes are missing after `seconds`; it names them.
     OSError: if the coordinator's port is taken.
   """
   cluster = given(coordinator, processes, rank) if coordinator else detect(os.environ)
@@ -81,22 +81,22 @@ def initialize(
 
 
 def leave() -> None:
-  """Leaves the other processes, when all do: a process that ends before aborts those that stay."""
+  """Leaves the run. All processes leave together: one that ends earlier would abort the others."""
   if jax.distributed.is_initialized():
     jax.distributed.shutdown()
 
 
 def is_first() -> bool:
-  """Tells whether this process is the one that logs and writes; asks JAX for no device alone."""
+  """Says whether this process is the one that logs and writes. A single process needs no device."""
   return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def from_first(value: T | None, like: T) -> T | None:
-  """Returns the first process's value everywhere.
+  """Returns the value of the first process in all processes.
 
   Args:
-    value: arrays and numbers, or None; what other processes give is ignored.
-    like: of the same structure, shapes and types (jax.ShapeDtypeStruct will do); not None.
+    value: arrays and numbers, or None; that of other processes is ignored.
+    like: a tree of the same structure, shapes and types (jax.ShapeDtypeStruct will do); not None.
   """
   if jax.process_count() == 1:
     return value
@@ -108,11 +108,11 @@ def from_first(value: T | None, like: T) -> T | None:
 
 
 def barrier(name: str, seconds: float = MEETING_SECONDS) -> None:
-  """Waits for all processes at a named place, which they pass equally often.
+  """Waits until all processes have come to a named place. All must come equally often.
 
   Raises:
-    TimeoutError: naming the place and who is missing, after `seconds`.
-    ConnectionError: with the last words of a process that failed (`abort`).
+    TimeoutError: if processes are missing after `seconds`; it names them and the place.
+    ConnectionError: if a process failed (`abort`); it says why.
   """
   if jax.process_count() == 1:
     return
@@ -128,18 +128,19 @@ def barrier(name: str, seconds: float = MEETING_SECONDS) -> None:
         f'processes {missing} did not come to {name!r} within {seconds:g} s; see their logs'
       )
     time.sleep(pause)
-    pause = min(2 * pause, SLOWEST_PAUSE)  # the more processes ask, the longer it takes anyhow
+    pause = min(2 * pause, SLOWEST_PAUSE)
 
 
 def check_same(described: Mapping[str, Any], seconds: float = MEETING_SECONDS) -> None:
-  """Checks that all processes would do the same; they come here equally often, and wait.
+  """Checks that all processes would do the same. All must come here equally often; they wait.
 
   Args:
-    described: what must be equal, by the name that users know it by (--seed), compared as text.
+    described: what must be equal, as text, by the names that users know (--seed).
     seconds: how long to wait for the others.
 
   Raises:
-    ValueError: in all processes, naming the first process that differs from process 0, and in what.
+    ValueError: in all processes, if one differs from process 0; it names the first such process and
+      the difference.
     TimeoutError, ConnectionError: as `barrier` does.
   """
   if jax.process_count() == 1:
@@ -156,7 +157,7 @@ def check_same(described: Mapping[str, Any], seconds: float = MEETING_SECONDS) -
 
 
 def difference(first: Mapping[str, str], other: Mapping[str, str]) -> list[tuple[str, str]]:
-  """Returns name=value of both for each value that is not the same.
+  """Returns a pair of texts name=value for each value that differs.
 
   >>> difference({'--seed': '0', '--steps': '8'}, {'--seed': '1', '--steps': '8'})
   [('--seed=0', '--seed=1')]
@@ -167,31 +168,31 @@ def difference(first: Mapping[str, str], other: Mapping[str, str]) -> list[tuple
 
 
 def abort(said: str, status: int = 1) -> None:
-  """Ends this process, telling those that wait at a barrier why; alone, it does nothing."""
+  """Ends this process, and tells those that wait at a barrier why. A single process goes on."""
   if not jax.distributed.is_initialized():
     return
-  with contextlib.suppress(jax.errors.JaxRuntimeError):  # it has said so before
+  with contextlib.suppress(jax.errors.JaxRuntimeError):  # this process has set the key before
     _client().key_value_set(f'{FAILED}{jax.process_index()}', said)
   if is_first():
-    time.sleep(2 * SLOWEST_PAUSE)  # it is the first process that the others ask
+    time.sleep(2 * SLOWEST_PAUSE)  # the others get the reason from this process
   for stream in (sys.stdout, sys.stderr):
     stream.flush()
-  os._exit(status)  # JAX's own end would wait for the others
+  os._exit(status)  # an ordinary exit would let JAX wait for the others
 
 
 def _told_by(folder: str) -> dict[int, str]:
-  """Returns what processes have told in a folder of JAX's service, by their numbers."""
-  found = _client().key_value_dir_get(folder)
-  return {int(key.rpartition('/')[2]): value for key, value in found}
+  """Returns what processes have written to a folder of JAX's service, by their numbers."""
+  entries = _client().key_value_dir_get(folder)
+  return {int(key.rpartition('/')[2]): value for key, value in entries}
 
 
 def agreed(name: str, number: int, value: bool) -> bool:
-  """Returns what the first process says to a question, asked again and again.
+  """Returns the first process's answer to a question that is asked again and again.
 
   Args:
     name: of the question.
-    number: of this time, rising by one.
-    value: what is said; that of other processes is ignored.
+    number: how often it was asked before; it rises by one.
+    value: the answer of this process; only that of the first process counts.
   """
   if jax.process_count() == 1:
     return value
@@ -203,24 +204,24 @@ def agreed(name: str, number: int, value: bool) -> bool:
 
 
 def _client() -> Any:
-  from jax._src.distributed import global_state  # JAX has no public name for it; Orbax does so too
+  from jax._src.distributed import global_state  # JAX has no public name for it; Orbax uses it too
 
   return global_state.client
 
 
 @contextlib.contextmanager
 def watch_preemption() -> Iterator[Callable[[int], bool]]:
-  """Yields (number) -> whether to stop: a process was sent SIGTERM, or Ctrl-C was typed.
+  """Yields a function (number) -> whether to stop, because of SIGTERM to any process or Ctrl-C.
 
-  All processes are told so at the same number. It is to be asked with numbers that rise by one.
-  Ctrl-C once more does what it does outside the block.
+  Call it with numbers that rise by one. All processes get the answer True at the same number. A
+  second Ctrl-C does what it does outside the block.
   """
   with _interrupts_ask_to_end():
-    if jax.process_count() > 1:  # JAX's service has the signal, and agrees on the number
+    if jax.process_count() > 1:  # JAX's service handles the signal, and finds a common number
       yield multihost_utils.reached_preemption_sync_point
     else:
-      with _watch_alone() as told:
-        yield told
+      with _watch_alone() as stop:
+        yield stop
 
 
 @contextlib.contextmanager
@@ -231,7 +232,7 @@ def _interrupts_ask_to_end() -> Iterator[None]:
   def ask(number: int, frame: FrameType | None) -> None:
     del frame
     signal.signal(number, before)
-    os.kill(os.getpid(), signal.SIGTERM)  # whoever has its handler
+    os.kill(os.getpid(), signal.SIGTERM)  # reaches JAX's handler or that of `_watch_alone`
 
   if before not in (signal.SIG_IGN, None):
     signal.signal(signal.SIGINT, ask)
@@ -244,22 +245,22 @@ def _interrupts_ask_to_end() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watch_alone() -> Iterator[Callable[[int], bool]]:
-  told: list[int] = []
-  asked: list[int] = []
+  signals: list[int] = []
+  answered: list[int] = []  # signals that `stop` has answered
 
   def note(number: int, frame: FrameType | None) -> None:
     del frame
-    told.append(number)
+    signals.append(number)
 
   def stop(number: int) -> bool:
     del number
-    asked.extend(told)
-    return bool(told)
+    answered.extend(signals)
+    return bool(signals)
 
   before = signal.signal(signal.SIGTERM, note)
   try:
     yield stop
   finally:
     signal.signal(signal.SIGTERM, before)
-  if told and not asked:
-    signal.raise_signal(signal.SIGTERM)  # it came too late to be asked for
+  if signals and not answered:
+    signal.raise_signal(signal.SIGTERM)  # the signal came after the last question

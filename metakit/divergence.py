@@ -1,4 +1,4 @@
-"""What a training that diverges ends with: which step it was, and what to do about it."""
+"""The error of a training that diverges: it names the step and what to do."""
 
 import numpy as np
 
@@ -23,11 +23,11 @@ class NonFiniteLoss(FloatingPointError):
 def check_finite(first_step: int, metrics: Metrics) -> None:
   """Raises NonFiniteLoss if a loss or gradient of a dispatch is NaN or infinite.
 
-  It says so if it was the inner loop that diverged.
+  The message says so if the inner loop diverged.
 
   Args:
     first_step: the number of the first step of the dispatch.
-    metrics: what the dispatch returned, fetched; each [steps].
+    metrics: those of the dispatch, fetched to the host; each [steps].
   """
   finite = np.isfinite(metrics['loss']) & np.isfinite(metrics['gradient_norm'])
   bad = [first_step + i for i, ok in enumerate(finite.tolist()) if not ok]

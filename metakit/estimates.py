@@ -44,16 +44,16 @@ def estimate(values: Any) -> Estimate:
   return Estimate(float(values.mean()), float(NORMAL_95 * error), len(values))
 
 
-IDENTITY = 'identity'  # beside the metrics in an episodes.npz: what the episodes are, as JSON
+IDENTITY = 'identity'  # key in an episodes.npz, beside the metrics: what the episodes are, as JSON
 
 
 def compare(values: Any, baseline: Any, metric: str = 'accuracy') -> Estimate:
-  """Returns the mean difference of two learners on the same episodes, paired, with its interval.
+  """Returns the mean difference of two learners, paired by episode, with its interval.
 
   Args:
-    values: [episodes] of one learner; or the path of the episodes.npz of a test, or its arrays.
-    baseline: the same of the other, from the same (seed, index).
-    metric: what is compared of files.
+    values: [episodes] of one learner; or the path of the episodes.npz of a test; or its arrays.
+    baseline: the same of the other learner, on the same episodes.
+    metric: which metric of files is compared.
 
   Raises:
     ValueError: if the numbers of episodes differ, or the files say that the episodes do.
@@ -80,7 +80,7 @@ def _arrays_of(values: Any) -> Any:
 
 
 def _check_same_episodes(values: Mapping[str, Any], baseline: Mapping[str, Any]) -> None:
-  """Raises ValueError if two files name other episodes; those of before name none."""
+  """Raises ValueError if two files name different episodes; files of earlier versions name none."""
   if IDENTITY not in values or IDENTITY not in baseline:
     return
   ours, theirs = (json.loads(str(each[IDENTITY])) for each in (values, baseline))

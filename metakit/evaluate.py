@@ -31,8 +31,8 @@ from metakit.types import (
   join,
 )
 
-# (learner, objective, params, key, episode) -> metrics of one episode; the key is the learner's
-# (metakit.keys.learner_key), never the one that the episode was made from.
+# (learner, objective, params, key, episode) -> metrics of one episode. The learner draws from the
+# key (metakit.keys.learner_key); it is never the key that made the episode.
 Judge = Callable[[MetaLearner, Objective, Params, Key, Episode], Metrics]
 
 
@@ -47,10 +47,10 @@ def judge_queries(
 def judge_prefixes(
   learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
 ) -> Metrics:
-  """Returns the metrics of every example, predicted from those before it: the learning curve.
+  """Returns the learning curve: the metrics of every example, predicted from those before it.
 
-  Each metric is [support + 1], entry k that of the example that comes after k others, the last that
-  of the first query.
+  Each metric is [support + 1]. Entry k is that of the example that comes after k others. The last
+  entry is that of the first query.
   """
   examples = sequence(episode)
   outputs = predict_prefixes(learner, key, params, examples)
@@ -68,16 +68,16 @@ def _one_by_one(objective: Objective, outputs: jax.Array, examples: Examples) ->
 
 
 def judge_beside(reference: MetaLearner) -> Judge:
-  """Returns a judge like `judge_prefixes` with a reference without parameters beside the learner.
+  """Returns a judge like `judge_prefixes` that compares the learner with a reference.
 
   Args:
-    reference: a Bayes predictor (metakit.learners.bayes) for instance.
+    reference: a learner without parameters, such as a Bayes predictor (metakit.learners.bayes).
 
   Returns:
-    A Judge. To the learner's metrics it adds the reference's, named 'reference/...', and
-    'difference': by how much the learner's loss exceeds the reference's if what the latter believes
-    is right, the objective's divergence. It raises ValueError for a bare function as objective,
-    which does not say what its outputs are.
+    A Judge. It adds two things to the metrics of the learner. 'reference/...' are the metrics of
+    the reference. 'difference' is the divergence of the objective: by how much the loss of the
+    learner exceeds that of the reference, if the beliefs of the reference are right. The judge
+    raises ValueError for a bare function as objective, which does not say what its outputs are.
   """
 
   def judge(
@@ -108,8 +108,8 @@ def judge_gain(
 ) -> Metrics:
   """Returns the metrics of the last example, and `gain`: how much better it is than the first.
 
-  The within-sequence gain of Kirsch et al. 2022 (arXiv:2212.04458, section 4.1) in accuracy, or, in
-  a regression, by how much the loss falls.
+  This is the within-sequence gain of Kirsch et al. 2022 (arXiv:2212.04458, section 4.1): the gain
+  in accuracy or, in a regression, the fall of the loss.
   """
   curves = judge_prefixes(learner, objective, params, key, episode)
   curve = curves['accuracy'] if 'accuracy' in curves else -curves['loss']
@@ -135,7 +135,7 @@ def predict_prefixes(
 ) -> jax.Array:
   """Predicts each example from those before it. [examples, outputs].
 
-  In one pass if the learner has `prefixes`, otherwise by an adaptation for each.
+  This takes one pass if the learner has `prefixes`, and otherwise an adaptation for each example.
   """
   if learner.prefixes is not None:
     return learner.prefixes(key, params, examples)
@@ -163,28 +163,28 @@ def evaluate(
   judge: Judge | None = None,
   on_chunk: Callable[[int], None] | None = None,
 ) -> Mapping[str, np.ndarray]:
-  """Adapts to and is judged on each of a number of named episodes.
+  """Lets a learner adapt to each of a number of named episodes, and judges it.
 
   Args:
-    learner: any MetaLearner, calibrated params if it asks for that.
+    learner: any MetaLearner. If it has `calibrate`, the params should be calibrated.
     objective: gives the metrics of the predictions.
     params: the meta-parameters.
     source: where episodes come from, its table on a device or on the host; or another sampler.
     root: the root key of the episodes, roots(seed).test for instance; episode i is made from
       task_key(root, 0, i), and what the learner draws in it from learner_key(root, i).
     episodes: how many.
-    chunk: how many at a time on a device, side by side under vmap; by default what suits the
+    chunk: how many run side by side on a device, under vmap; by default a number that suits the
       device and the size of an episode (usual_chunk). The results do not depend on it.
-    parallel: 'none' (one device of each process), 'pmap' or 'shard_map' (all). Several processes
-      share the episodes; all of them call and get the same.
+    parallel: 'none' (one device of each process), 'pmap' or 'shard_map' (all devices). Several
+      processes share the episodes; all of them make the same call and get the same result.
     judge: what is measured of an episode; by default `judge_queries`.
-    on_chunk: called with the number of episodes done when the chunk after them is under way.
+    on_chunk: called with the number of episodes done, while the next chunk runs.
 
   Returns:
     Each metric, [episodes] (with further axes if `judge` gives arrays), in the order of the index.
 
   Raises:
-    ValueError: for numbers or a `parallel` without sense, or a sampler that ignores its key.
+    ValueError: for impossible numbers, an unknown `parallel`, or a sampler that ignores its key.
   """
   source = as_source(source)
   chunk = usual_chunk(source) if chunk is None else chunk
@@ -202,7 +202,7 @@ def evaluate(
     params, data = _everywhere(params, data)
   judged = []
   for start in range(own * chunk, episodes + own * chunk, processes * chunk):
-    # The last chunks run past the end: one shape, one compilation.
+    # The last chunks run past the end, so that there is one shape, and one compilation.
     keys, planned = plan(root, jnp.arange(start, start + chunk))
     if start == own * chunk and chunk > 1:
       check_keys_matter(source.plan, keys, planned)
@@ -226,7 +226,7 @@ def _of_all(chunks: np.ndarray) -> np.ndarray:
 
 
 def _programs(learner, objective, judge, plan, finish, parallel):
-  """Returns what plans episodes of some numbers and what judges them, both compiled."""
+  """Returns two compiled functions: one plans episodes by their numbers, one judges them."""
   source, measure = EpisodeSource(plan, finish=finish), partial(judge, learner, objective)
 
   @jax.jit
@@ -285,7 +285,7 @@ _SPREAD: dict[str, Callable[..., Any]] = {'none': jax.jit, 'pmap': _pmap, 'shard
 def usual_chunk(source: Sampler) -> int:
   """Returns how many episodes to evaluate side by side: 1 to 64.
 
-  Where they do, that is: a CPU takes images one episode at a time (metakit.train.group_size).
+  On a CPU, episodes of images still run one at a time (metakit.train.group_size).
   """
   episode = abstract_episode(as_source(source))
   numbers = sum(math.prod(part.x.shape) for part in (episode.support, episode.query))
@@ -331,9 +331,9 @@ def embed_source(
     chunk: rows embedded at a time.
 
   Returns:
-    (the learner's head, the same episodes of embeddings), which give the same predictions at the
-    cost of one embedding a row; (learner, source) unchanged if the learner has no `features`, or
-    the source no table, or something is done to its rows.
+    The head of the learner and a source of the same episodes with embeddings. They give the same
+    predictions, and each row is embedded once. The learner and the source themselves are returned
+    if the learner has no `features`, or if the source has no table or changes its rows.
   """
   source = as_source(source)
   if learner.features is None or source.data is None or source.finish is not None:

@@ -1,4 +1,4 @@
-"""The door of networks and learners: which arrays come in, and in which form."""
+"""Which arrays networks and learners take, and in which form."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def as_array(x: Any) -> Any:
-  """Returns an input in the form that JAX computes with; all but NumPy arrays and lists unchanged.
+  """Returns an input in the form that JAX computes with.
 
-  NumPy arrays become of the machine's byte order and, without x64, of 32 bits.
+  NumPy arrays get the machine's byte order and, without x64, 32 bits. Other inputs are unchanged.
 
   Raises:
     ValueError: for a list of numbers, or an array of objects or texts.
@@ -40,12 +40,12 @@ def as_float(x: jax.Array) -> jax.Array:
 
 
 def native(tree: Any) -> Any:
-  """Returns a pytree whose NumPy arrays are of the machine's byte order, else unchanged."""
+  """Returns the pytree with all NumPy arrays in the machine's byte order."""
   foreign = lambda leaf: isinstance(leaf, np.ndarray) and not leaf.dtype.isnative
   swap = lambda leaf: leaf.astype(leaf.dtype.newbyteorder('=')) if foreign(leaf) else leaf
   return jax.tree.map(swap, tree)
 
 
 def shape_of(x: Any) -> str:
-  """Returns the shape of an input, or what it is if it has none."""
+  """Returns the shape of an input, or its type if it has no shape."""
   return str(tuple(x.shape)) if hasattr(x, 'shape') else type(x).__name__

@@ -1,7 +1,7 @@
 """Keys: every random number of a run is a function of (seed, purpose, step, task index).
 
-So there is no sampler state. Resuming needs the step number alone, the tasks of a step are the same
-on one device, eight, or many hosts, and a test episode is named by (seed, index) for ever.
+So a sampler has no state. Resuming needs only the step number. The tasks of a step are the same on
+one device, eight devices, or many hosts. A test episode is named by (seed, index) for ever.
 """
 
 import zlib
@@ -11,7 +11,9 @@ import jax
 
 from metakit.types import Key
 
-MAX_SEED = 2**32 - 1  # the generator keeps 32 bits: larger seeds would name other seeds' tasks
+MAX_SEED = (
+  2**32 - 1
+)  # the generator keeps 32 bits: a larger seed would repeat a smaller one's tasks
 GENERATOR = 'threefry2x32'  # with partitionable numbers, JAX's default
 
 
@@ -56,7 +58,7 @@ def roots(seed: int) -> Roots:
 
 
 def fixed_key(seed: int) -> Key:
-  """Returns the key of a seed, the same whatever generator the process prefers.
+  """Returns the key of a seed. It does not depend on the default generator of the process.
 
   Args:
     seed: 0 to 2**32 - 1.
@@ -72,7 +74,7 @@ def fixed_key(seed: int) -> Key:
 
 
 def check_generator(key: Key) -> None:
-  """Raises ValueError if a key draws other numbers than it does elsewhere.
+  """Raises ValueError if a key would draw other numbers here than in other processes.
 
   Args:
     key: typed, of any shape; may be traced.
@@ -105,9 +107,10 @@ def task_key(root: Key, step: jax.typing.ArrayLike, index: jax.typing.ArrayLike)
 
 
 def stream(key: Key, name: str) -> Key:
-  """Returns a key beside all those that others make of `key` with small numbers or `split`.
+  """Returns a key that differs from all that `split` or small numbers make of `key`.
 
-  `split(key)[i]` equals `fold_in(key, i)`: two who both number their draws from 0 share a stream.
+  `split(key)[i]` equals `fold_in(key, i)`. So two functions that both number their draws from 0
+  would share a stream.
 
   Args:
     key: any key.
@@ -124,10 +127,10 @@ def stream(key: Key, name: str) -> Key:
 
 
 def learner_key(root: Key, index: jax.typing.ArrayLike) -> Key:
-  """Returns what a learner draws from in test episode `index`.
+  """Returns the key that a learner draws from in test episode `index`.
 
   It comes from a root of its own. The key of the episode, task_key(root, 0, index), made the
-  support and the queries: a learner that had it could know the queries.
+  support and the queries. A learner that had this key could know the queries.
 
   Args:
     root: of validation or test episodes.

@@ -1,9 +1,10 @@
-"""Factorisations of matrices that, many at a time, do not wait for themselves on a CPU.
+"""Factorisations of matrices that do not block one another on a CPU.
 
-On CPUs JAX hands the parts of a batched factorisation to the threads that it runs on, and waits for
-them: as many such calls at once as there are threads wait for ever (jax 0.10 to 0.12; four
-independent `jnp.linalg.cholesky` of [64, 64, 64] under one jit do on two cores, within seconds). So
-under vmap these are loops over the matrices there, each factorised by the thread that asks.
+On a CPU JAX runs the parts of a batched factorisation on the threads that call it, and each call
+waits for its parts. If as many calls run at once as there are threads, they wait for ever. This
+happens with jax 0.10 to 0.12: on two cores, four independent `jnp.linalg.cholesky` of [64, 64, 64]
+under one jit block within seconds. So on a CPU the functions here, under vmap, loop over the
+matrices, and the calling thread factorises each.
 """
 
 from collections.abc import Callable
@@ -13,13 +14,13 @@ import jax
 import jax.numpy as jnp
 
 EXACT = jax.lax.Precision.HIGHEST
-ROUNDING = 4  # units in the last place of its trace, by which a matrix of inner products is off
+ROUNDING = 4  # rounding of a matrix of inner products, in units in the last place of its trace
 
 
 def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Returns a function that is, under vmap on a CPU, a loop over the examples.
+  """Returns the function; under vmap on a CPU it loops over the examples.
 
-  It has no derivative of its own.
+  It has no derivative.
   """
   loop = jax.custom_batching.sequential_vmap(function)
   return lambda *given: jax.lax.platform_dependent(*given, cpu=loop, default=function)
@@ -76,9 +77,9 @@ def solve_positive(matrix: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def with_ridge(gram: jax.Array, penalty: jax.Array | float) -> jax.Array:
-  """Returns gram + penalty I [n, n], positive definite in this precision for a matrix x'x or xx'.
+  """Returns gram + penalty I [n, n] for a matrix x'x or xx'; the result is positive definite.
 
-  A penalty below the rounding of the products is raised to it.
+  A penalty below the rounding of the products is raised to that rounding.
   """
   least = ROUNDING * jnp.finfo(gram.dtype).eps * jax.lax.stop_gradient(jnp.trace(gram))
   return gram + jnp.maximum(penalty, least).astype(gram.dtype) * jnp.eye(

@@ -1,11 +1,12 @@
 """Where the processes of a run meet before JAX starts its own service at the same address.
 
-Process 0 listens at the coordinator's address; the others call, and each end shows that it knows
-the run's token, which itself is never sent (HMAC of the other's random number, RFC 2104). So a
-stranger cannot join, end or hold up a run. What it does not protect: nothing is encrypted, and
-JAX's service and the exchange of arrays, which follow, ask for no token. They need a network that
-can be trusted. Without a launcher the token is empty, as anybody can guess, unless METAKIT_TOKEN is
-set in all processes.
+Process 0 listens at the coordinator's address, and the others call. Each side shows that it knows
+the token of the run. The token itself is never sent, only an HMAC (RFC 2104) of the other side's
+random number. So a stranger cannot join, end or hold up a run.
+
+This does not protect everything. Nothing is encrypted. JAX's service and the exchange of arrays,
+which follow, need no token, so use a network that can be trusted. Without a launcher the token is
+empty, which anybody can guess, unless METAKIT_TOKEN is set in all processes.
 """
 
 import asyncio
@@ -21,14 +22,14 @@ from typing import NamedTuple
 
 from metakit.cluster import Cluster, address_of
 
-TOKEN = 'METAKIT_TOKEN'  # the variable that holds it
+TOKEN = 'METAKIT_TOKEN'  # the environment variable that holds the token
 PAUSE = 0.2  # seconds between attempts to connect
 HELLO, GO = 'metakit', 'go'
-LONGEST = 256  # bytes of what a caller says
-PATIENCE = 5.0  # seconds to say it
-MOST_STRANGERS = 256  # who have not said yet who they are; the oldest has to go
-AT_ONCE = struct.pack('ii', 1, 0)  # SO_LINGER: closed so, the address is not in use afterwards
-# Of who has gone, is late, or speaks otherwise.
+LONGEST = 256  # bytes of a caller's line
+PATIENCE = 5.0  # seconds that a caller has for it
+MOST_STRANGERS = 256  # callers that have not shown the token yet; the oldest is cut off
+AT_ONCE = struct.pack('ii', 1, 0)  # SO_LINGER: after such a close the address is free at once
+# Errors of a caller that has gone, is late, or is not of this program.
 FAILURES = OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
 
 
@@ -36,7 +37,7 @@ class Meeting(NamedTuple):
   """What process 0 knows.
 
   Attributes:
-    cluster: who is to come.
+    cluster: the processes that are to come.
     token: of the run.
     there: number of a process that has come -> the task that talks to it.
     strangers: tasks that talk to who has not said who it is, the oldest first.

@@ -1,7 +1,7 @@
-"""What the arrays of a network are, as the network itself says (Model.roles).
+"""Roles of the arrays of a network: weight, normalisation or constant (Model.roles).
 
-A module says it by its class, whatever it is called: nn.LayerNorm named 'norm' is a normalisation,
-and a module of one's own called 'MyNormal' is none.
+The class of a module decides, not its name. nn.LayerNorm is a normalisation, whatever name it has.
+A module of another class that is called 'MyNormal' is not.
 """
 
 from collections.abc import Callable, Collection
@@ -13,7 +13,7 @@ from metakit.types import Params
 
 WEIGHT = 'weight'  # learned, and changed by inner loops
 NORM = 'norm'  # scale or bias of a normalisation layer
-CONSTANT = 'constant'  # measured (statistics) or given (frozen statistics, buffers): not learned
+CONSTANT = 'constant'  # not learned: measured statistics, frozen statistics, buffers
 
 # (params, *inputs) -> a tree like params, of the names above.
 Roles = Callable[..., Any]
@@ -25,9 +25,9 @@ def assign(
   """Returns the roles of a tree of modules.
 
   Args:
-    params: a tree of dictionaries, whose paths are those of modules.
+    params: a tree of dictionaries, whose paths are those of the modules.
     norms: paths of normalisation layers.
-    is_constant: path -> whether the array there is no parameter.
+    is_constant: path -> True if the array there is not a parameter.
   """
 
   def role(keys: tuple[Any, ...], _: Any) -> str:
@@ -41,7 +41,7 @@ def assign(
 
 
 def partition(params: Params, roles: Any) -> tuple[Params, Params]:
-  """Returns the tree without constants, and the constants alone; None elsewhere."""
+  """Returns the tree without constants, and the constants alone, with None in place of the rest."""
   constant = jax.tree.map(lambda role: role == CONSTANT, roles)
   others = jax.tree.map(lambda leaf, known: None if known else leaf, params, constant)
   return others, jax.tree.map(lambda leaf, known: leaf if known else None, params, constant)

@@ -1,4 +1,4 @@
-"""Sizes are checked before anything is allocated: a line, rather than a process that is killed."""
+"""Checks of sizes before anything is allocated: an error in place of a killed process."""
 
 import contextlib
 import math
@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 
-# What a control group (a container, a batch job) may use, by version; 'max' for all.
+# Files that say how much memory a control group (a container, a batch job) may use, for versions 2
+# and 1; 'max' means all.
 LIMITS = Path('/sys/fs/cgroup/memory.max'), Path('/sys/fs/cgroup/memory/memory.limit_in_bytes')
 FREE = Path('/proc/meminfo')
 
 
 def machine_bytes() -> float:
-  """Returns the memory of this machine or, if that is less, of the process's control group."""
+  """Returns the memory of this machine, or of the control group of the process if that is less."""
   known = [math.inf]
   with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
     known.append(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))
@@ -25,7 +26,7 @@ def machine_bytes() -> float:
 
 
 def memory_left() -> float:
-  """Returns the memory that is free on this machine, or that its control group may use if less."""
+  """Returns the free memory of this machine, or what its control group may use if that is less."""
   free = math.inf
   with contextlib.suppress(OSError, KeyError, ValueError, IndexError):
     lines = (line.split() for line in FREE.read_text().splitlines())
@@ -35,29 +36,29 @@ def memory_left() -> float:
 
 
 def device_bytes() -> float:
-  """Returns the memory of one JAX device of this process; that of the machine if it is a CPU."""
+  """Returns the memory of one JAX device of this process; for a CPU, that of the machine."""
   device = jax.local_devices()[0]
   stats = None if device.platform == 'cpu' else device.memory_stats()
   return (stats or {}).get('bytes_limit') or machine_bytes()
 
 
 def tree_bytes(tree: Any) -> int:
-  """Returns the size of arrays, or of their shapes."""
+  """Returns the bytes of a tree of arrays, or of their shapes and types."""
   size = lambda leaf: math.prod(leaf.shape) * leaf.dtype.itemsize
   return sum(size(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def check_memory(what: str, size: float, remedy: str, limit: float | None = None) -> None:
-  """Checks that something has room at all.
+  """Checks that something fits into memory at all.
 
   Args:
-    what: it is, for the message.
+    what: names it, for the message.
     size: in bytes.
-    remedy: what to do if it has not.
-    limit: bytes there are, free or not; by default those of the machine.
+    remedy: what to do if it does not fit.
+    limit: bytes of memory, free or not; by default those of the machine.
 
   Raises:
-    ValueError: if it is larger.
+    ValueError: if it does not fit.
   """
   limit = machine_bytes() if limit is None else limit
   if size > limit:

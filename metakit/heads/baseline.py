@@ -46,8 +46,8 @@ def baseline(
   Args:
     ways: classes of an episode.
     cosine: whether outputs are cosines to weight vectors, times `scale`.
-    steps: of SGD; 100 epochs if None, as in the released code: 200 steps for 5 ways of 1 shot, 700
-      for 5 ways of 5.
+    steps: of SGD. None takes 100 epochs as in the released code: 200 steps for 5-way 1-shot, 700
+      for 5-way 5-shot.
     batch: support examples of a step; 0 for all.
     learning_rate: of SGD.
     scale: of the cosines.
@@ -97,5 +97,5 @@ def baseline(
 
 
 def epochs(examples: int, batch: int) -> int:
-  """Returns the steps of EPOCHS passes over the support, in batches of so many or (0) in one."""
+  """Returns the steps of EPOCHS passes over the support, in batches; 0 means one batch of all."""
   return EPOCHS * (math.ceil(examples / batch) if batch else 1)

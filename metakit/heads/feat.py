@@ -4,8 +4,8 @@ Han-Jia Ye, Hexiang Hu, De-Chuan Zhan, Fei Sha, Few-Shot Learning via Embedding 
 Set-to-Set Functions, CVPR 2020, arXiv:1812.03664. Implemented: the transformer over the prototypes
 (eqs. 4 to 6: one layer of attention, a residual connection, layer normalisation), the softmax over
 squared distances with a temperature, and the contrastive term over support and queries together
-(eq. 7: examples of a class are adapted to one another, and their mean must be nearest to each as it
-is). Deviation: no dropout, one temperature for both.
+(eq. 7: the examples of a class are adapted to one another, and their mean must be the nearest one
+to each example before its adaptation). Deviation: no dropout, and one temperature for both terms.
 """
 
 from typing import Any

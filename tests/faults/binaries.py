@@ -4,6 +4,7 @@ from tests.faults.fault import Fault
 
 SETUP = 'experiments/runs/setup.py'
 RUNS = 'experiments/test_binaries.py::'
+PARTS = 'experiments/test_train_and_evaluate.py::'
 REPEATED = f'{RUNS}test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks'
 
 FAULTS = (
@@ -41,7 +42,7 @@ FAULTS = (
     'children keep the lock of who was killed',
     'experiments/runs/lock.py',
     '  os.register_at_fork(after_in_child=file.close)',
-    '  os.register_at_fork(before=lambda: None)',
+    '  os.register_at_fork(after_in_child=lambda: file)',
     'experiments/test_lock.py::test_a_killed_process_has_no_lock_nor_have_its_children',
   ),
   Fault(
@@ -101,7 +102,7 @@ FAULTS = (
     'experiments/runs/evaluate.py',
     "(trained, asked.partition(':')[2])",
     "(asked, trained.partition(':')[2])",
-    REPEATED,
+    f'{PARTS}test_a_learner_is_tested_with_the_arguments_that_are_asked_for {REPEATED}',
   ),
   Fault(
     'a test is of the seed 0 whatever the run has',
@@ -116,7 +117,15 @@ FAULTS = (
     'experiments/runs/train.py',
     'return step % every == 0 or step == FLAGS.steps',
     'return step % every == 0',
-    REPEATED,
+    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end {REPEATED}',
+  ),
+  Fault(
+    'a run that goes on saves and validates at other steps',
+    'experiments/runs/train.py',
+    'after = lambda every: (first // every + 1) * every',
+    'after = lambda every: first + every',
+    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end',
+    added=True,
   ),
   Fault(
     'a run goes on one step late',
@@ -130,7 +139,8 @@ FAULTS = (
     'experiments/runs/train.py',
     "  if not np.isfinite(values['loss']).all():\n",
     "  if not np.isfinite(values['loss']).any() and not len(values['loss']):\n",
-    f'{RUNS}test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept',
+    f'{PARTS}test_one_validation_loss_that_is_not_finite_stops_the_training',
+    added=True,
   ),
   Fault(
     'classes that a run was trained on are tested',

@@ -23,8 +23,8 @@ FAULTS = (
   Fault(
     'the list of sums is not checked',
     FILE,
-    '  if told != _sum_of(listed):\n',
-    '  if not told:\n',
+    '  if checksum != _sum_of(listed):\n',
+    '  if not checksum:\n',
     f'{TESTS}test_damage_to_any_file_is_noticed_and_the_step_before_is_used'
     f' {TESTS}test_a_best_step_whose_score_cannot_be_read_is_named_and_stays',
   ),
@@ -52,8 +52,8 @@ FAULTS = (
   Fault(
     'a step counts before its arrays are written',
     FILE,
-    '    _beside(folder, step).unlink(missing_ok=True)  # until',
-    "    _write(_beside(folder, step), '{}')  # until",
+    '    _beside(folder, step).unlink(missing_ok=True)  # without',
+    "    _write(_beside(folder, step), '{}')  # without",
     f'{TESTS}test_a_save_cut_short_leaves_the_step_before_it_the_newest',
   ),
   Fault(

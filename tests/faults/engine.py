@@ -203,8 +203,8 @@ FAULTS = (
   Fault(
     'a signal that came too late is forgotten',
     'metakit/distributed.py',
-    '  if told and not asked:\n',
-    '  if told and asked:\n',
+    '  if signals and not answered:\n',
+    '  if signals and answered:\n',
     'test_distributed.py::test_a_signal_that_nobody_asked_for_any_more_is_not_lost',
   ),
   Fault(

@@ -1,7 +1,6 @@
 """Several processes of the training binary on this machine, started by the launcher."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 
 from experiments.output.metrics_log import read_metrics
+from tests.conftest import FAST
 from tests.experiments.commands import (
-  CACHE,
   REPOSITORY,
   TINY,
   finish,
@@ -22,6 +21,7 @@ from tests.experiments.commands import (
   run,
   start,
   task,
+  whole_environment,
 )
 from tests.experiments.test_binaries import parameters
 from tests.test_processes import free_port
@@ -36,7 +36,7 @@ def pod(folder, *given, processes=2, devices=4):
   train = [sys.executable, '-m', 'experiments.train', task(images_file(folder)), *TINY, *given]
   return subprocess.run(
     [sys.executable, '-m', 'launch.local_pod', *sizes, '--', *train, '--parallel=shard_map'],
-    env=os.environ | {'XLA_FLAGS': ''} | CACHE,
+    env=whole_environment(XLA_FLAGS=' '.join(FAST)),
     cwd=REPOSITORY,
     capture_output=True,
     text=True,
@@ -83,7 +83,7 @@ def test_a_pod_that_is_told_to_end_saves_and_continues(tmp_path):
   train += ['--parallel=shard_map', f'--workdir={workdir}']
   with subprocess.Popen(
     [sys.executable, '-m', 'launch.local_pod', '--', *train],
-    env=os.environ | {'XLA_FLAGS': ''} | CACHE,
+    env=whole_environment(XLA_FLAGS=' '.join(FAST)),
     cwd=REPOSITORY,
     stdout=subprocess.PIPE,
     text=True,
@@ -170,7 +170,12 @@ def test_preflight_of_a_pod(tmp_path):
 def test_a_few_runs_that_are_killed_at_random_end_as_if_they_were_not(tmp_path):
   command = [sys.executable, '-m', 'experiments.chaos', '--runs=2', f'--workdir={tmp_path}']
   done = subprocess.run(
-    command, capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | CACHE, check=False
+    command,
+    capture_output=True,
+    text=True,
+    cwd=REPOSITORY,
+    env=whole_environment(XLA_FLAGS=' '.join(FAST)),
+    check=False,
   )
   assert done.returncode == 0, done.stdout + done.stderr
   record = json.loads(Path(tmp_path / 'chaos.json').read_text())
