@@ -18,7 +18,6 @@ from experiments.components.specs import Factories, build, parse
 from metakit import meta_gradient
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
-from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
 from metakit.learners.descent import Descent
@@ -27,6 +26,7 @@ from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.reptile import reptile
 from metakit.types import MetaLearner, Objective

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from metakit.learners.descent import Descent, by_descent, by_update
-from metakit.learners.head import with_head
 from metakit.models import Model, learned
+from metakit.networks.last_layer import with_last_layer
 from metakit.networks.mlp import mlp
 from metakit.objectives import cross_entropy
 from metakit.roles import combine
@@ -93,4 +93,4 @@ def alfa(
 
 def generator(layers: int) -> Model:
   """Returns the network of three layers (section 4.1) that makes rates and decays."""
-  return with_head(mlp(width=2 * layers, depth=2), 2 * layers)
+  return with_last_layer(mlp(width=2 * layers, depth=2), 2 * layers)

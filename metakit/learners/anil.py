@@ -10,8 +10,8 @@ are embedded with the statistics of training episodes, or with their own (statis
 
 from metakit.learners.descent import Descent, by_descent, by_optimizer
 from metakit.learners.embedded import embedded
-from metakit.learners.head import head_alone, init_head
 from metakit.models import Model
+from metakit.networks.last_layer import init_last_layer, last_layer_alone
 from metakit.objectives import cross_entropy
 from metakit.types import MetaLearner, Objective
 
@@ -40,10 +40,10 @@ def anil(
   """
   problem = by_optimizer(descent)
   head = by_descent(
-    head_alone,
+    last_layer_alone,
     descent,
     inner=lambda loss: problem(loss)._replace(through_data=True),
     objective=objective,
-    init=lambda key, episode: init_head(key, episode.support.x.shape[1], num_outputs),
+    init=lambda key, episode: init_last_layer(key, episode.support.x.shape[1], num_outputs),
   )
   return embedded(embedding, head, statistics)

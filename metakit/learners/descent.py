@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from metakit.builder import meta_learner
 from metakit.meta_gradient.diagnostics import diagnose
 from metakit.meta_gradient.inner import Inner, Mode, Solution, by_optax
 from metakit.meta_gradient.loops import unroll
+from metakit.minibatches import minibatch
 from metakit.models import Model, drawing, draws_of
 from metakit.objectives import cross_entropy
 from metakit.types import (
@@ -238,37 +238,6 @@ def asking(model: Model, statistics: str) -> tuple[Callable[..., Params], Callab
     return stored.calibrate(params, *one)
 
   return settle, stored.apply
-
-
-def minibatch(key: Key, examples: Examples, step: Any, *, size: int) -> Examples:
-  """Returns the examples of an inner step: all in a random order, then in another, and so on.
-
-  Absent examples (of weight 0) are drawn where there are fewer than `size` others, and only there.
-
-  Args:
-    key: of the task.
-    examples: of the task.
-    step: number of the step, [] int.
-    size: examples of a step; all, if there are no more.
-  """
-  count = len(examples.x)
-  size = min(size, count)
-  weight = None if examples.weight is None else jnp.asarray(examples.weight)
-  present = count if weight is None else jnp.maximum((weight > 0).sum(), 1)
-  taken = jnp.minimum(size, present)
-  place = step * taken + jnp.arange(size)
-  first = place[0] // present  # how many times all have been drawn; the step may begin another
-
-  def order(number: Any) -> jax.Array:
-    rows = jax.random.permutation(jax.random.fold_in(key, number), count)
-    return rows if weight is None else rows[jnp.argsort(weight[rows] == 0, stable=True)]
-
-  orders = jnp.stack([order(first), order(first + 1)])
-  rows = orders[jnp.minimum(place // present - first, 1), place % present]
-  drawn = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], examples)
-  if weight is None:
-    return drawn
-  return drawn._replace(weight=jnp.where(jnp.arange(size) < taken, drawn.weight, 0))
 
 
 def check_descent(descent: Descent) -> None:

@@ -19,8 +19,9 @@ from metakit.absent import UNLABELLED, guarded
 from metakit.heads.common import check_positive, cosine_similarity
 from metakit.keys import stream
 from metakit.learners.embedded import embedded
-from metakit.learners.head import init_head, linear, of_training_classes
+from metakit.learners.training_classes import of_training_classes
 from metakit.models import Model, StoredStatistics, drawing, draws_of
+from metakit.networks.last_layer import init_last_layer, linear
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Params, join
 
@@ -67,7 +68,7 @@ def pretrained(
   def init(key: Key, episode: Episode) -> Params:
     params = base.init(key, episode)
     width = jax.eval_shape(model.apply, params['body'], episode.support.x).shape[1]
-    return {**params, 'layer': init_head(stream(key, 'layer'), width, num_classes * copies)}
+    return {**params, 'layer': init_last_layer(stream(key, 'layer'), width, num_classes * copies)}
 
   def classify(params: Params, z: jax.Array) -> jax.Array:
     layer = params['layer']

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from metakit.heads.common import ABSENT, class_means
 from metakit.learners.descent import Descent, by_descent
-from metakit.learners.head import with_head
 from metakit.models import Model
+from metakit.networks.last_layer import with_last_layer
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Key, MetaLearner, Objective, Params
 
@@ -50,7 +50,7 @@ def proto_maml(
     return {'body': params, 'head': {'kernel': 2 * prototypes.T, 'bias': bias}}, {}
 
   return by_descent(
-    with_head(embedding, ways),
+    with_last_layer(embedding, ways),
     descent,
     objective=objective,
     statistics=statistics,

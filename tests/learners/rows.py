@@ -36,7 +36,6 @@ from metakit.heads import (
 )
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
-from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
 from metakit.learners.descent import Descent
@@ -47,6 +46,7 @@ from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical

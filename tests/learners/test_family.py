@@ -8,19 +8,20 @@ import pytest
 
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
-from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
-from metakit.learners.descent import Descent, minibatch
+from metakit.learners.descent import Descent
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus, multi_step_weights
 from metakit.learners.meta_curvature import meta_curvature, transform
 from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
 from metakit.meta_gradient import evolution, first_order, unroll
+from metakit.minibatches import minibatch
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode, Examples

@@ -14,9 +14,10 @@ import optax
 
 from metakit.absent import guarded
 from metakit.learners.descent import Descent, by_descent, refuse
-from metakit.learners.head import of_training_classes, with_head
+from metakit.learners.training_classes import of_training_classes
 from metakit.meta_gradient import first_order
 from metakit.models import Model, drawing, draws_of
+from metakit.networks.last_layer import with_last_layer
 from metakit.objectives import cross_entropy
 from metakit.types import (
   Episode,
@@ -64,7 +65,7 @@ def fine_tuning(
     raise ValueError(f'tuned={tuned!r} is unknown; use one of {", ".join(TUNED)}')
   if num_classes is not None and num_classes < 2:
     raise ValueError(f'num_classes={num_classes} leaves nothing to tell apart; use 2 or more')
-  whole = with_head(embedding, num_outputs if num_classes is None else num_classes)
+  whole = with_last_layer(embedding, num_outputs if num_classes is None else num_classes)
 
   def split(params: Params, support: Examples) -> tuple[Any, Any]:
     head = params['head']
@@ -85,7 +86,7 @@ def fine_tuning(
     return objective(apply(params, both.x, weight=both.weight), both)
 
   learner = by_descent(
-    with_head(embedding, num_outputs),
+    with_last_layer(embedding, num_outputs),
     at_test_time(descent),
     objective=objective,
     statistics=statistics,
