@@ -13,7 +13,7 @@ import optax
 
 from metakit.builder import meta_learner
 from metakit.meta_gradient.diagnostics import diagnose
-from metakit.meta_gradient.inner import Inner, Mode, Solution, by_optax
+from metakit.meta_gradient.inner import Inner, Mode, Solution, Solve, by_optax
 from metakit.meta_gradient.loops import unroll
 from metakit.minibatches import minibatch
 from metakit.models import Model, drawing, draws_of
@@ -134,34 +134,13 @@ def by_descent(
   """
   statistics = check_statistics(model, statistics)
   check_descent(descent)
-  inner = inner or by_optimizer(descent)
+  inner, steps = inner or by_optimizer(descent), descent.steps
   problem = inner(support_loss(model, objective, merge, descent=descent))
-  solve = (descent.mode or unroll())(problem)
-  inner_steps = descent.steps
-
-  def adapted(
-    keys: tuple[Key, Key | None],
-    params: Params,
-    support: Examples,
-    steps: int,
-    judged: Callable[[Params], jax.Array] | None = None,
-  ) -> tuple[Params, Metrics]:
-    """Parameters of the network for the task's queries, and what is to be said of the loop.
-
-    `judged` is the loss of such parameters, of which a mode may solve for the derivative.
-    """
-    fast, slow = split(params, support)
-    solution = solve(keys[0], fast, slow, (keys, support), steps) if steps else Solution(fast)
-    moved = {'adaptation_norm': distance(solution.fast, fast)}
-    if judged is not None and solution.residual is not None:
-      slope = jax.grad(lambda end: judged(merge(end, slow, steps)))(solution.fast)
-      moved['implicit_residual'] = solution.residual(jax.lax.stop_gradient(slope))
-    return merge(solution.fast, slow, steps), moved
-
+  adapted = adapting((descent.mode or unroll())(problem), split, merge)
   settle, ask = asking(model, statistics)
 
   def judge(params: Params, episode: Episode, draws: Key | None) -> tuple[jax.Array, Metrics]:
-    query, asked = episode.query, drawing(ask, draws, inner_steps + 1)
+    query, asked = episode.query, drawing(ask, draws, steps + 1)
     return objective(asked(settle(params, episode.support), query.x, weight=query.weight), query)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
@@ -171,26 +150,45 @@ def by_descent(
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     draws = draws_of(model, key)
     judged = lambda fitted: judge(fitted, episode, draws)[0]
-    fitted, moved = adapted((key, draws), params, episode.support, inner_steps, judged)
+    fitted, moved = adapted((key, draws), params, episode.support, steps, judged)
     value, metrics = judge(fitted, episode, draws)
     return value, {**metrics, **moved}
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     fast, slow = split(params, episode.support)
-    outer = lambda end, slow: judge(merge(end, slow, inner_steps), episode, None)[0]
-    return diagnose(
-      problem,
-      outer,
-      key,
-      fast=fast,
-      slow=slow,
-      data=((key, None), episode.support),
-      steps=inner_steps,
-    )
+    outer = lambda end, slow: judge(merge(end, slow, steps), episode, None)[0]
+    data = (key, None), episode.support
+    return diagnose(problem, outer, key, fast=fast, slow=slow, data=data, steps=steps)
 
   whole = init or initial(model)
   seen = statistics == 'episode'
   return meta_learner(whole, adapt, ask, loss=loss, queries_seen=seen, diagnose=diagnosis)
+
+
+def adapting(solve: Solve, split: Split, merge: Merge) -> Callable[..., tuple[Params, Metrics]]:
+  """Returns ((key, draws), params, support, steps, judged=None) -> parameters and metrics.
+
+  These are the parameters of the network for the queries, and what is to be said of the loop;
+  `draws` is that of metakit.models.draws_of, or None, and `judged` is the loss of such parameters,
+  of which a mode may solve for the derivative.
+  """
+
+  def adapted(
+    keys: tuple[Key, Key | None],
+    params: Params,
+    support: Examples,
+    steps: int,
+    judged: Callable[[Params], jax.Array] | None = None,
+  ) -> tuple[Params, Metrics]:
+    fast, slow = split(params, support)
+    solution = solve(keys[0], fast, slow, (keys, support), steps) if steps else Solution(fast)
+    moved = {'adaptation_norm': distance(solution.fast, fast)}
+    if judged is not None and solution.residual is not None:
+      slope = jax.grad(lambda end: judged(merge(end, slow, steps)))(solution.fast)
+      moved['implicit_residual'] = solution.residual(jax.lax.stop_gradient(slope))
+    return merge(solution.fast, slow, steps), moved
+
+  return adapted
 
 
 def support_loss(

@@ -85,28 +85,18 @@ def maml_plus_plus(
   statistics = check_statistics(model, statistics)
   check_descent(descent)
   refuse(descent, 'optimizer', 'batch')
-  if initial_rate <= 0 or multi_step_until < 0 or first_order_until < 0:
-    raise ValueError(
-      f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
-      f'first_order_until={first_order_until} not negative'
-    )
+  check_numbers(initial_rate, multi_step_until, first_order_until)
   judge, inner_steps = judging(model, objective), descent.steps
   last, every = problems(judge, inner_steps)
-  second, first = descent.mode or unroll(True), first_order(True)
+  second = descent.mode or unroll(True)
   begins = sorted({0, multi_step_until, first_order_until})
 
   def phase(begin: int) -> Phase:
     """The loss from training step `begin` on, until the next phase."""
-    multi = begin < multi_step_until
-    descend = (first if begin < first_order_until else second)(every if multi else last)
-    draws = partial(draws_of, model)
-    return phase_loss(
-      judge,
-      descend,
-      draws,
-      inner_steps=inner_steps,
-      multi_step_until=multi_step_until if multi else 0,
-    )
+    multi = multi_step_until if begin < multi_step_until else 0
+    mode = first_order(True) if begin < first_order_until else second
+    descend, draws = mode(every if multi else last), partial(draws_of, model)
+    return phase_loss(judge, descend, draws, inner_steps=inner_steps, multi_step_until=multi)
 
   phases = [phase(begin) for begin in begins]
   solve, steps = second(last), descent.steps_of_adapt
@@ -119,10 +109,8 @@ def maml_plus_plus(
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     outer = lambda end, slow: judge(end, slow, episode.query, inner_steps)[0]
-    data = None, episode.support
-    return diagnose(
-      last, outer, key, fast=params['start'], slow=params, data=data, steps=inner_steps
-    )
+    fast, data = params['start'], (None, episode.support)
+    return diagnose(last, outer, key, fast=fast, slow=params, data=data, steps=inner_steps)
 
   return meta_learner(
     lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
@@ -133,6 +121,15 @@ def maml_plus_plus(
     loss_at=in_turn(begins, phases) if len(phases) > 1 else None,
     diagnose=diagnosis,
   )
+
+
+def check_numbers(initial_rate: float, multi_step_until: int, first_order_until: int) -> None:
+  """Raises ValueError for a rate or a training step without sense."""
+  if initial_rate <= 0 or multi_step_until < 0 or first_order_until < 0:
+    raise ValueError(
+      f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
+      f'first_order_until={first_order_until} not negative'
+    )
 
 
 def judging(model: Model, objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
