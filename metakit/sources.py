@@ -43,8 +43,8 @@ class EpisodeSource:
   """A sampler whose table can be passed to a compiled function as an argument.
 
   Called with a key it makes a whole episode, so it is a Sampler. A compiled function that closes
-  over it would hold a copy of the table, so metakit.train and metakit.evaluate take the source
-  apart.
+  over it would hold a copy of the table, so metakit.dispatch and metakit.evaluation take the
+  source apart.
 
   It is no NamedTuple, since jax.jit holds weak references to what it compiles, and a tuple has
   none.

@@ -20,7 +20,7 @@ from metakit import (
   task_key,
 )
 from metakit.estimates import IDENTITY
-from metakit.evaluate import calibrate, judge_gain, judge_prefixes, judge_queries, usual_chunk
+from metakit.evaluation import calibrate, judge_gain, judge_prefixes, judge_queries, usual_chunk
 from metakit.heads import prototypes
 from metakit.keys import learner_key
 from metakit.learners.embedded import embedded

@@ -26,7 +26,7 @@ LAYERS = [
   'metakit.losses metakit.learners',
   'metakit.train',
   'metakit.dispatch',
-  'metakit.evaluate',
+  'metakit.evaluation',
   'metakit.measures metakit.sessions',
   'metakit',
   'experiments',

@@ -11,7 +11,7 @@ import pytest
 from metakit import measures
 from metakit.episodes import functions as f
 from metakit.episodes.categorical import categorical, categorical_tasks
-from metakit.evaluate import judge_beside, predict_prefixes
+from metakit.evaluation import judge_beside, predict_prefixes
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.descent import Descent
 from metakit.learners.in_context import in_context

@@ -12,7 +12,7 @@ if __name__ == '__main__':
   from jax.experimental import multihost_utils
 
   from metakit.dispatch import make_dispatch
-  from metakit.evaluate import evaluate
+  from metakit.evaluation import evaluate
   from metakit.objectives import cross_entropy
   from metakit.sources import read_rows
   from tests import tiny

@@ -70,7 +70,7 @@ _ARGUMENT = re.compile(rf'\s*(?:(\w+)\s*=\s*)?({_QUOTED}(?=\s*(?:,|\Z))|[^,]*)\s
 
 
 def arguments_in(text: str) -> list[tuple[str | None, str]]:
-  """Takes what follows the name of a spec apart: (argument, value), None for one without a name.
+  """Splits what follows the name of a spec into pairs (argument, value); None for no argument name.
 
   >>> arguments_in('"/a, b",ways=5')
   [(None, '/a, b'), ('ways', '5')]
@@ -121,7 +121,7 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
 
 
 def build(component: Component, **supplied: Any) -> Any:
-  """Makes a component, passing what its factory takes of `supplied`.
+  """Makes a component. Its factory gets those of the `supplied` values that it takes.
 
   Args:
     component: of `parse`.
@@ -151,7 +151,7 @@ def _convert(what: str, text: str, parameter: inspect.Parameter) -> Any:
     choices = list(typing.get_args(annotation))
   if not any(_known(choice) for choice in choices):
     choices = [type(parameter.default)]
-  for choice in sorted(choices, key=lambda choice: choice is str):  # any text is a string
+  for choice in sorted(choices, key=lambda choice: choice is str):  # str last: it takes any text
     try:
       value = _read(text, choice)
     except ValueError:

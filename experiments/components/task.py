@@ -1,4 +1,4 @@
-"""What the binaries know of a task distribution."""
+"""A task distribution as the commands use it."""
 
 import contextlib
 import re
@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from metakit.data.table import ClassTable
-from metakit.evaluate import Judge
+from metakit.evaluation import Judge
 from metakit.fingerprint import fingerprint
 from metakit.sources import EpisodeSource
 from metakit.types import MetaLearner, Objective
@@ -23,14 +23,14 @@ class Task(NamedTuple):
     num_outputs: ways, or size of the regression targets.
     metric: the headline metric, a key of the objective's metrics.
     fixed_shots: whether every episode has the same number of support examples a class.
-    exchangeable: whether the order of the support says nothing; otherwise it is sorted by class,
-      and a network that reads one example after the other would learn the order.
-    reference: the best there can be on these episodes (a Bayes predictor), to be shown beside any
-      learner; None if it is not known (or no pool or list small enough to sum over).
-    reference_episodes: with how many test episodes at most, where it takes long.
-    judges: further metrics, each with the judge that gives it.
-    chance: the accuracy without learning, where training episodes are easier than those of
-      validation and test, which alone tell then when a model learns; otherwise None.
+    exchangeable: True if the order of the support says nothing. Otherwise the support is sorted by
+      class, and a network that reads one example after the other would learn the order.
+    reference: the best possible learner on these episodes (a Bayes predictor), to be shown beside
+      any learner. None if it is not known, or if its pool or list is too large to sum over.
+    reference_episodes: the most test episodes of the reference, if it takes long.
+    judges: further metrics, each with its judge.
+    chance: the accuracy without learning, if training episodes are easier than those of validation
+      and test. Then only validation shows when a model learns. Otherwise None.
     table: split -> the classes that episodes are of, as numbered by info['classes']; None if they
       are of none.
     parted: () -> what says which classes are for training and tests: 'official', 'given' (the data,
@@ -86,7 +86,8 @@ def with_tested(task: Task, part: str) -> Task:
 def check_former_split(spec: str, task: Task) -> None:
   """Raises ValueError if a run of an earlier version had other classes in its parts.
 
-  That drew classes whatever their groups and the names of folders, and knew no argument `split`.
+  The earlier version had no argument `split`. It drew classes without regard to their groups and to
+  the names of folders.
 
   Args:
     spec: that of the task in the flags of the run.
@@ -101,7 +102,7 @@ def check_former_split(spec: str, task: Task) -> None:
 
 
 def understood(*tasks: Task) -> list[str]:
-  """Returns what is to be said of the data of some tasks, each line once."""
+  """Returns the lines that say how the data of some tasks was understood, each line once."""
   return list(dict.fromkeys(filter(None, (task.said() for task in tasks))))
 
 
@@ -115,7 +116,7 @@ def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSourc
 
 
 def fingerprint_of(task: Task, split: str) -> str | None:
-  """Returns the checksum of the data of a split; None if its episodes are made of none."""
+  """Returns the checksum of the data of a split; None if its episodes are made without data."""
   return fingerprint(task.source(split), task.table(split) if task.table else None)
 
 

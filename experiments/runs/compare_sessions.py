@@ -33,7 +33,7 @@ from experiments.runs.lock import lock_file
 from experiments.runs.wrap_up import command_line
 from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.estimates import compare, estimate
-from metakit.evaluate import evaluate
+from metakit.evaluation import evaluate
 from metakit.keys import roots
 from metakit.sessions import judge_sessions
 

@@ -18,7 +18,7 @@ from experiments.runs.evaluate import restore
 from experiments.runs.setup import make_setup
 from experiments.runs.workdir import check_data, read_specs
 from metakit.dispatch import make_dispatch, train_until
-from metakit.evaluate import calibrate, embed_source
+from metakit.evaluation import calibrate, embed_source
 from metakit.inputs import as_float
 from metakit.keys import roots, task_key
 from metakit.sources import EpisodeSource, on_host

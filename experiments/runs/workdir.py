@@ -13,7 +13,7 @@ from experiments.runs.lock import lock
 from experiments.runs.setup import DEFINING, Setup, brief_specs, with_defaults
 
 FLAGS = 'flags.json'  # the file of a workdir that holds them
-DATA = 'data'  # beside them, the checksums of what they name; a workdir of before holds none
+DATA = 'data'  # the key of the checksums of the data; an earlier version wrote none
 
 
 def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
@@ -23,7 +23,7 @@ def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
     ValueError: like `claim_workdir`, and if another process has the workdir; nothing is changed.
     OSError: if it cannot be written.
   """
-  check_claim(workdir, specs)  # first: not even a lock is written to the folder of something else
+  check_claim(workdir, specs)  # before the lock is written, since the folder may be something else
   lock(workdir / LOCK)
   claim_workdir(workdir, specs)
 
@@ -72,7 +72,7 @@ def check_data(workdir: Path, checksums: Mapping[str, str | None]) -> None:
 def check_same_data(
   where: Path, there: Mapping[str, str | None], here: Mapping[str, str | None]
 ) -> None:
-  """Raises ValueError if data changed, naming what both have: a part, or the spec of a task.
+  """Raises ValueError if data changed; it names the part, or the spec of the task.
 
   Args:
     where: the workdir or file that `there` belongs to, for the message.

@@ -2,7 +2,7 @@
 
 from tests.faults.fault import Fault
 
-EVALUATE = 'metakit/evaluate.py'
+EVALUATE = 'metakit/evaluation.py'
 OBJECTIVES = 'metakit/objectives.py'
 
 FAULTS = (

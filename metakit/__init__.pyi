@@ -1,0 +1,55 @@
+"""What `import metakit` offers: read by editors and, to find each name, by metakit/__init__.py."""
+
+from metakit import builder as builder
+from metakit import checkpoint as checkpoint
+from metakit import data as data
+from metakit import devices as devices
+from metakit import dispatch as dispatch
+from metakit import distributed as distributed
+from metakit import episodes as episodes
+from metakit import estimates as estimates
+from metakit import evaluation as evaluation
+from metakit import heads as heads
+from metakit import keys as keys
+from metakit import learners as learners
+from metakit import losses as losses
+from metakit import measures as measures
+from metakit import meta_gradient as meta_gradient
+from metakit import models as models
+from metakit import networks as networks
+from metakit import objectives as objectives
+from metakit import sessions as sessions
+from metakit import sources as sources
+from metakit import train as train
+from metakit import types as types
+from metakit.builder import meta_learner as meta_learner
+from metakit.dispatch import Dispatch as Dispatch
+from metakit.dispatch import make_dispatch as make_dispatch
+from metakit.dispatch import train_until as train_until
+from metakit.estimates import Estimate as Estimate
+from metakit.estimates import compare as compare
+from metakit.estimates import estimate as estimate
+from metakit.evaluation import calibrate as calibrate
+from metakit.evaluation import embed_source as embed_source
+from metakit.evaluation import evaluate as evaluate
+from metakit.keys import Roots as Roots
+from metakit.keys import roots as roots
+from metakit.keys import task_key as task_key
+from metakit.models import Model as Model
+from metakit.models import from_linen as from_linen
+from metakit.models import from_nnx as from_nnx
+from metakit.objectives import cross_entropy as cross_entropy
+from metakit.objectives import squared_error as squared_error
+from metakit.sources import EpisodeSource as EpisodeSource
+from metakit.sources import place as place
+from metakit.train import TrainState as TrainState
+from metakit.train import init_state as init_state
+from metakit.train import make_train_step as make_train_step
+from metakit.types import Episode as Episode
+from metakit.types import Examples as Examples
+from metakit.types import Features as Features
+from metakit.types import MetaLearner as MetaLearner
+from metakit.types import Objective as Objective
+from metakit.types import Sampler as Sampler
+
+__version__: str
