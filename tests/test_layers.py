@@ -27,7 +27,7 @@ LAYERS = [
   'metakit.train',
   'metakit.dispatch',
   'metakit.evaluation',
-  'metakit.measures metakit.sessions',
+  'metakit.evaluation.in_context metakit.evaluation.sessions',
   'metakit',
   'experiments',
   'experiments.components',

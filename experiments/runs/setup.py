@@ -18,8 +18,8 @@ from experiments.components.ranges import check_argument
 from experiments.components.specs import Component, build, parse
 from experiments.components.task import Task, training_classes
 from metakit.evaluation import judge_meta_gradient
+from metakit.evaluation.in_context import judge_likeness
 from metakit.keys import roots
-from metakit.measures import judge_likeness
 from metakit.sizes import check_memory, device_bytes, tree_bytes
 from metakit.sources import abstract_episode
 from metakit.train import TrainState, init_state_for
