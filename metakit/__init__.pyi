@@ -20,7 +20,9 @@ from metakit import networks as networks
 from metakit import objectives as objectives
 from metakit import sessions as sessions
 from metakit import sources as sources
+from metakit import tasks as tasks
 from metakit import train as train
+from metakit import training as training
 from metakit import types as types
 from metakit.builder import meta_learner as meta_learner
 from metakit.dispatch import Dispatch as Dispatch

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.components.task import fingerprint_of
 from experiments.output.results import write_text
 from experiments.runs.lock import NAME as LOCK
 from experiments.runs.lock import lock
 from experiments.runs.setup import DEFINING, Setup, brief_specs, with_defaults
+from metakit.tasks import Task, fingerprint_of
 
 FLAGS = 'flags.json'  # the file of a workdir that holds them
 DATA = 'data'  # the key of the checksums of the data; an earlier version wrote none
@@ -128,3 +129,21 @@ def default_workdir(specs: Mapping[str, Any]) -> Path:
   name = lambda key: specs[key].partition(':')[0]
   digest = hashlib.sha256(json.dumps(brief_specs(specs), sort_keys=True).encode()).hexdigest()[:8]
   return Path('runs') / f'{name("task")}-{name("learner")}-{digest}'
+
+
+def check_former_split(spec: str, task: Task) -> None:
+  """Raises ValueError if a run of an earlier version had other classes in its parts.
+
+  The earlier version had no argument `split`. It drew classes without regard to their groups and to
+  the names of folders.
+
+  Args:
+    spec: that of the task in the flags of the run.
+    task: as it is read now.
+  """
+  if task.parted() not in ('given', 'groups') or re.search(r'[:,]split=', spec):
+    return
+  raise ValueError(
+    f'this run began when classes were drawn one by one, and now there are {task.said()}: classes '
+    'that it was trained on would be tested; train again in another --workdir'
+  )
