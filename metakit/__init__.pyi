@@ -13,12 +13,10 @@ from metakit import heads as heads
 from metakit import keys as keys
 from metakit import learners as learners
 from metakit import losses as losses
-from metakit import measures as measures
 from metakit import meta_gradient as meta_gradient
 from metakit import models as models
 from metakit import networks as networks
 from metakit import objectives as objectives
-from metakit import sessions as sessions
 from metakit import sources as sources
 from metakit import tasks as tasks
 from metakit import train as train
@@ -38,10 +36,14 @@ from metakit.evaluation import evaluate as evaluate
 from metakit.keys import Roots as Roots
 from metakit.keys import roots as roots
 from metakit.keys import task_key as task_key
+from metakit.learners.descent import Descent as Descent
 from metakit.models import Model as Model
 from metakit.models import from_linen as from_linen
 from metakit.models import from_nnx as from_nnx
+from metakit.objectives import classification as classification
 from metakit.objectives import cross_entropy as cross_entropy
+from metakit.objectives import density as density
+from metakit.objectives import regression as regression
 from metakit.objectives import squared_error as squared_error
 from metakit.sources import EpisodeSource as EpisodeSource
 from metakit.sources import place as place

@@ -50,8 +50,8 @@ from metakit.episodes.functions import (
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
 from metakit.evaluation import Judge
+from metakit.evaluation.in_context import judge_mixture_weight, judge_regret
 from metakit.learners.bayes import bayes, bayes_categorical
-from metakit.measures import judge_mixture_weight, judge_regret
 from metakit.sources import EpisodeSource, abstract_episode, place
 from metakit.tasks import Task
 

@@ -21,8 +21,8 @@ from metakit.evaluation import (
   judge_prefixes,
   judge_queries,
 )
+from metakit.evaluation.in_context import attention_to_support
 from metakit.keys import learner_key, roots, task_key
-from metakit.measures import attention_to_support
 from metakit.sources import EpisodeSource, complete, on_host
 from metakit.tasks import Task, sources_by_shots
 from metakit.types import Episode, Examples, Key, MetaLearner, Params

@@ -18,8 +18,8 @@ from experiments.components.own import own_name
 from experiments.components.ranges import check_argument
 from experiments.components.specs import Component, build, parse
 from metakit.evaluation import judge_meta_gradient
+from metakit.evaluation.in_context import judge_likeness
 from metakit.keys import roots
-from metakit.measures import judge_likeness
 from metakit.models import SequenceModel
 from metakit.sizes import check_memory, device_bytes, tree_bytes
 from metakit.sources import abstract_episode
@@ -235,7 +235,7 @@ def abstract_state(
 def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> None:
   """Raises ValueError if a split is too small for its episodes or the learner unfit for them."""
   tested = setup.learner(setup.test_task)
-  if tested.protocol == 'transductive' and not setup.test_task.fixed_shots:
+  if tested.queries_seen and not setup.test_task.fixed_shots:
     raise ValueError(
       f'{setup.specs["learner"].partition(":")[0]} is transductive here (norm=batch, or '
       'protocol=transductive), and the padding of variable_shot would change its predictions; use '

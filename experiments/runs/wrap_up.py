@@ -43,9 +43,9 @@ from experiments.runs.evaluation import (
 )
 from experiments.runs.setup import Setup, with_defaults
 from metakit.estimates import IDENTITY, Estimate, estimate
+from metakit.evaluation.in_context import state_size
 from metakit.fingerprint import fingerprint
 from metakit.keys import GENERATOR
-from metakit.measures import state_size
 from metakit.onset import can_tell, onset
 from metakit.sources import abstract_episode
 from metakit.workdir import DATA, check_same_data
