@@ -2,46 +2,44 @@
 
 A task is a pure function of a key, a learner is a tuple of pure functions, and everything else
 (batching, devices, checkpoints, evaluation) is written once and composes with both.
+
+All that is public is reached from here, `metakit.episodes.few_shot` for instance. Each name is
+imported when it is first used; metakit/__init__.pyi says what there is and where.
 """
 
-from metakit.compiler import turn_off_wrong_fusions, used_a_cpu
-from metakit.dispatch import Dispatch, make_dispatch, train_until
-from metakit.estimates import Estimate, compare, estimate
-from metakit.evaluate import calibrate, embed_source, evaluate
-from metakit.keys import Roots, roots, task_key
-from metakit.models import Model, from_linen, from_nnx
-from metakit.objectives import cross_entropy, squared_error
-from metakit.sources import EpisodeSource
-from metakit.train import TrainState, init_state, make_train_step
-from metakit.types import Episode, Examples, Features, MetaLearner, Sampler
+import ast
+import importlib
+from pathlib import Path
+from typing import Any
 
-__all__ = [
-  'Dispatch',
-  'Episode',
-  'EpisodeSource',
-  'Estimate',
-  'Examples',
-  'Features',
-  'MetaLearner',
-  'Model',
-  'Roots',
-  'Sampler',
-  'TrainState',
-  'calibrate',
-  'compare',
-  'cross_entropy',
-  'embed_source',
-  'estimate',
-  'evaluate',
-  'from_linen',
-  'from_nnx',
-  'init_state',
-  'make_dispatch',
-  'make_train_step',
-  'roots',
-  'squared_error',
-  'task_key',
-  'train_until',
-]
+from metakit.compiler import turn_off_wrong_fusions, used_a_cpu
+
+__version__ = '0.1.0'
+
+
+def _origins(stub: Path) -> dict[str, str]:
+  """Returns the module that each public name is imported from."""
+  nodes = ast.parse(stub.read_text(encoding='utf-8')).body
+  imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+  return {each.name: str(node.module) for node in imports for each in node.names}
+
+
+_ORIGINS = _origins(Path(__file__).with_suffix('.pyi'))
+__all__ = sorted(_ORIGINS)
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _ORIGINS:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  module = _ORIGINS[name]
+  if module == __name__:
+    return importlib.import_module(f'{module}.{name}')  # which Python makes an attribute
+  globals()[name] = value = getattr(importlib.import_module(module), name)
+  return value
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_ORIGINS})
+
 
 turn_off_wrong_fusions(late=used_a_cpu())  # before anything asks for a device

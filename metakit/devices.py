@@ -1,4 +1,4 @@
-"""Devices: the axis of tasks over them, and what lies on all of them."""
+"""Devices: how tasks are spread over them, and how arrays are placed on all of them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,14 +26,14 @@ def places_here(devices: Sequence[jax.Device]) -> list[int]:
 def spread_table(
   source: EpisodeSource, parallel: str, devices: Sequence[jax.Device] | None = None
 ) -> EpisodeSource:
-  """Returns the source with its table on all devices, if each dispatch would copy it there."""
+  """Returns the source with its table on all devices, so that no dispatch has to copy it there."""
   if source.data is None or on_host(source):
     return source
   return source.replace(data=spread(source.data, parallel, devices))
 
 
 def spread(tree: Any, parallel: str, devices: Sequence[jax.Device] | None = None) -> Any:
-  """Puts arrays where dispatches leave their state, so that the first is compiled as the others.
+  """Puts arrays where dispatches leave their state. So the first dispatch needs no other program.
 
   Args:
     tree: arrays that every process has.
@@ -63,5 +63,5 @@ def check_parallel(tasks_per_step: int, parallel: str, num_devices: int) -> None
   if parallel != 'none' and tasks_per_step % num_devices:
     raise ValueError(
       f'tasks_per_step={tasks_per_step} is not divisible by the {num_devices} devices; use a '
-      f'multiple of {num_devices} or --parallel=none'
+      f'multiple of {num_devices} or parallel=none'
     )

@@ -32,18 +32,18 @@ from metakit.types import Episode, MetaLearner, Metrics, Sampler
 class Dispatch(NamedTuple):
   """Several training steps in one call to the devices; the state passed in is donated.
 
-  Call it as dispatch(num_steps, state) -> (state, metrics [num_steps]), with the episodes of its
-  own source. The first call puts the table on the devices; of one that is too large for them
-  (metakit.sources.BUDGET_BYTES) the rows are read by the host, before each call.
+  Call it as dispatch(num_steps, state) -> (state, metrics [num_steps]). It trains on the episodes
+  of its source. The first call puts the table on the devices. If the table is too large for them
+  (metakit.sources.BUDGET_BYTES), the host reads the rows before each call.
 
   Attributes:
     sampled: (num_steps, state, data) -> (state, metrics [num_steps]). Episodes are drawn on the
       device; `data` is the source's table, or None.
     fed: (state, episodes) -> (state, metrics [steps]). Episodes [steps, tasks, ...] come from the
       host (metakit.sources.read_ahead).
-    plan: (num_steps, first_step) -> episodes of the plan [steps, tasks, ...], row numbers for
-      `fed`; the tasks that `sampled` draws, of these those of this process's devices.
-    placed: () -> the source, with its table where a call wants it.
+    plan: (num_steps, first_step) -> episodes [steps, tasks, ...] with row numbers, for `fed`. They
+      are the tasks that `sampled` would draw, for the devices of this process.
+    placed: () -> the source, with its table where a call needs it.
   """
 
   sampled: Callable[[int, TrainState, Any], tuple[TrainState, Metrics]]
@@ -73,8 +73,8 @@ def make_dispatch(
 ) -> Dispatch:
   """Compiles the training step for one or many devices.
 
-  The tasks of a step are those of task_key(roots.train, step, i), i < tasks_per_step, however many
-  devices share them.
+  The tasks of a step are those of task_key(roots.train, step, i), i < tasks_per_step. That does not
+  depend on how many devices share them.
 
   Args:
     learner: any MetaLearner.
@@ -84,12 +84,12 @@ def make_dispatch(
     tasks_per_step: tasks in each meta-gradient.
     parallel: 'none' (one device), 'pmap' or 'shard_map' (the task axis spread over devices).
     devices: all devices of all processes by default. Every process calls with the same arguments
-      and its own local state; it computes the tasks of its devices.
+      and its own local state, and computes the tasks of its devices.
     tasks_at_once: of each device, see make_train_step.
 
   Raises:
-    ValueError: for an unknown `parallel`, 'none' among several processes, or tasks_per_step not
-      divisible by the devices or, then, by tasks_at_once.
+    ValueError: for an unknown `parallel`, for 'none' among several processes, if the devices do not
+      divide tasks_per_step, or if tasks_at_once does not divide the tasks of a device.
   """
   source, devices = as_source(sampler), list(devices or jax.devices())
   check_parallel(tasks_per_step, parallel, len(devices))
@@ -167,8 +167,8 @@ def _pmap(sampled, fed, indices, devices):
 def _shard_map(sampled, fed, indices, devices):
   mesh = task_mesh(devices)
   same, split = PartitionSpec(), PartitionSpec(AXIS)
-  # check_vma=False: with it, the gradient with respect to replicated parameters is already summed
-  # over the devices, in the inner loop of a learner too, which then mixes the tasks of all devices.
+  # check_vma=True would sum the gradient of replicated parameters over the devices, also in the
+  # inner loop of a learner, which would then mix the tasks of all devices.
   wrap = partial(jax.shard_map, mesh=mesh, out_specs=same, check_vma=False)
 
   @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -199,12 +199,12 @@ def train_until(
 ) -> TrainState:
   """Trains from step `first` to `stop`, or to a pause before it.
 
-  The metrics of a dispatch are fetched after the next one is under way, so the devices do not wait.
+  The metrics of a dispatch are fetched while the next one runs, so that the devices do not wait.
 
   Args:
     dispatch: of make_dispatch.
     state: the state at step `first`; donated.
-    source: the training episodes; with its table on the host, rows are read ahead by a thread.
+    source: the training episodes. If its table is on the host, a thread reads rows ahead.
     first: number of the first step.
     stop: number of steps done at the end.
     steps_per_dispatch: steps in one call to the devices; the last call may be shorter.

@@ -1,6 +1,7 @@
 """Model: a network as two pure functions, and the bridges from Flax Linen and Flax NNX.
 
-Flax is imported by who uses it: it would take a third of the time of `import metakit`.
+Flax is imported only when one of the bridges is used, since its import would be a third of the time
+of `import metakit`.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ class StoredStatistics(NamedTuple):
   """The test-time form of a network that normalises by the statistics of its batch.
 
   Attributes:
-    apply: (params, *inputs) -> outputs with the statistics stored in params; row by row.
-    calibrate: (params, batches, weight, *more) -> params with the statistics averaged over the
-      batches [batches, examples, ...]; weight [batches, examples] or None; `more` are the network's
-      further inputs, the same for all batches.
+    apply: (params, *inputs) -> outputs, from the statistics that params hold. Rows do not influence
+      one another.
+    calibrate: (params, batches, weight, *more) -> params with statistics averaged over the batches
+      [batches, examples, ...]. weight is [batches, examples] or None. `more` are further inputs of
+      the network, the same for all batches.
   """
 
   apply: Callable[..., Any]
@@ -44,11 +46,12 @@ class Model(NamedTuple):
     init: (key, *inputs) -> params.
     apply: (params, *inputs, weight=None) -> outputs. `weight` [examples] matters only to networks
       whose examples influence one another (batch statistics): weight 0 means absent.
-    stored: None if every output depends on its own input alone; otherwise how to make it so.
+    stored: None if every output depends only on its own input. Otherwise the form of the network in
+      which it does.
     roles: (params, *inputs) -> a tree like params that says what each array is (metakit.roles):
       'weight', 'norm' or 'constant'. None if all are weights.
-    stochastic: whether `apply` (and stored.apply) also takes `key`, which it draws from (dropout).
-      Learners give one in training alone, another for each call; without one nothing is drawn.
+    stochastic: True if `apply` (and stored.apply) also takes `key`, which it draws from (dropout).
+      Learners give a key only in training, another one for each call. Without one nothing is drawn.
   """
 
   init: Callable[..., Params]
@@ -58,15 +61,15 @@ class Model(NamedTuple):
   stochastic: bool = False
 
 
-DRAWS = 0x64726177  # folded into a task's key for what its network draws; no number of a step
+DRAWS = 0x64726177  # folded into a task's key for the draws of its network; it is no step number
 
 
 def draws_of(model: Model, key: Key) -> Key | None:
-  """Returns the key that a network draws from in the training on a task, None if it draws nothing.
+  """Returns the key that a network draws from when trained on a task; None if it draws nothing.
 
   Args:
     model: the network.
-    key: the task's, from which other things may be drawn.
+    key: of the task; other things may be drawn from it.
   """
   return jax.random.fold_in(key, DRAWS) if model.stochastic else None
 
@@ -77,7 +80,7 @@ def drawing(apply: Callable[..., Any], key: Key | None, call: Any = None) -> Cal
   Args:
     apply: of a Model.
     key: None for no draws, as at test time.
-    call: number of the call within the task, [] int, where there are several.
+    call: number of the call within the task, [] int, if there are several.
   """
   if key is None:
     return apply
@@ -88,9 +91,9 @@ class Reading(NamedTuple):
   """What a sequence model makes of some tokens.
 
   Attributes:
-    outputs: [tokens, outputs] of the tokens read, each a function of those up to itself.
-    answers: [asked, outputs] of the tokens asked.
-    state: a pytree: all that later tokens can know of the tokens read so far.
+    outputs: [tokens, outputs] of the tokens read, each a function of the tokens up to itself.
+    answers: [asked, outputs] of the questions.
+    state: a pytree of all that later tokens can know of the tokens read so far.
   """
 
   outputs: jax.Array
@@ -104,14 +107,14 @@ class SequenceModel(NamedTuple):
   Attributes:
     init: (key, tokens [tokens, features]) -> params.
     apply: (params, tokens [tokens, features], asked [asked, features], seen [asked] int,
-      present=None, state=None) -> Reading. The tokens are read one after the other, going on from
-      `state` (of an earlier Reading; None at the start); `present` [tokens] bool is False for
-      padding, which has no effect. asked[i] is answered as if it came after seen[i] of the tokens
-      read here, and leaves no trace: no other token sees it.
-    causal: whether a token sees nothing that comes after it; otherwise tokens that are read
+      present=None, state=None) -> Reading. The tokens are read one after the other. `state` is that
+      of an earlier Reading, from which the reading goes on; None at the start. `present` [tokens]
+      bool is False for padding, which has no effect. asked[i] is a question that sees the first
+      seen[i] of the tokens read here. No other token sees it.
+    causal: True if a token sees nothing that comes after it. Otherwise tokens that are read
       together see one another.
-    inspect: like apply, returns what the network shows of its insides by name (the `sow` of Linen);
-      None if it shows nothing.
+    inspect: takes what apply takes; returns inner values of the network by name (the `sow` of
+      Linen). None if the network shows none.
   """
 
   init: Callable[..., Params]
@@ -135,7 +138,7 @@ def embed_rows(model: Model) -> Callable[[Params, Any], Any]:
   return model.stored.apply if model.stored else model.apply
 
 
-# Integers are cast: sums and distances of bytes would wrap.
+# Integers are cast, since sums and distances of bytes would overflow.
 identity = Model(init=lambda key, *inputs: {}, apply=lambda params, x, weight=None: as_float(x))
 
 

@@ -1,8 +1,8 @@
 """Sources of episodes: a plan of row numbers, and the table whose rows they are.
 
-Where a row is does not change which row it is: a plan gives row numbers, and only the gather is
-done by the device (`complete`) or by a thread of the host, for tables larger than the device
-(`read_ahead`).
+A plan gives row numbers, which do not depend on where the table lies. Only the gathering of rows
+does: the device gathers them (`complete`), or a thread of the host for tables that are larger than
+the device (`read_ahead`).
 """
 
 import collections
@@ -23,7 +23,7 @@ BUDGET_BYTES = 2 << 30
 
 
 class Finish(Protocol):
-  """What is done to an episode once its rows are in place, a pure function."""
+  """A pure function that changes an episode after its rows are in place."""
 
   def __call__(self, episode: Episode, /) -> Episode:
     """Returns the episode as it is learned from."""
@@ -42,19 +42,21 @@ class Schedule(Protocol):
 class EpisodeSource:
   """A sampler whose table can be passed to a compiled function as an argument.
 
-  Called with a key it makes a whole episode, so it is a Sampler. Compiled functions that close over
-  it hold a copy of the table; metakit.train and metakit.evaluate take it apart instead.
+  Called with a key it makes a whole episode, so it is a Sampler. A compiled function that closes
+  over it would hold a copy of the table, so metakit.dispatch and metakit.evaluation take the
+  source apart.
 
-  Not a NamedTuple: jax.jit refers weakly to what it compiles, and to tuples it cannot.
+  It is no NamedTuple, since jax.jit holds weak references to what it compiles, and a tuple has
+  none.
 
   Attributes:
     plan: a sampler. With `data`, its episodes hold row numbers of `data` in place of x.
     data: [rows, ...], on a device or (NumPy, memory-mapped) on the host; None if `plan` already
       makes whole episodes.
-    finish: what is done to an episode once its rows are in place (a random projection, say); None
-      if nothing is.
-    schedule: the plan of each meta-training step; None if it is always `plan`, which tests and
-      calibration use in any case.
+    finish: changes an episode after its rows are in place (a random projection, say); None for no
+      change.
+    schedule: the plan of each meta-training step; None if it is always `plan`. Tests and
+      calibration always use `plan`.
 
   >>> from metakit.types import Examples
   >>> rows = lambda key: Examples(jax.random.randint(key, (2,), 0, 5), jnp.arange(2))
@@ -83,12 +85,12 @@ class EpisodeSource:
 
 
 def as_source(sampler: Sampler) -> EpisodeSource:
-  """Returns a source as it is, and another sampler of whole episodes as one without a table."""
+  """Returns a source as it is; makes a source without a table of any other sampler."""
   return sampler if isinstance(sampler, EpisodeSource) else EpisodeSource(sampler)
 
 
 def change_plans(sampler: Sampler, change: Callable[[Sampler], Sampler]) -> EpisodeSource:
-  """Returns the source whose plan, at every step, is `change` of the plan there was."""
+  """Returns the source with `change` applied to its plan, that of every step included."""
   source = as_source(sampler)
   schedule = source.schedule
   changed = None if schedule is None else lambda step: change(schedule(step))
@@ -106,14 +108,14 @@ def gather_rows(episode: Episode, data: jax.Array | None) -> Episode:
     return episode
 
   def rows(numbers: jax.Array) -> jax.Array:
-    # Row numbers of a plan are never negative; to look costs as much as to copy.
+    # Row numbers are never negative. A check for that would cost as much as the copy.
     return data.at[numbers].get(mode='promise_in_bounds', wrap_negative_indices=False)
 
   return _map_rows(rows, episode)
 
 
 def _map_rows(change: Callable[[Any], Any], episode: Episode) -> Episode:
-  """Changes what stands in place of x."""
+  """Applies a function to what an episode holds in place of x."""
   support, query = (part._replace(x=change(part.x)) for part in (episode.support, episode.query))
   return episode._replace(support=support, query=query)
 
@@ -156,7 +158,7 @@ def place(source: EpisodeSource, budget_bytes: float = BUDGET_BYTES) -> EpisodeS
 
 
 def on_host(source: EpisodeSource) -> bool:
-  """Tells whether the rows of a source are to be read by the host, with `read_ahead`."""
+  """Says whether the host has to read the rows of a source, with `read_ahead`."""
   return source.data is not None and not isinstance(source.data, jax.Array)
 
 
@@ -165,9 +167,9 @@ def read_ahead(
 ) -> Generator[Episode, None, None]:
   """Yields the episodes of a plan, their rows read by one background thread ahead of their use.
 
-  Plans are called in the caller's thread (a jitted plan returns at once) and waited for in the
-  background thread. An error while reading is raised here when its episode is due. Closing the
-  generator cancels what has not begun and returns when the thread has ended.
+  The caller's thread calls the plans; a jitted plan returns at once. The background thread waits
+  for them. An error of reading is raised when its episode is due. Closing the generator cancels
+  what has not begun, and returns when the thread has ended.
 
   Args:
     plan_batch: step -> Episode whose x are row numbers of `data` with any leading axes, such as
@@ -214,6 +216,6 @@ def read_rows(episode: Episode, data: np.ndarray) -> Episode:
 
 
 def _for_device(rows: np.ndarray) -> np.ndarray:
-  """Returns rows as JAX takes them, which asks for native bytes, and would wrap wide integers."""
+  """Returns rows in a form for JAX: native bytes, and no integers that JAX would cut to 32 bits."""
   check_width(rows)
   return native(rows)

@@ -24,7 +24,7 @@ from metakit.types import (
 
 
 class TrainState(NamedTuple):
-  """All that changes in training; with the seed, it determines the rest of the run.
+  """All that changes in training. Together with the seed it determines the rest of the run.
 
   Attributes:
     step: int32, number of steps done.
@@ -59,8 +59,8 @@ def init_state(
     sampler: the training episodes: a source, or another sampler.
 
   Raises:
-    ValueError: if their labels are none of the learner's classes, or they are no function of their
-      key (metakit.episodes.purity).
+    ValueError: if the learner has no output for a label, or if the episodes do not depend on their
+      key alone (metakit.episodes.purity).
   """
   _, episode_key = jax.random.split(key)
   check_sampler(sampler, episode_key)
@@ -70,7 +70,7 @@ def init_state(
 def init_state_for(
   learner: MetaLearner, optimizer: optax.GradientTransformation, key: Key, episode: Episode
 ) -> TrainState:
-  """As `init_state`, from an episode like those to come in place of their sampler."""
+  """As `init_state`, but from an example of an episode, without the sampler."""
   params_key, _ = jax.random.split(key)
   params = learner.init(params_key, episode)
   _check_episode(learner, params, episode)
@@ -102,15 +102,16 @@ def make_train_step(
     learner: any MetaLearner.
     optimizer: any optax transformation.
     axis_name: the mapped axis over which the tasks are spread, if any.
-    tasks_at_once: how many tasks run side by side under vmap; groups follow one another, their
-      gradients added up, so that memory is that of one group. By default all, but on a CPU one task
-      of images at a time, whose activations then stay in the caches.
+    tasks_at_once: how many tasks run side by side under vmap. Groups run one after the other, and
+      their gradients are added up, so memory is that of one group. By default all tasks run side by
+      side, except that a CPU runs one task of images at a time, whose activations then stay in the
+      caches.
 
   Returns:
-    step(state, keys, episodes) -> (state, metrics); keys [tasks] are for the learner, episodes have
-    a leading task axis. Metrics are means over tasks (and over the axis), with 'loss' (the meta-
-    training loss) and 'gradient_norm'. It raises ValueError if tasks_at_once does not divide the
-    tasks.
+    step(state, keys, episodes) -> (state, metrics). keys [tasks] are for the learner; episodes have
+    a leading task axis. Metrics are means over tasks (and over the axis). They hold 'loss', the
+    meta-training loss, and 'gradient_norm'. The step raises ValueError if tasks_at_once does not
+    divide the tasks.
   """
 
   def mean_loss(
@@ -154,9 +155,9 @@ def check_groups(tasks: int, tasks_at_once: int | None) -> None:
 
 
 def _side_by_side(loss: Callable[..., Any]) -> Callable[..., Any]:
-  """Returns vmap of a loss over tasks; a single task goes without.
+  """Returns vmap of a loss over tasks; a single task runs without vmap.
 
-  An axis of one task would make products of batches of one, a quarter more time on a CPU.
+  An axis of one task would make batched products of it, which take a quarter more time on a CPU.
   """
 
   def losses(keys: Key, params: Params, episodes: Episode) -> Any:
@@ -171,7 +172,7 @@ def _side_by_side(loss: Callable[..., Any]) -> Callable[..., Any]:
 def _mean_over_groups(
   gradient: Callable[..., Any], groups: int, params: Params, keys: Key, episodes: Episode
 ) -> tuple[Params, Metrics]:
-  """Gradient and metrics of the mean over tasks, one group of tasks after the other."""
+  """Returns gradient and metrics of the mean over tasks, one group of tasks after the other."""
   if groups == 1:
     return gradient(params, keys, episodes)
   split = lambda leaf: leaf.reshape(groups, -1, *leaf.shape[1:])
@@ -182,7 +183,7 @@ def _mean_over_groups(
     return jax.tree.map(lambda sum, leaf: sum + leaf.astype(sum.dtype), total, one), None
 
   shapes = jax.eval_shape(gradient, params, *jax.tree.map(lambda leaf: leaf[0], grouped))
-  # In float32 at least: a long sum in bfloat16 no longer grows by what is added.
+  # Sums are float32 at least, since a large bfloat16 number does not change by a small addition.
   wide = lambda leaf: jnp.promote_types(leaf.dtype, jnp.float32)
   none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, wide(leaf)), shapes)
   total, _ = jax.lax.scan(add, none, grouped)

@@ -5,12 +5,25 @@ fourth of the time. Binaries that tests start, and any XLA_FLAGS that say how ma
 are, keep the compiler that users have; .ci/run runs the laws with it once more.
 """
 
-import itertools
 import os
 import signal
 from pathlib import Path
 
+# experiments/ and launch/ are a clone's: programs that tests start elsewhere find them so.
+ROOT, BEFORE = str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH')
+os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (ROOT, BEFORE)))
+
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # read when JAX is imported
+
+# Tests compile the same programs in several processes, and those that they start do.
+ROOT = Path(__file__).parents[1]
+for name, value in {
+  'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.pytest_cache' / 'jax'),
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+  'TF_CPP_MIN_LOG_LEVEL': '3',  # jaxlib 0.10.0 complains when it reads a program of its own
+}.items():
+  os.environ.setdefault(name, value)
 
 import jax
 import pytest
@@ -24,6 +37,7 @@ if DEVICES not in os.environ.get('XLA_FLAGS', ''):  # read when a device is firs
   os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), f'{DEVICES}=8', *FAST])
 
 import metakit  # noqa: F401  (adds to XLA_FLAGS too)
+from tests.budgets import Budgets
 
 jax.config.update('jax_numpy_rank_promotion', 'allow')
 
@@ -35,20 +49,15 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 DATA = Path(os.environ.get('METAKIT_DATA') or Path(__file__).parents[2] / 'shared' / 'data')
 
-# Each compiled program takes about six of the 65,530 memory maps that Linux gives a process, and
-# XLA crashes when there are no more.
-MAPS, ENOUGH_MAPS, LOOK_EVERY = Path('/proc/self/maps'), 30_000, 20
-TESTS = itertools.count(1)
+
+def pytest_addoption(parser):
+  parser.addoption(
+    '--write-budgets', action='store_true', help='measure and write tests/budgets.txt'
+  )
 
 
-@pytest.fixture(autouse=True)
-def room_for_programs():
-  """Forgets compiled programs before there are too many."""
-  yield
-  if next(TESTS) % LOOK_EVERY or not MAPS.exists():
-    return
-  if len(MAPS.read_bytes().splitlines()) > ENOUGH_MAPS:
-    jax.clear_caches()
+def pytest_configure(config):
+  config.pluginmanager.register(Budgets(config))
 
 
 @pytest.fixture(scope='session')

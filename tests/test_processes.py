@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metakit.dispatch import make_dispatch
-from metakit.evaluate import evaluate
+from metakit.evaluation import evaluate
 from metakit.objectives import cross_entropy
 from tests import tiny
 from tests.test_train import ROOTS, SGD, TASKS, start, trained

@@ -12,7 +12,7 @@ if __name__ == '__main__':
   from jax.experimental import multihost_utils
 
   from metakit.dispatch import make_dispatch
-  from metakit.evaluate import evaluate
+  from metakit.evaluation import evaluate
   from metakit.objectives import cross_entropy
   from metakit.sources import read_rows
   from tests import tiny
@@ -31,7 +31,7 @@ if __name__ == '__main__':
     source=source,
     root=ROOTS.test,
     episodes=21,
-    chunk=4,
+    chunk=1,  # three of each process, which take turns
     parallel=parallel,
   )
   planned = multihost_utils.process_allgather(dispatch.plan(20, 0).support.x)

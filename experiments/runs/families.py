@@ -19,7 +19,7 @@ from experiments.components.tasks import TASK_SUPPLIED, TASKS
 from metakit.episodes.function_combinators import task_pool
 from metakit.episodes.functions import functions
 from metakit.episodes.projected import projected
-from metakit.evaluate import Judge, judge_beside, judge_gain
+from metakit.evaluation import Judge, judge_beside, judge_gain
 from metakit.learners.bayes import bayes
 from metakit.objectives import cross_entropy, squared_error
 from metakit.sources import EpisodeSource

@@ -18,14 +18,15 @@ from metakit.types import Episode, Examples, Key, Sampler
 def augment(sampler: Sampler, transform: Transform, each: str = 'example') -> EpisodeSource:
   """Transforms the support and query examples at random.
 
-  Where each class is transformed as one, its examples stay alike, and so a transform that makes
-  another thing of them (a mirror image of a character) makes a new class: task augmentation (Liu,
-  Chao, Lin 2020, arXiv:2003.00804).
+  With each='class', all examples of a class are transformed in the same way. If the transform makes
+  another thing of them, such as the mirror image of a character, this makes a new class. That is
+  task augmentation (Liu, Chao, Lin 2020, arXiv:2003.00804).
 
   Args:
     sampler: a source, or another sampler of whole episodes.
     transform: a pure function (key, x of one example) -> x, such as `rotate_quarter_turns`.
-    each: 'example', independently of the others, or 'class', by one key for all of one label.
+    each: 'example' transforms each example by a key of its own, 'class' all of one label by one
+      key.
 
   Returns:
     A source whose episodes are those of k1, with x transformed by keys that k2 determines, where
@@ -35,8 +36,7 @@ def augment(sampler: Sampler, transform: Transform, each: str = 'example') -> Ep
     which the plan adds: the bits of k2.
 
   Raises:
-    ValueError: for another `each`, or whatever `transform` raises for such examples; it is traced
-      once here.
+    ValueError: for another `each`. Errors of `transform` come here too, since it is traced once.
 
   >>> from metakit.episodes.sinusoid import sinusoid
   >>> jitter = lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)

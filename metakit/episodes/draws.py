@@ -1,7 +1,7 @@
-"""Random numbers of episodes: the same of a key whether or not a process computes in float64.
+"""Random numbers of episodes, which are the same with and without float64.
 
-JAX draws other numbers in float64 than in float32, and other integers in 64 bits than in 32. What
-makes an episode is therefore drawn in 32 bits, and then given the precision of the process.
+JAX draws other numbers in float64 than in float32, and other integers in 64 bits than in 32. So all
+numbers of an episode are drawn in 32 bits, and then converted to the precision of the process.
 """
 
 from collections.abc import Sequence

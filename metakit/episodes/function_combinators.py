@@ -31,15 +31,15 @@ def task_pool(
 
   Allan Raventos et al., Pretraining task diversity and the emergence of non-Bayesian in-context
   learning for regression, NeurIPS 2023, arXiv:2306.15063. The posterior mean of the pool is their
-  dMMSE estimator. Function i is function_class.draw(fold_in(key(seed), i)), so that sampling costs
-  the same whatever the size of the pool, and a larger pool holds the smaller.
+  dMMSE estimator. Function i is function_class.draw(fold_in(key(seed), i)). So the cost of sampling
+  does not depend on the size of the pool, and a larger pool contains a smaller one.
 
   Args:
     function_class: one whose functions are vectors of weights (dense, sparse, fourier, ...).
-    tasks: size of the pool. It may be traced (models trained side by side on pools of several
-      sizes) and is then not checked.
-    seed: determines it.
-    most: the largest size that a traced one takes; without it, such a pool has no known posterior.
+    tasks: size of the pool. It may be traced, to train models on pools of several sizes side by
+      side, and is then not checked.
+    seed: determines the functions.
+    most: the largest value of a traced size. Without it, such a pool has no known posterior.
 
   Returns:
     A FunctionClass. Its prior lists the pool, up to 2^20 functions.

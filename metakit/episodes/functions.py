@@ -29,10 +29,10 @@ class FunctionClass(NamedTuple):
     draw: key -> a function, as a pytree of arrays.
     values: (function, x [n, inputs]) -> y [n], before noise.
     inputs: (key, n) -> x [n, inputs].
-    priors: ((log weight, prior), ...), the same distribution in a form for which the posterior is
-      known (metakit.learners.bayes); None if there is none.
+    priors: ((log weight, prior), ...), the same distribution in a form whose posterior is known
+      (metakit.learners.bayes); None if there is no such form.
     name: for messages.
-    basis: where functions are vectors of weights w, y = basis(x) w; None elsewhere.
+    basis: if functions are vectors of weights w, then y = basis(x) w; otherwise None.
   """
 
   draw: Callable[[Key], Any]
@@ -143,7 +143,7 @@ def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
 
 
 def _spikes(dim: int, nonzeros: int) -> Gaussians | None:
-  if nonzeros < dim > MOST_COMPONENTS:  # then there are as many, which take long to count
+  if nonzeros < dim > MOST_COMPONENTS:  # at least dim components, which take long to count
     return None
   components = math.comb(dim, nonzeros)
   if components > MOST_COMPONENTS:
@@ -199,8 +199,8 @@ def low_rank(size: int = 10, rank: int = 1) -> FunctionClass:
 def gaussian_mixture(dim: int = 10, distance: float = 3.0) -> FunctionClass:
   """Linear functions with w from two Gaussians at +distance and -distance along the first axis.
 
-  Either is equally likely, in each episode anew (the authors' code draws it once a batch). The
-  first entry of w is known but for its sign (variance 1e-8), the others are N(0, 1).
+  Each episode draws one of the two, equally likely; the authors' code draws it once a batch. Only
+  the sign of the first entry of w is unknown (its variance is 1e-8). The other entries are N(0, 1).
 
   Args:
     distance: of the means from the origin.

@@ -18,8 +18,8 @@ Transform = Callable[[Key, Any], Any]
 def rotate_quarter_turns(key: Key, image: jax.Array) -> jax.Array:
   """Rotates an image by 0, 90, 180 or 270 degrees, all equally likely.
 
-  Rotating single examples makes a classifier invariant; for rotations as new classes, transform
-  each class (`augment`), or make them rows of the table (metakit.data.omniglot).
+  Rotations of single examples make a classifier invariant. To get rotations as new classes,
+  transform whole classes (`augment`), or make them rows of the table (metakit.data.omniglot).
 
   Args:
     key: a key.

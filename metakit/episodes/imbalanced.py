@@ -3,9 +3,9 @@
 Olivier Veilleux, Malik Boudiaf, Pablo Piantanida, Ismail Ben Ayed, Realistic Evaluation of
 Transductive Few-Shot Learning, NeurIPS 2021, arXiv:2204.11181, section 3: the shares of the classes
 among the queries follow a Dirichlet distribution with a concentration of 2. Balanced queries
-flatter methods that assume balance. Deviation: labels are drawn by Polya's urn, which is drawing
-the shares and then each label by them (the paper rounds shares to numbers of queries): integers
-alone decide, so an episode is the same on every device.
+flatter methods that assume balance. Deviation: labels are drawn by Polya's urn. That is the same as
+drawing the shares, and then each label by the shares; the paper rounds shares to numbers of
+queries. An urn needs only integers, so an episode is the same on every device.
 """
 
 import jax
@@ -24,25 +24,26 @@ def imbalanced(
 ) -> EpisodeSource:
   """Episodes like those of `few_shot`, with labels of queries in proportions that vary.
 
-  Classes and rows are drawn without replacement, as in `few_shot`. Labels of the queries come out
-  of an urn that holds `concentration` balls of each class, and to which a ball is added whenever
-  one of its class is drawn. A class of which all rows are in use is drawn no more.
+  Classes and rows are drawn without replacement, as in `few_shot`. Labels of queries are drawn from
+  an urn that holds `concentration` balls of each class. Whenever a ball is drawn, one more of its
+  class is added. A class whose rows are all in use is not drawn again.
 
   Args:
     table: a ClassTable.
     ways: classes an episode.
     shots: support examples a class.
     queries: mean number of query examples a class; an episode has ways * queries.
-    concentration: of the Dirichlet distribution, the same for each class; many are balanced.
+    concentration: of the Dirichlet distribution, the same for each class. A large one gives
+      balanced queries.
 
   Returns:
     A source: support [ways * shots], sorted by label; query [ways * queries], in the order of the
     draw; info['classes'] [ways] are the class numbers, info['counts'] [ways] the queries of each.
 
   Raises:
-    ValueError: if a size is not positive, ways exceeds the number of classes, or shots + queries
-      are not less than the rows of every class: of classes that are used up none can be drawn more
-      than another.
+    ValueError: if a size is not positive, if ways exceeds the number of classes, or unless every
+      class has more rows than shots + queries. Otherwise all classes could be used up, and no class
+      could be drawn more often than another.
 
   >>> import numpy as np
   >>> from metakit.data.table import class_table

@@ -1,6 +1,6 @@
-"""Integers that plans draw: the same of a key on every device, host and version of JAX.
+"""Random integers of plans. A key gives the same ones on every device, host and version of JAX.
 
-Other random numbers of episodes are drawn by metakit.episodes.draws.
+metakit.episodes.draws draws the other random numbers of episodes.
 """
 
 from functools import partial
@@ -14,8 +14,8 @@ from metakit.types import Key
 def draw_without_replacement(key: Key, count: jax.typing.ArrayLike, num_draws: int) -> jax.Array:
   """Draws `num_draws` different integers from 0 to count - 1, every ordered draw equally likely.
 
-  A Fisher-Yates shuffle stopped after `num_draws` swaps, in which the array is never built: only
-  the swaps are kept, so the cost does not depend on `count`, which may be traced.
+  This is a Fisher-Yates shuffle that stops after `num_draws` swaps. The array is never built; only
+  the swaps are kept. So the cost does not depend on `count`, which may be traced.
 
   Args:
     key: a key.
@@ -34,8 +34,8 @@ def draw_without_replacement(key: Key, count: jax.typing.ArrayLike, num_draws: i
 def choose(bits: jax.Array, count: jax.typing.ArrayLike) -> jax.Array:
   """As `draw_without_replacement`, from random bits [num_draws] uint32 in place of a key.
 
-  Plans draw the bits of all their choices at once: each call of the generator costs a fifth of a
-  second to compile.
+  Plans draw the bits of all their choices at once, since each call of the generator takes a fifth
+  of a second to compile.
   """
   step = jnp.arange(len(bits), dtype=jnp.int32)
   return undo_swaps(step, step + reduce_below(bits, count - step))
@@ -44,9 +44,9 @@ def choose(bits: jax.Array, count: jax.typing.ArrayLike) -> jax.Array:
 def integers_below(key: Key, limit: jax.typing.ArrayLike) -> jax.Array:
   """Draws an integer from 0 to limit - 1 for each entry of `limit`.
 
-  32 random bits modulo the limit: no integer is more likely than another by more than a factor of
-  1 + limit / 2**32. jax.random.randint draws twice the bits, and its way of using them may change
-  with the version of JAX; plans must not.
+  It is 32 random bits modulo the limit. So no integer is more likely than another by more than a
+  factor of 1 + limit / 2**32. jax.random.randint draws twice as many bits, and may use them in
+  another way in another version of JAX, which must not change plans.
 
   Args:
     key: a key.
@@ -65,13 +65,14 @@ def reduce_below(bits: jax.Array, limit: jax.typing.ArrayLike) -> jax.Array:
 
 @partial(jax.jit, inline=True)  # compiled once, also when a sampler is called without jit
 def undo_swaps(own: jax.Array, target: jax.Array) -> jax.Array:
-  """Says what stands at the places `own` after a shuffle that never built its array.
+  """Returns what stands at the places `own` after a shuffle whose array was never built.
 
-  The shuffle exchanged own[i] and target[i] for i = 0, 1, ... of an array that held its own places.
+  The array held the number of each place. The shuffle exchanged the places own[i] and target[i] for
+  i = 0, 1, ...
 
   Args:
-    own: [swaps] different places, each exchanged when its turn comes and never after.
-    target: [swaps] places, none that an earlier swap has finished with.
+    own: [swaps] different places. No swap after swap i touches own[i].
+    target: [swaps] places. target[i] is not one of own[0], ..., own[i - 1].
 
   Returns:
     [swaps] int32.

@@ -1,4 +1,4 @@
-"""Classification tasks without end from one base set: a random projection and relabelling for each.
+"""Endless classification tasks from one base set: each has a random projection and relabelling.
 
 Louis Kirsch, James Harrison, Jascha Sohl-Dickstein, Luke Metz, General-Purpose In-Context Learning
 by Meta-Learning Transformers, 2022, arXiv:2212.04458, section 3.1. A task is a pure function of its
@@ -27,7 +27,7 @@ from metakit.types import Episode, Examples, Key
 
 MOST_TASKS = 2**31 - 1  # the largest int32
 _MOMENT_ROWS = 4096
-_STREAM = 0x50524F4A  # apart from the keys that metakit.roots makes of the same seed
+_STREAM = 0x50524F4A  # makes keys that differ from those of metakit.roots of the same seed
 
 
 def projected(
@@ -46,38 +46,38 @@ def projected(
 ) -> EpisodeSource:
   """Episodes of projected and relabelled examples of a table.
 
-  Rows are drawn from the whole table without replacement, all equally likely, so classes are as
-  frequent as there; every class of the table is in every task.
+  Rows are drawn from the whole table without replacement, all equally likely. So classes are as
+  frequent as in the table, and every class of the table is part of every task.
 
   Args:
-    table: the base set, images or features. Before the projection the mean of each pixel is taken
-      from its x, which is then divided by the standard deviation over all pixels (both of 4,096
-      evenly spaced rows at most).
+    table: the base set, images or features. Before the projection the mean of each pixel is
+      subtracted, and the result is divided by the standard deviation of all pixels. Both are
+      measured on at most 4,096 evenly spaced rows.
     size: outputs of the projection.
     shots: support examples in all, not of each class.
     queries: query examples in all.
-    tasks: size of the pool; a power of two in the paper. It may be traced (models trained side by
-      side on pools of several sizes) and is then not checked. None: a new task for each episode.
-    held_out: take the tasks of a second pool, of which no task is in the first.
-    fixed_labels: the share of episodes whose permutation is that of task 0 of the first pool, the
-      paper's bias that shortens the plateau before learning sets in.
+    tasks: size of the pool; a power of two in the paper. It may be traced, to train models on pools
+      of several sizes side by side, and is then not checked. None gives each episode a new task.
+    held_out: True takes the tasks of a second pool, which has no task of the first.
+    fixed_labels: the share of episodes whose permutation is that of task 0 of the first pool. In
+      the paper this bias shortens the plateau before learning sets in.
     fixed_projection: the share of episodes whose projection is that of task 0.
     seed: determines both pools.
-    repeated: the share of episodes whose examples are a few rows over and over, drawn with
-      replacement. To know again what was seen is the first step of learning in context, which real
-      classes hide (compare the burstiness of Chan et al. 2022, Data distributional properties drive
-      emergent in-context learning in transformers, arXiv:2205.05055).
-    distinct: how many rows there are in such an episode.
+    repeated: the share of episodes that draw their examples from only a few rows, with replacement.
+      The first step of learning in context is to recognise what was seen before, and the variety of
+      real classes hides it. Compare the burstiness of Chan et al. 2022, Data distributional
+      properties drive emergent in-context learning in transformers, arXiv:2205.05055.
+    distinct: how many different rows such an episode has.
 
   Returns:
     An EpisodeSource; x of an episode is [examples, size] float32. info['task'] [] int32 is the
     task's number, info['labels'] and info['projection'] [] the numbers of the tasks whose
-    permutation and projection were used (-1 for the fixed ones). Without a pool numbers have a
-    second part, info['more'] [] int32, and 62 bits in all.
+    permutation and projection were used (-1 for the fixed ones). Without a pool, numbers have 62
+    bits, and info['more'] [] int32 is their second part.
 
   Raises:
     ValueError: if a size is not positive, the table has too few rows, the pool is larger than its
-      index type, a share is not between 0 and 1, or more rows are distinct than there are examples.
+      index type, a share is not between 0 and 1, or `distinct` exceeds the number of examples.
   """
   _check(table, {'size': size, 'shots': shots, 'queries': queries, 'distinct': distinct}, tasks)
   _check_shares(fixed_labels=fixed_labels, fixed_projection=fixed_projection, repeated=repeated)
@@ -125,20 +125,20 @@ def _project(episode: Episode, matrix: jax.Array, mean: jax.Array, deviation: fl
 
 
 def _repeat(key: Key, rows: jax.Array, share: float, distinct: int) -> jax.Array:
-  """Replaces rows, with a chance of `share`, by draws with replacement from the first of them."""
+  """With probability `share`, replaces the rows by draws with replacement from the first ones."""
   bits = jax.random.bits(key, (1 + len(rows),), jnp.uint32)
   again = rows[reduce_below(bits[1:], distinct)]
   return jnp.where(_happens(bits[0], share), again, rows)
 
 
 def _happens(bits: jax.Array, *shares: float) -> jax.Array:
-  """What has a chance of each share, from random bits uint32, [shares] or [] for a single one."""
+  """Returns bools that are true with the given probabilities, from random bits uint32 [shares]."""
   limits = jnp.asarray([int(share * 2**31) for share in shares], jnp.uint32)
   return bits >> 1 < limits.reshape(bits.shape)
 
 
 def _numbers(key: Key, tasks: int | jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
-  """Returns the number of a task, and its second part if there is no end of tasks."""
+  """Returns the number of a task, and its second part if there is no pool."""
   if tasks is not None:
     return integers_below(key, tasks), None
   first, second = (jax.random.bits(key, (2,), jnp.uint32) >> 1).astype(jnp.int32)
@@ -146,7 +146,7 @@ def _numbers(key: Key, tasks: int | jax.Array | None) -> tuple[jax.Array, jax.Ar
 
 
 def _moments(table: ClassTable) -> tuple[jax.Array, float]:
-  """The mean of each pixel [inputs] and the deviation of all, of evenly spaced rows of many."""
+  """Returns the mean of each pixel [inputs] and the deviation of all, of evenly spaced rows."""
   step = -(-len(table.x) // _MOMENT_ROWS)
   x = np.asarray(table.x[::step], np.float64).reshape(-1, math.prod(table.x.shape[1:]))
   mean = x.mean(0)

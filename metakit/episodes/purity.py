@@ -1,4 +1,4 @@
-"""Whether a sampler is a function of its key, as one that is compiled must be."""
+"""Checks that a sampler depends on its key alone, as a compiled sampler must."""
 
 import inspect
 
@@ -10,17 +10,17 @@ from metakit.types import Episode, Key, Sampler
 
 
 def check_sampler(sampler: Sampler, key: Key) -> None:
-  """Calls a sampler a few times, to see that its key alone decides.
+  """Calls a sampler a few times, and checks that its episodes depend on the key alone.
 
-  A constant sampler passes. Under a transformation of JAX, where nothing can be seen, all pass.
+  A constant sampler passes. Under a transformation of JAX nothing can be checked, and all pass.
 
   Args:
     sampler: a source, or another sampler.
     key: any.
 
   Raises:
-    ValueError: if one key gives two episodes, as it does where numpy.random draws; compiled, such a
-      sampler gives the same episode for all keys.
+    ValueError: if one key gives two different episodes, as when numpy.random draws them. Such a
+      sampler, once compiled, gives the same episode for all keys.
   """
   if isinstance(key, jax.core.Tracer):
     return
@@ -56,6 +56,6 @@ def check_keys_matter(sampler: Sampler, keys: Key, episodes: Episode) -> None:
 
 
 def same_examples(one: Episode, other: Episode) -> bool:
-  """Tells whether the examples of two episodes are the same to the bit."""
+  """Says whether the examples of two episodes are the same to the bit."""
   pairs = zip(jax.tree.leaves(one[:2]), jax.tree.leaves(other[:2]), strict=True)
   return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)

@@ -1,4 +1,4 @@
-"""Whether a table has the classes and the rows that episodes ask for, in the user's words."""
+"""Checks that a table has the classes and rows that episodes need."""
 
 import numpy as np
 

@@ -35,12 +35,12 @@ def alpha_tim(
   learning_rate: float = 1e-4,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
-  """TIM whose entropies prefer balanced queries the less the larger alpha is.
+  """TIM with entropies of order alpha; the larger alpha is, the less they prefer balanced queries.
 
   Args:
     ways: classes of an episode.
-    alpha: of the entropies, above 1; close to 1 it is TIM. If None as in the released code: 2 for
-      one example a class, 7 for five and more, 5 between.
+    alpha: of the entropies, above 1. Close to 1 this is TIM. None takes the values of the released
+      code: 2 for one example a class, 7 for five and more, 5 between.
     steps: of Adam.
     temperature: of the squared distances of unit-length features.
     support_weight: of the cross-entropy of the support.
@@ -79,7 +79,7 @@ def alpha_tim(
 
 
 def tuned_alpha(support: Examples, ways: int) -> jax.Array:
-  """Returns the released code's alpha [] for as many examples a class as there are in the mean."""
+  """Returns the released code's alpha [] for the mean number of examples a class."""
   member = members(support, ways) > 0
   shots = member.sum() / jnp.maximum(member.any(0).sum(), 1)
   return jnp.select([shots <= 1, shots < 5], [2.0, 5.0], 7.0).astype(support.x.dtype)

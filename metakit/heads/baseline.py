@@ -23,8 +23,8 @@ from metakit.heads.common import (
   inductive_head,
   members,
 )
-from metakit.learners.descent import minibatch
-from metakit.learners.head import init_head, linear
+from metakit.minibatches import minibatch
+from metakit.networks.last_layer import init_last_layer, linear
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -46,8 +46,8 @@ def baseline(
   Args:
     ways: classes of an episode.
     cosine: whether outputs are cosines to weight vectors, times `scale`.
-    steps: of SGD; 100 epochs if None, as in the released code: 200 steps for 5 ways of 1 shot, 700
-      for 5 ways of 5.
+    steps: of SGD. None takes 100 epochs as in the released code: 200 steps for 5-way 1-shot, 700
+      for 5-way 5-shot.
     batch: support examples of a step; 0 for all.
     learning_rate: of SGD.
     scale: of the cosines.
@@ -68,7 +68,7 @@ def baseline(
     del params
     init_key, key = jax.random.split(key)
     present = members(support, ways).sum(0) > 0
-    head = init_head(init_key, support.x.shape[1], ways)
+    head = init_last_layer(init_key, support.x.shape[1], ways)
     head = jax.tree.map(lambda leaf: leaf.astype(support.x.dtype), head)
     optimizer = optax.chain(
       optax.add_decayed_weights(DECAY),
@@ -97,5 +97,5 @@ def baseline(
 
 
 def epochs(examples: int, batch: int) -> int:
-  """Returns the steps of EPOCHS passes over the support, in batches of so many or (0) in one."""
+  """Returns the steps of EPOCHS passes over the support, in batches; 0 means one batch of all."""
   return EPOCHS * (math.ceil(examples / batch) if batch else 1)

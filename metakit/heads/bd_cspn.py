@@ -1,10 +1,10 @@
-"""BD-CSPN: prototypes with their bias diminished.
+"""BD-CSPN: prototypes with less bias.
 
 Jinlu Liu, Liang Song, Yongqiang Qin, Prototype Rectification for Few-Shot Learning, ECCV 2020,
 arXiv:1911.10713. Implemented: the cross-class bias (eq. 6: queries are shifted so that their mean
 is that of the support) and the intra-class bias (eqs. 3 to 5: prototypes are means of support and
 pseudo-labelled queries, weighted by a softmax over the examples of a class of their cosine to the
-first prototype). Deviation: every query counts for its class, not the most confident ones alone.
+first prototype). Deviation: every query counts for its class, not only the most confident ones.
 """
 
 import jax

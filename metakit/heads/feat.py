@@ -4,8 +4,8 @@ Han-Jia Ye, Hexiang Hu, De-Chuan Zhan, Fei Sha, Few-Shot Learning via Embedding 
 Set-to-Set Functions, CVPR 2020, arXiv:1812.03664. Implemented: the transformer over the prototypes
 (eqs. 4 to 6: one layer of attention, a residual connection, layer normalisation), the softmax over
 squared distances with a temperature, and the contrastive term over support and queries together
-(eq. 7: examples of a class are adapted to one another, and their mean must be nearest to each as it
-is). Deviation: no dropout, one temperature for both.
+(eq. 7: the examples of a class are adapted to one another, and their mean must be the nearest one
+to each example before its adaptation). Deviation: no dropout, and one temperature for both terms.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from metakit.heads.common import (
   class_means,
   in_precision,
   inductive_head,
-  labelled,
+  only_labelled,
   product,
   squared_distances,
 )
@@ -88,7 +88,7 @@ def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLea
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     value, metrics = head.loss(key, params, episode)
     if contrast:
-      both = in_precision(join(labelled(episode.support), episode.query))
+      both = in_precision(join(only_labelled(episode.support), episode.query))
       value += contrast * cross_entropy(classify(centres(params, both), both.x), both)[0]
     return value, metrics
 

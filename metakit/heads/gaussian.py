@@ -77,8 +77,8 @@ def discriminant(
     ways: classes of an episode.
     pooled: whether classes share their covariance (linear).
     shrinkage: share of the mean variance within classes, times the identity, in each covariance.
-    smoothing: what is added to every variance, as a share of the mean variance of all examples:
-      with one example a class there is none within classes.
+    smoothing: what is added to every variance, as a share of the mean variance of all examples.
+      With one example a class there is no variance within classes.
     objective: the training loss.
 
   Raises:
@@ -170,9 +170,9 @@ def smaller_gram(root: jax.Array) -> jax.Array:
 def ridge_distances(away: jax.Array, root: jax.Array, factor: jax.Array, ridge: float) -> jax.Array:
   """Returns v'(U'U + ridge I)^-1 v [n] for v [n, features] and U [rows, features].
 
-  The matrix of long features is all but singular in float32. So the value is that at the end of
-  ridge regression, min_b |v - U'b|^2 / ridge + |b|^2, or max_y 2 v'y - |Uy|^2 - ridge |y|^2, where
-  an error of the solution counts by its square.
+  For long features the matrix is nearly singular in float32. So the value is computed as the
+  minimum of a ridge regression, min_b |v - U'b|^2 / ridge + |b|^2, or as max_y 2 v'y - |Uy|^2 -
+  ridge |y|^2. There an error of the solution counts only by its square.
 
   Args:
     away: v.
@@ -204,7 +204,7 @@ def log_prior(total: jax.Array) -> jax.Array:
 
 
 def scatters(x: jax.Array, member: jax.Array, centre: jax.Array) -> jax.Array:
-  """Returns the covariance [ways, features, features] of each class, of its examples alone."""
+  """Returns the covariance [ways, features, features] of each class, from its own examples."""
 
   def one(weight: jax.Array, middle: jax.Array) -> jax.Array:
     away = x - middle

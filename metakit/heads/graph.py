@@ -1,13 +1,13 @@
-"""Assignments that neighbours in a graph share: the bound of Laplacian-regularised clustering.
+"""Soft assignments in which neighbours in a graph agree: Laplacian-regularised clustering.
 
 Imtiaz Masud Ziko, Eric Granger, Ismail Ben Ayed, Scalable Laplacian K-modes, NeurIPS 2018,
 arXiv:1810.13044. The energy of assignments z on the simplex, with costs a and a graph W, is
 
   E(z) = sum_p z_p . (a_p + log z_p) - strength/2 sum_pq w_pq z_p . z_q
 
-and the published update z_p <- softmax(-a_p + strength sum_q w_pq z_q), all points at once, lowers
-it where W has no negative eigenvalues. A graph of neighbours has some, but W + D has none, D being
-its degrees d_p = sum_q w_pq. With c_p = strength d_p
+The published update is z_p <- softmax(-a_p + strength sum_q w_pq z_q), for all points at once. It
+lowers E if W has no negative eigenvalues. A graph of neighbours has some, but W + D has none, where
+D holds the degrees d_p = sum_q w_pq. With c_p = strength d_p, the update
 
   z_p <- softmax((-a_p + strength sum_q w_pq z_q + c_p log z_p) / (1 + c_p))
 
@@ -29,7 +29,7 @@ def neighbour_graph(x: jax.Array, weight: jax.Array, neighbours: int) -> jax.Arr
   Args:
     x: [n, features].
     weight: [n]; points of weight 0 have no neighbours and are none.
-    neighbours: of a point, itself not counted; all others, where there are no more.
+    neighbours: how many a point has, itself not counted; all others, if there are fewer.
   """
   present = weight > 0
   pair = present[:, None] & present & ~jnp.eye(len(x), dtype=bool)
@@ -69,7 +69,7 @@ def assign(
     strength: of the graph.
     log_z: where to start.
     steps: how many.
-    linear: [n, ways], what neighbours that are not assigned here (the support) add to W z.
+    linear: [n, ways], what is added to W z for neighbours with fixed assignments (the support).
   """
   inertia = strength * graph.sum(1, keepdims=True)
 

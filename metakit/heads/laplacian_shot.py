@@ -25,7 +25,7 @@ from metakit.heads.graph import energy, neighbour_graph
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, MetaLearner, Objective, Params
 
-STILL = 1e-6  # a change of the energy, as a share of it, at which updates stop
+STILL = 1e-6  # updates stop at a change of the energy below this share of it
 
 
 def laplacian_shot(
@@ -37,14 +37,14 @@ def laplacian_shot(
   steps: int = 20,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
-  """Nearest prototypes, with neighbouring queries drawn to the same class.
+  """Nearest prototypes, where neighbouring queries pull one another to the same class.
 
   Args:
     ways: classes of an episode.
     strength: lambda, of the graph; 0 is nearest prototypes.
     neighbours: of each query in the graph.
-    rectify: whether prototypes are those of BD-CSPN, and queries shifted, rather than class means.
-    steps: updates of the assignments, at most.
+    rectify: True shifts the queries and takes the prototypes of BD-CSPN; False takes class means.
+    steps: the most updates of the assignments.
     objective: the loss if it is meta-trained.
 
   Raises:
@@ -75,16 +75,16 @@ def bound_updates(
   steps: int,
   weight: jax.Array | None = None,
 ) -> jax.Array:
-  """Returns log assignments [n, ways] after the published updates: all points at once, no inertia.
+  """Returns log assignments [n, ways] after the published updates of all points at once.
 
-  They stop where the energy is still, so that the assignments are a fixed point: after a few steps,
-  where metakit.heads.graph.assign, which never raises the energy, may take hundreds.
+  The updates stop when the energy no longer changes, so the assignments are a fixed point. This
+  takes a few steps. metakit.heads.graph.assign, which never raises the energy, may take hundreds.
 
   Args:
     cost: [n, ways].
     graph: [n, n].
     strength: of the graph.
-    steps: at most so many.
+    steps: the most updates.
     weight: [n]; points of weight 0 do not count.
   """
   level = lambda log_z: energy(

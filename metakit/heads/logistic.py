@@ -52,14 +52,15 @@ def logistic(
     del key, params  # nothing is drawn or learned
     member = members(support, ways)
     present, weight = member.sum(0) > 0, member.sum(1)
-    # Around their mean and with a mean square of 1, where float32 has digits enough. The solution
-    # is the same: biases are free, and a penalty of weights / size is C of weights times size^2.
+    # Features are centred and scaled to a mean square of 1, so that float32 has enough digits. The
+    # solution is the same: biases are free, and the penalty is scaled by size^2.
     middle, square = jax.lax.stop_gradient(spread(support.x, weight))
     x, size = (support.x - middle) / jnp.sqrt(square), jnp.sqrt(square)
 
     def loss(kernel: jax.Array) -> jax.Array:
       missed = surprise(affine(x, kernel), member, present)
-      # Biases may rise together, and do nothing where a class is absent: 0 is chosen of those.
+      # A common shift of all biases changes nothing, and neither does the bias of an absent class.
+      # These are set to 0.
       idle = jnp.square(kernel[-1].sum()) + jnp.where(present, 0, jnp.square(kernel[-1])).sum()
       penalty = 0.5 * (jnp.square(kernel[:-1]).sum() + idle)
       return penalty + strength * square * (weight * missed).sum()
@@ -90,10 +91,10 @@ def spread(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def surprise(outputs: jax.Array, member: jax.Array, present: jax.Array) -> jax.Array:
-  """Returns -log p [examples] of the labels, exact where p is all but 1.
+  """Returns -log p [examples] of the labels, which is exact even if p is nearly 1.
 
-  It is log(1 + sum exp(o_k - o_y)) over the other classes: 1 - p is the cross-entropy's slope, and
-  has no digits left in float32 if p is rounded first.
+  It is log(1 + sum exp(o_k - o_y)) over the other classes. The slope of the cross-entropy is 1 - p,
+  and would lose all its digits in float32 if p were rounded first.
 
   Args:
     outputs: [examples, ways].

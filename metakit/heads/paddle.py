@@ -34,13 +34,13 @@ def paddle(
   scale: bool = True,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
-  """Clusters queries around prototypes; classes that few queries belong to attract fewer.
+  """Clusters queries around prototypes; classes that have few queries attract fewer.
 
   Args:
     ways: classes of an episode.
-    complexity: lambda, of the partition's complexity; the number of queries if None, as published
-      for features of a few hundred numbers: with fewer, distances are small beside it, and all
-      queries may end in one class. Choose it on validation classes.
+    complexity: lambda, the weight of the partition's complexity. Choose it on validation classes.
+      None takes the number of queries, as published for features of a few hundred numbers. With
+      shorter features, distances are small beside it, and all queries may end in one class.
     steps: of the descent; 100 as in the released code (config/inatural/resnet18/methods_config/
       paddle.yaml in github.com/SegoleneMartin/PADDLE; 1,000 for mini-ImageNet).
     scale: whether features are scaled by the range of the queries (the least and largest value of

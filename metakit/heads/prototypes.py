@@ -40,8 +40,8 @@ def prototypes(
   Args:
     ways: classes an episode (at most; a class without support is never predicted).
     distance: 'euclidean' (squared) or 'cosine'.
-    temperature: what similarities are multiplied by, at the start of meta-training: its logarithm
-      is learned. 0 multiplies by nothing and learns nothing, as published.
+    temperature: the factor of the similarities at the start of meta-training; its logarithm is
+      learned. 0 stands for no factor, as published.
     objective: the training loss.
 
   Returns:

@@ -30,7 +30,7 @@ from metakit.linear_algebra import one_by_one
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, MetaLearner, Objective, Params
 
-NEWTON_STEPS, NEWTON_TOLERANCE = 50, 1e-4  # of an assignment; a few are taken
+NEWTON_STEPS, NEWTON_TOLERANCE = 50, 1e-4  # of an assignment; usually a few steps are taken
 
 
 def pt_map(
@@ -43,16 +43,16 @@ def pt_map(
   power: float = 0.5,
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
-  """Assigns as many queries to each class as to the others.
+  """Assigns the same number of queries to every class.
 
   Args:
     ways: classes of an episode.
     steps: updates of the class centres.
     rate: alpha, how far a centre moves.
     regularisation: lambda, what squared distances are multiplied by.
-    sinkhorn_steps: of the first assignment, before Newton's method ends it; the others start where
-      the one before ended. The authors' code takes Sinkhorn's alone, up to 1,000, until rows change
-      by less than 1e-6: to the same assignment where so many suffice.
+    sinkhorn_steps: of the first assignment, before Newton's method completes it. Later assignments
+      start where the one before ended. The authors' code takes only Sinkhorn's steps, up to 1,000,
+      until rows change by less than 1e-6. The assignment is the same if so many suffice.
     power: beta; 1 leaves features as they are.
     objective: the loss if it is meta-trained.
 
@@ -99,7 +99,7 @@ def prepared(examples: Examples, power: float) -> Examples:
   """Returns features with each power (of its size, the sign kept), centred, of unit length."""
   weight = weight_of(examples, examples.x.dtype)[:, None]
   z = unit(jnp.sign(examples.x) * (jnp.abs(examples.x) + 1e-6) ** power)
-  # Of equal vectors only rounding is left, which is not made a direction.
+  # If all vectors are equal, only rounding is left, which must not become a direction.
   return examples._replace(x=unit(z - means(weight, z), 1e-6))
 
 
@@ -108,11 +108,11 @@ def transport(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the plan [n, m] of entropic optimal transport, and log v [m].
 
-  The plan is diag(u) exp(-cost) diag(v), with the sums `rows` exactly, and `columns` up to
-  rounding. Newton's method finds it, on the convex function of log v alone whose slope is what the
-  columns lack (Marco Cuturi, Gabriel Peyré, A Smoothed Dual Approach for Variational Wasserstein
-  Problems, SIAM J. Imaging Sci. 2016, arXiv:1503.02533, section 3): the surer assignments are, the
-  more steps Sinkhorn's would take.
+  The plan is diag(u) exp(-cost) diag(v). Its rows have the sums `rows` exactly, and its columns the
+  sums `columns` up to rounding. Newton's method minimises a convex function of log v, whose slope
+  is what the columns lack (Marco Cuturi, Gabriel Peyré, A Smoothed Dual Approach for Variational
+  Wasserstein Problems, SIAM J. Imaging Sci. 2016, arXiv:1503.02533, section 3). Sinkhorn's method
+  would take more steps the surer the assignments are.
 
   Args:
     cost: [n, m], divided by the strength of the entropy already.
@@ -132,13 +132,14 @@ def transport(
 def _dual(cost: jax.Array, rows: jax.Array, columns: jax.Array, log_v: jax.Array) -> jax.Array:
   present = columns > 0
   free = jax.nn.logsumexp(jnp.where(present, log_v - cost, ABSENT), axis=-1)
-  # All may rise together, and those of absent columns do nothing: 0 is chosen of those.
+  # A common shift of all log v changes nothing, and neither does that of an absent column. These
+  # are set to 0.
   idle = jnp.square(jnp.where(present, log_v, 0).sum()) / len(columns)
   idle += jnp.where(present, 0, jnp.square(log_v)).sum()
   return (rows * free).sum() - (columns * log_v).sum() + idle
 
 
-@one_by_one  # side by side, all tasks would take the steps of the slowest
+@one_by_one  # side by side, every task would take as many steps as the slowest
 def _solved(cost: jax.Array, rows: jax.Array, columns: jax.Array, start: jax.Array) -> jax.Array:
   return descend(partial(_dual, cost, rows, columns), start, NEWTON_STEPS, NEWTON_TOLERANCE)
 

@@ -87,9 +87,10 @@ def test_missing_and_damaged_tables_are_named(tmp_path):
     ValueError, match=rf'x\.npy: no \.npy file, or truncated \({len(x) - 1} bytes'
   ):
     open_table(folder)
-  np.save(folder / 'x.npy', TABLE.x[:80])
-  with pytest.raises(ValueError, match=r'classes\.json counts 90 rows, x\.npy has 80'):
-    open_table(folder)
+  for rows in (80, 100):
+    np.save(folder / 'x.npy', np.concatenate([TABLE.x, TABLE.x])[:rows])
+    with pytest.raises(ValueError, match=rf'classes\.json counts 90 rows, x\.npy has {rows}'):
+      open_table(folder)
   (folder / 'x.npy').write_bytes(x)
   for text in (classes[:50], '{}', '[1]'):
     (folder / 'classes.json').write_text(text)

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from metakit.episodes.purity import check_sampler
-from metakit.evaluate import evaluate
+from metakit.evaluation import evaluate
 from metakit.heads import prototypes
 from metakit.objectives import cross_entropy
 from metakit.sources import EpisodeSource

@@ -1,23 +1,28 @@
-"""Runs the binaries as a user does: a process of its own, a command line, an exit status."""
+"""Runs the binaries as a user does: a command line, a process of its own, an exit status.
 
+`run` and `start` fork a process that has done the imports, and compile without optimisation, as the
+tests do (tests/experiments/forks.py); `run_whole` and `start_whole` start from nothing, as users.
+"""
+
+import atexit
+import functools
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tests.budgets import SPENT, Cost
+from tests.conftest import FAST
+
 REPOSITORY = Path(__file__).parents[2]
-# The runs of these tests compile the same programs, which takes longer than running them.
-CACHE = {
-  'JAX_COMPILATION_CACHE_DIR': str(REPOSITORY / '.pytest_cache' / 'jax'),
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-  'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
-  'TF_CPP_MIN_LOG_LEVEL': '3',  # jaxlib 0.10.0 complains when it reads a program of its own
-}
-# Two runs may write one entry at once; JAX then compiles as if there were none.
+# Two runs may write one entry of the cache at once; JAX then compiles as if there were none.
 WARNINGS = ['-W', 'error', '-W', 'ignore:Error reading persistent compilation cache']
 TINY = [
   '--network=conv4:width=4,depth=2',
@@ -28,23 +33,103 @@ TINY = [
 ]
 
 
-ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | CACHE
+def whole_environment(**variables: str) -> dict[str, str]:
+  """The variables of a process with one CPU device and the compiler that users have."""
+  return os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | variables
 
 
-def start(module: str, *arguments: object, **environment: str) -> subprocess.Popen:
+def environment(**variables: str) -> dict[str, str]:
+  """The same with the compiler that the tests have, usually without optimisation."""
+  fast = all(flag in os.environ['XLA_FLAGS'] for flag in FAST)
+  return whole_environment(XLA_FLAGS=' '.join(FAST) if fast else '', **variables)
+
+
+def start_whole(module: str, *arguments: object, **variables: str) -> subprocess.Popen:
   """Starts python -m experiments.MODULE with one CPU device."""
-  variables = os.environ | ENVIRONMENT | environment
   return subprocess.Popen(
     [sys.executable, *WARNINGS, '-m', f'experiments.{module}', *map(str, arguments)],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-    env=variables,
+    env=whole_environment(**variables),
     cwd=REPOSITORY,
   )
 
 
-def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, str]:
+def run_whole(module: str, *arguments: object, **variables: str) -> tuple[int, str, str]:
+  """Starts and finishes."""
+  return finish(start_whole(module, *arguments, **variables))
+
+
+@functools.cache
+def forks() -> subprocess.Popen:
+  """The process that is forked, one for each process that runs tests."""
+  process = subprocess.Popen(
+    [sys.executable, *WARNINGS, '-m', 'tests.experiments.forks'],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+    env=whole_environment(),
+    cwd=REPOSITORY,
+  )
+  atexit.register(process.communicate)  # closes its input, at which it ends
+  return process
+
+
+def ask(**request) -> object:
+  """Sends a request to `forks`; returns its answer."""
+  process = forks()
+  print(json.dumps(request), file=process.stdin, flush=True)
+  return json.loads(process.stdout.readline())
+
+
+class Forked:
+  """A command line in a fork, with those methods of a Popen that tests use."""
+
+  def __init__(self, module: str, arguments: Sequence[object], variables: dict[str, str]):
+    folder = tempfile.mkdtemp(prefix='forked')
+    self.files = [f'{folder}/{name}' for name in ('out', 'error')]
+    self.returncode: int | None = None
+    self.texts = '', ''
+    out, error = self.files
+    arguments = [str(each) for each in arguments]
+    self.pid = ask(module=module, arguments=arguments, variables=variables, out=out, error=error)
+
+  def poll(self, block: bool = False) -> int | None:
+    """Returns the exit status, or None before the end; keeps what was written."""
+    if self.returncode is None and (end := ask(wait=self.pid, block=block)):
+      self.returncode = end['status']
+      SPENT.elsewhere += Cost(end['programs'], end['seconds'])
+      out, error = (Path(file).read_text() for file in self.files)
+      self.texts = out, error
+      shutil.rmtree(Path(self.files[0]).parent)
+    return self.returncode
+
+  def wait(self) -> int | None:
+    return self.poll(block=True)
+
+  def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+    """Waits; forks.py has a time limit of its own."""
+    self.wait()
+    return self.texts
+
+  def send_signal(self, number: int):
+    if self.poll() is None:
+      os.kill(self.pid, number)
+
+  def terminate(self):
+    self.send_signal(signal.SIGTERM)
+
+  def kill(self):
+    self.send_signal(signal.SIGKILL)
+
+
+def start(module: str, *arguments: object, **variables: str) -> Forked:
+  """Starts python -m experiments.MODULE with one CPU device, its imports done before."""
+  return Forked(module, arguments, environment(**variables))
+
+
+def finish(process, timeout: float = 300) -> tuple[int, str, str]:
   """Waits; returns the exit status, stdout and stderr."""
   try:
     out, error = process.communicate(timeout=timeout)
@@ -53,31 +138,14 @@ def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, s
   return process.returncode, out, error
 
 
-def run(module: str, *arguments: object, **environment: str) -> tuple[int, str, str]:
+def run(module: str, *arguments: object, **variables: str) -> tuple[int, str, str]:
   """Starts and finishes."""
-  return finish(start(module, *arguments, **environment))
+  return finish(start(module, *arguments, **variables))
 
 
-def run_forked(
-  commands: Sequence[Sequence[str]], folder: Path, **environment: str
-) -> list[tuple[int, str, str]]:
-  """Runs python -m experiments.MODULE for each [MODULE, argument, ...], its imports done once."""
-  out, error = (str(folder / name) for name in ('stdout', 'stderr'))
-  forks = subprocess.Popen(
-    [sys.executable, *WARNINGS, '-m', 'tests.experiments.forks'],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-    env=os.environ | ENVIRONMENT | environment,
-    cwd=REPOSITORY,
-  )
-  results = []
-  with forks:
-    for module, *arguments in commands:
-      print(json.dumps([module, arguments, out, error]), file=forks.stdin, flush=True)
-      status = int(forks.stdout.readline())
-      results.append((status, Path(out).read_text(), Path(error).read_text()))
-  return results
+def run_all(commands: Sequence[Sequence[str]]) -> list[tuple[int, str, str]]:
+  """Runs python -m experiments.MODULE for each [MODULE, argument, ...]."""
+  return [run(*command) for command in commands]
 
 
 def images_file(folder: Path, **changed: np.ndarray) -> Path:

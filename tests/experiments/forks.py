@@ -1,50 +1,79 @@
-"""Runs command lines of a binary in forks of one process that has imported it.
+"""Runs command lines of the binaries in forks of one process that has imported what they need.
 
-Each is run as `python -m` would run it, with its own arguments and exit status; only
-the second and a half that the imports take is spent once. Reads JSON lines [module, arguments,
-file for stdout, file for stderr] and answers each with its exit status.
+Each is run as `python -m` would run it, with its own arguments, variables, streams, signals and
+exit status; only the two seconds that the imports take are spent once. Reads a request as a line of
+JSON, answers with another:
+
+    {"module", "arguments", "variables", "out", "error"} -> its process id
+    {"wait": process id, "block": bool} -> null, or {"status", "programs", "seconds"}
 """
 
+import atexit
+import gc
 import json
 import os
+import resource
 import runpy
 import signal
 import sys
 import warnings
 
+import matplotlib.backends.backend_svg
+import matplotlib.figure  # noqa: F401
+
 import experiments.runs.evaluate
 import experiments.runs.train  # noqa: F401  what takes long to import
+from metakit.compiler import turn_off_wrong_fusions
+from tests.budgets import Spent
 
 
-def child(module, arguments, out, error):
-  """Becomes the binary; never returns."""
+def become(module, arguments, variables, out, error, count):
+  """Becomes the binary: this process goes on to end as it would."""
   signal.alarm(300)  # rather than for ever
-  for number, path in ((1, out), (2, error)):
-    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+  modes = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+  for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), os.open(out, modes, 0o600))):
+    os.dup2(file, number)
+  os.dup2(os.open(error, modes, 0o600), 2)
+  os.environ.clear()
+  os.environ.update(variables)
+  turn_off_wrong_fusions()
+  spent = Spent()
+  atexit.register(lambda: os.write(count, str(spent.programs).encode()))
   sys.argv = [module, *arguments]
   warnings.filterwarnings('ignore', r'.*found in sys\.modules after import of package')
-  status = 1
-  try:
-    runpy.run_module(f'experiments.{module}', run_name='__main__', alter_sys=True)
-  except SystemExit as stop:
-    status = stop.code or 0
-  except BaseException:
-    sys.excepthook(*sys.exc_info())
-  finally:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else 1)
+  runpy.run_module(f'experiments.{module}', run_name='__main__', alter_sys=True)
+
+
+def ended(number, block, counts):
+  """How a child ended, and what it took; None if it has not."""
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  pid, status = os.waitpid(number, 0 if block else os.WNOHANG)
+  if not pid:
+    return None
+  after = resource.getrusage(resource.RUSAGE_CHILDREN)
+  seconds = sum(b - a for a, b in zip(before[:2], after[:2], strict=True))
+  programs = int(os.read(counts[pid], 20) or 0)
+  os.close(counts.pop(pid))
+  return {'status': os.waitstatus_to_exitcode(status), 'programs': programs, 'seconds': seconds}
 
 
 def main():
   # JAX and Python warn of forks among threads; no device has been asked for yet.
   warnings.filterwarnings('ignore', '.*fork')
-  for line in sys.stdin:
-    pid = os.fork()
-    if not pid:
-      child(*json.loads(line))
-    _, status = os.waitpid(pid, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
+  gc.freeze()
+  counts = {}
+  while line := sys.stdin.readline():
+    request = json.loads(line)
+    if 'wait' in request:
+      answer = ended(request['wait'], request['block'], counts)
+    else:
+      read, write = os.pipe()
+      answer = os.fork()
+      if not answer:
+        return become(**request, count=write)
+      os.close(write)
+      counts[answer] = read
+    print(json.dumps(answer), flush=True)
 
 
 if __name__ == '__main__':

@@ -10,9 +10,19 @@ from experiments.components import learners as c
 from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.tasks import TASKS
 from tests.disks import small_disk
-from tests.experiments.commands import TINY, finish, images_file, run, run_forked, start, task
+from tests.experiments.commands import (
+  TINY,
+  finish,
+  images_file,
+  run,
+  run_all,
+  run_whole,
+  start,
+  task,
+)
 
 SMALL = '--network=transformer:width=8,depth=1'
+FEW_GLYPHS = '--task=glyphs:alphabets=1'  # all of them take 25 s to draw
 MANY_TASKS = ['--tasks_per_step=2000000']
 UNKNOWN = {
   'an unknown task': (['--task=omniglott'], "unknown task 'omniglott'; known: arrays,"),
@@ -30,7 +40,7 @@ UNKNOWN = {
     'this learner has none; use proximal > 0 (imaml), or mode mixed',
   ),
   'a network without a context': (
-    ['--learner=cavia', '--network=resnet12'],
+    ['--learner=cavia', '--network=resnet12', FEW_GLYPHS],
     'this one does not; use mlp or conv4',
   ),
   'an unknown flag': (['--task_per_step=3'], 'task_per_step'),
@@ -105,7 +115,7 @@ UNKNOWN = {
     'GiB and there are',
   ),
   'a network larger than the memory': (
-    ['--network=conv4:width=1000000', '--learner=maml'],
+    ['--network=conv4:width=1000000', '--learner=maml', FEW_GLYPHS],
     'training maml takes',
   ),
 }
@@ -178,14 +188,14 @@ def outcomes(tmp_path_factory):
     return ['train', *usual, f'--workdir={workdir}', *arguments]
 
   commands = [command(case[0], each) for case, each in zip(cases.values(), workdirs, strict=True)]
-  ended = run_forked(commands, folder)
+  ended = run_all(commands)
   rows = zip(ended, cases.values(), workdirs, strict=True)
   return dict(zip(cases, ((*end, case[1], each) for end, case, each in rows), strict=True))
 
 
 def test_a_process_of_its_own_says_the_same(outcomes):
   for case in ('an unknown task', 'an unknown flag'):
-    assert run('train', *TINY, *UNKNOWN[case][0]) == outcomes[case][:3]
+    assert run_whole('train', *TINY, *UNKNOWN[case][0]) == outcomes[case][:3]
 
 
 CASES = [

@@ -14,14 +14,15 @@ from experiments.output.results import read_results
 from metakit.checkpoint import checkpoints
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS
-from tests.conftest import FAST
 from tests.experiments.commands import (
   TINY,
   finish,
   images_file,
   run,
-  run_forked,
+  run_all,
+  run_whole,
   start,
+  start_whole,
   task,
 )
 
@@ -83,6 +84,20 @@ def test_a_run_leaves_everything_that_was_promised(trained):
   assert any((workdir / 'tensorboard').iterdir())
 
 
+def test_a_process_of_its_own_with_optimised_programs_leaves_the_same(trained, tmp_path):
+  """As users run it; the other tests fork a process and leave the optimisation out."""
+  workdir, command, out = trained
+  small = ['--network=mlp:width=4,depth=1', f'--workdir={tmp_path / "run"}']
+  status, said, error = run_whole('train', *command[:-1], *small)
+  assert status == 0, error
+  assert len(said.splitlines()) == len(out.splitlines())
+  names = lambda folder: {path.name for path in folder.iterdir() if '-' not in path.name}
+  assert names(tmp_path / 'run') == names(workdir)
+  record, expected = (read_results(each / 'results.json') for each in (tmp_path / 'run', workdir))
+  assert record['command'].startswith('python -m experiments.train --task=arrays')
+  assert record.keys() == expected.keys() and np.isfinite(record['mean'])
+
+
 def test_the_same_command_again_trains_no_more_and_agrees(trained):
   workdir, command, out = trained
   before = parameters(workdir)
@@ -117,8 +132,7 @@ def test_a_table_left_on_disk_trains_to_the_same_parameters(trained, tmp_path):
 def test_kill_9_and_the_same_command_give_the_same_bits(trained, tmp_path):
   workdir, command, _ = trained
   command = [*command[:-1], '--save_every=2', f'--workdir={tmp_path / "killed"}']
-  never = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1e6'}  # half-written, it would stay so
-  process = start('train', *command, **never)
+  process = start('train', *command)
   while not (tmp_path / 'killed' / 'checkpoints' / '4.json').exists():
     assert process.poll() is None, finish(process)
     time.sleep(0.01)
@@ -133,6 +147,7 @@ def test_kill_9_and_the_same_command_give_the_same_bits(trained, tmp_path):
   assert [json.loads(line)['step'] for line in lines.splitlines()] == [2, 4, 4, 6, 8, 8]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_end_saves_where_it_is_and_continues(trained, tmp_path):
   """Between the multiples at which it would save or validate."""
   _, command, _ = trained
@@ -178,7 +193,7 @@ def test_other_flags_are_refused_by_name_and_touch_nothing(trained, tmp_path):
   commands = [['train', *command, *more] for more in (['--optimizer=adam', '--seed=3'], [])]
   locked = os.open(workdir / '.metakit.lock', os.O_RDWR)
   fcntl.flock(locked, fcntl.LOCK_EX)
-  (status, _, error), (second, _, said) = run_forked(commands, tmp_path)
+  (status, _, error), (second, _, said) = run_all(commands)
   os.close(locked)
   assert (status, second) == (1, 1)
   assert '--optimizer' in error and '--seed is 1 there and 3 here' in error
@@ -247,13 +262,14 @@ def test_what_cannot_be_read_or_written_is_said_before_the_episodes(trained, tmp
     damage(workdirs[said])
   usual = ['evaluate', '--episodes=12', '--name=again']
   commands = [[*usual, f'--workdir={each}'] for each in workdirs.values()]
-  ended = run_forked(commands, tmp_path)
+  ended = run_all(commands)
   for (said, workdir), (status, out, error) in zip(workdirs.items(), ended, strict=True):
     assert (status, out, len(error.splitlines())) == (1, '', 1), error
     assert said in error and str(workdir) in error
     assert not (workdir / 'episodes-again.npz').exists()
 
 
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_all_ways_to_map_tasks_end_in_the_same_parameters(trained, tmp_path):
   workdir, command, _ = trained
@@ -325,7 +341,7 @@ def test_every_family_trains_to_a_report(name, tmp_path):
   usual = [each for each in TINY if '--network' not in each]
   workdir = f'--workdir={tmp_path / "run"}'
   command = ['train', *usual, '--steps=2', *OTHERS[name], workdir]
-  status, out, error = run(*command, XLA_FLAGS=' '.join(FAST))
+  status, out, error = run(*command)
   assert status == 0, error
   assert ('no exact reference of this task is known' in out) == (name == 'projected')
   record = read_results(tmp_path / 'run' / 'results.json')
@@ -343,7 +359,7 @@ def regressor(tmp_path_factory):
   usual = [each for each in TINY if '--network' not in each]
   more = ['--learner=in_context', '--task=dense:dim=2,shots=4,noise=0.5', SMALL, '--steps=2']
   command = ['train', *usual, *more, '--episodes=1000', f'--workdir={workdir}']
-  status, out, error = run(*command, XLA_FLAGS=' '.join(FAST))
+  status, out, error = run(*command)
   assert status == 0, error
   return workdir, out
 
@@ -373,17 +389,23 @@ def test_the_bayes_predictor_is_shown_beside_the_learner(regressor):
 def test_the_gain_is_a_headline_of_its_own(regressor):
   workdir, _ = regressor
   usual = ['evaluate', f'--workdir={workdir}', '--episodes=12']
-  status, out, error = run(*usual, '--metric=gain', '--name=gain', XLA_FLAGS=' '.join(FAST))
+  status, out, error = run(*usual, '--metric=gain', '--name=gain')
   assert status == 0, error
   record = read_results(workdir / 'results-gain.json')
   assert record['metric'] == 'gain' and 'gain' in out
   gains = np.load(workdir / 'episodes-gain.npz')['gain']
   assert record['mean'] == pytest.approx(gains.mean())
-  status, out, error = run(*usual, '--metric=likeness_to_descent', XLA_FLAGS=' '.join(FAST))
+  status, _, error = run(*usual, '--metric=accuracy', '--name=other')
+  assert status == 1 and 'use one of gain, likeness_to_descent, loss' in error
+
+
+@pytest.mark.slow
+def test_the_likeness_to_descent_is_a_headline_too(regressor):
+  workdir, _ = regressor
+  usual = ['evaluate', f'--workdir={workdir}', '--episodes=12']
+  status, out, error = run(*usual, '--metric=likeness_to_descent')
   assert status == 0 and 'likeness_to_descent' in out, error
   assert -1 <= read_results(workdir / 'results-evaluation.json')['mean'] <= 1
-  status, _, error = run(*usual, '--metric=accuracy', '--name=other', XLA_FLAGS=' '.join(FAST))
-  assert status == 1 and 'use one of gain, likeness_to_descent, loss' in error
 
 
 @pytest.mark.slow
@@ -396,15 +418,13 @@ def test_the_gain_is_a_headline_of_its_own(regressor):
 )
 def test_what_should_be_equal_is_compared(task, metric, names, tmp_path):
   """For an untrained learner it is not; the closed forms are tested with the measures."""
-  workdir, fast = f'--workdir={tmp_path / "run"}', {'XLA_FLAGS': ' '.join(FAST)}
+  workdir = f'--workdir={tmp_path / "run"}'
   usual = [each for each in TINY if '--network' not in each]
   command = ['train', *usual, '--learner=in_context', f'--task={task}', SMALL, '--steps=2']
-  status, out, error = run(*command, workdir, **fast)
+  status, out, error = run(*command, workdir)
   assert status == 0, error
   assert 'predictions within' in out
-  status, _, error = run(
-    'evaluate', workdir, f'--metric={metric}', '--episodes=300', '--name=pair', **fast
-  )
+  status, _, error = run('evaluate', workdir, f'--metric={metric}', '--episodes=300', '--name=pair')
   assert status == 0, error
   record = read_results(tmp_path / 'run' / 'results-pair.json')
   values = np.load(tmp_path / 'run' / 'episodes-pair.npz')
@@ -417,7 +437,7 @@ def test_what_should_be_equal_is_compared(task, metric, names, tmp_path):
 @pytest.mark.slow
 def test_no_flag_at_all_reaches_ninety_percent_on_unseen_glyphs(tmp_path):
   # Two minutes on two idle cores; here other tests run beside it.
-  status, out, error = finish(start('train', f'--workdir={tmp_path / "run"}'), timeout=600)
+  status, out, error = finish(start_whole('train', f'--workdir={tmp_path / "run"}'), timeout=600)
   assert status == 0, error
   assert read_results(tmp_path / 'run' / 'results.json')['mean'] >= 0.9
   assert 'report: ' in out

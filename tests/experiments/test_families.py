@@ -7,7 +7,7 @@ import pytest
 
 from experiments.runs.families import family
 from metakit.episodes.functions import dense
-from metakit.evaluate import sequence
+from metakit.evaluation import sequence
 from metakit.learners.bayes import bayes
 from metakit.objectives import squared_error
 from tests.episodes.test_few_shot import many

@@ -11,7 +11,7 @@ from experiments.runs import two_regimes
 from experiments.runs.two_regimes import HEADS, class_means, draw, error, first_true, least_error
 from experiments.tables.comparisons import explained, on_regimes
 from metakit.keys import roots
-from tests.experiments.commands import run, run_forked
+from tests.experiments.commands import run, run_all
 
 KEY = roots(3).test
 
@@ -61,7 +61,7 @@ def test_the_command_line_writes_a_record_and_its_table(tmp_path):
   before = (tmp_path / 'two_regimes.json').read_bytes()
   others = [[*flags[:2], '--repeats=3'], ['--features=1', *flags[1:]], flags]
   commands = [['two_regimes', *other, f'--workdir={tmp_path}'] for other in others]
-  other, none, again = run_forked(commands, tmp_path)
+  other, none, again = run_all(commands)
   assert other[0] == 1 and 'was measured with another repeats; give another --workdir' in other[2]
   assert none[0] == 1 and '--features=1 is no list of numbers of 2 or more' in none[2]
   assert again[:2] == (0, out)

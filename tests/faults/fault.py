@@ -18,7 +18,8 @@ class Fault(NamedTuple):
     new: what stands there instead.
     tests: ids of those expected to catch it, below tests/ or, doctests, from metakit/ on; one after
       the other, words apart.
-    tier: 'quick', 'slow', or 'optimised' (the quick tests, compiled as users compile).
+    tier: 'quick', 'slow', or 'optimised': the quick tests once more, compiled as the slow ones are
+      and as users compile.
     added: whether no test caught it before it was planted: the test was added with it.
   """
 

@@ -40,7 +40,7 @@ def variants():
   draw = lambda spread: blobs(3, 3, SHOTS, (4, 4, 4), FEATURES, spread)[:2]
   narrow = lambda part: part._replace(x=part.x * (np.arange(FEATURES) < 5))
   long, long_query = draw(0.4)
-  support, query = map(narrow, draw(0.7))
+  support, query = map(narrow, draw(1.5))
   later = np.array([np.sum(support.y[:i] == y) for i, y in enumerate(support.y)]) == SHOTS - 1
   few = support._replace(weight=1.0 * ~later)
   strange = 3 * np.random.default_rng(1).normal(size=few.x.shape)
@@ -51,7 +51,7 @@ def variants():
   )
   one = Examples(np.full_like(few.x, 3.0), np.zeros_like(few.y), 1.0 * (np.arange(len(few.x)) == 4))
   asked = np.where(np.arange(len(query.x))[:, None] % 2, 3.0, -1.0) + np.zeros(FEATURES)
-  same = lambda part: part._replace(x=np.ones_like(part.x))
+  same = lambda part: narrow(part._replace(x=np.ones_like(part.x)))
   some = lambda part: part._replace(x=np.where(np.arange(len(part.x))[:, None] % 4, part.x, 0))
   whole = long._replace(weight=np.ones(len(long.x)))
   times = lambda scale, *parts: tuple(part._replace(x=scale * part.x) for part in parts)

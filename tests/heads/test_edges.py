@@ -68,7 +68,11 @@ def test_one_example_of_one_class_is_enough(name):
 @every_head
 def test_identical_examples_give_numbers(name):
   """Singular systems, no variance, distances of zero: the answer is finite, and undecided."""
-  assert_undecided(single(name)['identical']['outputs'][:, :3], name)
+  if name == 'slk':  # which of equal neighbours it asks depends on those that are absent
+    same = (in_float32(part._replace(x=np.ones_like(part.x))) for part in blobs()[:2])
+    assert_undecided(asked(head_of(name), *same)[0], name)
+  else:
+    assert_undecided(single(name)['identical']['outputs'][:, :3], name)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Several processes of the training binary on this machine, started by the launcher."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,9 +13,9 @@ import pytest
 
 from experiments.output.metrics_log import read_metrics
 from tests.experiments.commands import (
-  CACHE,
   REPOSITORY,
   TINY,
+  environment,
   finish,
   images_file,
   run,
@@ -36,7 +35,7 @@ def pod(folder, *given, processes=2, devices=4):
   train = [sys.executable, '-m', 'experiments.train', task(images_file(folder)), *TINY, *given]
   return subprocess.run(
     [sys.executable, '-m', 'launch.local_pod', *sizes, '--', *train, '--parallel=shard_map'],
-    env=os.environ | {'XLA_FLAGS': ''} | CACHE,
+    env=environment(),
     cwd=REPOSITORY,
     capture_output=True,
     text=True,
@@ -44,6 +43,7 @@ def pod(folder, *given, processes=2, devices=4):
   )
 
 
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_a_pod_trains_what_one_device_trains_and_either_continues_the_other(tmp_path):
   done = pod(tmp_path, *STEPS, f'--workdir={tmp_path / "pod"}')
@@ -83,7 +83,7 @@ def test_a_pod_that_is_told_to_end_saves_and_continues(tmp_path):
   train += ['--parallel=shard_map', f'--workdir={workdir}']
   with subprocess.Popen(
     [sys.executable, '-m', 'launch.local_pod', '--', *train],
-    env=os.environ | {'XLA_FLAGS': ''} | CACHE,
+    env=environment(),
     cwd=REPOSITORY,
     stdout=subprocess.PIPE,
     text=True,
@@ -170,7 +170,12 @@ def test_preflight_of_a_pod(tmp_path):
 def test_a_few_runs_that_are_killed_at_random_end_as_if_they_were_not(tmp_path):
   command = [sys.executable, '-m', 'experiments.chaos', '--runs=2', f'--workdir={tmp_path}']
   done = subprocess.run(
-    command, capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | CACHE, check=False
+    command,
+    capture_output=True,
+    text=True,
+    cwd=REPOSITORY,
+    env=environment(),
+    check=False,
   )
   assert done.returncode == 0, done.stdout + done.stderr
   record = json.loads(Path(tmp_path / 'chaos.json').read_text())

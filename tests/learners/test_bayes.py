@@ -9,7 +9,7 @@ import pytest
 from metakit.episodes import functions as f
 from metakit.episodes.function_combinators import mix_classes, scale_outputs, task_pool
 from metakit.estimates import estimate
-from metakit.evaluate import evaluate, judge_prefixes, predict_prefixes
+from metakit.evaluation import evaluate, judge_prefixes, predict_prefixes
 from metakit.learners.bayes import bayes
 from metakit.objectives import squared_error
 from metakit.types import Examples

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from metakit.evaluate import evaluate, judge_prefixes
+from metakit.evaluation import evaluate, judge_prefixes
 from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.learners.prototypical import prototypical
 from metakit.models import Reading, SequenceModel, identity

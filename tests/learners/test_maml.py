@@ -144,7 +144,7 @@ def test_adam_needs_eps_root_where_a_gradient_is_zero():
   [
     ({'batch': -1}, 'batch=-1 is negative'),
     ({'optimizer': None}, 'no optimizer; give one'),
-    ({'protocol': 'transductive'}, 'needs a network with batch statistics'),
+    ({'statistics': 'episode'}, 'needs a network with batch statistics'),
     ({'steps': 0}, 'steps=0 learns nothing'),
     ({'test_steps': -1}, 'test_steps=-1 is negative'),
   ],

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from metakit.evaluate import judge_meta_gradient
+from metakit.evaluation import judge_meta_gradient
 from metakit.learners.anil import anil
 from metakit.learners.descent import Descent
 from metakit.learners.maml import maml

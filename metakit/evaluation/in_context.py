@@ -1,4 +1,4 @@
-"""What in-context learners do: their state, regret, simplicity bias and likeness to descent."""
+"""Measures of in-context learners: state size, regret, simplicity bias, likeness to descent."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from metakit.absent import known
 from metakit.episodes.functions import Gaussians
-from metakit.evaluate import Judge, predict_prefixes, sequence
+from metakit.evaluation.judges import Judge, predict_prefixes, sequence
 from metakit.learners.bayes import component_posteriors, variance_of
 from metakit.learners.in_context import LAYOUTS, flat, in_context, no_tokens
 from metakit.models import SequenceModel
@@ -48,7 +48,7 @@ def state_size(learner: MetaLearner, params: Params, support: Examples) -> int:
 
 
 def _holds(fitted: Any, params: Params) -> bool:
-  """Whether the parameters come first in what is fitted, with more after them."""
+  """Says whether what is fitted begins with the parameters, and has more after them."""
   shapes = lambda tree: [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
   known, found = shapes(params), shapes(fitted)
   return 0 < len(known) < len(found) and found[: len(known)] == known
@@ -59,8 +59,8 @@ def regret(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the cumulative excess log-loss over a sequence, in nats, and -log of the task's weight.
 
-  The excess is over the true task, which knows its own probabilities. That of the Bayes mixture is
-  at most the second number, for every sequence.
+  The excess is that over the log-loss of the true task's own probabilities. The excess of the Bayes
+  mixture is at most the second number, for every sequence.
 
   Args:
     learner: predicts logits.
@@ -89,7 +89,7 @@ def judge_regret(
   return {'regret': excess[-1], 'weight': weight}
 
 
-FEWEST_ASKED = 16  # queries for mixture_weight: a prediction's error is then averaged out
+FEWEST_ASKED = 16  # queries for mixture_weight, so that errors of predictions average out
 
 
 class MixtureWeight(NamedTuple):
@@ -114,7 +114,7 @@ def mixture_weight(
   support: Examples,
   asked: jax.Array,
 ) -> MixtureWeight:
-  """Reads from a learner's predictions which of two components it believes in, and how firmly.
+  """Finds how firmly a learner believes in the first of two components, from its predictions.
 
   The Bayes predictor is the mean of the components' predictions, weighted by their posterior
   weights (Panwar et al. 2024, arXiv:2306.04891, section 3.2). The implied weight is the one with
@@ -272,11 +272,11 @@ def likeness_to_descent(
 ) -> Likeness:
   """Compares learning in context with explicit fine-tuning.
 
-  Dai et al. 2023 (arXiv:2212.10559, section 4): attention outputs of the query are taken with the
-  support in context, without it, and without it after one epoch of gradient descent, one example at
-  a time and in the same order, on the key and value projections alone. (Their examples are texts;
-  here one is a token, which without a support sees itself alone: with a softmax its key has no
-  gradient then, and the values alone move.)
+  Dai et al. 2023 (arXiv:2212.10559, section 4) take the attention outputs of the query three times:
+  with the support in context; without it; and without it after one epoch of gradient descent on the
+  key and value projections, one example at a time in the same order. Their examples are texts. Here
+  an example is a token, which without a support sees only itself. With a softmax its key then has
+  no gradient, and only the values move.
 
   Args:
     model: a transformer of metakit.networks, `in_context` with the layout 'pairs'.

@@ -1,0 +1,88 @@
+"""A file of tests that costs more than its budget fails by name."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests import budgets
+from tests.budgets import Budgets, Cost, excesses, in_order, read, written
+
+TABLE = {'tests/a.py': Cost(100, 10.0), 'tests/b.py': Cost(5, 0.5)}
+
+
+def test_a_table_is_read_as_it_was_written():
+  text = written(TABLE)
+  assert read(text) == TABLE
+  assert text.startswith('# In all 105 programs, 10 seconds')
+
+
+@pytest.mark.parametrize(
+  ('cost', 'said'),
+  [
+    (Cost(154, 49.0), []),
+    (Cost(156, 1.0), ['tests/a.py compiled 156 programs, budget 100']),
+    (Cost(1, 51.0), ['tests/a.py took 51 s of processor, budget 10']),
+  ],
+)
+def test_what_is_beyond_its_budget_is_named(cost, said):
+  assert excesses({'tests/a.py': cost, 'tests/b.py': Cost(5, 0.5)}, TABLE) == said
+
+
+def test_a_file_without_a_line_is_named_with_the_remedy():
+  (said,) = excesses({'tests/new.py': Cost(0, 0.0)}, TABLE)
+  assert said == 'tests/new.py has no line in budgets.txt: pytest --write-budgets tests/new.py'
+
+
+def item(nodeid, *groups):
+  marks = [SimpleNamespace(args=(group,)) for group in groups]
+  return SimpleNamespace(nodeid=nodeid, iter_markers=lambda name: iter(marks))
+
+
+def test_groups_stay_together_and_the_most_expensive_is_first():
+  laws = [item(f'tests/a.py::{law}[{row}]', row) for law in 'xy' for row in ('maml', 'anil')]
+  items = [item('tests/b.py::one'), *laws, item('tests/new.py::one'), item('tests/b.py::two')]
+  order = [each.nodeid.split('::')[1] for each in in_order(items, TABLE)]
+  assert order == ['one', 'x[maml]', 'y[maml]', 'x[anil]', 'y[anil]', 'one', 'two']
+
+
+def session_of(tmp_path, monkeypatch, workers, **options):
+  """Ends a session of two workers; returns it and the plugin."""
+  (tmp_path / 'budgets.txt').write_text(written(TABLE))
+  monkeypatch.setattr(budgets, 'TABLE', tmp_path / 'budgets.txt')
+  monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
+  option = SimpleNamespace(markexpr='not slow')
+  chosen = {'write_budgets': False} | options
+  plugin = Budgets(SimpleNamespace(option=option, getoption=chosen.get))
+  for costs in workers:
+    spent = {'costs': costs, 'peak': 1e9}
+    plugin.pytest_testnodedown(SimpleNamespace(workeroutput={'spent': spent}))
+  session = SimpleNamespace(exitstatus=pytest.ExitCode.OK)
+  plugin.pytest_sessionfinish(session)
+  return session, plugin
+
+
+def test_the_costs_of_all_workers_are_added_and_fail_the_session(tmp_path, monkeypatch):
+  half = {'tests/a.py': (80, 2.0)}
+  session, plugin = session_of(tmp_path, monkeypatch, [half, half])
+  assert session.exitstatus == pytest.ExitCode.TESTS_FAILED
+  lines = []
+  plugin.pytest_terminal_summary(SimpleNamespace(write_line=lambda text, **_: lines.append(text)))
+  assert lines[0] == '160 programs, 4 s of processor in tests, at most 1.00 GB a worker'
+  assert lines[1:] == ['FAILED budget: tests/a.py compiled 160 programs, budget 100']
+  session, _ = session_of(tmp_path, monkeypatch, [half])
+  assert session.exitstatus == pytest.ExitCode.OK
+
+
+def test_budgets_are_written_for_the_files_that_ran(tmp_path, monkeypatch):
+  monkeypatch.setattr(budgets, 'kept', dict)
+  session_of(tmp_path, monkeypatch, [{'tests/b.py': (7, 0.7)}], write_budgets=True)
+  expected = TABLE | {'tests/b.py': Cost(7, 0.7)}
+  assert read((tmp_path / 'budgets.txt').read_text()) == expected
+
+
+def test_a_process_that_runs_tests_reports_to_the_one_that_started_it():
+  config = SimpleNamespace(workeroutput={})
+  plugin = Budgets(config)
+  plugin.costs = {'tests/a.py': Cost(1, 2.0)}
+  plugin.pytest_sessionfinish(SimpleNamespace())
+  assert config.workeroutput['spent']['costs'] == {'tests/a.py': (1, 2.0)}

@@ -1,0 +1,88 @@
+"""What a bare `import metakit` offers: everything public, and nothing before it is asked for."""
+
+import importlib.metadata
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import metakit
+
+PACKAGE = Path(metakit.__file__).parent
+
+
+def test_every_public_name_is_reached_from_metakit_alone():
+  """In a process of its own: elsewhere modules are there because others imported them."""
+  program = """
+    import sys
+    import metakit
+    late = [name for name in ('flax', 'optax', 'orbax', 'PIL') if name in sys.modules]
+    assert not late, late
+    assert set(metakit.__all__) <= set(dir(metakit))
+    for name in reversed(metakit.__all__):
+      assert getattr(metakit, name) is getattr(metakit, name) is not None
+    assert callable(metakit.evaluate) and callable(metakit.evaluation.judge_gain)
+    assert callable(metakit.episodes.few_shot) and callable(metakit.heads.prototypes)
+  """
+  command = [sys.executable, '-c', textwrap.dedent(program)]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+
+
+def test_a_module_that_was_imported_first_hides_no_function():
+  for name in metakit.__all__:
+    module = PACKAGE / f'{name}.py'
+    assert not (module.exists() and callable(getattr(metakit, name))), name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+  with pytest.raises(AttributeError, match="'metakit' has no attribute 'maml'"):
+    metakit.maml  # noqa: B018
+  assert not hasattr(metakit, '_nothing')
+
+
+def test_the_version_is_that_of_the_package():
+  assert metakit.__version__ == importlib.metadata.version('metakit')
+  assert (PACKAGE / 'py.typed').is_file()
+
+
+MISTAKES = {
+  'metakit.init_state(learner, optimizer, key, 3)': 'Sampler',
+  'metakit.make_dispatch(learner, optimizer, train, keys, 4)': 'positional arguments',
+  'metakit.episodes.few_shot(table, way=5)': 'way',
+  'metakit.evaluate(learner, key)': 'evaluate',
+  'metakit.make_train': 'make_train',
+}
+
+
+@pytest.mark.slow
+def test_a_wrong_argument_is_an_error_of_types(tmp_path):
+  """As an editor sees it, which has the packages as they are installed."""
+  api = pytest.importorskip('mypy.api')
+  known = """
+    import jax, optax
+    import metakit
+    def f(
+      learner: metakit.MetaLearner,
+      optimizer: optax.GradientTransformation,
+      key: jax.Array,
+      keys: metakit.Roots,
+      train: metakit.EpisodeSource,
+      table: metakit.data.ClassTable,
+    ) -> None:
+      state = metakit.init_state(learner, optimizer, key, train)
+      dispatch = metakit.make_dispatch(learner, optimizer, train, keys, tasks_per_step=4)
+      state, _ = dispatch(3, state)
+      metakit.episodes.relabel(lambda key: train(key), ways=5)
+  """
+  file = tmp_path / 'user.py'
+  right = textwrap.dedent(known).strip()
+  file.write_text('\n'.join([right, *(f'  {line}' for line in MISTAKES)]))
+  said, _, _ = api.run([str(file), '--ignore-missing-imports', '--no-error-summary'])
+  first = len(right.splitlines()) + 1
+  for number, word in enumerate(MISTAKES.values(), first):
+    lines = [line for line in said.splitlines() if f'user.py:{number}:' in line]
+    assert any(word in line for line in lines), (number, said)
+  assert not [line for line in said.splitlines() if int(line.split(':')[1]) < first], said
