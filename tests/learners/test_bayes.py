@@ -190,7 +190,7 @@ def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
 
   values = evaluate(
     bayes(function_class, NOISE),
-    product,
+    squared_error._replace(judge=product),
     {},
     source=source,
     root=KEY,
