@@ -256,9 +256,8 @@ def asking(model: Model, statistics: str) -> tuple[Callable[..., Params], Callab
 def check_descent(descent: Descent) -> None:
   """Raises ValueError for numbers of steps or of examples that make no sense."""
   if not isinstance(descent, Descent):
-    raise ValueError(
-      f'{type(descent).__name__} is no Descent; use one, Descent(optax.sgd(0.1)) say'
-    )
+    kind = type(descent).__name__
+    raise ValueError(f'{kind} is no Descent; give one, such as Descent(optax.sgd(0.1))')
   if descent.steps < 1:
     raise ValueError(f'steps={descent.steps} learns nothing from the support; use 1 or more')
   if descent.steps_of_adapt < 0:
