@@ -22,6 +22,7 @@ from metakit import tasks as tasks
 from metakit import train as train
 from metakit import training as training
 from metakit import types as types
+from metakit import workdir as workdir
 from metakit.builder import meta_learner as meta_learner
 from metakit.dispatch import Dispatch as Dispatch
 from metakit.dispatch import make_dispatch as make_dispatch

@@ -26,7 +26,7 @@ LAYERS = [
   'metakit.losses metakit.learners',
   'metakit.train',
   'metakit.dispatch metakit.interruptions',
-  'metakit.training',
+  'metakit.training metakit.workdir',
   'metakit.evaluation',
   'metakit.evaluation.in_context metakit.evaluation.sessions metakit.tasks',
   'metakit',

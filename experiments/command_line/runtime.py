@@ -57,6 +57,7 @@ FLAG_OF = {
   'data_dir': 'data_dir',
   'parallel': 'parallel',
   'part': 'split',
+  'workdir': 'workdir',
 }
 
 

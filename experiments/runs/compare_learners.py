@@ -24,10 +24,11 @@ from experiments.output.results import (
   write_text,
 )
 from experiments.runs import setup
-from experiments.runs.workdir import DATA, own_workdir, read_flags
+from experiments.runs.workdir import own_workdir
 from experiments.runs.wrap_up import command_line
 from launch.children import PREEMPTED, run_child
 from metakit.tasks import Task, fingerprint_of
+from metakit.workdir import DATA, read_flags
 
 FLAGS = flags.FLAGS
 DEFINING = 'training', 'seed', 'episodes'

@@ -11,9 +11,8 @@ from experiments.components.specs import name_in
 from experiments.components.tasks import data_of
 from experiments.runs.evaluation import check_judges, judges_of, prepare
 from experiments.runs.setup import Setup, abstract_state, check_fits, make_optimizer, make_setup
-from experiments.runs.workdir import check_data, check_former_split, read_specs
+from experiments.runs.workdir import check_former_split, read_specs
 from experiments.runs.wrap_up import ready_files, wrap_up
-from metakit.checkpoint import checkpoints
 from metakit.distributed import check_same, is_first
 from metakit.tasks import (
   Task,
@@ -21,6 +20,7 @@ from metakit.tasks import (
   understood,
   with_tested,
 )
+from metakit.workdir import open_workdir
 
 FLAGS = flags.FLAGS
 
@@ -35,7 +35,7 @@ def main() -> None:
     begun = dict(specs)
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
-    check_data(workdir, {'train': fingerprint_of(setup.task, 'train')})
+    open_workdir(workdir).check_data({'train': fingerprint_of(setup.task, 'train')})
     setup = of_part(setup, begun, FLAGS.split)
     setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
@@ -113,8 +113,4 @@ def restore(
     ValueError: if there is none.
   """
   learner, optimizer = setup.learner(setup.task), make_optimizer(specs)
-  with checkpoints(workdir / 'checkpoints', set_aside=False) as saved:
-    found = saved.restore(abstract_state(setup, learner, optimizer), best)
-  if found is None:
-    raise ValueError(f'{workdir} has no checkpoint yet; train first')
-  return found
+  return open_workdir(workdir).restore(abstract_state(setup, learner, optimizer), best)

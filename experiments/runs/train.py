@@ -25,12 +25,10 @@ from experiments.runs.setup import (
   make_setup,
 )
 from experiments.runs.workdir import (
-  DATA,
   check_former_split,
   checksums_of,
   default_workdir,
   own_workdir,
-  read_flags,
 )
 from experiments.runs.wrap_up import (
   check_outputs,
@@ -52,6 +50,7 @@ from metakit.tasks import understood
 from metakit.train import TrainState
 from metakit.training import Course, Save, begin, train_on
 from metakit.types import MetaLearner, Params
+from metakit.workdir import CHECKPOINTS, DATA, read_flags
 
 
 class Options(NamedTuple):
@@ -112,7 +111,7 @@ def train(options: Options) -> None:
   if is_first():
     say_understood(run.setup, run.workdir)
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
-  with stops, checkpoints(run.workdir / 'checkpoints') as saved:
+  with stops, checkpoints(run.workdir / CHECKPOINTS) as saved:
     source, parallel = run.setup.task.source('train'), options.parallel
     given = run.learner, run.optimizer, source, run.keys
     state = begin(*given, saved=saved, parallel=parallel)

@@ -26,7 +26,7 @@ FAULTS = (
   ),
   Fault(
     'a run goes on with other data',
-    'experiments/runs/workdir.py',
+    'metakit/workdir.py',
     '    if name in there and there[name] != here[name]:\n',
     '    if name not in there and there[name] != here[name]:\n',
     'experiments/test_setup.py::test_a_run_does_not_go_on_with_other_data',
