@@ -89,7 +89,7 @@ FAULTS = (
     'return _pick(x, _largest(compared))',
     'del compared\n  return x.reshape(len(x), rows, 2, columns, 2, x.shape[-1]).max((2, 4))',
     'networks/test_backbones.py::test_meta_gradients_survive_the_compiler',
-    'slow',
+    'optimised',
   ),
   Fault(
     'the smallest is taken where the scale is positive',
