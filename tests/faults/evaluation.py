@@ -135,6 +135,6 @@ FAULTS = (
     'metakit/onset.py',
     "'step')[WINDOW - 1 :]",
     "'step')[WINDOW:]",
-    'experiments/test_plateau.py::test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss',
+    'test_onset.py::test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss',
   ),
 )
