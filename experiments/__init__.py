@@ -1,4 +1,4 @@
-"""Binaries: python -m experiments.NAME."""
+"""Commands: python -m experiments.NAME."""
 
 from launch.interrupts import handle_imports
 

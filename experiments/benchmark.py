@@ -1,4 +1,4 @@
-r"""Measures how fast metakit is on this machine, beside what one would write or install otherwise.
+r"""Measures how fast metakit is on this machine, beside PyTorch, NumPy and JAX written by hand.
 
   python -m experiments.benchmark --suite=plans --output=plans.json
   python -m experiments.benchmark --suite=plans --against=plans.json  # later: what became slower?
@@ -6,7 +6,7 @@ r"""Measures how fast metakit is on this machine, beside what one would write or
     --repeats=3 --output=memory.json
   python -m experiments.benchmark --suite=meta_step  # PyTorch beside, if it is installed
 
-Cases are timed in turn, round after round, and compared within a round. Nothing else should run on
+Each round times every case once, and cases are compared within a round. Nothing else should run on
 the machine meanwhile.
 """
 

@@ -3,10 +3,10 @@ r"""Kills and resumes a training again and again, and compares what it ends with
   python -m experiments.chaos --runs=100 --workdir=runs/chaos
   python -m experiments.chaos --runs=20 --processes=2 --workdir=runs/chaos_pod
 
-Each run is disturbed at a random moment (start-up, compilation, steps, saves, the test) by SIGKILL
-or SIGTERM, of one process or of all, and started again, where it may be disturbed again, until it
-finishes; its parameters and metrics must be bit by bit those of the run that nobody disturbed.
-Written is chaos.json.
+Each run gets SIGKILL or SIGTERM at a random moment: in start-up, compilation, steps, saves, or the
+test. The signal goes to one process or to all. The run is started again, and may get a signal
+again, until it finishes. Its parameters and metrics must then be bit by bit those of a run without
+signals. The result is written to chaos.json.
 """
 
 from absl import flags

@@ -5,10 +5,12 @@ r"""Compares heads on the same features and the same test episodes.
   python -m experiments.compare_heads --task=arrays:path=features.npz --workdir=runs/features \
       --head=prototypical --head=ridge
 
-The features are those of a trained run, embedded once, or (--task) the examples themselves. A head
-with parameters is meta-trained on features of training classes, in tasks like the first to test on.
-The difference is to the first head, paired by episode. Written are NAME.json and, the accuracies of
-each episode, NAME.npz, after each head: the same command, or one with more heads or tasks, goes on.
+The features are those of a trained run, computed once. With --task the examples themselves are the
+features. A head with parameters is meta-trained on features of the training classes, in tasks like
+those of the first test task. Differences are to the first head, paired by episode.
+
+After each head two files are written: NAME.json, and NAME.npz with the accuracy of each episode.
+The same command, or one with more heads or tasks, goes on from there.
 """
 
 from absl import flags

@@ -3,10 +3,11 @@ r"""Compares heads on streams of classes: base classes first, then a few new one
   python -m experiments.compare_sessions --workdir=runs/omniglot_prototypical \
       --head=class_mean_stream --head=recursive_ridge --base_ways=60 --sessions=8
 
-Few-shot class-incremental learning (Tao et al. 2020, arXiv:2004.10956) on the features of a trained
-run, or (--task) on examples that are features; the classes of each stream are drawn anew from those
-of --split. A head that goes on learning (`extend`) sees a session's examples once; any other sees
-those of all sessions so far again. Written is NAME.json.
+This is few-shot class-incremental learning (Tao et al. 2020, arXiv:2004.10956) on the features of a
+trained run. With --task the examples themselves are the features. Each stream draws new classes
+from those of --split. A head that can go on learning (`extend`) sees the examples of a session
+once. Any other head sees the examples of all sessions so far again. The result is written to
+NAME.json.
 """
 
 from experiments.command_line.flags import define_common, define_heads, define_sessions

@@ -4,11 +4,11 @@ r"""Tests the learner of a workdir again: on more episodes, or on another distri
   python -m experiments.evaluate --workdir=runs/proto --task=omniglot:ways=20 --name=20way
   python -m experiments.evaluate --workdir=runs/proto --learner=prototypical:protocol=transductive
 
-Tested are the classes of the test part. Those of another data set that says nothing of parts are
-tested all: none was trained on. --split chooses.
+The test uses the classes of the test part. Of another data set without parts it uses all classes,
+since none was trained on. --split chooses other classes.
 
-Test episode i of a seed is the same for every learner: episodes-NAME.npz holds each one's metrics,
-for paired comparison with metakit.compare.
+Test episode i of a seed is the same for every learner. episodes-NAME.npz holds the metrics of each
+episode, and metakit.compare compares two such files episode by episode.
 """
 
 from absl import flags

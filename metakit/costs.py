@@ -1,4 +1,4 @@
-"""What a program costs: the operations it asks for, and what devices exchange in it."""
+"""What a program costs: its operations, and what devices exchange."""
 
 import math
 import re
@@ -22,9 +22,10 @@ COLLECTIVES = 'all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'r
 def product_flops(function: Callable[..., Any], *given: Any) -> int:
   """Returns the operations of its matrix products and convolutions: two for each multiply-add.
 
-  A scan counts as often as it runs, shard_map once for each device, a branch as if every branch
-  ran; a loop whose length is not known counts once. Products with padding count too; what a kernel
-  of another language does inside (the attention of cuDNN, say) does not.
+  The body of a scan counts as often as it runs, and that of shard_map once for each device. All
+  branches of a condition count. The body of a loop of unknown length counts once. Products with
+  padding count too. Operations inside a kernel of another language, such as the attention of cuDNN,
+  do not count.
 
   Args:
     function: any that JAX can trace.

@@ -1,7 +1,7 @@
-"""What a set of episodes is made of, in a few characters: to notice that data have changed.
+"""A checksum of what a set of episodes is made of, by which a change of the data is noticed.
 
-A checksum tells that two tables differ by accident or by an edit. It is no signature: who wants to
-can make another table of the same sum.
+The checksum finds that two tables differ by accident or by an edit. It is no signature: somebody
+who wants to can make another table with the same checksum.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ def fingerprint(source: EpisodeSource, table: ClassTable | None = None) -> str |
   """Returns a checksum of the rows of a source, of its classes, and of how it plans episodes.
 
   Args:
-    source: of episodes. One without a table (of functions) is determined by its arguments, and its
-      numbers are rounded in many ways: it has none.
-    table: the classes whose numbers and names count too, where there are such.
+    source: of episodes. A source without a table (of functions) has no checksum: its arguments
+      determine it, and its numbers are rounded differently on different machines.
+    table: its classes, whose numbers and names count too; None if there are none.
 
   Returns:
-    Sixteen hexadecimal digits, of all values of a table up to 64 MiB. Of a larger one 64 blocks of
-    1 MiB are read, evenly spaced, the first and the last among them, beside its size and type, and
-    ' (sampled)' is added: an edit between the blocks goes unnoticed, another order of the rows does
-    not.
+    Sixteen hexadecimal digits. For a table up to 64 MiB all values count. Of a larger one 64 evenly
+    spaced blocks of 1 MiB count, the first and the last among them, and its size and type; '
+    (sampled)' is then added. An edit between the blocks is not noticed, but another order of rows
+    is.
   """
   if source.data is None:
     return None
@@ -47,7 +47,7 @@ def fingerprint(source: EpisodeSource, table: ClassTable | None = None) -> str |
       digest.update(np.ascontiguousarray(values, np.int64).tobytes())
     digest.update(repr((table.names, table.group_names)).encode())
   for leaf in jax.tree.leaves(_plans(source)):
-    if np.issubdtype(leaf.dtype, np.integer):  # floats may be rounded otherwise elsewhere
+    if np.issubdtype(leaf.dtype, np.integer):  # another machine may round floats differently
       digest.update(np.ascontiguousarray(leaf).tobytes())
   return digest.hexdigest()[:SHOWN] + (' (sampled)' if data.nbytes > WHOLE_BYTES else '')
 

@@ -1,7 +1,7 @@
-"""Objectives: what a learner's outputs are judged by, as values (metakit.types.Objective).
+"""Objectives, which judge the outputs of a learner (metakit.types.Objective).
 
-An objective is called as a function is, (outputs, examples) -> (loss, metrics). One of one's own is
-made of the loss of each example:
+An objective is called like a function, (outputs, examples) -> (loss, metrics). To make one of your
+own, give the loss of each example:
 
 >>> def smoothed(logits, y, share=0.1):
 ...   labels = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), share)
@@ -37,13 +37,13 @@ def classification(losses: Losses) -> Objective:
   """Returns the objective of a classification whose outputs are logits [examples, ways].
 
   Args:
-    losses: (logits [examples, ways], labels [examples]) -> losses [examples]; it sees logits in
-      float32 at least, and label 0 for an example without one, whose loss is left out.
+    losses: (logits [examples, ways], labels [examples]) -> losses [examples]. It gets logits in
+      float32 at least. An example without a label has label 0 here, and its loss is left out.
 
   Returns:
-    An Objective with the metrics 'loss', the mean, and 'accuracy', a fraction; where the largest
-    logit is not finite, no class is predicted. It raises ValueError for labels that are none of the
-    classes, where they are known (outside jit).
+    An Objective with the metrics 'loss', the mean, and 'accuracy', a fraction. If the largest logit
+    is not finite, no class counts as predicted. Outside jit it raises ValueError for labels that
+    are none of the classes.
   """
 
   def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
@@ -122,7 +122,7 @@ def _mean_loss(losses: Losses, outputs: jax.Array, examples: Examples) -> tuple[
 
 
 def _predicts(logits: jax.Array) -> jax.Array:
-  """Returns whether logits name a class: argmax counts NaN as the largest, and would name one."""
+  """Says whether logits predict a class. argmax would also name one for NaN, as the largest."""
   return jnp.isfinite(logits.max(-1))
 
 
@@ -154,9 +154,9 @@ def _labelled_mean(y: jax.Array, weight: jax.Array | None):
 
 
 def _summable(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Examples]:
-  """Outputs in float32 at least, to be summed over many, and 0 in the rows of weight 0.
+  """Returns outputs in float32 at least, since many are summed, and 0 in the rows of weight 0.
 
-  Their gradient is 0 then, which that of a NaN times 0 is not.
+  So the gradient of these rows is 0. The gradient of NaN times 0 would not be.
   """
   outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
   rows = blanked(examples._replace(x=outputs))

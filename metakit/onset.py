@@ -12,7 +12,7 @@ Lines = Sequence[Mapping[str, Any]]
 
 
 def can_tell(metrics: Lines, chance: float | None = None) -> bool:
-  """Whether enough values were logged to tell; see `onset`."""
+  """Says whether enough values were logged for `onset`."""
   if chance is not None:
     return bool(_column(metrics, 'validation/accuracy'))
   return len(_column(metrics, 'train/gain')) >= WINDOW
@@ -21,11 +21,13 @@ def can_tell(metrics: Lines, chance: float | None = None) -> bool:
 def onset(metrics: Lines, chance: float | None = None) -> int | None:
   """Returns a training step by which a model learns from the examples it reads.
 
-  That is the first at which the gain (mean loss of the first half of a sequence less that of the
-  second), in the mean over WINDOW logged values, exceeds SHARE of the mean loss of the first WINDOW
-  values. Where training episodes are easier than others (fixed labels, repeated images) their gain
-  says nothing of others: it is then the first validation whose accuracy, less its 95% interval,
-  exceeds that of chance by SHARE.
+  The gain is the mean loss of the first half of a sequence less that of the second half. The step
+  is the first one at which the gain, averaged over WINDOW logged values, exceeds SHARE of the mean
+  loss of the first WINDOW values.
+
+  If training episodes are easier than others (fixed labels, repeated images), their gain says
+  nothing about the others. The step is then that of the first validation whose accuracy, less its
+  95% interval, exceeds chance by SHARE.
 
   Args:
     metrics: lines as read_metrics returns them.

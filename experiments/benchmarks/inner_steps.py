@@ -1,9 +1,9 @@
 """What a meta-gradient through an inner loop costs, by its mode and the number of inner steps.
 
-The inner model is a causal transformer of a million parameters, which learns to predict the next
-vector of 8 sequences of a task by SGD; the meta-gradient is that of other sequences' loss in its
-initial weights. Memory is XLA's own analysis of the compiled program, so that what does not fit is
-not run: it has no time.
+The inner model is a causal transformer of a million parameters. By SGD it learns to predict the
+next vector of 8 sequences of a task. The meta-gradient is the derivative of the loss on other
+sequences with respect to the initial weights. Memory comes from XLA's analysis of the compiled
+program. A case that does not fit is not run, and has no time.
 """
 
 from collections.abc import Callable, Sequence

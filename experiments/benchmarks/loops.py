@@ -1,4 +1,4 @@
-"""Whole loops: training beside a hand-written one, evaluation, heads, and what grows with what."""
+"""Whole loops: training beside a hand-written loop, evaluation, and heads."""
 
 import tempfile
 from collections.abc import Callable
@@ -95,8 +95,8 @@ def _fused(sampler: Any, optimizer: Any, root: jax.Array, with_norms: bool) -> C
     sampler: of the tasks.
     optimizer: the outer one.
     root: key of the training tasks.
-    with_norms: whether it reports the norms of the meta-gradient and of the adaptation too, as the
-      library does; on a network so small they show.
+    with_norms: True also reports the norms of the meta-gradient and of the adaptation, as the
+      library does; with such a small network their cost is visible.
   """
 
   def network(params: Any, x: jax.Array) -> jax.Array:

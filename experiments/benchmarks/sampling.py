@@ -1,8 +1,8 @@
-"""How fast tasks are made: plans (row numbers), and whole episodes, beside what one would write.
+"""How fast tasks are made, as plans (row numbers) and as whole episodes, beside other ways.
 
-The table is of Omniglot's shape: 1,200 classes of 20 images of 28x28 bytes. Every form makes as
-many episodes in a call, and is checked before it is timed: classes differ within an episode, rows
-differ within a class and are its own; images are those of the rows.
+The table has the shape of Omniglot: 1,200 classes of 20 images of 28x28 bytes. Every form makes the
+same number of episodes in a call. It is checked before it is timed: the classes of an episode
+differ, the rows of a class differ and belong to it, and images are those of the rows.
 """
 
 import importlib.util

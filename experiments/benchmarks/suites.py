@@ -63,7 +63,7 @@ SUITES = {
   'startup': growth.startup,
 }
 PEERS = 'torch', 'torchopt'
-TOLERATED = 1.1  # times as long, or as large, as before
+TOLERATED = 1.1  # how many times as long, or as large, as before a case may be
 
 
 def main() -> None:
@@ -123,11 +123,11 @@ def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
 
 
 def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
-  """Says what of metakit takes longer than it did, or more memory, by more than a tenth.
+  """Returns the cases of metakit that need over a tenth more time or memory than before.
 
-  Times are compared by ratio, since they differ by the machine and what else it does: to those of
-  what is not metakit, where both records have such cases, and to the median of all cases where not
-  (which cannot tell when all of them became slower). Memory is compared as it is.
+  Times depend on the machine and its load, so ratios are compared. They are ratios to the times of
+  cases that are not metakit, if both records have such cases, and otherwise to the median of all
+  cases. The latter cannot show that all became slower. Memory is compared as it is.
 
   Raises:
     ValueError: if no case is in both.
@@ -154,7 +154,7 @@ def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
 
 
 def _growth(what: str, cases: Sequence[tuple[str, Row, Row]]) -> dict[str, float]:
-  """Returns how many times as large a number is as it was, of cases where both are known."""
+  """Returns how many times as large a number is as before, for cases where both are known."""
   number = lambda row: float(np.ravel(row.get(what) or 0)[0])
   known = [(name, number(now), number(before)) for name, now, before in cases]
   return {name: one / other for name, one, other in known if one and other}

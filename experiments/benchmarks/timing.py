@@ -1,4 +1,4 @@
-"""How long things take, side by side: every case in each round, so that a slow minute hits all."""
+"""Times cases side by side: each round runs every case, so that a slow minute hits all of them."""
 
 import math
 import time
@@ -28,7 +28,7 @@ BANDWIDTHS = {
   'TPU v4': 1.2e12,
   'TPU v5 lite': 0.819e12,
 }
-SECONDS_BETWEEN = 0.03  # the threads of the case before (OpenMP's) go on spinning for a while
+SECONDS_BETWEEN = 0.03  # pause, since OpenMP threads of the case before go on spinning for a while
 
 
 class Case(NamedTuple):
@@ -36,17 +36,18 @@ class Case(NamedTuple):
 
   Attributes:
     name: of the case.
-    call: does it once; what it returns is waited for. None if it is not run, for want of memory.
-    number: what one call makes, in units; 0 where there is nothing to count. Of tokens: all those
-      of a training step, or one new one for each task.
+    call: runs the case once; its result is waited for. None if there is too little memory to run
+      it.
+    number: how many units one call makes; 0 if there is nothing to count. Tokens are all those of a
+      training step, or one new token for each task.
     flops: of one call; None if they are not known.
     moved: bytes that one call reads and writes, by XLA's analysis; None if they are not known.
     dtype: of the arithmetic, for the share of peak.
     temporaries: bytes that one call needs beside its arguments and results, by XLA's analysis.
     baseline: name of the case that it is compared with.
-    compile_seconds: that its program took to trace and to compile; None if it has none.
+    compile_seconds: how long its program took to trace and to compile; None without a program.
     unit: what is counted.
-    peer: whether it is not metakit, but what one would use otherwise.
+    peer: True if this is not metakit, but what one would use otherwise.
   """
 
   name: str
@@ -145,7 +146,7 @@ def compiled_case(
 
 
 def _four_digits(value: float) -> float:
-  return float(f'{value:.4g}')  # a small case has as many as a large one
+  return float(f'{value:.4g}')  # a small number keeps as many digits as a large one
 
 
 def _seconds(case: Case) -> float:

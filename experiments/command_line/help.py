@@ -1,4 +1,4 @@
-"""What --help shows: the flags of a binary, its own first, then the components they name."""
+"""The text of --help: the flags of a command, its own first, and then all components."""
 
 import sys
 import textwrap
@@ -14,9 +14,9 @@ from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.specs import Factories, arguments_of, write_spec
 
 WIDTH, NAMES = 100, 26  # columns of a line, and of the names on its left
-MANY = 4  # components with an argument of one meaning, above which it is said once for all
+MANY = 4  # if more components share an argument of one meaning, it is explained once for all
 
-# What tasks pass their arguments on to, whose docstrings say what these mean.
+# Functions that tasks pass their arguments on to. Their docstrings say what the arguments mean.
 PASSED_ON: dict[str, tuple[Callable[..., Any], ...]] = {
   'glyphs': (table_tasks.make_glyphs,),
   'omniglot': (table_tasks.load_omniglot, table_tasks.augmentations_of),
@@ -61,8 +61,8 @@ def help_text(doc: str, values: flags.FlagValues, groups: Mapping[str, tuple[str
   Args:
     doc: of the binary.
     values: the flags that it has defined.
-    groups: title -> names of flags that binaries share, in the order to show them; the binary's own
-      come before.
+    groups: title -> names of flags that commands share, in the order to show them. The flags of the
+      command itself come first.
   """
   parts = [doc.strip(), *_flags(values, groups)]
   kinds = [kind for kind in KINDS if any(name in values for name in kind.of)]
@@ -73,7 +73,7 @@ def help_text(doc: str, values: flags.FlagValues, groups: Mapping[str, tuple[str
 
 
 def _flags(values: flags.FlagValues, groups: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-  """Yields the flags, a paragraph a group."""
+  """Yields a paragraph for each group of flags."""
   shared = {name for names in groups.values() for name in names}
   modules = values.flags_by_module_dict()
   here = sys.argv[0], 'experiments.', 'launch.'  # not those of the packages that we use

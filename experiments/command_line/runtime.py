@@ -1,8 +1,9 @@
-"""What a binary does to its process before it starts: memory, errors, exit codes."""
+"""How a command runs in its process: memory, errors in one line, exit codes, other processes."""
 
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import traceback
@@ -27,12 +28,12 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> None:
-  """Makes glibc keep the memory that XLA frees, where there is glibc; otherwise does nothing.
+  """Makes glibc keep the memory that XLA frees. Without glibc nothing happens.
 
-  XLA on a CPU allocates the temporaries of each call anew. Large ones are mapped, zeroed page by
-  page and unmapped every time: a conv4 training step on 360 images takes a tenth less without it.
-  One arena for all threads would take another sixth off that step, but add a fourth to those of
-  second-order MAML, whose many small products each ask for memory.
+  On a CPU, XLA allocates temporaries anew in each call. The system maps large ones, fills them with
+  zeros page by page, and unmaps them again. Without this, a training step of conv4 on 360 images
+  takes a tenth less time. One arena for all threads would save another sixth of that step. But it
+  would add a fourth to second-order MAML, whose many small products each ask for memory.
   """
   with contextlib.suppress(OSError, AttributeError):
     libc = ctypes.CDLL('libc.so.6')
@@ -40,12 +41,34 @@ def keep_freed_memory() -> None:
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-# What a user can mend: wrong flags or data, a missing or full disk, a missing optional package, or
-# more than memory holds.
+# Errors that a user can mend: wrong flags or data, a missing or full disk, a missing optional
+# package, or too little memory.
 BAD_INPUT = (ValueError, OSError, ImportError, MemoryError)
 
 
 SMALLER = 'a smaller network, fewer or smaller examples, --tasks_at_once=1, or fewer tasks'
+
+
+# Arguments of the library, as its errors write them (rank=3), and the flags that set them.
+FLAG_OF = {
+  'coordinator': 'coordinator',
+  'processes': 'num_processes',
+  'rank': 'process_id',
+  'data_dir': 'data_dir',
+  'parallel': 'parallel',
+  'part': 'split',
+  'workdir': 'workdir',
+}
+
+
+def as_flags(text: str) -> str:
+  """Returns an error of the library with the flags in place of the arguments that they set.
+
+  >>> as_flags('rank=9 is not one of 0 to 7')
+  '--process_id=9 is not one of 0 to 7'
+  """
+  names = '|'.join(FLAG_OF)
+  return re.sub(rf'(?<![\w-])({names})=', lambda found: f'--{FLAG_OF[found[1]]}=', text)
 
 
 @contextlib.contextmanager
@@ -55,7 +78,8 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     yield
   except (*kinds, MemoryError, jax.errors.JaxRuntimeError) as error:
     logging.debug('stopped by', exc_info=True)  # --verbosity=1 shows where
-    line = ' '.join(str(error).split()) or type(error).__name__  # a MemoryError may say nothing
+    line = as_flags(' '.join(str(error).split()))
+    line = line or type(error).__name__  # a MemoryError may have no text
     if isinstance(error, MemoryError) or not isinstance(error, kinds):
       if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in line:
         raise
@@ -65,15 +89,15 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     sys.exit(1)
 
 
-LOST = 69  # of a process that has lost another one of its run: EX_UNAVAILABLE of sysexits.h
+LOST = 69  # exit status of a process that lost another one of its run: EX_UNAVAILABLE of sysexits.h
 
 
 @contextlib.contextmanager
 def end_together() -> Iterator[None]:
-  """Ends one of several processes at once where anything else is raised.
+  """Ends a process of several at once, if the block raises any other error.
 
-  JAX would wait for the others before it lets the process end, and they may be lost, or wait for
-  this one. A collective fails when one of them is lost, if the devices notice (CPUs do).
+  JAX would wait for the other processes before this one ends. But they may be lost, or wait for
+  this one. When a process is lost, a collective fails if the devices notice it, as CPUs do.
   """
   try:
     yield
@@ -91,16 +115,16 @@ def end_together() -> Iterator[None]:
 
 
 def end_preempted(said: str) -> NoReturn:
-  """Ends the process, now, as one that the same command continues."""
-  leave()  # all together: who stays behind would be aborted
+  """Ends the process at once, with the status that says that the same command continues the run."""
+  leave()  # all processes leave together, since one that stays behind would be aborted
   os.write(sys.stderr.fileno(), f'told to end: {said}; the same command continues\n'.encode())
-  # An exception may be swallowed where a signal strikes (a callback, a destructor); and nothing
-  # that a binary does is harmed by a kill.
+  # No exception: the code that a signal interrupts (a callback, a destructor) may swallow it. A
+  # kill harms nothing that a command does.
   os._exit(PREEMPTED)
 
 
 def end_interrupted() -> NoReturn:
-  """Ends the process, now, after Ctrl-C; the others of the run are told at their next barrier."""
+  """Ends the process at once after Ctrl-C. The other processes learn it at their next barrier."""
   try:
     abort('interrupted', interrupts.INTERRUPTED)
   finally:
@@ -108,10 +132,10 @@ def end_interrupted() -> NoReturn:
 
 
 def join_processes() -> None:
-  """Joins the other processes of the run, if there are any; the first one alone prints."""
+  """Joins the other processes of the run, if there are any. Then only the first one prints."""
   if flags.FLAGS.cpu_devices:
     jax.config.update('jax_num_cpu_devices', flags.FLAGS.cpu_devices)
-  # Before JAX's own: of several processes, its service is to have the signal.
+  # This handler comes first, since with several processes JAX's service must have the signal.
   signal.signal(signal.SIGTERM, lambda *_: end_preempted('nothing is lost'))
   if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in a shell's background
     signal.signal(signal.SIGINT, lambda *_: end_interrupted())
@@ -124,10 +148,10 @@ def join_processes() -> None:
 
 
 def defining_run() -> dict[str, Any]:
-  """Returns what all processes of a run have in common, by the names that users know it by.
+  """Returns what must be the same in all processes of a run, by the names that users know.
 
-  That is the program, every flag but those of one process or machine, and what else numbers depend
-  on; the data, which may lie elsewhere on each machine, is for the binary to compare.
+  That is the program, every flag except those of one process or machine, and all else that numbers
+  depend on. Data may lie in another place on each machine, so the command compares it.
   """
   same: dict[str, Any] = {'program': Path(sys.argv[0]).stem}
   for module, defined in flags.FLAGS.flags_by_module_dict().items():
@@ -147,7 +171,7 @@ PROCESS_FLAGS = 'coordinator', 'num_processes', 'process_id', 'meeting_seconds'
 
 
 def define_processes() -> None:
-  """Defines the flags of a run of several processes, and of several devices that are one CPU."""
+  """Defines the flags for several processes, and for several devices of one CPU."""
   flags.DEFINE_integer(
     'cpu_devices', None, 'JAX devices that a CPU is divided into, for --parallel', lower_bound=1
   )
@@ -167,7 +191,7 @@ def run(main: Callable[[], Any], doc: str) -> None:
       print(f'error: unexpected argument {stray!r}; flags are --name=value', file=sys.stderr)
       sys.exit(1)
     if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.FATAL)  # Orbax narrates every save, and what it raises too
+      logging.set_verbosity(logging.FATAL)  # Orbax logs every save, and also every error it raises
     keep_freed_memory()
     keep_programs()
     join_processes()
@@ -182,12 +206,12 @@ def run(main: Callable[[], Any], doc: str) -> None:
 
 
 def wants_help() -> bool:
-  """Says whether the command line asks for help of ours; --helpfull and --helpxml are absl's."""
+  """Says whether the command line has --help or the like; absl answers --helpfull and --helpxml."""
   return any(a in ('--help', '-help', '-h', '--helpshort') for a in sys.argv[1:])
 
 
 def show_help(doc: str) -> None:
-  """Prints the help of a binary; its reader may close early (head), or know ASCII alone."""
+  """Prints the help of a command. Its reader may close early (head), or take only ASCII."""
   if hasattr(signal, 'SIGPIPE'):
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   encoding = sys.stdout.encoding or 'ascii'

@@ -1,4 +1,4 @@
-"""Which classes of a data set are for training, validation and test, and what is said of it."""
+"""Which classes of a data set train, validate and test, and how that is reported."""
 
 import contextlib
 import functools
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.components.task import Task
 from metakit.data.files import PathLike, listed
 from metakit.data.parts import PARTS, PartedTable, read_lists, select_part
 from metakit.data.splits import join_parts, split_classes
 from metakit.data.table import ClassTable
+from metakit.tasks import Task
 
 MOST_NAMES = 200  # of classes that a record names one by one
 AT_RANDOM = ('auto', 'group', 'class')  # values of an argument `split`; any other is a path
@@ -25,9 +25,9 @@ class ClassParts(NamedTuple):
   Attributes:
     name: of the data set, for messages.
     table: the classes of 'train', 'validation', 'test' or, together, 'all'.
-    parted: () -> what says which class is in which part: 'official', 'given' (the folder of the
-      data, or the files of a split), or a draw of 'groups' or 'classes'.
-    said: () -> what was understood, in one line; '' if there is no doubt.
+    parted: () -> what decides which class is in which part: 'official', 'given' (by the folder of
+      the data, or the files of a split), or a draw of 'groups' or 'classes'.
+    said: () -> a line that says how the data was understood; '' if there is no doubt.
   """
 
   name: str
@@ -50,9 +50,9 @@ def parts_of(name: str, split: str, load: Callable[[], PartedTable]) -> ClassPar
 
   Args:
     name: of the data set.
-    split: 'auto' (the parts that the data set has; otherwise whole groups are drawn or, where there
-      are none, classes), 'group' or 'class' (they are drawn in any case), or a path, which `load`
-      has read.
+    split: 'auto' takes the parts of the data set. If it has none, whole groups are drawn, or
+      classes where there are no groups. 'group' and 'class' draw in any case. Otherwise a path,
+      which `load` has read.
     load: () -> the data set.
 
   Raises:
@@ -96,8 +96,8 @@ def class_names(trained: Task, tested: Task, parts: Sequence[str]) -> dict[str, 
     parts: of 'train', 'validation' and 'test'; that of training is the training task's.
 
   Returns:
-    Part -> names or, of more than MOST_NAMES, their number, the first ones and a SHA-256 of all,
-    each on a line. Tasks without classes are left out.
+    Part -> names. If there are more than MOST_NAMES: their number, the first ones, and the SHA-256
+    of all names, each on a line. Tasks without classes are left out.
   """
   tables = {part: (trained if part == 'train' else tested).table for part in parts}
   return {part: _brief(table(part).names) for part, table in tables.items() if table is not None}
@@ -142,7 +142,7 @@ def _part(name: str, found: PartedTable, split: str, part: str) -> ClassTable:
     return select_part(table, found.parts, part, name)
   if split == 'group' and groups == 1:
     raise ValueError(f'{name} has no groups to be split by; use split=class')
-  # What a group shares would leak into tests if its classes were parted without a word.
+  # If the classes of a group were in different parts, what they share would leak into tests.
   if parted == 'groups' and groups < len(PARTS):
     raise ValueError(
       f'{name}: {groups} groups are too few for three parts of whole groups; use split=class, '

@@ -1,4 +1,4 @@
-"""What docstrings say of arguments, for --help: their `Args:` sections, so that it is said once."""
+"""Reads the `Args:` sections of docstrings for --help, so that each meaning is written once."""
 
 import functools
 import inspect
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def meanings(function: Callable[..., Any]) -> dict[str, str]:
-  """Returns the `Args:` section of a docstring: what each argument means, on one line.
+  """Returns the meaning of each argument, on one line, from the `Args:` section of a docstring.
 
-  Of a NamedTuple it is the section `Attributes:`.
+  For a NamedTuple it is the section `Attributes:`.
 
   >>> def halve(rate: float, every: int):
   ...   '''Returns a rate.

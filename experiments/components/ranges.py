@@ -1,6 +1,6 @@
-"""What a number on the command line may be: finite, one that a device can hold, and in its range.
+"""Checks of numbers on the command line: finite, not too large for a device, and within a range.
 
-The range goes by the name of an argument, which means the same in every component.
+The range depends on the name of the argument, which means the same in every component.
 """
 
 import math
@@ -26,11 +26,11 @@ def check_number(what: str, value: Any) -> None:
   """Checks that a number, or each of a pair of numbers, is one that a device can hold.
 
   Args:
-    what: it is, for the message.
-    value: of any type; what is no number is right.
+    what: the number, for the message.
+    value: of any type; a value that is no number passes.
 
   Raises:
-    ValueError: for NaN, infinity, whole numbers above int32 and others above float32.
+    ValueError: for NaN, infinity, whole numbers above int32, and other numbers above float32.
   """
   for number in numbers_of(value):
     if not math.isfinite(number):
@@ -46,12 +46,12 @@ def check_argument(what: str, name: str, value: Any, default: Any) -> None:
   Args:
     what: the argument, for the message.
     name: of the argument.
-    value: of any type; what is no number is right.
-    default: of the argument. A range that it is outside of is that of another argument of the same
-      name.
+    value: of any type; a value that is no number passes.
+    default: of the argument. A range that does not hold the default belongs to another argument of
+      the same name, and is not applied.
 
   Raises:
-    ValueError: saying what the argument may be.
+    ValueError: if the value is out of range; it says what the argument may be.
   """
   check_number(what, value)
   if isinstance(value, tuple) and value[0] > value[1]:
@@ -62,14 +62,14 @@ def check_argument(what: str, name: str, value: Any, default: Any) -> None:
 
 
 def numbers_of(value: Any) -> Iterator[int | float]:
-  """Yields the numbers that a value is or, a pair, consists of."""
+  """Yields a number, or the two numbers of a pair."""
   for each in value if isinstance(value, tuple) else (value,):
     if isinstance(each, int | float) and not isinstance(each, bool):
       yield each
 
 
 def _ranges(name: str) -> Iterator[tuple[Callable[[float], bool], str]]:
-  """Yields (number -> whether it is in the range, what to say otherwise), the narrowest first."""
+  """Yields pairs (number -> whether it is in range, text if it is not), the narrowest first."""
   if name in BELOW_ONE:
     yield lambda number: 0 <= number < 1, f'is out of range; use 0 <= {name} < 1'
   if name in SHARES:

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from experiments.components.docstrings import document, meanings, summary
-from experiments.components.task import Task
 from metakit import objectives
 from metakit.data.arrays import arrays
 from metakit.data.files import check_choice
@@ -51,9 +50,10 @@ from metakit.episodes.functions import (
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
 from metakit.evaluation import Judge
+from metakit.evaluation.in_context import judge_mixture_weight, judge_regret
 from metakit.learners.bayes import bayes, bayes_categorical
-from metakit.measures import judge_mixture_weight, judge_regret
 from metakit.sources import EpisodeSource, abstract_episode, place
+from metakit.tasks import Task
 
 
 def sinusoid_task(
@@ -75,7 +75,7 @@ def sinusoid_task(
 
 BASE_SETS = (*IDX_SETS, 'glyphs', 'omniglot', 'random')
 BASE_CLASSES, DRAWINGS = 10, 600
-HELD_OUT_TASKS = 2**30  # at least, in the pool of unseen tasks: each is as good as new
+HELD_OUT_TASKS = 2**30  # the least size of the pool of unseen tasks, so that each is as good as new
 HELD_OUT = 6  # every sixth training image of an IDX set is for validation
 
 
@@ -160,7 +160,7 @@ def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:
 
 
 def random_images(split: str) -> ClassTable:
-  """Classes of one image of noise each, over and over: to learn them is to know them again."""
+  """Classes that consist of one image of noise each. To learn them is to recognise the images."""
   random = np.random.default_rng(('train', 'validation', 'test').index(split))
   images = random.integers(0, 256, (BASE_CLASSES, 28, 28, 1), np.uint8)
   return arrays(images.repeat(DRAWINGS, axis=0), np.arange(BASE_CLASSES).repeat(DRAWINGS))
@@ -214,7 +214,7 @@ SLOW = 2**17  # functions summed over, of which a Gaussian takes as long as 32: 
 
 
 def is_slow(function_class: FunctionClass) -> bool:
-  """Whether the Bayes predictor takes minutes for thousands of episodes."""
+  """Says whether the Bayes predictor takes minutes for thousands of episodes."""
   cost = {Gaussians: 32, Hypotheses: 1}
   priors = [prior for _, prior in function_class.priors or () if not isinstance(prior, Process)]
   return sum(cost[type(prior)] * len(prior.log_weight) for prior in priors) > SLOW

@@ -4,6 +4,7 @@ The arguments of a spec are the factory's parameters that the binary does not su
 are converted to the annotated type: 5, 1e-3, true, none, word, and 0.1..5.0 for a pair of numbers.
 A value with commas stands in double quotes, in which "" is a quote: path="/a, b". Where a factory
 has an argument `path`, that may come first and without its name: folder:/photos,ways=5.
+A component of one's own is package.module:factory, with arguments as the others (`own`).
 """
 
 import inspect
@@ -13,6 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from experiments.components.own import KINDS, is_module, own_factory, own_name
 from experiments.components.ranges import check_argument
 
 Factories = Mapping[str, Callable[..., Any]]
@@ -70,7 +72,7 @@ _ARGUMENT = re.compile(rf'\s*(?:(\w+)\s*=\s*)?({_QUOTED}(?=\s*(?:,|\Z))|[^,]*)\s
 
 
 def arguments_in(text: str) -> list[tuple[str | None, str]]:
-  """Takes what follows the name of a spec apart: (argument, value), None for one without a name.
+  """Splits what follows the name of a spec into pairs (argument, value); None for no argument name.
 
   >>> arguments_in('"/a, b",ways=5')
   [(None, '/a, b'), ('ways', '5')]
@@ -82,6 +84,11 @@ def arguments_in(text: str) -> list[tuple[str | None, str]]:
     if name or value:
       found.append((name or None, value[1:-1].replace('""', '"') if quoted else value))
   return found
+
+
+def name_in(spec: str) -> str:
+  """Returns the name in a spec, that is what stands before its arguments."""
+  return own_name(spec) or spec.partition(':')[0]
 
 
 def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] = ()) -> Component:
@@ -103,6 +110,9 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
   """
   spec = spec.strip()
   name = max((n for n in factories if f'{spec}:'.startswith(f'{n}:')), key=len, default='')
+  own = None if name or kind not in KINDS else own_name(spec)
+  if own and is_module(own):
+    name, factories = own, {own: own_factory(kind, own, supplied)}
   text = spec[len(name) + 1 :]
   if not name:
     name = spec.partition(':')[0]
@@ -121,7 +131,7 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
 
 
 def build(component: Component, **supplied: Any) -> Any:
-  """Makes a component, passing what its factory takes of `supplied`.
+  """Makes a component. Its factory gets those of the `supplied` values that it takes.
 
   Args:
     component: of `parse`.
@@ -151,7 +161,7 @@ def _convert(what: str, text: str, parameter: inspect.Parameter) -> Any:
     choices = list(typing.get_args(annotation))
   if not any(_known(choice) for choice in choices):
     choices = [type(parameter.default)]
-  for choice in sorted(choices, key=lambda choice: choice is str):  # any text is a string
+  for choice in sorted(choices, key=lambda choice: choice is str):  # str last: it takes any text
     try:
       value = _read(text, choice)
     except ValueError:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.components.task import Task, sources_by_shots
 from experiments.output.progress import episode_progress
 from experiments.output.report import AdaptationPoint, EpisodePicture
 from experiments.runs.setup import Setup
@@ -22,9 +21,10 @@ from metakit.evaluation import (
   judge_prefixes,
   judge_queries,
 )
+from metakit.evaluation.in_context import attention_to_support
 from metakit.keys import learner_key, roots, task_key
-from metakit.measures import attention_to_support
 from metakit.sources import EpisodeSource, complete, on_host
+from metakit.tasks import Task, sources_by_shots
 from metakit.types import Episode, Examples, Key, MetaLearner, Params
 
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
@@ -84,7 +84,7 @@ def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> 
   learner, source = setup.learner(task), task.source(split)
   root = roots(setup.specs['seed']).calibration
   params = calibrate(learner, params, setup.task.source('train'), root=root)
-  # A table on the host may be too large for its embeddings to be worth while, or to fit.
+  # The embeddings of a table on the host may not fit into memory, or not be worth their time.
   quick = (learner, source) if on_host(source) else embed_source(learner, params, source)
   root = getattr(roots(seed), split)
   return Tested(task, learner, params, source, quick, split, root, setup.parallel)
@@ -210,7 +210,7 @@ def pair(metric: str, values: Mapping[str, np.ndarray]) -> Pair | None:
   return Pair(PAIRS[metric], both, covariance / max(variance, 1e-12), correlation)
 
 
-TOLD_APART = 0.01  # of the first error: if the Bayes predictor comes to less, no ratio is formed
+TOLD_APART = 0.01  # no ratio if the Bayes predictor's error falls below this share of its first
 
 
 class Closeness(NamedTuple):

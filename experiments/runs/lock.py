@@ -1,4 +1,4 @@
-"""A lock on what one process alone may write, such as the workdir of a training."""
+"""A lock on files that only one process may write, such as the workdir of a training."""
 
 import os
 import socket
@@ -19,19 +19,20 @@ def lock_file(path: Path) -> None:
 def lock(path: Path) -> Callable[[], None]:
   """Locks a file, made if it does not exist, for as long as this process lives.
 
-  The lock is the operating system's (flock(2)): a kill of any kind releases it, and the file, which
-  stays, says no more than who had it last. It holds between the processes of one machine; on NFS
-  between machines too, if the mount has locks. Where a file system has none, that is warned of.
-  Children of this process do not have it. Of the processes of one run, the first one alone has.
+  It is a lock of the operating system (flock(2)), which any kind of kill releases. The file stays,
+  and only says who had it last. The lock holds between the processes of one machine. On NFS it
+  holds between machines too, if the mount has locks. If a file system has no locks, there is a
+  warning. Children of this process do not have the lock. Of the processes of one run, only the
+  first one does.
 
   Args:
-    path: the file; its folder is made too.
+    path: the file; its folder is created too.
 
   Returns:
     () -> None, which releases it before the end.
 
   Raises:
-    ValueError: in one line, if another process has it, naming the process.
+    ValueError: if another process has the lock, in one line that names the process.
     OSError: if the file cannot be written.
   """
   if not writes():

@@ -1,4 +1,4 @@
-"""What the flags of a run mean: its components, checked before anything is made or written."""
+"""Makes the components of a run from its flags. All is checked before anything is written."""
 
 import contextlib
 import errno
@@ -14,19 +14,21 @@ import optax
 
 from experiments.components import learners, tasks
 from experiments.components.optimizers import OPTIMIZERS
+from experiments.components.own import own_name
 from experiments.components.ranges import check_argument
 from experiments.components.specs import Component, build, parse
-from experiments.components.task import Task, training_classes
 from metakit.evaluation import judge_meta_gradient
+from metakit.evaluation.in_context import judge_likeness
 from metakit.keys import roots
-from metakit.measures import judge_likeness
+from metakit.models import SequenceModel
 from metakit.sizes import check_memory, device_bytes, tree_bytes
 from metakit.sources import abstract_episode
+from metakit.tasks import Task, training_classes
 from metakit.train import TrainState, init_state_for
 from metakit.types import MetaLearner, Objective
 
-# The flags that, with the data, determine the parameters that a run ends with; a workdir belongs to
-# one set of them.
+# These flags, together with the data, determine the parameters that a run ends with. A workdir
+# belongs to one set of their values.
 DEFINING = (
   'task',
   'test_task',
@@ -111,11 +113,11 @@ def make_setup(
   return Setup(built, tested, make_learner, make_network, specs, parallel)
 
 
-POOL = ('tasks', 'size', 'pixels')  # what makes two pools of projected tasks the same
+POOL = ('tasks', 'size', 'pixels')  # two pools of projected tasks are the same if these are
 
 
 def check_same_pool(trained: Component, tested: Component) -> None:
-  """Raises ValueError if tasks are said to be seen that are not those of training."""
+  """Raises ValueError if a test asks for seen tasks, but its pool is not that of training."""
   if not tested.arguments.get('seen'):
     return
   pool = {name: trained.arguments.get(name) for name in POOL}
@@ -126,15 +128,16 @@ def check_same_pool(trained: Component, tested: Component) -> None:
 
 
 def _network(spec: str | None, learner: str, task: Task) -> Component:
-  usual = learners.DEFAULT_NETWORK[learner]
+  usual = learners.DEFAULT_NETWORK.get(learner, 'conv4')
   sequences = learners.SEQUENCE_NETWORKS
   if usual in sequences and not task.exchangeable:
     usual = learners.SET_NETWORK
   network = _component('network', spec or usual)
-  if (network.name in sequences) != (usual.partition(':')[0] in sequences):
+  reads = _reads_sequences(network, task)
+  if not own_name(learner) and reads != (usual.partition(':')[0] in sequences):
     raise ValueError(f'learner {learner} cannot use network {network.name}; use {usual}')
   is_set = network.arguments.get('attention') == 'set'
-  if network.name in sequences and not task.exchangeable and not is_set:
+  if reads and not task.exchangeable and not is_set:
     raise ValueError(
       f'network {network.name} reads one example after the other, and the support of this task is '
       f'sorted by class: it would learn the order; use --network={usual}, or a task whose examples '
@@ -143,8 +146,15 @@ def _network(spec: str | None, learner: str, task: Task) -> Component:
   return network
 
 
+def _reads_sequences(network: Component, task: Task) -> bool:
+  """Tells whether a network reads the support as a sequence; one's own says so by its type."""
+  if own_name(network.name):
+    return isinstance(build(network, num_outputs=task.num_outputs), SequenceModel)
+  return network.name in learners.SEQUENCE_NETWORKS
+
+
 def _with_measures(task: Task, learner: Component, network: Component) -> Task:
-  """Adds what can be measured of the learner itself to a task's metrics."""
+  """Adds metrics of the learner itself to the metrics of a task."""
   if learner.name in learners.BY_DESCENT:
     return task._replace(judges={**task.judges, 'meta_gradient_cosine': judge_meta_gradient})
   fits = learner.arguments.get('layout') == 'pairs' and network.name == 'transformer'
@@ -172,7 +182,7 @@ def _component(flag: str, spec: str) -> Component:
 
 
 def with_defaults(specs: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns full specs of an earlier version as of this one, new arguments at their defaults.
+  """Returns full specs of an earlier version with the defaults of arguments that are new.
 
   A spec that this version cannot read stays as it is.
   """
@@ -225,7 +235,7 @@ def abstract_state(
 def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> None:
   """Raises ValueError if a split is too small for its episodes or the learner unfit for them."""
   tested = setup.learner(setup.test_task)
-  if tested.protocol == 'transductive' and not setup.test_task.fixed_shots:
+  if tested.queries_seen and not setup.test_task.fixed_shots:
     raise ValueError(
       f'{setup.specs["learner"].partition(":")[0]} is transductive here (norm=batch, or '
       'protocol=transductive), and the padding of variable_shot would change its predictions; use '
@@ -272,7 +282,7 @@ def check_space(workdir: Path, state: Any, keep: int = 2) -> None:
   Args:
     workdir: need not exist.
     state: arrays or their shapes.
-    keep: checkpoints kept; one more is there while it is written.
+    keep: how many checkpoints are kept; there is one more while it is written.
   """
   needed = (keep + 1) * tree_bytes(state) + RUN_BYTES
   folder = workdir.absolute()

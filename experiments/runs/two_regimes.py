@@ -140,9 +140,9 @@ def needs(head: MetaLearner, ways: int, features: int) -> int | None:
 
 
 def first_true(holds: Callable[[int], bool], size: int) -> int:
-  """Returns the first i < size at which a property holds that holds ever after; else size.
+  """Returns the first i < size at which a property holds, or size; from there on it must hold.
 
-  The doubling from 0 keeps to small i, where to ask is cheap.
+  It doubles i from 0, since small i are cheap to try.
 
   >>> first_true(lambda i: i >= 5, 100), first_true(lambda i: False, 100)
   (5, 100)
@@ -156,7 +156,7 @@ def first_true(holds: Callable[[int], bool], size: int) -> int:
 def error(
   head: MetaLearner, ways: int, features: int, key: Key, number: jax.Array, room: int
 ) -> jax.Array:
-  """Returns the error after so many examples: of each class one, and then of any.
+  """Returns the error after `number` examples: first one of each class, then any.
 
   Args:
     head: a head without parameters.
@@ -164,7 +164,7 @@ def error(
     features: of an example.
     key: names the examples.
     number: of examples.
-    room: at least as many; those beyond have no weight.
+    room: how many examples are drawn, at least `number`; those beyond it have no weight.
   """
   of_labels, of_noise, of_test = jax.random.split(key, 3)
   drawn = jax.random.randint(of_labels, (room,), 0, ways, jnp.int32)

@@ -42,13 +42,13 @@ from experiments.runs.evaluation import (
   picture,
 )
 from experiments.runs.setup import Setup, with_defaults
-from experiments.runs.workdir import DATA, check_same_data
 from metakit.estimates import IDENTITY, Estimate, estimate
+from metakit.evaluation.in_context import state_size
 from metakit.fingerprint import fingerprint
 from metakit.keys import GENERATOR
-from metakit.measures import state_size
 from metakit.onset import can_tell, onset
 from metakit.sources import abstract_episode
+from metakit.workdir import DATA, check_same_data
 
 SECONDS = 'seconds.json'  # training time up to each saved step
 
@@ -230,7 +230,7 @@ def checksum(tested: Tested) -> str | None:
 
 
 def identity_of(tested: Tested, spec: str) -> dict[str, Any]:
-  """Returns what makes the episodes of a test what they are; metakit.compare refuses others."""
+  """Returns what determines the episodes of a test; metakit.compare refuses different ones."""
   return {
     'episodes': checksum(tested) or spec,
     'root': jax.random.key_data(tested.root).tolist(),
@@ -241,7 +241,7 @@ def identity_of(tested: Tested, spec: str) -> dict[str, Any]:
 def write_episodes(
   path: Path, values: Mapping[str, Any], identity: Mapping[str, Any] | None = None
 ) -> None:
-  """Writes the metrics of each episode, an .npz of arrays [episodes], and what those are."""
+  """Writes the metrics of each episode, arrays [episodes] in an .npz, and what the episodes are."""
   buffer = io.BytesIO()
   named: dict[str, Any] = {**values}
   if identity:

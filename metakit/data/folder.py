@@ -1,4 +1,4 @@
-"""A folder of images: one folder a class, perhaps within one folder a group, a part, or both."""
+"""A folder of images: one folder for each class, perhaps within folders of groups or of parts."""
 
 import collections
 import warnings
@@ -42,8 +42,8 @@ def folder(
   lists in `path` (train.txt, val.txt and test.txt with a class in each line, the .csv files of
   mini-ImageNet, split.json or split.csv) say which class is in which part, if there are any.
 
-  Files whose names start with a dot or end in none of SUFFIXES are left alone. Of an animation the
-  first frame is taken.
+  Files whose names start with a dot, or have an ending that is not in SUFFIXES, are ignored. Of an
+  animation the first frame is taken.
 
   Args:
     path: the folder.
@@ -84,7 +84,7 @@ def read_folder(
   pool: bool = False,
   skip: bool = False,
 ) -> PartedTable:
-  """As `folder`, with what it says of parts; `pool` takes no notice of that."""
+  """As `folder`, but also returns the parts that the folder describes; `pool` ignores those."""
   root = Path(path).expanduser()
   if not root.is_dir():
     raise FileNotFoundError(f'folder: there is no folder {root}; give one with a folder a class')
@@ -98,8 +98,8 @@ def read_folder(
 def _part_folders(root: Path, strict: bool) -> dict[str, Classes] | None:
   """Returns the classes of each part, if the folders in `root` have names of parts.
 
-  One group may be called 'Train', say: where one name is that of a part and others are none, they
-  are groups or classes.
+  If only some of the names are those of parts, all are groups or classes: a group may be called
+  'Train', say.
   """
   holding = [child for child in _folders(root) if _holds_images(child, depth=2)]
   named = [child for child in holding if part_named(child.name)]
@@ -238,7 +238,7 @@ def _table(
     x = stack_images(images, size)
   except ValueError:
     if failed or labels:
-      collections.deque(images, maxlen=0)  # all that cannot be read are named, not the first alone
+      collections.deque(images, maxlen=0)  # reads on, so that all unreadable images are named
     _check_read(root, failed, skip and bool(labels))
     raise
   _check_read(root, failed, skip)

@@ -1,4 +1,4 @@
-"""What image files hold beyond eight opaque bits a channel: sixteen bits, and transparency."""
+"""Image files with more than eight bits a channel, or with transparency."""
 
 import io
 import re
@@ -36,8 +36,8 @@ def check_depth(image: Any, name: str) -> None:
 def deep_values(image: Any, data: bytes) -> np.ndarray | None:
   """Returns the pixels of a file of more than 8 bits a channel.
 
-  Pillow gives 16 bits of grayscale, but of colours the upper byte alone. The lower one is what it
-  gives when it is told the other order of the bytes.
+  Pillow reads 16 bits of grayscale, but only the upper byte of colours. It reads the lower byte if
+  it is told the other order of bytes.
 
   Args:
     image: of `open_image`, checked by `check_depth`, not loaded yet; loaded afterwards.
@@ -98,9 +98,10 @@ def _with_transparent_value(values: np.ndarray, transparent: Any) -> np.ndarray:
 def on_paper(pixels: np.ndarray) -> np.ndarray:
   """Lays an image with transparency over white, as pages show it.
 
-  What white would hide (white ink, say, whose shape is in the alpha channel alone) is laid over
-  black. An image without one visible pixel is its colours, if they show anything: alpha channels
-  are zero where a program left them unset.
+  If white would hide the image (white ink, say, whose shape is only in the alpha channel), it is
+  laid over black. If no pixel is visible, the colours are used without the alpha channel, if they
+  show
+  anything: some programs leave the alpha channel at zero.
 
   Args:
     pixels: [height, width, 4] uint8, RGBA.

@@ -110,8 +110,8 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
 def _gunzip(data: bytes, path: Path, most: int) -> tuple[bytes, bool]:
   """Unpacks at most `most` bytes; the second value tells whether the stream ends there.
 
-  The module gzip raises at a truncated end and keeps what it read to itself; this returns it, so
-  that the error can say how much is there.
+  At a truncated end the module gzip raises an error and returns nothing. This function returns what
+  was read, so that the error can say how much is there.
   """
   stream = zlib.decompressobj(wbits=31)  # 31: gzip, with its check sum
   try:

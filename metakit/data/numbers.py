@@ -1,4 +1,4 @@
-"""What a table holds of the numbers it is given: one rule for every source of data.
+"""How tables store numbers: one rule for every source of data.
 
 Networks scale uint8 by 1 / 255 and take every other number as it is
 (metakit.networks.convolution.as_float). So the same pixels must not be kept in two types.
@@ -37,7 +37,7 @@ def plain_array(name: str, values: Any) -> np.ndarray:
 
 
 def is_numeric(x: np.ndarray) -> bool:
-  """Tells whether an array holds numbers that JAX knows, bfloat16 and its like too, or booleans."""
+  """Says whether an array holds booleans, or numbers that JAX knows, bfloat16 and such included."""
   if x.dtype == bool:
     return True
   return dtypes.issubdtype(x.dtype, np.number) and x.dtype.char not in 'mgG'  # times, 128 bits

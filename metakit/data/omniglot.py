@@ -44,8 +44,8 @@ def omniglot(
   """Reads a part of Omniglot.
 
   The drawings are inverted (ink 255, paper 0) and resized from 105x105 with Pillow's bilinear
-  filter, which does not alias. (The code of Snell et al. resizes bilevel images, for which Pillow
-  takes the nearest pixel whatever filter is asked for, and so breaks strokes.)
+  filter, which does not alias. (The code of Snell et al. resizes bilevel images. For those Pillow
+  always takes the nearest pixel, which breaks strokes.)
 
   Args:
     data_dir: the folder of the two zip files, or the folder above it if theirs is called

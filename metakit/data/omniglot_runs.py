@@ -1,4 +1,4 @@
-"""The 20 one-shot classification runs that people were tested on (they err in 4.5%).
+"""The 20 one-shot classification runs on which people were tested; their error was 4.5%.
 
 Lake, Salakhutdinov, Tenenbaum 2015, Human-level concept learning through probabilistic program
 induction, Science 350: 20-way 1-shot, each run within one alphabet of the evaluation set; ten

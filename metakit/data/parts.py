@@ -38,8 +38,8 @@ class PartedTable(NamedTuple):
 
   Attributes:
     table: all its classes.
-    parts: the classes of each part, where the data set or the files of a split say which; or None.
-    said_by: what says so: 'folders', or the names of files.
+    parts: the classes of each part, if the data set or the files of a split name them; or None.
+    said_by: where the parts come from: 'folders', or the names of files.
     left_out: images that cannot be read and are skipped.
   """
 
@@ -104,7 +104,7 @@ def read_lists(path: PathLike) -> ClassLists:
 
 
 def check_apart(parts: Mapping[str, Sequence[str]], where: object, remedy: str) -> None:
-  """Raises ValueError if a class is in two parts: what was trained on would be tested on."""
+  """Raises ValueError if a class is in two parts, since a test would then see training classes."""
   owner: dict[str, str] = {}
   twice = {}
   for part, names in parts.items():
@@ -119,7 +119,7 @@ def check_apart(parts: Mapping[str, Sequence[str]], where: object, remedy: str) 
 def select_part(table: ClassTable, parts: Parts, part: str, where: object) -> ClassTable:
   """Returns the classes of a part, in the order of the table.
 
-  A class is known by its name, or by the last component of it where that is no other's.
+  A class goes by its name, or by the last component of its name if no other class has that.
 
   Raises:
     ValueError: if there is no such part, a listed class is not in the table, or one class is listed

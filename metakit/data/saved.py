@@ -1,4 +1,4 @@
-"""Tables in folders: written once, and read without loading x."""
+"""Tables on disk: a folder for each, which is read without loading x."""
 
 import json
 import os

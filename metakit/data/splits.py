@@ -19,19 +19,20 @@ def split_classes(
 ) -> ClassTable:
   """Returns the classes of one part of a random but fixed partition of the classes.
 
-  If the classes are of several groups, whole groups go to a part: what the classes of a group share
-  (a speaker, an alphabet) would otherwise be known from training. The groups, or else the classes,
-  are put in the order of the first outputs of the counter-based generator Philox4x64 with `seed` as
-  its key, and cut at the rounded cumulative fractions; of three groups and more every part with a
-  share gets one. The parts are disjoint, together hold every class, and depend on the number of
-  classes, their groups, the fractions and the seed alone.
+  If the classes have several groups, whole groups go to a part. Otherwise a test would profit from
+  what the classes of a group share (a speaker, an alphabet).
+
+  The groups, or else the classes, are sorted by the first outputs of the counter-based generator
+  Philox4x64 with `seed` as its key, and cut at the rounded cumulative fractions. Of three groups or
+  more, every part with a share gets one. The parts are disjoint and together hold every class. They
+  depend only on the number of classes, their groups, the fractions and the seed.
 
   Args:
     table: any table.
     split: 'train', 'validation' or 'test'.
     fractions: the share of the groups, or classes, of the three parts; they add up to 1.
     seed: a non-negative integer.
-    by: 'group', or 'class' to part classes whatever their groups.
+    by: 'group', or 'class' to split classes without regard to their groups.
 
   Returns:
     The table of those classes, in the order they have in `table`.
@@ -53,7 +54,8 @@ def split_classes(
   number = len(groups) if whole_groups else len(table.counts)
   sizes = _sizes(number, fractions, fill=whole_groups)
   cuts = np.cumsum([0, *sizes])
-  # NumPy promises the raw outputs of a bit generator for ever, but not those of permutation().
+  # NumPy keeps the raw outputs of a bit generator the same for ever, but not those of
+  # permutation().
   order = np.argsort(np.random.Philox(key=seed).random_raw(number), kind='stable')
   chosen = order[cuts[part] : cuts[part + 1]]
   if len(chosen) == 0:
@@ -105,7 +107,7 @@ def join_parts(parts: Mapping[str, ClassTable]) -> ClassTable:
 def leave_out_small(table: ClassTable, rows: int) -> tuple[ClassTable, list[str]]:
   """Returns a table without its classes of fewer than `rows` rows, and their names.
 
-  x stays as it is, with rows that are of no class then: row numbers keep their meaning.
+  x stays as it is, so that row numbers keep their meaning. Some of its rows then have no class.
 
   Raises:
     ValueError: if no class would be left.

@@ -1,4 +1,4 @@
-"""ClassTable: rows of examples sorted by class, the form every data source ends in."""
+"""ClassTable: examples sorted by class. Every data source returns one."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 from metakit.data.numbers import as_pixels, check_numbers, plain_array
 
-MOST_GROUPS = 1 << 20  # numbers far above are no group numbers, and each would be given a name
+MOST_GROUPS = 1 << 20  # larger numbers are no group numbers, and each would get a name
 UNLABELLED = -1
 
 
@@ -76,7 +76,7 @@ def class_table(
 
 
 def check_shapes(x: np.ndarray, labels: np.ndarray) -> None:
-  """Raises ValueError if there is not one label an example, or no example."""
+  """Raises ValueError unless there is one label for each example, and at least one example."""
   if x.ndim == 0:
     raise ValueError(f'x is the single value {x}; give an array [rows, ...]')
   if labels.ndim != 1 or len(x) != len(labels):
@@ -105,7 +105,7 @@ def _counted(labels: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str
   if not np.issubdtype(labels.dtype, np.integer):
     raise ValueError(f'labels are {labels.dtype}; give integers from 0 to classes - 1')
   check_labelled(labels)
-  # Not bincount, which allocates as many numbers as the largest label.
+  # bincount would allocate as many numbers as the largest label says.
   found, counts = np.unique(labels, return_counts=True)
   last = int(found[-1])
   from_one = f'; labels count from 0, these from {found[0]}' if found[0] > 0 else ''

@@ -1,7 +1,6 @@
-"""What the binaries know of a task distribution."""
+"""Task: a distribution of tasks with all that training, tests and reports need to know of it."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from metakit.types import MetaLearner, Objective
 
 
 class Task(NamedTuple):
-  """A task distribution as the binaries use it.
+  """A task distribution.
 
   Attributes:
     source: (split, shots=None) -> EpisodeSource for 'train', 'validation' or 'test', with another
@@ -23,14 +22,14 @@ class Task(NamedTuple):
     num_outputs: ways, or size of the regression targets.
     metric: the headline metric, a key of the objective's metrics.
     fixed_shots: whether every episode has the same number of support examples a class.
-    exchangeable: whether the order of the support says nothing; otherwise it is sorted by class,
-      and a network that reads one example after the other would learn the order.
-    reference: the best there can be on these episodes (a Bayes predictor), to be shown beside any
-      learner; None if it is not known (or no pool or list small enough to sum over).
-    reference_episodes: with how many test episodes at most, where it takes long.
-    judges: further metrics, each with the judge that gives it.
-    chance: the accuracy without learning, where training episodes are easier than those of
-      validation and test, which alone tell then when a model learns; otherwise None.
+    exchangeable: True if the order of the support says nothing. Otherwise the support is sorted by
+      class, and a network that reads one example after the other would learn the order.
+    reference: the best possible learner on these episodes (a Bayes predictor), to be shown beside
+      any learner. None if it is not known, or if its pool or list is too large to sum over.
+    reference_episodes: the most test episodes of the reference, if it takes long.
+    judges: further metrics, each with its judge.
+    chance: the accuracy without learning, if training episodes are easier than those of validation
+      and test. Then only validation shows when a model learns. Otherwise None.
     table: split -> the classes that episodes are of, as numbered by info['classes']; None if they
       are of none.
     parted: () -> what says which classes are for training and tests: 'official', 'given' (the data,
@@ -64,7 +63,7 @@ def with_tested(task: Task, part: str) -> Task:
   """
   if part == 'all' and task.table is None:
     raise ValueError(
-      '--split=all is for tasks with classes of their own; use train, validation or test'
+      'part=all is for tasks with classes of their own; use train, validation or test'
     )
   given = lambda split: part if split == 'test' else split
   table = task.table
@@ -83,25 +82,8 @@ def with_tested(task: Task, part: str) -> Task:
   )
 
 
-def check_former_split(spec: str, task: Task) -> None:
-  """Raises ValueError if a run of an earlier version had other classes in its parts.
-
-  That drew classes whatever their groups and the names of folders, and knew no argument `split`.
-
-  Args:
-    spec: that of the task in the flags of the run.
-    task: as it is read now.
-  """
-  if task.parted() not in ('given', 'groups') or re.search(r'[:,]split=', spec):
-    return
-  raise ValueError(
-    f'this run began when classes were drawn one by one, and now there are {task.said()}: classes '
-    'that it was trained on would be tested; train again in another --workdir'
-  )
-
-
 def understood(*tasks: Task) -> list[str]:
-  """Returns what is to be said of the data of some tasks, each line once."""
+  """Returns the lines that say how the data of some tasks was understood, each line once."""
   return list(dict.fromkeys(filter(None, (task.said() for task in tasks))))
 
 
@@ -115,7 +97,7 @@ def sources_by_shots(task: Task, shots: Iterable[int]) -> dict[int, EpisodeSourc
 
 
 def fingerprint_of(task: Task, split: str) -> str | None:
-  """Returns the checksum of the data of a split; None if its episodes are made of none."""
+  """Returns the checksum of the data of a split; None if its episodes are made without data."""
   return fingerprint(task.source(split), task.table(split) if task.table else None)
 
 
