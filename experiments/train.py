@@ -7,12 +7,12 @@ r"""Meta-trains a learner, tests it and writes a report.
 The same command started again continues where the last one stopped.
 """
 
-from experiments.command_line.flags import define_common, define_test, define_training
+from experiments.command_line.flags import define_common, define_test, define_training, given
 from experiments.command_line.runtime import run
-from experiments.runs.train import main
+from experiments.runs.train import Options, train
 
 if __name__ == '__main__':
   define_common()
   define_training()
   define_test()
-  run(main, __doc__)
+  run(lambda: train(given(Options)), __doc__)

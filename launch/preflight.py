@@ -41,11 +41,11 @@ from experiments.runs.setup import (  # noqa: E402
   make_setup,
 )
 from experiments.runs.wrap_up import command_line  # noqa: E402
-from metakit.compiler import compiling_for  # noqa: E402
 from metakit.costs import collectives, product_flops  # noqa: E402
 from metakit.devices import task_mesh  # noqa: E402
 from metakit.dispatch import make_dispatch  # noqa: E402
 from metakit.keys import roots  # noqa: E402
+from metakit.platforms import compiling_for  # noqa: E402
 from metakit.sources import abstract_episode  # noqa: E402
 from metakit.train import make_train_step  # noqa: E402
 

@@ -32,7 +32,7 @@ def meta_learner(
   *,
   objective: Objective = cross_entropy,
   loss: Loss | None = None,
-  protocol: str = 'inductive',
+  queries_seen: bool = False,
   unlabelled: bool = False,
   calibrate: Calibrate = unchanged,
   features: Features | None = None,
@@ -68,7 +68,7 @@ def meta_learner(
     objective: of the usual loss.
     loss: (key, params, episode) -> (scalar, metrics), what meta-training minimises; by default the
       objective of what is predicted of the queries after adapting to the support.
-    protocol: 'inductive' or 'transductive', see metakit.types.MetaLearner, as the rest.
+    queries_seen: whether the prediction of a query may depend on the other queries.
     unlabelled: whether it learns from examples without a label (-1) too; they have the weight 0
       otherwise.
     calibrate: (params, episodes) -> params, what is measured rather than learned.
@@ -88,7 +88,7 @@ def meta_learner(
     adapt,
     predict,
     loss or of_queries,
-    protocol,
+    queries_seen,
     calibrate=calibrate,
     features=features,
     extend=extend,

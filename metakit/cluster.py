@@ -36,9 +36,9 @@ def given(coordinator: str, processes: int | None, rank: int | None) -> Cluster:
     ValueError: if something is missing or out of range.
   """
   if processes is None or rank is None:
-    raise ValueError('--coordinator needs --num_processes and --process_id')
+    raise ValueError('coordinator=HOST:PORT needs processes=N and rank=I')
   if not 0 <= rank < processes:
-    raise ValueError(f'--process_id={rank} is not one of 0 to {processes - 1}')
+    raise ValueError(f'rank={rank} is not one of 0 to {processes - 1}')
   address_of(coordinator)
   return Cluster(coordinator, processes, rank)
 
@@ -89,7 +89,9 @@ def first_node(nodes: str) -> str:
   if '[' not in nodes and ',' not in nodes:
     return nodes
   if shutil.which('scontrol') is None:
-    raise ValueError(f'scontrol is not there to expand the nodes {nodes}; give --coordinator')
+    raise ValueError(
+      f'scontrol is not there to expand the nodes {nodes}; give coordinator=HOST:PORT'
+    )
   hostnames = subprocess.run(
     ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True
   )
@@ -108,8 +110,8 @@ def _mpi(environment: Mapping[str, str]) -> Cluster | None:
   size, alone = (int(environment[f'OMPI_COMM_WORLD_{name}']) for name in ('SIZE', 'LOCAL_SIZE'))
   if size > alone:
     raise ValueError(
-      f'mpirun started {size} processes on several machines; give --coordinator=HOST:PORT of rank 0'
-      ', --num_processes and --process_id'
+      f'mpirun started {size} processes on several machines; give coordinator=HOST:PORT of rank 0, '
+      'processes=N and rank=I'
     )
   rank = int(environment['OMPI_COMM_WORLD_RANK'])
   return Cluster(f'127.0.0.1:{PORT}', size, rank, _one_gpu(environment, rank))

@@ -63,5 +63,5 @@ def check_parallel(tasks_per_step: int, parallel: str, num_devices: int) -> None
   if parallel != 'none' and tasks_per_step % num_devices:
     raise ValueError(
       f'tasks_per_step={tasks_per_step} is not divisible by the {num_devices} devices; use a '
-      f'multiple of {num_devices} or --parallel=none'
+      f'multiple of {num_devices} or parallel=none'
     )

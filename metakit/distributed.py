@@ -61,7 +61,7 @@ def initialize(
   if processes not in (None, cluster.processes):
     raise ValueError(
       f'{cluster.processes} processes were found, {processes} asked for; start as many, or leave '
-      '--num_processes out'
+      'processes=N out'
     )
   if cluster.processes == 1:
     return cluster

@@ -199,7 +199,7 @@ async def _keep(
     ended.set_result(ValueError(wrong))
     number = -1 - len(there)
   elif number in there or not 0 < number < cluster.processes:
-    wrong = f'two processes have the number {number}; give each its own --process_id'
+    wrong = f'two processes have the number {number}; give each its own rank=I'
     ended.set_result(ValueError(wrong))
     number = -1 - len(there)
   there[number] = task

@@ -137,7 +137,7 @@ class Loss(Protocol):
 
 class LossAt(Protocol):
   def __call__(
-    self, step: jax.Array, key: Key, params: Params, episode: Episode, /
+    self, step: Any, key: Key, params: Params, episode: Episode, /
   ) -> tuple[jax.Array, Metrics]: ...
 
 
@@ -174,8 +174,8 @@ class MetaLearner(NamedTuple):
     adapt: (key, params, support) -> fitted, a pytree that alone determines `predict`.
     predict: (fitted, x) -> outputs for the whole query set [queries, outputs].
     loss: (key, params, episode) -> (scalar, metrics), what meta-training minimises.
-    protocol: 'inductive' (a query's prediction does not depend on the other queries) or
-      'transductive' (it may, batch statistics included).
+    queries_seen: whether the prediction of a query may depend on the other queries (by the
+      statistics of a batch, too): the learner is transductive; otherwise it is inductive.
     calibrate: (params, episodes) -> params, run once before `adapt` is used at test time, on
       training episodes with a leading task axis; measures what gradient descent does not learn
       (normalisation statistics). The default changes nothing.
@@ -195,10 +195,15 @@ class MetaLearner(NamedTuple):
   adapt: Adapt
   predict: Predict
   loss: Loss
-  protocol: str
+  queries_seen: bool = False
   calibrate: Calibrate = unchanged
   features: Features | None = None
   extend: Extend | None = None
   prefixes: Prefixes | None = None
   loss_at: LossAt | None = None
   diagnose: Diagnose | None = None
+
+  @property
+  def protocol(self) -> str:
+    """What papers call it, to stand beside a score: 'inductive' or 'transductive'."""
+    return 'transductive' if self.queries_seen else 'inductive'

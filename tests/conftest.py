@@ -9,6 +9,10 @@ import os
 import signal
 from pathlib import Path
 
+# experiments/ and launch/ are a clone's: programs that tests start elsewhere find them so.
+ROOT, BEFORE = str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH')
+os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (ROOT, BEFORE)))
+
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # read when JAX is imported
 
 # Tests compile the same programs in several processes, and those that they start do.

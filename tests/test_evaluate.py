@@ -242,7 +242,6 @@ def test_a_learner_cannot_know_what_the_sampler_draws(judge):
     adapt=lambda key, params, support: key,
     predict=lambda key, x: answer(key, len(x)),
     loss=lambda key, params, episode: (0.0, {}),
-    protocol='inductive',
     prefixes=lambda key, params, examples: answer(key, len(examples.y)),
   )
   values = evaluate(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit.keys import Roots, roots, task_key
+from metakit.keys import Roots, learner_key, roots, task_key
 
 # Stored results name their test episodes by these numbers: they may never change.
 GOLDEN_ROOTS = Roots(
@@ -65,3 +65,12 @@ def test_a_task_key_is_the_same_on_every_device_and_in_every_batch():
 def test_a_step_is_not_a_task():
   root = roots(0).train
   assert numbers(task_key(root, 1, 2)) != numbers(task_key(root, 2, 1))
+
+
+def test_the_key_of_a_learner_is_none_that_its_episode_is_made_of():
+  """Neither that of an episode nor what a sampler makes of it first."""
+  root = roots(0).test
+  made = [task_key(root, 0, i) for i in range(4)]
+  made += [key for episode in made for key in jax.random.split(episode, 4)]
+  learners = [learner_key(root, i) for i in range(4)]
+  assert len({tuple(numbers(key)) for key in made + learners}) == len(made) + len(learners)

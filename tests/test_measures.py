@@ -8,16 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from metakit import measures
 from metakit.episodes import functions as f
 from metakit.episodes.categorical import categorical, categorical_tasks
+from metakit.evaluation import in_context as measures
 from metakit.evaluation import judge_beside, predict_prefixes
-from metakit.learners.bayes import bayes, bayes_categorical
-from metakit.learners.descent import Descent
-from metakit.learners.in_context import in_context
-from metakit.learners.maml import maml
-from metakit.learners.prototypical import prototypical
-from metakit.measures import (
+from metakit.evaluation.in_context import (
   attention_to_support,
   judge_mixture_weight,
   judge_regret,
@@ -27,6 +22,11 @@ from metakit.measures import (
   spectrum,
   state_size,
 )
+from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.descent import Descent
+from metakit.learners.in_context import in_context
+from metakit.learners.maml import maml
+from metakit.learners.prototypical import prototypical
 from metakit.models import identity
 from metakit.networks.mlp import mlp
 from metakit.networks.recurrent import recurrent

@@ -32,7 +32,7 @@ def test_the_example_prints_what_the_readme_says():
 
 def test_the_two_commands_stand_alone_on_their_lines():
   assert [block.strip() for block in blocks('sh')] == [
-    'pip install -e . && python -m experiments.train',
+    "pip install -e '.[experiments]' && python -m experiments.train",
     "pip install -e '.[test]' && pytest",
   ]
 

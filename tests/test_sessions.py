@@ -8,9 +8,9 @@ import pytest
 from metakit import cross_entropy, evaluate, roots
 from metakit.data.table import class_table
 from metakit.episodes import Sessions, class_incremental
+from metakit.evaluation.sessions import _metrics, judge_sessions
 from metakit.heads import class_mean_stream, prototypes, recursive_ridge, ridge, soft_kmeans
 from metakit.keys import task_key
-from metakit.sessions import _metrics, judge_sessions
 from metakit.types import Episode
 from tests.episodes.test_few_shot import many
 

@@ -31,7 +31,7 @@ if __name__ == '__main__':
     source=source,
     root=ROOTS.test,
     episodes=21,
-    chunk=4,
+    chunk=1,  # three of each process, which take turns
     parallel=parallel,
   )
   planned = multihost_utils.process_allgather(dispatch.plan(20, 0).support.x)

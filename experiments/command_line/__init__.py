@@ -1,1 +1,1 @@
-"""What every command shares: flags, --help, one-line errors, interruptions."""
+"""What every command shares: flags, --help, one-line errors."""

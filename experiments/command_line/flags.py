@@ -2,12 +2,16 @@
 
 import os
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from absl import flags
 
 from metakit.episodes.class_incremental import Sessions
 from metakit.keys import MAX_SEED
 from metakit.learners.in_context import LAYOUTS
+
+T = TypeVar('T')
 
 COMMON = {
   'task': 'task spec, the training distribution, glyphs by default (evaluate: to evaluate on; '
@@ -65,6 +69,12 @@ SIZES = {
   'sessions': ('number', 'sessions after the base classes'),
   'session_queries': ('queries', 'queries of every class, after each session'),
 }
+
+
+def given(kind: Callable[..., T]) -> T:
+  """Returns a NamedTuple whose fields are the values of the flags of their names."""
+  names: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+  return kind(**{name: flags.FLAGS[name].value for name in names})
 
 
 def define_common() -> None:

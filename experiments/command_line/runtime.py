@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import traceback
@@ -19,8 +20,8 @@ from experiments.components.ranges import check_flags
 from experiments.output.results import versions
 from launch import interrupts
 from launch.children import PREEMPTED
-from metakit.compiler import keep_programs
 from metakit.distributed import abort, check_same, initialize, is_first, leave
+from metakit.program_cache import keep_programs
 
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -48,6 +49,28 @@ BAD_INPUT = (ValueError, OSError, ImportError, MemoryError)
 SMALLER = 'a smaller network, fewer or smaller examples, --tasks_at_once=1, or fewer tasks'
 
 
+# Arguments of the library, as its errors write them (rank=3), and the flags that set them.
+FLAG_OF = {
+  'coordinator': 'coordinator',
+  'processes': 'num_processes',
+  'rank': 'process_id',
+  'data_dir': 'data_dir',
+  'parallel': 'parallel',
+  'part': 'split',
+  'workdir': 'workdir',
+}
+
+
+def as_flags(text: str) -> str:
+  """Returns an error of the library with the flags in place of the arguments that they set.
+
+  >>> as_flags('rank=9 is not one of 0 to 7')
+  '--process_id=9 is not one of 0 to 7'
+  """
+  names = '|'.join(FLAG_OF)
+  return re.sub(rf'(?<![\w-])({names})=', lambda found: f'--{FLAG_OF[found[1]]}=', text)
+
+
 @contextlib.contextmanager
 def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
   """Turns the given errors, and a lack of memory, into one line on stderr and exit status 1."""
@@ -55,7 +78,8 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     yield
   except (*kinds, MemoryError, jax.errors.JaxRuntimeError) as error:
     logging.debug('stopped by', exc_info=True)  # --verbosity=1 shows where
-    line = ' '.join(str(error).split()) or type(error).__name__  # a MemoryError may have no text
+    line = as_flags(' '.join(str(error).split()))
+    line = line or type(error).__name__  # a MemoryError may have no text
     if isinstance(error, MemoryError) or not isinstance(error, kinds):
       if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in line:
         raise

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.components.task import Task
 from metakit.data.files import PathLike, listed
 from metakit.data.parts import PARTS, PartedTable, read_lists, select_part
 from metakit.data.splits import join_parts, split_classes
 from metakit.data.table import ClassTable
+from metakit.tasks import Task
 
 MOST_NAMES = 200  # of classes that a record names one by one
 AT_RANDOM = ('auto', 'group', 'class')  # values of an argument `split`; any other is a path

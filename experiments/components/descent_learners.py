@@ -18,15 +18,15 @@ from experiments.components.specs import Factories, build, parse
 from metakit import meta_gradient
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
-from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
-from metakit.learners.descent import Descent, by_descent
+from metakit.learners.descent import Descent
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.reptile import reptile
 from metakit.types import MetaLearner, Objective
@@ -94,6 +94,7 @@ def component(make: Callable[..., MetaLearner], **usual: Any) -> Callable[..., M
       their defaults.
   """
   takes = inspect.signature(make).parameters
+  inductive = takes['statistics'].default or 'support'
 
   def learner(
     network: Any, num_outputs: int, objective: Objective, num_classes: Any = None, **given: Any
@@ -105,8 +106,11 @@ def component(make: Callable[..., MetaLearner], **usual: Any) -> Callable[..., M
     given |= {name: sizes[name] for name in sizes if name in takes}
     if given.get('num_classes'):  # loads the data, so only for those that ask
       given['num_classes'] = given['num_classes']()
-    with _by_their_names_here():
-      return make(first, descent=descent_of(given), objective=objective, **given)
+    with in_words_of_specs():
+      protocol = given.pop('protocol')
+      statistics = protocol and statistics_of(protocol, inductive=inductive)
+      made = {'descent': descent_of(given), 'statistics': statistics, **given}
+      return make(first, objective=objective, **made)
 
   document(learner, summary(make), _meanings(make))
   supplied = [p for p in inspect.signature(learner).parameters.values() if p.kind != p.VAR_KEYWORD]
@@ -128,13 +132,34 @@ def descent_of(given: dict[str, Any]) -> Descent:
   return Descent(optimizer, steps, test_steps, mode, given.pop('inner_batch', 0))
 
 
+def statistics_of(protocol: str, *, inductive: str = 'training') -> str:
+  """Returns the normalisation statistics of a learner that a spec asks for by its protocol.
+
+  Args:
+    protocol: of a network with batch statistics: 'transductive' normalises the queries by their
+      own, 'inductive' by those of the support; its parts in training as at test time. None is
+      'transductive' for such a network, and 'inductive' for all others.
+    inductive: what 'inductive' means for the learner, 'training' or 'support'.
+
+  Raises:
+    ValueError: for an unknown protocol.
+  """
+  meanings = {'inductive': inductive, 'transductive': 'episode'}
+  if protocol not in meanings:
+    raise ValueError(f'protocol={protocol!r} is unknown; use one of {", ".join(meanings)}')
+  return meanings[protocol]
+
+
 @contextlib.contextmanager
-def _by_their_names_here() -> Iterator[None]:
-  """Errors name the parts of a descent as specs do: --steps is something else."""
+def in_words_of_specs() -> Iterator[None]:
+  """Errors name arguments as specs do; --steps, for one, is something else than inner_steps."""
   try:
     yield
   except ValueError as error:
-    raise ValueError(re.sub(r'\b(steps|batch)=', r'inner_\1=', str(error))) from error
+    said = re.sub(r'\b(steps|batch)=', r'inner_\1=', str(error))
+    said = said.replace("statistics='episode'", 'protocol=transductive')
+    said = re.sub("statistics='(training|support)'", 'protocol=inductive', said)
+    raise ValueError(said) from error
 
 
 def _meanings(make: Callable[..., Any]) -> dict[str, str]:
@@ -148,17 +173,27 @@ def _meanings(make: Callable[..., Any]) -> dict[str, str]:
     'mode': meanings(make_mode)['name'],
     'inner_batch': descent['batch'],
   }
-  return parts | meanings(make) | {'protocol': meanings(by_descent)['protocol']}
+  return parts | meanings(make) | {'protocol': meanings(statistics_of)['protocol']}
 
 
-SUPPLIED = ('model', 'embedding', 'num_outputs', 'ways', 'num_classes', 'objective', 'descent')
-DESCENT: dict[str, Any] = {  # the parts of a descent in a spec, and their types
+SUPPLIED = (
+  'model',
+  'embedding',
+  'num_outputs',
+  'ways',
+  'num_classes',
+  'objective',
+  'descent',
+  'statistics',
+)
+DESCENT: dict[str, Any] = {  # what specs say of a descent and its statistics, and the types
   'inner_optimizer': str,
   'inner_learning_rate': float,
   'inner_steps': int,
   'test_steps': int | None,
   'mode': str,
   'inner_batch': int,
+  'protocol': str | None,
 }
 
 
@@ -169,6 +204,8 @@ def _settable(takes: Mapping[str, Any], usual: dict[str, Any]) -> Iterator[inspe
     kind = own[name].annotation if name in own else DESCENT[name]
     if name == 'test_steps' and 'inner_steps' not in usual:
       kind = int  # there are no other steps, as many as which they could be
+    if name == 'protocol' and value is not None:
+      kind = str
     yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
 
 
@@ -197,14 +234,27 @@ BY_DESCENT: Factories = {
     from_scratch, **_sgd(0.01), test_steps=100, protocol=None, inner_batch=0
   ),
   'imaml': component(
-    imaml, **_sgd(0.1), proximal=2.0, inner_steps=16, test_steps=None, mode='implicit'
+    imaml,
+    **_sgd(0.1),
+    proximal=2.0,
+    inner_steps=16,
+    test_steps=None,
+    mode='implicit',
+    protocol=None,
   ),
   'maml': component(maml, **_sgd(0.4), **ONE_STEP),
   'maml_plus_plus': component(
-    maml_plus_plus, initial_rate=0.1, inner_steps=5, test_steps=None, mode='unroll_all'
+    maml_plus_plus,
+    initial_rate=0.1,
+    inner_steps=5,
+    test_steps=None,
+    mode='unroll_all',
+    protocol=None,
   ),
   'meta_curvature': component(meta_curvature, inner_learning_rate=0.1, **ONE_STEP),
   'meta_sgd': component(meta_sgd, initial_rate=0.1, **ONE_STEP),
   'proto_maml': component(proto_maml, **_sgd(0.05), **FIVE_STEPS),
-  'reptile': component(reptile, **_sgd(0.1), inner_steps=5, test_steps=50, inner_batch=10),
+  'reptile': component(
+    reptile, **_sgd(0.1), inner_steps=5, test_steps=50, inner_batch=10, protocol=None
+  ),
 }

@@ -7,7 +7,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from experiments.components.descent_learners import check_classifies
+from experiments.components.descent_learners import (
+  check_classifies,
+  in_words_of_specs,
+  statistics_of,
+)
 from experiments.components.docstrings import document, meanings, summary
 from experiments.components.specs import Factories, build, parse
 from metakit import heads
@@ -77,12 +81,16 @@ def on_network(head: Callable[..., MetaLearner]) -> Callable[..., MetaLearner]:
     protocol: str = 'inductive',
     **given: Any,
   ) -> MetaLearner:
-    return embedded(network(None), head(num_outputs, objective, **given), protocol)
+    made = head(num_outputs, objective, **given)
+    with in_words_of_specs():
+      return embedded(network(None), made, statistics_of(protocol))
 
   usual = inspect.signature(learner).parameters
   kept = {name: p for name, p in usual.items() if p.kind != p.VAR_KEYWORD}
   _keep_signature(learner, kept | dict(inspect.signature(head).parameters))
-  document(learner, summary(head), meanings(head) | {'protocol': meanings(embedded)['protocol']})
+  document(
+    learner, summary(head), meanings(head) | {'protocol': meanings(pretrained_learner)['protocol']}
+  )
   return learner
 
 
@@ -132,16 +140,17 @@ def pretrained_learner(
     num_outputs=num_outputs,
     objective=objective,
   )
-  return pretrained(
-    network(None),
-    made,
-    num_classes(),
-    until=until,
-    cosine=cosine,
-    scale=scale,
-    transforms=QUARTER_TURNS if rotations else (),
-    protocol=protocol,
-  )
+  with in_words_of_specs():
+    return pretrained(
+      network(None),
+      made,
+      num_classes(),
+      until=until,
+      cosine=cosine,
+      scale=scale,
+      transforms=QUARTER_TURNS if rotations else (),
+      statistics=statistics_of(protocol),
+    )
 
 
 BY_HEAD: Factories = {name: on_network(head) for name, head in HEADS.items()}

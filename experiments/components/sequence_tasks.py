@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from experiments.components.docstrings import document, meanings, summary
-from experiments.components.task import Task
 from metakit import objectives
 from metakit.data.arrays import arrays
 from metakit.data.files import check_choice
@@ -51,9 +50,10 @@ from metakit.episodes.functions import (
 from metakit.episodes.projected import projected
 from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
 from metakit.evaluation import Judge
+from metakit.evaluation.in_context import judge_mixture_weight, judge_regret
 from metakit.learners.bayes import bayes, bayes_categorical
-from metakit.measures import judge_mixture_weight, judge_regret
 from metakit.sources import EpisodeSource, abstract_episode, place
+from metakit.tasks import Task
 
 
 def sinusoid_task(

@@ -4,6 +4,7 @@ The arguments of a spec are the factory's parameters that the binary does not su
 are converted to the annotated type: 5, 1e-3, true, none, word, and 0.1..5.0 for a pair of numbers.
 A value with commas stands in double quotes, in which "" is a quote: path="/a, b". Where a factory
 has an argument `path`, that may come first and without its name: folder:/photos,ways=5.
+A component of one's own is package.module:factory, with arguments as the others (`own`).
 """
 
 import inspect
@@ -13,6 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from experiments.components.own import KINDS, is_module, own_factory, own_name
 from experiments.components.ranges import check_argument
 
 Factories = Mapping[str, Callable[..., Any]]
@@ -84,6 +86,11 @@ def arguments_in(text: str) -> list[tuple[str | None, str]]:
   return found
 
 
+def name_in(spec: str) -> str:
+  """Returns the name in a spec, that is what stands before its arguments."""
+  return own_name(spec) or spec.partition(':')[0]
+
+
 def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] = ()) -> Component:
   """Reads a spec.
 
@@ -103,6 +110,9 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
   """
   spec = spec.strip()
   name = max((n for n in factories if f'{spec}:'.startswith(f'{n}:')), key=len, default='')
+  own = None if name or kind not in KINDS else own_name(spec)
+  if own and is_module(own):
+    name, factories = own, {own: own_factory(kind, own, supplied)}
   text = spec[len(name) + 1 :]
   if not name:
     name = spec.partition(':')[0]

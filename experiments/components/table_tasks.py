@@ -16,7 +16,6 @@ from experiments.components.class_parts import (
   parts_of,
   with_lists,
 )
-from experiments.components.task import Task
 from metakit import objectives
 from metakit.data.arrays import arrays as load_arrays
 from metakit.data.clinc150 import clinc150 as load_clinc150
@@ -40,6 +39,7 @@ from metakit.episodes.variable_shot import variable_shot as of_variable_shot
 from metakit.episodes.within_group import within_group
 from metakit.sizes import check_positive
 from metakit.sources import EpisodeSource, place
+from metakit.tasks import Task
 
 FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
 DRAWN = 'groups', 'classes'  # what says where a class belongs if neither data nor files do

@@ -17,7 +17,7 @@ from experiments.components.sequence_tasks import (
   mixed_functions,
 )
 from experiments.components.specs import parse
-from experiments.components.task import Task
+from metakit.tasks import Task
 
 TASKS: dict[str, Callable[..., Task]] = {
   'glyphs': table_tasks.glyphs_task,

@@ -35,7 +35,6 @@ from experiments.runs.features import (
   ready_params,
 )
 from experiments.runs.lock import lock_file
-from experiments.runs.workdir import check_same_data
 from experiments.runs.wrap_up import command_line, write_episodes
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
@@ -45,6 +44,7 @@ from metakit.keys import learner_key, roots
 from metakit.objectives import cross_entropy
 from metakit.sources import EpisodeSource
 from metakit.types import Episode, MetaLearner, Objective, Params
+from metakit.workdir import check_same_data
 
 FLAGS = flags.FLAGS
 NONE = '-'

@@ -15,7 +15,6 @@ from experiments.command_line.runtime import BAD_INPUT, end_preempted, one_line_
 from experiments.components.descent_learners import BY_DESCENT
 from experiments.components.learners import LEARNER_SUPPLIED
 from experiments.components.specs import build, parse
-from experiments.components.task import Task, fingerprint_of
 from experiments.components.tasks import DEFAULT_TASK, TASK_SUPPLIED, tasks_for
 from experiments.output.results import (
   describe_device,
@@ -25,9 +24,11 @@ from experiments.output.results import (
   write_text,
 )
 from experiments.runs import setup
-from experiments.runs.workdir import DATA, own_workdir, read_flags
+from experiments.runs.workdir import own_workdir
 from experiments.runs.wrap_up import command_line
 from launch.children import PREEMPTED, run_child
+from metakit.tasks import Task, fingerprint_of
+from metakit.workdir import DATA, read_flags
 
 FLAGS = flags.FLAGS
 DEFINING = 'training', 'seed', 'episodes'

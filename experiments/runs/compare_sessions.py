@@ -34,8 +34,8 @@ from experiments.runs.wrap_up import command_line
 from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.evaluation import evaluate
+from metakit.evaluation.sessions import judge_sessions
 from metakit.keys import roots
-from metakit.sessions import judge_sessions
 
 FLAGS = flags.FLAGS
 AT_END = 'accuracy', 'base', 'novel', 'harmonic'

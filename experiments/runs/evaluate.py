@@ -7,20 +7,20 @@ from typing import Any
 from absl import flags
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
-from experiments.components.task import (
+from experiments.components.specs import name_in
+from experiments.components.tasks import data_of
+from experiments.runs.evaluation import check_judges, judges_of, prepare
+from experiments.runs.setup import Setup, abstract_state, check_fits, make_optimizer, make_setup
+from experiments.runs.workdir import check_former_split, read_specs
+from experiments.runs.wrap_up import ready_files, wrap_up
+from metakit.distributed import check_same, is_first
+from metakit.tasks import (
   Task,
-  check_former_split,
   fingerprint_of,
   understood,
   with_tested,
 )
-from experiments.components.tasks import data_of
-from experiments.runs.evaluation import check_judges, judges_of, prepare
-from experiments.runs.setup import Setup, abstract_state, check_fits, make_optimizer, make_setup
-from experiments.runs.workdir import check_data, read_specs
-from experiments.runs.wrap_up import ready_files, wrap_up
-from metakit.checkpoint import checkpoints
-from metakit.distributed import check_same, is_first
+from metakit.workdir import open_workdir
 
 FLAGS = flags.FLAGS
 
@@ -35,7 +35,7 @@ def main() -> None:
     begun = dict(specs)
     specs['test_task'] = FLAGS.task or specs['test_task']
     setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
-    check_data(workdir, {'train': fingerprint_of(setup.task, 'train')})
+    open_workdir(workdir).check_data({'train': fingerprint_of(setup.task, 'train')})
     setup = of_part(setup, begun, FLAGS.split)
     setup = measuring(setup, FLAGS.metric)
     check_fits(setup, ['test'])
@@ -79,11 +79,12 @@ def same_learner(trained: str, asked: str | None) -> str:
   Raises:
     ValueError: for a learner of another name, whose parameters mean something else.
   """
-  if asked and asked.partition(':')[0] != trained.partition(':')[0]:
+  if asked and name_in(asked) != name_in(trained):
     raise ValueError(f'this run trained {trained}; --learner={asked} is another learner')
   if not asked:
     return trained
-  return ','.join(filter(None, (trained, asked.partition(':')[2])))  # the later value counts
+  arguments = asked[len(name_in(asked)) + 1 :]
+  return ','.join(filter(None, (trained, arguments)))  # the later value counts
 
 
 def measuring(setup: Setup, metric: str | None) -> Setup:
@@ -112,8 +113,4 @@ def restore(
     ValueError: if there is none.
   """
   learner, optimizer = setup.learner(setup.task), make_optimizer(specs)
-  with checkpoints(workdir / 'checkpoints', set_aside=False) as saved:
-    found = saved.restore(abstract_state(setup, learner, optimizer), best)
-  if found is None:
-    raise ValueError(f'{workdir} has no checkpoint yet; train first')
-  return found
+  return open_workdir(workdir).restore(abstract_state(setup, learner, optimizer), best)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.components.task import Task, sources_by_shots
 from experiments.output.progress import episode_progress
 from experiments.output.report import AdaptationPoint, EpisodePicture
 from experiments.runs.setup import Setup
@@ -22,9 +21,10 @@ from metakit.evaluation import (
   judge_prefixes,
   judge_queries,
 )
+from metakit.evaluation.in_context import attention_to_support
 from metakit.keys import learner_key, roots, task_key
-from metakit.measures import attention_to_support
 from metakit.sources import EpisodeSource, complete, on_host
+from metakit.tasks import Task, sources_by_shots
 from metakit.types import Episode, Examples, Key, MetaLearner, Params
 
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)

@@ -13,17 +13,18 @@ from absl import flags
 from experiments.components import tasks
 from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.specs import Component, build, parse, write_spec
-from experiments.components.task import Task, check_former_split, fingerprint_of
 from experiments.runs.evaluate import restore
 from experiments.runs.setup import make_setup
-from experiments.runs.workdir import check_data, read_specs
+from experiments.runs.workdir import check_former_split, read_specs
 from metakit.dispatch import make_dispatch, train_until
 from metakit.evaluation import calibrate, embed_source
 from metakit.inputs import as_float
 from metakit.keys import roots, task_key
 from metakit.sources import EpisodeSource, on_host
+from metakit.tasks import Task, fingerprint_of
 from metakit.train import init_state_for
 from metakit.types import Episode, MetaLearner, Params
+from metakit.workdir import open_workdir
 
 FLAGS = flags.FLAGS
 # Arguments of a task that leave its table as it is.
@@ -74,7 +75,7 @@ def _given() -> Features:
 def _trained(workdir: Path) -> Features:
   specs = read_specs(workdir)
   setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib)
-  check_data(workdir, {'train': fingerprint_of(setup.task, 'train')})
+  open_workdir(workdir).check_data({'train': fingerprint_of(setup.task, 'train')})
   check_former_split(specs['task'], setup.task)
   step, state = restore(setup, specs, workdir)
   learner = setup.learner(setup.task)

@@ -14,14 +14,16 @@ import optax
 
 from experiments.components import learners, tasks
 from experiments.components.optimizers import OPTIMIZERS
+from experiments.components.own import own_name
 from experiments.components.ranges import check_argument
 from experiments.components.specs import Component, build, parse
-from experiments.components.task import Task, training_classes
 from metakit.evaluation import judge_meta_gradient
+from metakit.evaluation.in_context import judge_likeness
 from metakit.keys import roots
-from metakit.measures import judge_likeness
+from metakit.models import SequenceModel
 from metakit.sizes import check_memory, device_bytes, tree_bytes
 from metakit.sources import abstract_episode
+from metakit.tasks import Task, training_classes
 from metakit.train import TrainState, init_state_for
 from metakit.types import MetaLearner, Objective
 
@@ -126,21 +128,29 @@ def check_same_pool(trained: Component, tested: Component) -> None:
 
 
 def _network(spec: str | None, learner: str, task: Task) -> Component:
-  usual = learners.DEFAULT_NETWORK[learner]
+  usual = learners.DEFAULT_NETWORK.get(learner, 'conv4')
   sequences = learners.SEQUENCE_NETWORKS
   if usual in sequences and not task.exchangeable:
     usual = learners.SET_NETWORK
   network = _component('network', spec or usual)
-  if (network.name in sequences) != (usual.partition(':')[0] in sequences):
+  reads = _reads_sequences(network, task)
+  if not own_name(learner) and reads != (usual.partition(':')[0] in sequences):
     raise ValueError(f'learner {learner} cannot use network {network.name}; use {usual}')
   is_set = network.arguments.get('attention') == 'set'
-  if network.name in sequences and not task.exchangeable and not is_set:
+  if reads and not task.exchangeable and not is_set:
     raise ValueError(
       f'network {network.name} reads one example after the other, and the support of this task is '
       f'sorted by class: it would learn the order; use --network={usual}, or a task whose examples '
       'are in no order (projected, dense, ...)'
     )
   return network
+
+
+def _reads_sequences(network: Component, task: Task) -> bool:
+  """Tells whether a network reads the support as a sequence; one's own says so by its type."""
+  if own_name(network.name):
+    return isinstance(build(network, num_outputs=task.num_outputs), SequenceModel)
+  return network.name in learners.SEQUENCE_NETWORKS
 
 
 def _with_measures(task: Task, learner: Component, network: Component) -> Task:
@@ -225,7 +235,7 @@ def abstract_state(
 def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> None:
   """Raises ValueError if a split is too small for its episodes or the learner unfit for them."""
   tested = setup.learner(setup.test_task)
-  if tested.protocol == 'transductive' and not setup.test_task.fixed_shots:
+  if tested.queries_seen and not setup.test_task.fixed_shots:
     raise ValueError(
       f'{setup.specs["learner"].partition(":")[0]} is transductive here (norm=batch, or '
       'protocol=transductive), and the padding of variable_shot would change its predictions; use '

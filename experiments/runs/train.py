@@ -2,19 +2,15 @@
 
 import math
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from absl import flags
+import optax
 
-from experiments.command_line.interruptions import interruptions
 from experiments.command_line.runtime import BAD_INPUT, end_preempted, one_line_errors
-from experiments.components.task import check_former_split, understood
 from experiments.output.metrics_log import metrics_log, read_metrics
 from experiments.output.progress import Progress, progress
 from experiments.runs.evaluation import check_judges, per_episode, prepare
@@ -28,7 +24,12 @@ from experiments.runs.setup import (
   make_optimizer,
   make_setup,
 )
-from experiments.runs.workdir import DATA, checksums_of, default_workdir, own_workdir, read_flags
+from experiments.runs.workdir import (
+  check_former_split,
+  checksums_of,
+  default_workdir,
+  own_workdir,
+)
 from experiments.runs.wrap_up import (
   check_outputs,
   read_seconds,
@@ -37,66 +38,131 @@ from experiments.runs.wrap_up import (
   write_seconds,
 )
 from metakit.checkpoint import Checkpoints, checkpoints
-from metakit.devices import spread, spread_table
-from metakit.dispatch import Dispatch, make_dispatch, train_until
+from metakit.devices import spread_table
+from metakit.dispatch import Dispatch, make_dispatch
 from metakit.distributed import barrier, check_same, is_first
 from metakit.divergence import REMEDY, NonFiniteLoss
 from metakit.estimates import estimate
-from metakit.keys import roots, task_key
+from metakit.interruptions import interruptions
+from metakit.keys import Roots, roots
 from metakit.onset import onset
-from metakit.train import TrainState, init_state_for
+from metakit.tasks import understood
+from metakit.train import TrainState
+from metakit.training import Course, Save, begin, train_on
+from metakit.types import MetaLearner, Params
+from metakit.workdir import CHECKPOINTS, DATA, read_flags
 
-FLAGS = flags.FLAGS
+
+class Options(NamedTuple):
+  """The flags of a training, by their names."""
+
+  task: str | None
+  test_task: str | None
+  learner: str
+  network: str | None
+  optimizer: str
+  schedule: str
+  clip_norm: float
+  steps: int
+  tasks_per_step: int
+  seed: int
+  tasks_at_once: int
+  steps_per_dispatch: int
+  save_every: int
+  save_minutes: float
+  validate_every: int
+  validation_episodes: int
+  episodes: int
+  curve: str
+  workdir: str | None
+  data_dir: str | None
+  table_budget_gib: float
+  parallel: str
+  meeting_seconds: float
 
 
-def main() -> None:
+class Run(NamedTuple):
+  """A training that is ready to begin.
+
+  Attributes:
+    setup: its components.
+    learner: of the training task.
+    optimizer: the outer one.
+    keys: of the run.
+    dispatch: its steps.
+    shapes: those of its state.
+    workdir: where it is kept.
+  """
+
+  setup: Setup
+  learner: MetaLearner
+  optimizer: optax.GradientTransformation
+  keys: Roots
+  dispatch: Dispatch
+  shapes: TrainState
+  workdir: Path
+
+
+def train(options: Options) -> None:
+  """Trains to the end, tests, writes a report; or goes on with it."""
   with one_line_errors(*BAD_INPUT):
-    defining = {name: FLAGS[name].value for name in DEFINING}
-    setup = make_setup(defining, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
-    optimizer = make_optimizer(defining)
-    learner = setup.learner(setup.task)
-    train = setup.task.source('train')
-    check_fits(setup)
-    check_judges(setup, setup.test_task)
-    keys = roots(FLAGS.seed)
-    sharing_devices = 1 if FLAGS.parallel == 'none' else jax.device_count()
-    shapes = abstract_state(setup, learner, optimizer)
-    check_training_memory(setup, shapes, FLAGS.tasks_per_step // sharing_devices)
-    dispatch = make_dispatch(
-      learner,
-      optimizer,
-      train,
-      keys,
-      tasks_per_step=FLAGS.tasks_per_step,
-      parallel=FLAGS.parallel,
-      tasks_at_once=FLAGS.tasks_at_once or None,
-    )
-    workdir = Path(FLAGS.workdir or default_workdir(setup.specs))
-    sums = checksums_of(setup)
-    described = {**setup.specs, **{f'data of {part}': each for part, each in sums.items()}}
-    check_same(described, FLAGS.meeting_seconds)
-    if is_first():
-      check_space(workdir, shapes)
-      own_workdir(workdir, {**setup.specs, DATA: sums})
-      check_outputs(workdir)
-    barrier('set up', FLAGS.meeting_seconds)
-
+    run = make_run(options)
+    claim(run, options.meeting_seconds)
   if is_first():
-    say_understood(setup, workdir)
+    say_understood(run.setup, run.workdir)
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
-  with stops, checkpoints(workdir / 'checkpoints') as saved:
-    episode = train(task_key(keys.train, 0, 0))
-    state = jax.jit(lambda: init_state_for(learner, optimizer, keys.init, episode))()
-    # As NumPy arrays: those of one device are bound to it.
-    first, state = saved.restore(state) or (0, jax.device_get(state))
-    state = spread(state, FLAGS.parallel)
-    if first:
-      print(f'continuing {workdir} at step {first}', file=sys.stderr)
-    state = train_to_the_end(setup, dispatch, state, first, saved, workdir)
-    files = ready_files(workdir, FLAGS.steps)
+  with stops, checkpoints(run.workdir / CHECKPOINTS) as saved:
+    source, parallel = run.setup.task.source('train'), options.parallel
+    given = run.learner, run.optimizer, source, run.keys
+    state = begin(*given, saved=saved, parallel=parallel)
+    if int(state.step):
+      print(f'continuing {run.workdir} at step {int(state.step)}', file=sys.stderr)
+    state = train_to_the_end(run, state, saved, options)
+    files = ready_files(run.workdir, options.steps)
     params = jax.device_get(state.params)  # of all devices, those of other processes too
-    tested = prepare(setup, params, setup.test_task, 'test', FLAGS.seed)
-    wrap_up(setup, tested, FLAGS.steps, files, FLAGS.episodes, FLAGS.seed, FLAGS.curve)
+    tested = prepare(run.setup, params, run.setup.test_task, 'test', options.seed)
+    wrap_up(run.setup, tested, options.steps, files, options.episodes, options.seed, options.curve)
+
+
+def make_run(options: Options) -> Run:
+  """Makes what a training needs, and checks that it fits its data and devices.
+
+  Raises:
+    ValueError: in one line, for components or data that do not go together.
+    OSError: for missing data.
+  """
+  defining = {name: getattr(options, name) for name in DEFINING}
+  setup = make_setup(defining, options.data_dir, options.table_budget_gib, options.parallel)
+  optimizer, learner = make_optimizer(defining), setup.learner(setup.task)
+  check_fits(setup)
+  check_judges(setup, setup.test_task)
+  sharing = 1 if options.parallel == 'none' else jax.device_count()
+  shapes = abstract_state(setup, learner, optimizer)
+  check_training_memory(setup, shapes, options.tasks_per_step // sharing)
+  keys = roots(options.seed)
+  dispatch = make_dispatch(
+    learner,
+    optimizer,
+    setup.task.source('train'),
+    keys,
+    tasks_per_step=options.tasks_per_step,
+    parallel=options.parallel,
+    tasks_at_once=options.tasks_at_once or None,
+  )
+  workdir = Path(options.workdir or default_workdir(setup.specs))
+  return Run(setup, learner, optimizer, keys, dispatch, shapes, workdir)
+
+
+def claim(run: Run, meeting_seconds: float) -> None:
+  """Makes the workdir this run's own, once all processes are known to have the same run."""
+  sums = checksums_of(run.setup)
+  described = {**run.setup.specs, **{f'data of {part}': each for part, each in sums.items()}}
+  check_same(described, meeting_seconds)
+  if is_first():
+    check_space(run.workdir, run.shapes)
+    own_workdir(run.workdir, {**run.setup.specs, DATA: sums})
+    check_outputs(run.workdir)
+  barrier('set up', meeting_seconds)
 
 
 def say_understood(setup: Setup, workdir: Path) -> None:
@@ -110,68 +176,50 @@ def say_understood(setup: Setup, workdir: Path) -> None:
 
 
 def train_to_the_end(
-  setup: Setup,
-  dispatch: Dispatch,
-  state: TrainState,
-  first: int,
-  saved: Checkpoints,
-  workdir: Path,
+  run: Run, state: TrainState, saved: Checkpoints, options: Options
 ) -> TrainState:
-  """Trains, saves and validates from step `first` to --steps; returns the last state.
+  """Trains, saves and validates from the state's step to the last; returns the last state.
 
   Ends the process, all saved, if it is told to end before.
   """
-  source = spread_table(setup.task.source('train'), FLAGS.parallel)
+  workdir, first = run.workdir, int(state.step)
   spent = read_seconds(workdir, first)
-  begun = time.monotonic() - (math.nan if spent is None else spent)
+  course = Course(*(getattr(options, name) for name in Course._fields))
   with (
     metrics_log(workdir, first) as log,
-    progress(FLAGS.steps, FLAGS.tasks_per_step, first) as bar,
-    interruptions(60 * FLAGS.save_minutes) as interruption,
+    progress(options.steps, options.tasks_per_step, first) as bar,
+    interruptions(60 * options.save_minutes) as interruption,
   ):
-    keep, save_kept = delayed_saves(saved, workdir)
-    monitor = watch_onset(workdir, setup.task.chance)
+    monitor = watch_onset(workdir, run.setup.task.chance)
 
-    def on_metrics(start: int, metrics: dict[str, Any]) -> None:
-      save_kept()  # the losses after it are finite
-      means = {name: float(values.mean()) for name, values in metrics.items()}
-      step = start + len(metrics['loss'])
+    def on_metrics(step: int, means: dict[str, float]) -> None:
       log.write(step, means)
       bar.update(step, means)
 
-    while first < FLAGS.steps:
-      stop = next_boundary(first)
-      state = train_until(
-        dispatch,
-        state,
-        source,
-        first=first,
-        stop=stop,
-        steps_per_dispatch=FLAGS.steps_per_dispatch,
-        on_metrics=on_metrics,
-        pause=interruption.due,
-      )
-      first, score = int(state.step), None
-      if first == stop and is_multiple(first, FLAGS.validate_every):
-        means = validate(setup, jax.device_get(state.params), first)
-        log.write(first, means, prefix='validation')
-        monitor(bar)
-        score = means.get('accuracy', -means['loss'])
-      if first < stop or is_multiple(first, FLAGS.save_every) or interruption.preempted():
-        keep(first, time.monotonic() - begun, state, score)
-        interruption.saved()
-      if interruption.preempted():
-        break
-    save_kept()  # the last one has been validated
+    def on_validation(step: int, means: dict[str, float]) -> None:
+      log.write(step, means, prefix='validation')
+      monitor(bar)
+
+    def save(kept: Save) -> None:
+      # The state last, so that a resumed run misses nothing that belongs to its step.
+      write_seconds(workdir, kept.step, kept.seconds + (math.nan if spent is None else spent))
+      saved.save(kept.step, kept.state, kept.score)
+
+    state = train_on(
+      run.dispatch,
+      state,
+      course,
+      source=spread_table(run.setup.task.source('train'), options.parallel),
+      save=save,
+      validate=lambda params, step: validate(run.setup, params, step, options),
+      on_metrics=on_metrics,
+      on_validation=on_validation,
+      interruption=interruption,
+    )
     saved.wait()
-  if first < FLAGS.steps:
-    end_preempted(f'step {first} of {FLAGS.steps} is saved')
+  if int(state.step) < options.steps:
+    end_preempted(f'step {int(state.step)} of {options.steps} is saved')
   return state
-
-
-def is_multiple(step: int, every: int) -> bool:
-  """Tells whether something is due that is done at multiples and at the end."""
-  return step % every == 0 or step == FLAGS.steps
 
 
 def watch_onset(workdir: Path, chance: float | None) -> Callable[[Progress], None]:
@@ -187,45 +235,14 @@ def watch_onset(workdir: Path, chance: float | None) -> Callable[[Progress], Non
   return monitor
 
 
-def delayed_saves(
-  saved: Checkpoints, workdir: Path
-) -> tuple[Callable[[int, float, TrainState, float | None], None], Callable[[], None]]:
-  """Returns `keep` (step, seconds of training, state, score) and `save_kept`.
-
-  A state whose own losses were finite may still be bad: its parameters came after them. It is kept
-  until what follows has shown it to be good.
-  """
-  kept: list[tuple[int, float, TrainState, float | None]] = []
-
-  def keep(step: int, seconds: float, state: TrainState, score: float | None) -> None:
-    kept.append(
-      (step, seconds, jax.tree.map(jnp.copy, state), score)
-    )  # the next dispatch donates it
-
-  def save_kept() -> None:
-    for step, seconds, state, score in kept:
-      # The state last, so that a resumed run misses nothing that belongs to its step.
-      write_seconds(workdir, step, seconds)
-      saved.save(step, state, score)
-    kept.clear()
-
-  return keep, save_kept
-
-
-def next_boundary(first: int) -> int:
-  """Returns the step at which to save or validate next: multiples, whatever the first step is."""
-  after = lambda every: (first // every + 1) * every
-  return min(after(FLAGS.save_every), after(FLAGS.validate_every), FLAGS.steps)
-
-
-def validate(setup: Setup, params: Any, step: int) -> dict[str, float]:
+def validate(setup: Setup, params: Params, step: int, options: Options) -> dict[str, float]:
   """Returns the metrics on validation episodes, with their 95% intervals.
 
   Raises:
     NonFiniteLoss: if the loss is not finite.
   """
-  tested = prepare(setup, params, setup.test_task, 'validation', FLAGS.seed)
-  values = per_episode(tested, FLAGS.validation_episodes)
+  tested = prepare(setup, params, setup.test_task, 'validation', options.seed)
+  values = per_episode(tested, options.validation_episodes)
   if not np.isfinite(values['loss']).all():
     raise NonFiniteLoss(f'the validation loss is not finite after step {step}; {REMEDY}')
   estimates = {name: estimate(each) for name, each in values.items()}

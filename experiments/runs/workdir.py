@@ -2,18 +2,18 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.components.task import fingerprint_of
 from experiments.output.results import write_text
 from experiments.runs.lock import NAME as LOCK
 from experiments.runs.lock import lock
 from experiments.runs.setup import DEFINING, Setup, brief_specs, with_defaults
-
-FLAGS = 'flags.json'  # the file of a workdir that holds them
-DATA = 'data'  # the key of the checksums of the data; an earlier version wrote none
+from metakit import workdir as opened
+from metakit.tasks import Task, fingerprint_of
+from metakit.workdir import DATA, FLAGS, check_same_data, read_flags
 
 
 def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
@@ -64,60 +64,14 @@ def checksums_of(setup: Setup) -> dict[str, str | None]:
   return {'train': fingerprint_of(setup.task, 'train'), **tested}
 
 
-def check_data(workdir: Path, checksums: Mapping[str, str | None]) -> None:
-  """Raises ValueError if a run's data are not those of its flags; older runs have none noted."""
-  check_same_data(workdir, read_flags(workdir).get(DATA, {}), checksums)
-
-
-def check_same_data(
-  where: Path, there: Mapping[str, str | None], here: Mapping[str, str | None]
-) -> None:
-  """Raises ValueError if data changed; it names the part, or the spec of the task.
-
-  Args:
-    where: the workdir or file that `there` belongs to, for the message.
-    there: fingerprints by name.
-    here: fingerprints by name.
-  """
-  for name in here:
-    if name in there and there[name] != here[name]:
-      raise ValueError(
-        f'{where} belongs to other data: the checksum of {name} is {there[name]} there and '
-        f'{here[name]} here; bring the data back, or use another place'
-      )
-
-
-def read_flags(workdir: Path) -> dict[str, Any]:
-  """Returns the flags that claimed a workdir; {} if nothing has.
-
-  Raises:
-    ValueError: if the file that holds them is damaged.
-  """
-  path = workdir / FLAGS
-  if not path.exists():
-    return {}
-  try:
-    return dict(json.loads(path.read_text(encoding='utf-8')))
-  except (ValueError, TypeError) as error:
-    raise ValueError(
-      f'{path} is damaged ({error}); restore it from a copy, or use another --workdir'
-    ) from None
-
-
 def read_specs(workdir: Path) -> dict[str, Any]:
   """Returns the DEFINING flags that a run was started with.
 
   Raises:
     ValueError: if the folder is no workdir of experiments.train, or its flags are damaged.
   """
-  specs = read_flags(workdir)
-  missing = [name for name in DEFINING if name not in specs]
-  if missing:
-    raise ValueError(
-      f'{workdir} is no workdir of a training: its {FLAGS} is missing or lacks {missing[0]}; train '
-      'first, or check --workdir'
-    )
-  return {name: specs[name] for name in DEFINING}
+  flags = opened.open_workdir(workdir, DEFINING).flags
+  return {name: flags[name] for name in DEFINING}
 
 
 def default_workdir(specs: Mapping[str, Any]) -> Path:
@@ -128,3 +82,21 @@ def default_workdir(specs: Mapping[str, Any]) -> Path:
   name = lambda key: specs[key].partition(':')[0]
   digest = hashlib.sha256(json.dumps(brief_specs(specs), sort_keys=True).encode()).hexdigest()[:8]
   return Path('runs') / f'{name("task")}-{name("learner")}-{digest}'
+
+
+def check_former_split(spec: str, task: Task) -> None:
+  """Raises ValueError if a run of an earlier version had other classes in its parts.
+
+  The earlier version had no argument `split`. It drew classes without regard to their groups and to
+  the names of folders.
+
+  Args:
+    spec: that of the task in the flags of the run.
+    task: as it is read now.
+  """
+  if task.parted() not in ('given', 'groups') or re.search(r'[:,]split=', spec):
+    return
+  raise ValueError(
+    f'this run began when classes were drawn one by one, and now there are {task.said()}: classes '
+    'that it was trained on would be tested; train again in another --workdir'
+  )

@@ -42,13 +42,13 @@ from experiments.runs.evaluation import (
   picture,
 )
 from experiments.runs.setup import Setup, with_defaults
-from experiments.runs.workdir import DATA, check_same_data
 from metakit.estimates import IDENTITY, Estimate, estimate
+from metakit.evaluation.in_context import state_size
 from metakit.fingerprint import fingerprint
 from metakit.keys import GENERATOR
-from metakit.measures import state_size
 from metakit.onset import can_tell, onset
 from metakit.sources import abstract_episode
+from metakit.workdir import DATA, check_same_data
 
 SECONDS = 'seconds.json'  # training time up to each saved step
 

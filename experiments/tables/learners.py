@@ -54,7 +54,9 @@ ADAPTS = {
   'prototypical': 'nothing: class means',
   'reptile': 'the network',
 }
-FILES = dict.fromkeys(('fine_tuning', 'from_scratch'), 'baselines')  # where not of their own name
+FILES = dict.fromkeys(
+  ('fine_tuning', 'from_scratch'), 'ordinary_training'
+)  # where not of their own name
 COLUMNS = (
   'learner',
   'paper',

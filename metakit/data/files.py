@@ -29,10 +29,12 @@ def data_folder(data_dir: PathLike | None, name: str) -> Path:
   """
   root = data_dir or os.environ.get('METAKIT_DATA')
   if not root:
-    raise FileNotFoundError(f'{name}: no data folder given; set --data_dir or METAKIT_DATA')
+    raise FileNotFoundError(f'{name}: no data folder given; set data_dir=FOLDER or METAKIT_DATA')
   folder = Path(root).expanduser()
   if not folder.is_dir():
-    raise FileNotFoundError(f'{name}: there is no folder {folder}; set --data_dir or METAKIT_DATA')
+    raise FileNotFoundError(
+      f'{name}: there is no folder {folder}; set data_dir=FOLDER or METAKIT_DATA'
+    )
   return folder
 
 
@@ -56,7 +58,7 @@ def find_data(data_dir: PathLike | None, name: str, *files: str, origin: str = '
   source = f' (get it from {origin})' if origin else ''
   raise FileNotFoundError(
     f'{name}: no {" or ".join(files)} in {root} or {root / name}; '
-    f'set --data_dir or METAKIT_DATA to its folder{source}'
+    f'set data_dir=FOLDER or METAKIT_DATA to its folder{source}'
   )
 
 

@@ -84,8 +84,8 @@ def _version_folder(name: str, data_dir: PathLike | None) -> Path:
     if found:
       return max(found, key=_version)
   raise FileNotFoundError(
-    f'tfds:{name}: no prepared data set in {", ".join(map(str, places))}; set --data_dir or '
-    f'METAKIT_DATA, or prepare it where TensorFlow is installed: '
+    f'tfds:{name}: no prepared data set in {", ".join(map(str, places))}; set '
+    f'data_dir=FOLDER or METAKIT_DATA, or prepare it where TensorFlow is installed: '
     f"tfds.builder('{path}').download_and_prepare(file_format='array_record')"
   )
 

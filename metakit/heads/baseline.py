@@ -23,8 +23,8 @@ from metakit.heads.common import (
   inductive_head,
   members,
 )
-from metakit.learners.descent import minibatch
-from metakit.learners.head import init_head, linear
+from metakit.minibatches import minibatch
+from metakit.networks.last_layer import init_last_layer, linear
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -68,7 +68,7 @@ def baseline(
     del params
     init_key, key = jax.random.split(key)
     present = members(support, ways).sum(0) > 0
-    head = init_head(init_key, support.x.shape[1], ways)
+    head = init_last_layer(init_key, support.x.shape[1], ways)
     head = jax.tree.map(lambda leaf: leaf.astype(support.x.dtype), head)
     optimizer = optax.chain(
       optax.add_decayed_weights(DECAY),

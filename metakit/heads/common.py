@@ -56,7 +56,7 @@ def inductive_head(
 
   def seen(support: Examples) -> Examples:
     support = in_precision(support)
-    return support if every else labelled(support)
+    return support if every else only_labelled(support)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     return fit(key, params, seen(support))
@@ -89,7 +89,7 @@ def transductive_head(
 
   def seen(support: Examples) -> Examples:
     support = in_precision(support)
-    return support if every else labelled(support)
+    return support if every else only_labelled(support)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key  # nothing is drawn
@@ -104,7 +104,7 @@ def transductive_head(
     query = in_precision(episode.query._replace(y=None))
     return objective(infer(params, seen(episode.support), query), episode.query)
 
-  return meta_learner(init, adapt, predict, loss=loss, protocol='transductive', unlabelled=every)
+  return meta_learner(init, adapt, predict, loss=loss, queries_seen=True, unlabelled=every)
 
 
 def check_ways(ways: int) -> None:
@@ -141,7 +141,7 @@ def in_precision(examples: Examples) -> Examples:
   return examples._replace(x=precise(examples.x))
 
 
-def labelled(support: Examples) -> Examples:
+def only_labelled(support: Examples) -> Examples:
   """Gives examples without a label (-1) the weight 0, so that a head may learn from the others."""
   return support._replace(weight=weight_of(support, support.x.dtype) * (support.y >= 0))
 

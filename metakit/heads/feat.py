@@ -21,7 +21,7 @@ from metakit.heads.common import (
   class_means,
   in_precision,
   inductive_head,
-  labelled,
+  only_labelled,
   product,
   squared_distances,
 )
@@ -88,7 +88,7 @@ def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLea
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     value, metrics = head.loss(key, params, episode)
     if contrast:
-      both = in_precision(join(labelled(episode.support), episode.query))
+      both = in_precision(join(only_labelled(episode.support), episode.query))
       value += contrast * cross_entropy(classify(centres(params, both), both.x), both)[0]
     return value, metrics
 

@@ -86,7 +86,7 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
     adapt,
     predict,
     loss=loss,
-    protocol=head.protocol,
+    queries_seen=head.queries_seen,
     unlabelled=True,  # that is the head's affair
     calibrate=calibrate,
   )

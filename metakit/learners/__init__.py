@@ -2,7 +2,6 @@
 
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
-from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
@@ -14,6 +13,7 @@ from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.minimum_linf import minimum_linf
+from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from metakit.learners.descent import Descent, by_descent, by_update
-from metakit.learners.head import with_head
 from metakit.models import Model, learned
+from metakit.networks.last_layer import with_last_layer
 from metakit.networks.mlp import mlp
 from metakit.objectives import cross_entropy
 from metakit.roles import combine
@@ -31,7 +31,7 @@ def alfa(
   *,
   initial_rate: float = 0.1,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML whose rates and weight decay are computed from the task as it goes.
 
@@ -46,7 +46,7 @@ def alfa(
     [steps, layers]; more steps at test time use those of the last.
 
   Raises:
-    ValueError: for a descent, a protocol or a rate that does not fit.
+    ValueError: for a descent, statistics or a rate that do not fit.
   """
   if initial_rate <= 0:
     raise ValueError(f'initial_rate={initial_rate} is not positive')
@@ -84,7 +84,7 @@ def alfa(
     descent,
     inner=by_update(descent, update),
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     init=init,
     split=split,
     merge=lambda fast, slow, step: combine(fast, slow['constants']),
@@ -93,4 +93,4 @@ def alfa(
 
 def generator(layers: int) -> Model:
   """Returns the network of three layers (section 4.1) that makes rates and decays."""
-  return with_head(mlp(width=2 * layers, depth=2), 2 * layers)
+  return with_last_layer(mlp(width=2 * layers, depth=2), 2 * layers)

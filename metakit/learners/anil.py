@@ -4,14 +4,14 @@ Aniruddh Raghu, Maithra Raghu, Samy Bengio, Oriol Vinyals, Rapid Learning or Fea
 Understanding the Effectiveness of MAML, ICLR 2020, arXiv:1909.09157. Implemented: the inner loop
 changes the last linear layer alone (section 4), so an episode is embedded once, whatever the number
 of inner steps. Deviation: support and queries are embedded in one batch in training, as by all
-learners with a head on an embedding (metakit.learners.embedded); 'inductive' embeds test episodes
-with the statistics of training episodes, 'transductive' with the episode's own.
+learners with a head on an embedding (metakit.learners.embedded); test episodes
+are embedded with the statistics of training episodes, or with their own (statistics='episode').
 """
 
 from metakit.learners.descent import Descent, by_descent, by_optimizer
 from metakit.learners.embedded import embedded
-from metakit.learners.head import head_alone, init_head
 from metakit.models import Model
+from metakit.networks.last_layer import init_last_layer, last_layer_alone
 from metakit.objectives import cross_entropy
 from metakit.types import MetaLearner, Objective
 
@@ -22,7 +22,7 @@ def anil(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str = 'inductive',
+  statistics: str = 'training',
 ) -> MetaLearner:
   """MAML whose inner loop learns the last layer only.
 
@@ -32,17 +32,18 @@ def anil(
     descent: how it descends, with an optimizer. Its mode is not evolution, to which features are
       constants.
     objective: loss of the inner steps and of the meta-objective.
-    protocol: 'inductive' or 'transductive', which differ by the statistics of batch normalisation.
+    statistics: what a network with batch statistics normalises test examples by: those of
+      'training' episodes or of the 'episode'.
 
   Raises:
-    ValueError: for a descent or a protocol that does not fit.
+    ValueError: for a descent or statistics that do not fit.
   """
   problem = by_optimizer(descent)
   head = by_descent(
-    head_alone,
+    last_layer_alone,
     descent,
     inner=lambda loss: problem(loss)._replace(through_data=True),
     objective=objective,
-    init=lambda key, episode: init_head(key, episode.support.x.shape[1], num_outputs),
+    init=lambda key, episode: init_last_layer(key, episode.support.x.shape[1], num_outputs),
   )
-  return embedded(embedding, head, protocol)
+  return embedded(embedding, head, statistics)

@@ -6,8 +6,8 @@ linear layer is zero (eq. 2), so the representation has to change; the layer is 
 """
 
 from metakit.learners.descent import Descent, by_descent
-from metakit.learners.head import with_head
 from metakit.models import Model
+from metakit.networks.last_layer import with_last_layer
 from metakit.objectives import cross_entropy
 from metakit.types import MetaLearner, Objective
 
@@ -18,14 +18,14 @@ def boil(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML whose inner loop leaves the last layer as it is. Args and raises as `maml` and `anil`."""
   return by_descent(
-    with_head(embedding, num_outputs),
+    with_last_layer(embedding, num_outputs),
     descent,
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     split=lambda params, support: (params['body'], params['head']),
     merge=lambda body, head, step: {'body': body, 'head': head},
   )

@@ -24,7 +24,7 @@ def cavia(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML whose inner loop learns a context vector only: what is known of a task is that vector.
 
@@ -34,7 +34,7 @@ def cavia(
     descent: as `maml`, and the rest.
 
   Raises:
-    ValueError: for a size below 1, or a descent or a protocol that does not fit; at init, for a
+    ValueError: for a size below 1, or a descent or statistics that do not fit; at init, for a
       network without a context.
   """
   if context_size < 1:
@@ -58,7 +58,7 @@ def cavia(
     whole,
     descent,
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     init=init,
     split=split,
     merge=lambda context, network, step: {'network': network, 'context': context},

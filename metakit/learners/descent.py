@@ -6,17 +6,16 @@ mode's affair (metakit.meta_gradient).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from metakit.builder import meta_learner
-from metakit.learners.embedded import PROTOCOLS
 from metakit.meta_gradient.diagnostics import diagnose
-from metakit.meta_gradient.inner import Inner, Mode, Solution, by_optax
+from metakit.meta_gradient.inner import Inner, Mode, Solution, Solve, by_optax
 from metakit.meta_gradient.loops import unroll
+from metakit.minibatches import minibatch
 from metakit.models import Model, drawing, draws_of
 from metakit.objectives import cross_entropy
 from metakit.types import (
@@ -31,9 +30,25 @@ from metakit.types import (
   Params,
 )
 
-InnerLoss = Callable[[Any, Any, Any, Any], jax.Array]
-Split = Callable[[Params, Examples], tuple[Any, Any]]  # (params, support) -> (fast, slow)
-Merge = Callable[[Any, Any, Any], Params]  # (fast, slow, step) -> parameters of the network
+STATISTICS = ('support', 'episode')
+
+
+class InnerLoss(Protocol):
+  """The loss of the inner loop; see metakit.meta_gradient.Inner."""
+
+  def __call__(self, fast: Any, slow: Any, data: Any, step: Any, /) -> jax.Array: ...
+
+
+class Split(Protocol):
+  """Returns what the inner loop changes and what it does not, (fast, slow)."""
+
+  def __call__(self, params: Params, support: Examples, /) -> tuple[Any, Any]: ...
+
+
+class Merge(Protocol):
+  """Returns the parameters of the network in an inner step."""
+
+  def __call__(self, fast: Any, slow: Any, step: Any, /) -> Params: ...
 
 
 class Descent(NamedTuple):
@@ -107,7 +122,7 @@ def by_descent(
   *,
   inner: Callable[[InnerLoss], Inner] | None = None,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
   init: Init | None = None,
   split: Split = lambda params, support: (params, {}),
   merge: Merge = lambda fast, slow, step: fast,
@@ -120,9 +135,9 @@ def by_descent(
     descent: how it descends; differentiated by unroll() if it does not say how.
     inner: loss -> the inner problem; by default `by_optimizer(descent)`.
     objective: loss of the inner steps and of the meta-objective.
-    protocol: of a network with batch statistics: 'transductive' normalises the queries by their
-      own, 'inductive' by those of the support; its parts in training as at test time. None is
-      'transductive' for such a network, and 'inductive' for all others.
+    statistics: what a network with batch statistics normalises queries by: the 'episode', which is
+      the queries themselves, or the 'support'; its parts in training as at test time. None is
+      'episode' for such a network, and 'support' for all others.
     init: (key, episode) -> params; the network's own by default.
     split: (params, support) -> (fast, slow).
     merge: (fast, slow, step) -> parameters of the network in that step, whose number after the last
@@ -130,38 +145,17 @@ def by_descent(
     drawn: whether a stochastic network draws in `adapt` too: where that is its training.
 
   Raises:
-    ValueError: for steps, a batch or a protocol that make no sense, or without an optimizer.
+    ValueError: for steps, a batch or statistics that make no sense, or without an optimizer.
   """
-  protocol = check_protocol(model, protocol)
+  statistics = check_statistics(model, statistics)
   check_descent(descent)
-  inner = inner or by_optimizer(descent)
+  inner, steps = inner or by_optimizer(descent), descent.steps
   problem = inner(support_loss(model, objective, merge, descent=descent))
-  solve = (descent.mode or unroll())(problem)
-  inner_steps = descent.steps
-
-  def adapted(
-    keys: tuple[Key, Key | None],
-    params: Params,
-    support: Examples,
-    steps: int,
-    judged: Callable[[Params], jax.Array] | None = None,
-  ) -> tuple[Params, Metrics]:
-    """Parameters of the network for the task's queries, and what is to be said of the loop.
-
-    `judged` is the loss of such parameters, of which a mode may solve for the derivative.
-    """
-    fast, slow = split(params, support)
-    solution = solve(keys[0], fast, slow, (keys, support), steps) if steps else Solution(fast)
-    moved = {'adaptation_norm': distance(solution.fast, fast)}
-    if judged is not None and solution.residual is not None:
-      slope = jax.grad(lambda end: judged(merge(end, slow, steps)))(solution.fast)
-      moved['implicit_residual'] = solution.residual(jax.lax.stop_gradient(slope))
-    return merge(solution.fast, slow, steps), moved
-
-  settle, ask = asking(model, protocol)
+  adapted = adapting((descent.mode or unroll())(problem), split, merge)
+  settle, ask = asking(model, statistics)
 
   def judge(params: Params, episode: Episode, draws: Key | None) -> tuple[jax.Array, Metrics]:
-    query, asked = episode.query, drawing(ask, draws, inner_steps + 1)
+    query, asked = episode.query, drawing(ask, draws, steps + 1)
     return objective(asked(settle(params, episode.support), query.x, weight=query.weight), query)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
@@ -171,25 +165,45 @@ def by_descent(
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     draws = draws_of(model, key)
     judged = lambda fitted: judge(fitted, episode, draws)[0]
-    fitted, moved = adapted((key, draws), params, episode.support, inner_steps, judged)
+    fitted, moved = adapted((key, draws), params, episode.support, steps, judged)
     value, metrics = judge(fitted, episode, draws)
     return value, {**metrics, **moved}
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     fast, slow = split(params, episode.support)
-    outer = lambda end, slow: judge(merge(end, slow, inner_steps), episode, None)[0]
-    return diagnose(
-      problem,
-      outer,
-      key,
-      fast=fast,
-      slow=slow,
-      data=((key, None), episode.support),
-      steps=inner_steps,
-    )
+    outer = lambda end, slow: judge(merge(end, slow, steps), episode, None)[0]
+    data = (key, None), episode.support
+    return diagnose(problem, outer, key, fast=fast, slow=slow, data=data, steps=steps)
 
   whole = init or initial(model)
-  return meta_learner(whole, adapt, ask, loss=loss, protocol=protocol, diagnose=diagnosis)
+  seen = statistics == 'episode'
+  return meta_learner(whole, adapt, ask, loss=loss, queries_seen=seen, diagnose=diagnosis)
+
+
+def adapting(solve: Solve, split: Split, merge: Merge) -> Callable[..., tuple[Params, Metrics]]:
+  """Returns ((key, draws), params, support, steps, judged=None) -> parameters and metrics.
+
+  These are the parameters of the network for the queries, and what is to be said of the loop;
+  `draws` is that of metakit.models.draws_of, or None, and `judged` is the loss of such parameters,
+  of which a mode may solve for the derivative.
+  """
+
+  def adapted(
+    keys: tuple[Key, Key | None],
+    params: Params,
+    support: Examples,
+    steps: int,
+    judged: Callable[[Params], jax.Array] | None = None,
+  ) -> tuple[Params, Metrics]:
+    fast, slow = split(params, support)
+    solution = solve(keys[0], fast, slow, (keys, support), steps) if steps else Solution(fast)
+    moved = {'adaptation_norm': distance(solution.fast, fast)}
+    if judged is not None and solution.residual is not None:
+      slope = jax.grad(lambda end: judged(merge(end, slow, steps)))(solution.fast)
+      moved['implicit_residual'] = solution.residual(jax.lax.stop_gradient(slope))
+    return merge(solution.fast, slow, steps), moved
+
+  return adapted
 
 
 def support_loss(
@@ -221,15 +235,15 @@ def initial(model: Model) -> Init:
   return lambda key, episode: model.init(key, episode.support.x)
 
 
-def asking(model: Model, protocol: str) -> tuple[Callable[..., Params], Callable[..., jax.Array]]:
+def asking(model: Model, statistics: str) -> tuple[Callable[..., Params], Callable[..., jax.Array]]:
   """Returns how a network is made ready for queries, and how it is asked.
 
   Returns:
-    (params, support) -> params, which under 'inductive' hold the normalisation statistics of the
-    support set, if the network has such; (params, x, weight=None) -> outputs.
+    (params, support) -> params, which hold the normalisation statistics of the support set if
+    queries are normalised by those; (params, x, weight=None) -> outputs.
   """
   stored = model.stored
-  if protocol == 'transductive' or stored is None:
+  if statistics == 'episode' or stored is None:
     return lambda params, support: params, model.apply
 
   def settle(params: Params, support: Examples) -> Params:
@@ -239,39 +253,11 @@ def asking(model: Model, protocol: str) -> tuple[Callable[..., Params], Callable
   return settle, stored.apply
 
 
-def minibatch(key: Key, examples: Examples, step: Any, *, size: int) -> Examples:
-  """Returns the examples of an inner step: all in a random order, then in another, and so on.
-
-  Absent examples (of weight 0) are drawn where there are fewer than `size` others, and only there.
-
-  Args:
-    key: of the task.
-    examples: of the task.
-    step: number of the step, [] int.
-    size: examples of a step; all, if there are no more.
-  """
-  count = len(examples.x)
-  size = min(size, count)
-  weight = None if examples.weight is None else jnp.asarray(examples.weight)
-  present = count if weight is None else jnp.maximum((weight > 0).sum(), 1)
-  taken = jnp.minimum(size, present)
-  place = step * taken + jnp.arange(size)
-  first = place[0] // present  # how many times all have been drawn; the step may begin another
-
-  def order(number: Any) -> jax.Array:
-    rows = jax.random.permutation(jax.random.fold_in(key, number), count)
-    return rows if weight is None else rows[jnp.argsort(weight[rows] == 0, stable=True)]
-
-  orders = jnp.stack([order(first), order(first + 1)])
-  rows = orders[jnp.minimum(place // present - first, 1), place % present]
-  drawn = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], examples)
-  if weight is None:
-    return drawn
-  return drawn._replace(weight=jnp.where(jnp.arange(size) < taken, drawn.weight, 0))
-
-
 def check_descent(descent: Descent) -> None:
   """Raises ValueError for numbers of steps or of examples that make no sense."""
+  if not isinstance(descent, Descent):
+    kind = type(descent).__name__
+    raise ValueError(f'{kind} is no Descent; give one, such as Descent(optax.sgd(0.1))')
   if descent.steps < 1:
     raise ValueError(f'steps={descent.steps} learns nothing from the support; use 1 or more')
   if descent.steps_of_adapt < 0:
@@ -280,19 +266,19 @@ def check_descent(descent: Descent) -> None:
     raise ValueError(f'batch={descent.batch} is negative; use 0 for the whole support set')
 
 
-def check_protocol(model: Model, protocol: str | None) -> str:
-  """Returns the protocol of a learner, its default filled in.
+def check_statistics(model: Model, statistics: str | None) -> str:
+  """Returns what a network normalises queries by, the default filled in.
 
   Raises:
-    ValueError: for an unknown one, or 'transductive' with a network that never mixes examples.
+    ValueError: for what is unknown, or 'episode' with a network that never mixes examples.
   """
-  if protocol is None:
-    return 'inductive' if model.stored is None else 'transductive'
-  if protocol not in PROTOCOLS:
-    raise ValueError(f'protocol={protocol!r} is unknown; use one of {", ".join(PROTOCOLS)}')
-  if protocol == 'transductive' and model.stored is None:
+  if statistics is None:
+    return 'support' if model.stored is None else 'episode'
+  if statistics not in STATISTICS:
+    raise ValueError(f'statistics={statistics!r} are unknown; use one of {", ".join(STATISTICS)}')
+  if statistics == 'episode' and model.stored is None:
     raise ValueError(
-      "protocol='transductive' needs a network with batch statistics (norm=batch); this network "
-      "treats each query by itself: use protocol='inductive'"
+      "statistics='episode' needs a network with batch statistics (norm=batch); this network "
+      "treats each query by itself: use statistics='support'"
     )
-  return protocol
+  return statistics

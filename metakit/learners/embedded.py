@@ -22,31 +22,32 @@ from metakit.types import (
   join,
 )
 
-PROTOCOLS = ('inductive', 'transductive')
+STATISTICS = ('training', 'episode')
 
 
-def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> MetaLearner:
+def embedded(model: Model, head: MetaLearner, statistics: str = 'training') -> MetaLearner:
   """Composes an embedding network with a head, a learner of features (metakit.heads).
 
   In training, support and query are embedded in one batch, so that a network with batch statistics
-  (model.stored) sees them together. At test time the protocol 'inductive' embeds each example by
-  itself, with the statistics of training episodes (`calibrate`); 'transductive' embeds the support
-  together with the queries, as in training.
+  (model.stored) sees them together. At test time each example is embedded by
+  itself, with the statistics of training episodes (`calibrate`), or with those of the episode: the
+  support together with the queries, as in training.
 
   Args:
     model: x [examples, ...] -> features [examples, features].
     head: a learner of features.
-    protocol: of the network, 'inductive' or 'transductive'.
+    statistics: what a network with batch statistics normalises test examples by, 'training' or
+      'episode'.
 
   Returns:
     A learner whose params are {'body': the network's, 'head': the head's}; it is transductive where
     the network or the head is.
 
   Raises:
-    ValueError: for another protocol, or 'transductive' with a network that never mixes examples
+    ValueError: for other statistics, or 'episode' with a network that never mixes examples
       (it would be inductive under another name); at init, if the network does not give vectors.
   """
-  check_protocol(model, protocol)
+  check_statistics(model, statistics)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     draws = draws_of(model, key)
@@ -58,15 +59,15 @@ def embedded(model: Model, head: MetaLearner, protocol: str = 'inductive') -> Me
     partial(_init, model, head),
     loss=loss,
     unlabelled=True,  # whether it learns from those is the head's affair
-    calibrate=partial(_calibrate, model, head, protocol),
+    calibrate=partial(_calibrate, model, head, statistics),
     diagnose=head.diagnose and _diagnosis(model, head.diagnose),
   )
-  if protocol == 'transductive':
-    return make(*_jointly(model, head), protocol=protocol)
+  if statistics == 'episode':
+    return make(*_jointly(model, head), queries_seen=True)
   embed = lambda params, x: embed_rows(model)(params['body'], x)
   return make(
     *_one_by_one(model, head),
-    protocol=head.protocol,
+    queries_seen=head.queries_seen,
     features=Features(embed, of_whole(head)),
     extend=head.extend and _extend(embed, head.extend),
   )
@@ -91,7 +92,7 @@ def _embed_together(
 
 
 def _calibrate(
-  model: Model, head: MetaLearner, protocol: str, params: Params, episodes: Episode
+  model: Model, head: MetaLearner, statistics: str, params: Params, episodes: Episode
 ) -> Params:
   if model.stored is not None:
     both = jax.vmap(join)(episodes.support, episodes.query)
@@ -99,7 +100,7 @@ def _calibrate(
   rows = embed_rows(model)
 
   def embed(episode: Episode) -> Episode:
-    if protocol == 'transductive':
+    if statistics == 'episode':
       parts = _embed_together(model, params, episode.support, episode.query)
       return Episode(*parts, episode.info)
     support, query = (part._replace(x=rows(params['body'], part.x)) for part in episode[:2])
@@ -170,12 +171,12 @@ def of_whole(head: MetaLearner) -> MetaLearner:
   )
 
 
-def check_protocol(model: Model, protocol: str) -> None:
-  """Raises ValueError for a protocol that the network cannot have."""
-  if protocol not in PROTOCOLS:
-    raise ValueError(f'protocol={protocol!r} is unknown; use one of {", ".join(PROTOCOLS)}')
-  if protocol == 'transductive' and model.stored is None:
+def check_statistics(model: Model, statistics: str) -> None:
+  """Raises ValueError for statistics that the network cannot be normalised by."""
+  if statistics not in STATISTICS:
+    raise ValueError(f'statistics={statistics!r} are unknown; use one of {", ".join(STATISTICS)}')
+  if statistics == 'episode' and model.stored is None:
     raise ValueError(
-      "protocol='transductive' needs a network with batch statistics (norm=batch); this network "
-      "embeds each example by itself: use protocol='inductive'"
+      "statistics='episode' needs a network with batch statistics (norm=batch); this network "
+      "embeds each example by itself: use statistics='training'"
     )

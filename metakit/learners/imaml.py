@@ -19,7 +19,7 @@ def imaml(
   *,
   proximal: float = 2.0,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML with a proximal inner loss, differentiated at its minimum.
 
@@ -30,7 +30,7 @@ def imaml(
       implicit(conjugate_gradient(5)). All steps are on the whole support set.
     proximal: lambda, the strength of the pull to the initialisation.
     objective: loss of the inner steps and of the meta-objective.
-    protocol: see metakit.learners.descent.
+    statistics: see metakit.learners.descent.
 
   Returns:
     A MetaLearner. With mode implicit the metrics of its loss hold 'implicit_residual', by how much
@@ -39,7 +39,7 @@ def imaml(
     what the backward pass does for the system.
 
   Raises:
-    ValueError: for a descent or a protocol that does not fit, or proximal=0 with mode implicit.
+    ValueError: for a descent or statistics that do not fit, or proximal=0 with mode implicit.
   """
   refuse(descent, 'batch')
   return by_descent(
@@ -47,5 +47,5 @@ def imaml(
     descent._replace(mode=descent.mode or implicit(conjugate_gradient(5))),
     inner=by_optimizer(descent, proximal=proximal),
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
   )

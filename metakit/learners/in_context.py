@@ -76,6 +76,7 @@ def in_context(
     objective: loss of the predictions: of each support example from those before it, and of each
       query from the support. A metric `gain` is added, the mean loss of the first half of them less
       that of the second: 0 until the model learns from what it reads.
+    label_scale: what one-hot labels are multiplied by; None for the root of the number of inputs.
 
   Returns:
     A MetaLearner whose fitted hold the model's state; a query costs one token. `extend` goes on
@@ -89,35 +90,14 @@ def in_context(
     raise ValueError(f'layout={layout!r} is unknown; use one of {", ".join(LAYOUTS)}')
   if not model.causal and layout != 'pairs':
     raise ValueError(f'layout={layout} needs a causal model; use attention=softmax or layout=pairs')
-  tokens_of, question, stride, asks = LAYOUTS[layout]
+  kind = LAYOUTS[layout]
   targets_of = lambda examples: targets(examples, num_outputs, label_scale)
-
-  def read(
-    params: Params,
-    support: Examples,
-    asked: jax.Array,
-    before: Fitted | None = None,
-    predicted: bool = False,
-  ):
-    """Returns predictions of the support [n, outputs] and of asked [m, outputs], and fitted.
-
-    Those of the support may cost as much as reading it, and are left out unless `predicted`.
-    """
-    x, y, present = flat(support.x), targets_of(support), known(support)
-    state, last = (None, jnp.zeros_like(y, shape=num_outputs)) if before is None else before[1:]
-    tokens, there = tokens_of(x, y, present, last)
-    last = jnp.concatenate([last[None], y])[last_present(present)[-1]]
-    own = question(x if asks and predicted else x[:0], last)
-    questions = jnp.concatenate([own, question(flat(asked), last)])
-    seen = jnp.append(jnp.arange(len(own)), jnp.full(len(asked), len(tokens))).astype(jnp.int32)
-    outputs, answers, state = model.apply(params, tokens, questions, seen, there, state)
-    of_support = answers[: len(own)] if asks else outputs[::stride]
-    return of_support, answers[len(own) :], (params, state, last)
+  read = reading(model, kind, num_outputs, targets_of=targets_of)
 
   def init(key: Key, episode: Episode) -> Params:
     support = episode.support
     x, y = flat(support.x), targets_of(support)
-    return model.init(key, tokens_of(x, y, known(support), jnp.zeros_like(y[0]))[0])
+    return model.init(key, kind.tokens(x, y, known(support), jnp.zeros_like(y[0]))[0])
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     del key  # nothing is drawn
@@ -128,7 +108,7 @@ def in_context(
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     params, state, last = fitted
-    asked = question(flat(x), last)
+    asked = kind.question(flat(x), last)
     return model.apply(params, asked[:0], asked, *no_tokens(len(asked)), state).answers
 
   def prefixes(key: Key, params: Params, support: Examples) -> jax.Array:
@@ -147,6 +127,48 @@ def in_context(
 
   learner = meta_learner(init, adapt, predict, loss=loss, extend=extend, prefixes=prefixes)
   return learner if model.causal else learner._replace(extend=None, prefixes=None)
+
+
+def reading(
+  model: SequenceModel,
+  layout: Layout,
+  num_outputs: int,
+  *,
+  targets_of: Callable[[Examples], jax.Array],
+) -> Callable[..., tuple[jax.Array, jax.Array, Fitted]]:
+  """Returns what reads a support set and predicts.
+
+  (params, support, asked, before=None, predicted=False) -> predictions of the support [n, outputs]
+  and of asked [m, outputs], and fitted. Those of the support may cost as much as reading it, and
+  are left out unless `predicted`.
+
+  Args:
+    model: the network.
+    layout: how examples become tokens.
+    num_outputs: classes of the labels, or size of the targets.
+    targets_of: examples -> their labels as they are read, [examples, outputs].
+  """
+  tokens_of, question, stride, asks = layout
+
+  def read(
+    params: Params,
+    support: Examples,
+    asked: jax.Array,
+    before: Fitted | None = None,
+    predicted: bool = False,
+  ) -> tuple[jax.Array, jax.Array, Fitted]:
+    x, y, present = flat(support.x), targets_of(support), known(support)
+    state, last = (None, jnp.zeros_like(y, shape=num_outputs)) if before is None else before[1:]
+    tokens, there = tokens_of(x, y, present, last)
+    last = jnp.concatenate([last[None], y])[last_present(present)[-1]]
+    own = question(x if asks and predicted else x[:0], last)
+    questions = jnp.concatenate([own, question(flat(asked), last)])
+    seen = jnp.append(jnp.arange(len(own)), jnp.full(len(asked), len(tokens))).astype(jnp.int32)
+    outputs, answers, state = model.apply(params, tokens, questions, seen, there, state)
+    of_support = answers[: len(own)] if asks else outputs[::stride]
+    return of_support, answers[len(own) :], (params, state, last)
+
+  return read
 
 
 def no_tokens(asked: int) -> tuple[jax.Array, jax.Array]:

@@ -18,7 +18,7 @@ def maml(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """Learns an initialisation from which a few gradient steps on the support set solve a task.
 
@@ -26,12 +26,12 @@ def maml(
     model: a network that ends in the task's outputs.
     descent: how it descends, with an optimizer: Descent(optax.sgd(0.4), steps=5), say.
     objective: loss of the inner steps and of the meta-objective.
-    protocol: see metakit.learners.descent.
+    statistics: see metakit.learners.descent.
 
   Returns:
     A MetaLearner whose fitted are the adapted parameters.
 
   Raises:
-    ValueError: for a descent or a protocol that does not fit.
+    ValueError: for a descent or statistics that do not fit.
   """
-  return by_descent(model, descent, objective=objective, protocol=protocol)
+  return by_descent(model, descent, objective=objective, statistics=statistics)

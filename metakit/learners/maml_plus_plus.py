@@ -6,8 +6,8 @@ arXiv:1810.09502. Implemented, by the names of its section 4:
     the course of training (eq. 2); afterwards the last step alone.
   DA: first-order gradients in the first training steps, then second order.
   BNRS: normalisation statistics are of each step's own: those of the support with the weights of
-    that step, at test time as in training, and those after the last step for the queries (protocol
-    'inductive'; see the deviations).
+    that step, at test time as in training, and those after the last step for the queries
+    (statistics='support'; see the deviations).
   BNWB: scale and bias of the normalisation are of each step's own too, and meta-learned: the inner
     loop leaves them alone. There is one more of them than steps, for the queries.
   LSLR: a learned rate for every array of the network and every step.
@@ -32,7 +32,7 @@ from metakit.learners.descent import (
   Descent,
   asking,
   check_descent,
-  check_protocol,
+  check_statistics,
   distance,
   refuse,
 )
@@ -41,10 +41,18 @@ from metakit.meta_gradient.diagnostics import diagnose
 from metakit.models import Model, drawing, draws_of, roles_of
 from metakit.objectives import cross_entropy
 from metakit.roles import NORM, WEIGHT
-from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Key,
+  LossAt,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+)
 
-# (training step, key, params, episode) -> (loss, metrics)
-Phase = Callable[[Any, Key, Params, Episode], tuple[jax.Array, Metrics]]
 USUAL = Descent(steps=5)
 LEAST = 0.03  # the least weight of an early step's loss, times the number of steps
 
@@ -55,7 +63,7 @@ def maml_plus_plus(
   *,
   initial_rate: float = 0.1,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
   multi_step_until: int = 0,
   first_order_until: int = 0,
 ) -> MetaLearner:
@@ -70,8 +78,8 @@ def maml_plus_plus(
       CPU. Compilation grows with the steps.
     initial_rate: of every array and step.
     objective: loss of the inner steps and of the meta-objective.
-    protocol: of a network with batch statistics: 'transductive' (the default there) normalises
-      queries by their own, 'inductive' by those of the support.
+    statistics: what a network with batch statistics normalises queries by: their own ('episode',
+      the default there), or those of the 'support'.
     multi_step_until: training steps in which the losses after all inner steps count.
     first_order_until: training steps in which the inner gradients count as constants.
 
@@ -79,38 +87,28 @@ def maml_plus_plus(
     A MetaLearner whose params are {'start', 'norms', 'rates'}.
 
   Raises:
-    ValueError: for a descent, a rate or a protocol that does not fit; at init, if a network with
+    ValueError: for a descent, a rate or statistics that do not fit; at init, if a network with
       batch statistics does not say what its normalisation is.
   """
-  protocol = check_protocol(model, protocol)
+  statistics = check_statistics(model, statistics)
   check_descent(descent)
   refuse(descent, 'optimizer', 'batch')
-  if initial_rate <= 0 or multi_step_until < 0 or first_order_until < 0:
-    raise ValueError(
-      f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
-      f'first_order_until={first_order_until} not negative'
-    )
+  check_numbers(initial_rate, multi_step_until, first_order_until)
   judge, inner_steps = judging(model, objective), descent.steps
   last, every = problems(judge, inner_steps)
-  second, first = descent.mode or unroll(True), first_order(True)
+  second = descent.mode or unroll(True)
   begins = sorted({0, multi_step_until, first_order_until})
 
-  def phase(begin: int) -> Phase:
+  def phase(begin: int) -> LossAt:
     """The loss from training step `begin` on, until the next phase."""
-    multi = begin < multi_step_until
-    descend = (first if begin < first_order_until else second)(every if multi else last)
-    draws = partial(draws_of, model)
-    return phase_loss(
-      judge,
-      descend,
-      draws,
-      inner_steps=inner_steps,
-      multi_step_until=multi_step_until if multi else 0,
-    )
+    multi = multi_step_until if begin < multi_step_until else 0
+    mode = first_order(True) if begin < first_order_until else second
+    descend, draws = mode(every if multi else last), partial(draws_of, model)
+    return phase_loss(judge, descend, draws, inner_steps=inner_steps, multi_step_until=multi)
 
   phases = [phase(begin) for begin in begins]
   solve, steps = second(last), descent.steps_of_adapt
-  settle, ask = asking(model, protocol)
+  settle, ask = asking(model, statistics)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     fast = params['start']
@@ -119,20 +117,27 @@ def maml_plus_plus(
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     outer = lambda end, slow: judge(end, slow, episode.query, inner_steps)[0]
-    data = None, episode.support
-    return diagnose(
-      last, outer, key, fast=params['start'], slow=params, data=data, steps=inner_steps
-    )
+    fast, data = params['start'], (None, episode.support)
+    return diagnose(last, outer, key, fast=fast, slow=params, data=data, steps=inner_steps)
 
   return meta_learner(
     lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
     adapt,
     ask,
     loss=lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
-    protocol=protocol,
+    queries_seen=statistics == 'episode',
     loss_at=in_turn(begins, phases) if len(phases) > 1 else None,
     diagnose=diagnosis,
   )
+
+
+def check_numbers(initial_rate: float, multi_step_until: int, first_order_until: int) -> None:
+  """Raises ValueError for a rate or a training step without sense."""
+  if initial_rate <= 0 or multi_step_until < 0 or first_order_until < 0:
+    raise ValueError(
+      f'initial_rate={initial_rate} must be positive, multi_step_until={multi_step_until} and '
+      f'first_order_until={first_order_until} not negative'
+    )
 
 
 def judging(model: Model, objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
@@ -176,7 +181,7 @@ def phase_loss(
   *,
   inner_steps: int,
   multi_step_until: int,
-) -> Phase:
+) -> LossAt:
   """Returns the meta-objective: of the last step, or of all where multi_step_until is positive."""
 
   def loss(step: Any, key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
@@ -194,7 +199,7 @@ def phase_loss(
   return loss
 
 
-def in_turn(begins: Sequence[int], phases: Sequence[Phase]) -> Phase:
+def in_turn(begins: Sequence[int], phases: Sequence[LossAt]) -> LossAt:
   """Returns the loss of the phase that a training step is in."""
 
   def loss_at(step: Any, key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:

@@ -26,7 +26,7 @@ def meta_curvature(
   *,
   inner_learning_rate: float = 0.1,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML whose inner gradients are turned and scaled by learned matrices.
 
@@ -38,7 +38,7 @@ def meta_curvature(
     matrices, one for each of its axes but with the two of a kernel's positions as one.
 
   Raises:
-    ValueError: for a descent, a protocol or a rate that does not fit.
+    ValueError: for a descent, statistics or a rate that do not fit.
   """
   if inner_learning_rate <= 0:
     raise ValueError(f'inner_learning_rate={inner_learning_rate} is not positive')
@@ -66,7 +66,7 @@ def meta_curvature(
     descent,
     inner=by_update(descent, update),
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     init=init,
     split=split,
     merge=lambda fast, slow, step: combine(fast, slow['constants']),

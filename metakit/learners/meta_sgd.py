@@ -25,7 +25,7 @@ def meta_sgd(
   *,
   initial_rate: float = 0.1,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML with a learned rate, and thus direction, for every parameter.
 
@@ -35,13 +35,13 @@ def meta_sgd(
       rates.
     initial_rate: of all parameters.
     objective: loss of the inner steps and of the meta-objective.
-    protocol: see metakit.learners.descent.
+    statistics: see metakit.learners.descent.
 
   Returns:
     A MetaLearner whose params are {'start', 'rates'}, two trees alike.
 
   Raises:
-    ValueError: for a descent, a protocol or a rate that does not fit.
+    ValueError: for a descent, statistics or a rate that do not fit.
   """
   if initial_rate <= 0:
     raise ValueError(f'initial_rate={initial_rate} is not positive')
@@ -60,7 +60,7 @@ def meta_sgd(
     descent,
     inner=by_update(descent, update),
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     init=init,
     split=lambda params, support: (params['start'], {'rates': params['rates']}),
   )

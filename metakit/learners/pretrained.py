@@ -19,8 +19,9 @@ from metakit.absent import UNLABELLED, guarded
 from metakit.heads.common import check_positive, cosine_similarity
 from metakit.keys import stream
 from metakit.learners.embedded import embedded
-from metakit.learners.head import init_head, linear, of_training_classes
+from metakit.learners.training_classes import of_training_classes
 from metakit.models import Model, StoredStatistics, drawing, draws_of
+from metakit.networks.last_layer import init_last_layer, linear
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Params, join
 
@@ -36,7 +37,7 @@ def pretrained(
   cosine: bool = True,
   scale: float = 16.0,
   transforms: Sequence[Transform] = (),
-  protocol: str = 'inductive',
+  statistics: str = 'training',
 ) -> MetaLearner:
   """A head on an embedding that was trained to tell all training classes apart.
 
@@ -50,10 +51,10 @@ def pretrained(
     scale: of the cosines.
     transforms: each makes further classes of the training classes, and further features; the
       identity is one of them only if it is given.
-    protocol: of the network, see metakit.learners.embedded.
+    statistics: of the network, see metakit.learners.embedded.
 
   Raises:
-    ValueError: for numbers that make no sense or a protocol that the network cannot have.
+    ValueError: for numbers that make no sense or statistics that the network cannot have.
   """
   if num_classes < 2:
     raise ValueError(f'num_classes={num_classes} leaves nothing to tell apart; use 2 or more')
@@ -61,13 +62,13 @@ def pretrained(
     raise ValueError(f'until={until} is not positive; use none for all steps, or the head alone')
   check_positive(scale=scale)
   transforms = tuple(transforms)
-  base = embedded(side_by_side(model, transforms) if transforms else model, head, protocol)
+  base = embedded(side_by_side(model, transforms) if transforms else model, head, statistics)
   copies = max(1, len(transforms))
 
   def init(key: Key, episode: Episode) -> Params:
     params = base.init(key, episode)
     width = jax.eval_shape(model.apply, params['body'], episode.support.x).shape[1]
-    return {**params, 'layer': init_head(stream(key, 'layer'), width, num_classes * copies)}
+    return {**params, 'layer': init_last_layer(stream(key, 'layer'), width, num_classes * copies)}
 
   def classify(params: Params, z: jax.Array) -> jax.Array:
     layer = params['layer']

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from metakit.heads.common import ABSENT, class_means
 from metakit.learners.descent import Descent, by_descent
-from metakit.learners.head import with_head
 from metakit.models import Model
+from metakit.networks.last_layer import with_last_layer
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Key, MetaLearner, Objective, Params
 
@@ -24,7 +24,7 @@ def proto_maml(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """MAML that starts as prototypical networks; with no step at all it is them.
 
@@ -35,7 +35,7 @@ def proto_maml(
     A MetaLearner whose params are the embedding's: any number of ways shares them.
 
   Raises:
-    ValueError: for ways below 2, or a descent or a protocol that does not fit.
+    ValueError: for ways below 2, or a descent or statistics that do not fit.
   """
   if ways < 2:
     raise ValueError(f'ways={ways} leaves nothing to classify; use ways>=2')
@@ -50,10 +50,10 @@ def proto_maml(
     return {'body': params, 'head': {'kernel': 2 * prototypes.T, 'bias': bias}}, {}
 
   return by_descent(
-    with_head(embedding, ways),
+    with_last_layer(embedding, ways),
     descent,
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     init=init,
     split=split,
   )

@@ -4,7 +4,8 @@ Jake Snell, Kevin Swersky, Richard Zemel, Prototypical Networks for Few-shot Lea
 arXiv:1703.05175. Implemented: the prototypes (eq. 1), the softmax over distances (eq. 2), the
 negative log-likelihood (Algorithm 1) and both distances of section 2.7. Deviation: the statistics
 of batch normalisation at test time are those of training episodes pooled after training
-(metakit.networks.normalisation) rather than a moving average; 'transductive' uses the episode's.
+(metakit.networks.normalisation) rather than a moving average, or
+the episode's.
 """
 
 from metakit.heads.prototypes import prototypes
@@ -19,7 +20,7 @@ def prototypical(
   ways: int,
   distance: str = 'euclidean',
   *,
-  protocol: str = 'inductive',
+  statistics: str = 'training',
   objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """Classifies by the nearest class mean in a learned embedding.
@@ -28,10 +29,11 @@ def prototypical(
     model: the embedding network, x [examples, ...] -> [examples, features].
     ways: classes an episode (at most; a class without support is never predicted).
     distance: 'euclidean' (squared) or 'cosine'.
-    protocol: 'inductive' or 'transductive', which differ by the statistics of batch normalisation.
+    statistics: what a network with batch statistics normalises test examples by: those of
+      'training' episodes or of the 'episode'.
     objective: the training loss.
 
   Raises:
-    ValueError: for an unknown distance or protocol, or ways below 2.
+    ValueError: for an unknown distance or statistics, or ways below 2.
   """
-  return embedded(model, prototypes(ways, distance, objective=objective), protocol)
+  return embedded(model, prototypes(ways, distance, objective=objective), statistics)

@@ -26,7 +26,7 @@ def reptile(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """Learns an initialisation close to where gradient descent ends on each task.
 
@@ -36,14 +36,14 @@ def reptile(
       least 2 steps: with one, Reptile is joint training. As published, few steps on minibatches and
       many at test time: Descent(optax.sgd(0.1), steps=5, test_steps=50, batch=10).
     objective: loss of the inner steps.
-    protocol: see metakit.learners.descent.
+    statistics: see metakit.learners.descent.
 
   Returns:
     A MetaLearner. The metrics of its loss are those of the support after training on all examples:
     of the queries they would be as little of a test, and take a quarter of the time (10 shots).
 
   Raises:
-    ValueError: for a descent or a protocol that makes no sense.
+    ValueError: for a descent or statistics that make no sense.
   """
   refuse(descent, 'mode')
   if descent.steps < 2:
@@ -52,7 +52,7 @@ def reptile(
   # Normalisation statistics are not learned, so training measures none for the queries.
   in_training = descent._replace(test_steps=None)
   training = by_descent(model, in_training, objective=objective, drawn=True)
-  learner = by_descent(model, descent, objective=objective, protocol=protocol)
+  learner = by_descent(model, descent, objective=objective, statistics=statistics)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     support = episode.support

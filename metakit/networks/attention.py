@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metakit.compiler import target_platform
+from metakit.platforms import target_platform
 
 
 class Heads(NamedTuple):

@@ -42,11 +42,11 @@ def test_a_missing_file_is_one_line_with_places_and_remedy(folder):
   message = str(error.value)
   assert '\n' not in message
   assert f'no c.zip or c.gz in {folder} or {folder / "letters"}' in message
-  assert '--data_dir or METAKIT_DATA' in message and 'https://letters.org' in message
+  assert 'data_dir=FOLDER or METAKIT_DATA' in message and 'https://letters.org' in message
 
 
 def test_no_folder_and_a_folder_that_is_not_there_are_named(folder):
-  with pytest.raises(FileNotFoundError, match='letters: no data folder given; set --data_dir'):
+  with pytest.raises(FileNotFoundError, match='letters: no data folder given; set data_dir'):
     files.find_data(None, 'letters', 'a.zip')
   with pytest.raises(FileNotFoundError, match=r'there is no folder .*nowhere'):
     files.find_data(folder / 'nowhere', 'letters', 'a.zip')

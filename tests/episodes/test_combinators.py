@@ -23,8 +23,8 @@ from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.variable_shot import variable_shot
 from metakit.heads import prototypes
-from metakit.learners.baselines import fine_tuning
 from metakit.learners.descent import Descent
+from metakit.learners.ordinary_training import fine_tuning
 from metakit.learners.pretrained import pretrained
 from metakit.networks.mlp import mlp
 from metakit.sources import EpisodeSource, gather_rows

@@ -111,6 +111,12 @@ INVALID = [
 ]
 
 every_sampler = pytest.mark.parametrize('name', SAMPLERS)
+# A plan, floats, numbers of examples that vary, a choice of samplers: what compiles differently.
+DIFFERENT = ('few_shot', 'variable_shot_plan', 'functions:noise', 'projected', 'mixture')
+slow_if_alike = pytest.mark.parametrize(
+  'name',
+  [name if name in DIFFERENT else pytest.param(name, marks=pytest.mark.slow) for name in SAMPLERS],
+)
 
 
 class Built(NamedTuple):
@@ -156,13 +162,13 @@ def stack(episodes):
 
 @every_sampler
 def test_the_same_key_gives_the_same_episode(name):
-  again = SAMPLERS[name]()
+  again = jax.jit(SAMPLERS[name]())
   for key in keys(2):
     assert_same_bits(build(name).jitted(key), again(key))
     assert_same_bits(build(name).jitted(key), build(name).jitted(key))
 
 
-@every_sampler
+@slow_if_alike
 def test_jit_changes_nothing(name):
   key = keys()
   with jax.disable_jit():
@@ -193,7 +199,7 @@ def test_vmap_is_a_loop(name):
   assert_same(build(name).mapped(keys(16)), stack(loop), name == 'mixture')
 
 
-@every_sampler
+@slow_if_alike
 def test_pmap_is_vmap(name):
   devices = jax.local_device_count()
   mapped = jax.pmap(jax.vmap(build(name).sampler))(keys(16).reshape(devices, -1))

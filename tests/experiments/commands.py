@@ -38,6 +38,12 @@ def whole_environment(**variables: str) -> dict[str, str]:
   return os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | variables
 
 
+def environment(**variables: str) -> dict[str, str]:
+  """The same with the compiler that the tests have, usually without optimisation."""
+  fast = all(flag in os.environ['XLA_FLAGS'] for flag in FAST)
+  return whole_environment(XLA_FLAGS=' '.join(FAST) if fast else '', **variables)
+
+
 def start_whole(module: str, *arguments: object, **variables: str) -> subprocess.Popen:
   """Starts python -m experiments.MODULE with one CPU device."""
   return subprocess.Popen(
@@ -120,8 +126,7 @@ class Forked:
 
 def start(module: str, *arguments: object, **variables: str) -> Forked:
   """Starts python -m experiments.MODULE with one CPU device, its imports done before."""
-  variables = {'XLA_FLAGS': ' '.join(FAST)} | variables
-  return Forked(module, arguments, whole_environment(**variables))
+  return Forked(module, arguments, environment(**variables))
 
 
 def finish(process, timeout: float = 300) -> tuple[int, str, str]:

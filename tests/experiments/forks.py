@@ -18,6 +18,9 @@ import signal
 import sys
 import warnings
 
+import matplotlib.backends.backend_svg
+import matplotlib.figure  # noqa: F401
+
 import experiments.runs.evaluate
 import experiments.runs.train  # noqa: F401  what takes long to import
 from metakit.compiler import turn_off_wrong_fusions

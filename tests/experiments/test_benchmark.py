@@ -155,8 +155,13 @@ SMALL = {
   | {'TRANSDUCTIVE': ('soft_kmeans', 'pt_map')},
 }
 
+MORE_SUITES = ('episodes', 'train', 'evaluate', 'heads')
 
-@pytest.mark.parametrize('suite', ['plans', 'episodes', 'train', 'evaluate', 'heads'])
+
+@pytest.mark.parametrize(
+  'suite',
+  ['plans', *(pytest.param(suite, marks=pytest.mark.slow) for suite in MORE_SUITES)],
+)
 def test_every_suite_checks_its_values_and_is_timed(suite, monkeypatch):
   for module, sizes in SMALL.items():
     for name, value in sizes.items():

@@ -269,6 +269,7 @@ def test_what_cannot_be_read_or_written_is_said_before_the_episodes(trained, tmp
     assert not (workdir / 'episodes-again.npz').exists()
 
 
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_all_ways_to_map_tasks_end_in_the_same_parameters(trained, tmp_path):
   workdir, command, _ = trained

@@ -8,11 +8,12 @@ from PIL import Image
 
 from experiments.components.class_parts import MOST_NAMES, class_names, write_names
 from experiments.components.specs import build, parse
-from experiments.components.task import check_former_split, understood, with_tested
 from experiments.components.tasks import TASKS, data_of
 from experiments.runs.evaluate import usual_part
+from experiments.runs.workdir import check_former_split
 from metakit.data import arrays, save_table
 from metakit.data.splits import PARTS
+from metakit.tasks import understood, with_tested
 
 SIZES = 'ways=2,shots=1,queries=1'
 
@@ -177,7 +178,7 @@ def test_a_foreign_set_without_parts_is_tested_whole(tmp_path):
   assert understood(task, task, whole) == [task.said(), whole.said()]
   assert with_tested(task, 'test') is task
   assert with_tested(made('sinusoid'), 'train').tested == 'train'
-  with pytest.raises(ValueError, match='--split=all is for tasks with classes of their own'):
+  with pytest.raises(ValueError, match='part=all is for tasks with classes of their own'):
     with_tested(made('sinusoid'), 'all')
   glyphs = made('glyphs:alphabets=1,characters=3,drawings=2')
   assert glyphs.parted() == 'official' and glyphs.said() == ''

@@ -14,7 +14,7 @@ from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
 from metakit.episodes import Sessions, class_incremental
 from metakit.estimates import compare, estimate
-from metakit.sessions import judge_sessions
+from metakit.evaluation.sessions import judge_sessions
 from tests.experiments.commands import run
 from tests.experiments.test_compare_heads import features_file
 

@@ -9,18 +9,11 @@ from experiments.runs import evaluate, train
 from metakit.divergence import NonFiniteLoss
 
 
-def test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end(monkeypatch):
-  every = SimpleNamespace(save_every=6, validate_every=4, steps=13)
-  monkeypatch.setattr(train, 'FLAGS', every)
-  assert [train.next_boundary(first) for first in (0, 3, 4, 6, 8, 12)] == [4, 4, 6, 8, 12, 13]
-  assert [train.is_multiple(step, 4) for step in (4, 6, 12, 13)] == [True, False, True, True]
-
-
 def validated(losses, monkeypatch):
-  monkeypatch.setattr(train, 'FLAGS', SimpleNamespace(seed=0, validation_episodes=len(losses)))
+  options = SimpleNamespace(seed=0, validation_episodes=len(losses))
   monkeypatch.setattr(train, 'prepare', lambda *given: None)
   monkeypatch.setattr(train, 'per_episode', lambda tested, episodes: {'loss': np.array(losses)})
-  return train.validate(SimpleNamespace(test_task=None), {}, 7)
+  return train.validate(SimpleNamespace(test_task=None), {}, 7, options)
 
 
 def test_means_of_a_validation_have_their_intervals(monkeypatch):

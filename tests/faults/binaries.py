@@ -26,7 +26,7 @@ FAULTS = (
   ),
   Fault(
     'a run goes on with other data',
-    'experiments/runs/workdir.py',
+    'metakit/workdir.py',
     '    if name in there and there[name] != here[name]:\n',
     '    if name not in there and there[name] != here[name]:\n',
     'experiments/test_setup.py::test_a_run_does_not_go_on_with_other_data',
@@ -68,11 +68,10 @@ FAULTS = (
   ),
   Fault(
     'the clock of saves goes on after a save',
-    'experiments/command_line/interruptions.py',
+    'metakit/interruptions.py',
     '      nonlocal last\n      last = clock()\n',
     '      clock()\n',
-    'experiments/test_interruptions.py'
-    '::test_a_save_is_due_after_so_many_seconds_and_not_again_before_as_many',
+    'test_interruptions.py::test_a_save_is_due_after_so_many_seconds_and_not_again_before_as_many',
     added=True,
   ),
   Fault(
@@ -100,8 +99,8 @@ FAULTS = (
   Fault(
     'a test is of the arguments that were trained with',
     'experiments/runs/evaluate.py',
-    "(trained, asked.partition(':')[2])",
-    "(asked, trained.partition(':')[2])",
+    'filter(None, (trained, arguments))',
+    'filter(None, (asked, trained[len(name_in(trained)) + 1 :]))',
     f'{PARTS}test_a_learner_is_tested_with_the_arguments_that_are_asked_for {REPEATED}',
   ),
   Fault(
@@ -114,24 +113,25 @@ FAULTS = (
   ),
   Fault(
     'the last step is not saved',
-    'experiments/runs/train.py',
-    'return step % every == 0 or step == FLAGS.steps',
+    'metakit/training.py',
+    'return step % every == 0 or step == self.steps',
     'return step % every == 0',
-    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end {REPEATED}',
+    'test_training.py::test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end '
+    f'{REPEATED}',
   ),
   Fault(
     'a run that goes on saves and validates at other steps',
-    'experiments/runs/train.py',
-    'after = lambda every: (first // every + 1) * every',
-    'after = lambda every: first + every',
-    f'{PARTS}test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end',
+    'metakit/training.py',
+    'after = lambda every: (step // every + 1) * every',
+    'after = lambda every: step + every',
+    'test_training.py::test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end',
     added=True,
   ),
   Fault(
     'a run goes on one step late',
-    'experiments/runs/train.py',
-    'state = spread(state, FLAGS.parallel)\n',
-    'state, first = spread(state, FLAGS.parallel), first + (0 < first < FLAGS.steps)\n',
+    'metakit/training.py',
+    '  step, source = int(state.step), dispatch',
+    '  step, source = int(state.step) + (0 < state.step < course.steps), dispatch',
     f'{RUNS}test_kill_9_and_the_same_command_give_the_same_bits',
   ),
   Fault(

@@ -113,7 +113,8 @@ FAULTS = (
     KEYS,
     "return task_key(stream(root, 'learner'), 0, index)",
     'return task_key(root, 0, index)',
-    'test_evaluate.py::test_a_learner_cannot_know_what_the_sampler_draws',
+    'test_keys.py::test_the_key_of_a_learner_is_none_that_its_episode_is_made_of',
+    added=True,
   ),
   Fault(
     'one step less is differentiated',
@@ -195,10 +196,11 @@ FAULTS = (
   ),
   Fault(
     'episodes of two processes are in the wrong order',
-    'metakit/evaluation.py',
+    'metakit/evaluation/evaluator.py',
     'chunks = np.stack(multihost_utils.process_allgather(chunks), axis=1)  # in turn',
     'chunks = np.stack(multihost_utils.process_allgather(chunks), axis=0)  # in turn',
     'test_processes.py::test_two_processes_of_four_devices_equal_one_device[maml-shard_map]',
+    added=True,
   ),
   Fault(
     'a signal that came too late is forgotten',

@@ -2,7 +2,8 @@
 
 from tests.faults.fault import Fault
 
-EVALUATE = 'metakit/evaluation.py'
+EVALUATOR = 'metakit/evaluation/evaluator.py'
+JUDGES = 'metakit/evaluation/judges.py'
 OBJECTIVES = 'metakit/objectives.py'
 
 FAULTS = (
@@ -30,21 +31,21 @@ FAULTS = (
   ),
   Fault(
     'episodes beyond those asked for count',
-    EVALUATE,
+    EVALUATOR,
     'return jax.tree.map(lambda own: _of_all(own)[:episodes], chunks)',
     'return jax.tree.map(_of_all, chunks)',
     'test_evaluate.py::test_the_chunk_size_does_not_matter',
   ),
   Fault(
     'every chunk has the first episodes',
-    EVALUATE,
+    EVALUATOR,
     'keys, planned = plan(root, jnp.arange(start, start + chunk))',
     'keys, planned = plan(root, jnp.arange(chunk))',
     'test_evaluate.py::test_the_chunk_size_does_not_matter',
   ),
   Fault(
     'a table is embedded before its rows are finished',
-    EVALUATE,
+    'metakit/evaluation/calibration.py',
     'if learner.features is None or source.data is None or source.finish is not None:',
     'if learner.features is None or source.data is None:',
     'test_evaluate.py::test_rows_that_are_still_to_be_finished_are_not_embedded_before',
@@ -59,14 +60,14 @@ FAULTS = (
   ),
   Fault(
     'an example is predicted from itself too',
-    EVALUATE,
+    JUDGES,
     'before = jnp.arange(len(examples.y)) < number',
     'before = jnp.arange(len(examples.y)) <= number',
     'learners/test_in_context.py::test_the_learning_curve_of_any_learner',
   ),
   Fault(
     'the gain is over the second example',
-    EVALUATE,
+    JUDGES,
     "{'gain': curve[-1] - curve[0]}",
     "{'gain': curve[-1] - curve[1]}",
     'test_evaluate.py::test_the_gain_is_of_the_last_example_over_the_first',
@@ -102,7 +103,7 @@ FAULTS = (
   ),
   Fault(
     'the best of a class is that at the end too',
-    'metakit/sessions.py',
+    'metakit/evaluation/sessions.py',
     'lost = known[:-1].max(0, initial=0) - known[-1]',
     'lost = known.max(0, initial=0) - known[-1]',
     'test_sessions.py::test_who_knows_more_at_the_end_has_forgotten_less_than_nothing',
@@ -110,21 +111,21 @@ FAULTS = (
   ),
   Fault(
     'queries of the last session are not asked',
-    'metakit/sessions.py',
+    'metakit/evaluation/sessions.py',
     'count = int((of_class <= after).sum()) * sessions.queries',
     'count = int((of_class < after).sum()) * sessions.queries',
     'test_sessions.py::test_the_nearest_class_mean_after_each_session_by_hand',
   ),
   Fault(
     'amplitudes are of one side of the spectrum',
-    'metakit/measures.py',
+    'metakit/evaluation/in_context.py',
     'return amplitudes.at[twice].multiply(2)',
     'return amplitudes.at[twice].multiply(1)',
     'test_measures.py::test_the_spectrum_of_a_wave_is_its_amplitude',
   ),
   Fault(
     'absent examples have a regret',
-    'metakit/measures.py',
+    'metakit/evaluation/in_context.py',
     'excess = jnp.where(known(examples), theirs - ours, 0)',
     'excess = theirs - ours',
     'test_measures.py::test_absent_examples_do_not_count',
@@ -134,6 +135,6 @@ FAULTS = (
     'metakit/onset.py',
     "'step')[WINDOW - 1 :]",
     "'step')[WINDOW:]",
-    'experiments/test_plateau.py::test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss',
+    'test_onset.py::test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss',
   ),
 )

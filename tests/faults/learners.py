@@ -4,6 +4,7 @@ from tests.faults.fault import Fault
 
 MAML = 'metakit/learners/maml_plus_plus.py'
 DESCENT = 'metakit/learners/descent.py'
+MINIBATCHES = 'metakit/minibatches.py'
 FAMILY = 'learners/test_family.py::'
 LAWS = 'learners/test_laws.py::'
 
@@ -24,14 +25,14 @@ FAULTS = (
   ),
   Fault(
     'every pass over the minibatches has the same order',
-    DESCENT,
+    MINIBATCHES,
     'jax.random.permutation(jax.random.fold_in(key, number), count)',
     'jax.random.permutation(key, count)',
     f'{FAMILY}test_minibatches_pass_over_all_examples_before_any_comes_again',
   ),
   Fault(
     'a minibatch ends in the order that it began in',
-    DESCENT,
+    MINIBATCHES,
     'rows = orders[jnp.minimum(place // present - first, 1), place % present]',
     'rows = orders[0, place % present]',
     f'{FAMILY}test_minibatches_pass_over_all_examples_before_any_comes_again',
@@ -116,14 +117,14 @@ FAULTS = (
   ),
   Fault(
     'the linear probe moves the whole network',
-    'metakit/learners/baselines.py',
+    'metakit/learners/ordinary_training.py',
     "if tuned == 'all' else",
     'if tuned else',
     f'{FAMILY}test_fine_tuning_learns_global_classes_and_the_probe_leaves_the_body_alone',
   ),
   Fault(
     'training from scratch starts in the same way in each episode',
-    'metakit/learners/baselines.py',
+    'metakit/learners/ordinary_training.py',
     'init_key, key = jax.random.split(key)',
     'init_key, key = jax.random.split(jax.random.key(0))',
     f'{FAMILY}test_from_scratch_forgets_what_it_is_given_and_learns_nothing',
@@ -131,9 +132,9 @@ FAULTS = (
   ),
   Fault(
     'the last layer starts from the key of the body',
-    'metakit/learners/head.py',
-    "'head': init_head(head_key, features.shape[1], num_outputs)",
-    "'head': init_head(body_key, features.shape[1], num_outputs)",
+    'metakit/networks/last_layer.py',
+    "'head': init_last_layer(head_key, features.shape[1], num_outputs)",
+    "'head': init_last_layer(body_key, features.shape[1], num_outputs)",
     'learners/test_head.py::test_the_last_layer_starts_from_a_key_of_its_own',
     added=True,
   ),

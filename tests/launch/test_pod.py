@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 
 from experiments.output.metrics_log import read_metrics
-from tests.conftest import FAST
 from tests.experiments.commands import (
   REPOSITORY,
   TINY,
+  environment,
   finish,
   images_file,
   run,
   start,
   task,
-  whole_environment,
 )
 from tests.experiments.test_binaries import parameters
 from tests.test_processes import free_port
@@ -36,7 +35,7 @@ def pod(folder, *given, processes=2, devices=4):
   train = [sys.executable, '-m', 'experiments.train', task(images_file(folder)), *TINY, *given]
   return subprocess.run(
     [sys.executable, '-m', 'launch.local_pod', *sizes, '--', *train, '--parallel=shard_map'],
-    env=whole_environment(XLA_FLAGS=' '.join(FAST)),
+    env=environment(),
     cwd=REPOSITORY,
     capture_output=True,
     text=True,
@@ -44,6 +43,7 @@ def pod(folder, *given, processes=2, devices=4):
   )
 
 
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_a_pod_trains_what_one_device_trains_and_either_continues_the_other(tmp_path):
   done = pod(tmp_path, *STEPS, f'--workdir={tmp_path / "pod"}')
@@ -83,7 +83,7 @@ def test_a_pod_that_is_told_to_end_saves_and_continues(tmp_path):
   train += ['--parallel=shard_map', f'--workdir={workdir}']
   with subprocess.Popen(
     [sys.executable, '-m', 'launch.local_pod', '--', *train],
-    env=whole_environment(XLA_FLAGS=' '.join(FAST)),
+    env=environment(),
     cwd=REPOSITORY,
     stdout=subprocess.PIPE,
     text=True,
@@ -174,7 +174,7 @@ def test_a_few_runs_that_are_killed_at_random_end_as_if_they_were_not(tmp_path):
     capture_output=True,
     text=True,
     cwd=REPOSITORY,
-    env=whole_environment(XLA_FLAGS=' '.join(FAST)),
+    env=environment(),
     check=False,
   )
   assert done.returncode == 0, done.stdout + done.stderr

@@ -36,7 +36,6 @@ from metakit.heads import (
 )
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
-from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
 from metakit.learners.descent import Descent
@@ -47,6 +46,7 @@ from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
@@ -127,7 +127,7 @@ LEARNERS = {
   ),
   'prototypical:group': Row(lambda: prototypical(small('group'), WAYS), symmetric=True),
   'prototypical:transductive': Row(
-    lambda: prototypical(small('batch'), WAYS, protocol='transductive'),
+    lambda: prototypical(small('batch'), WAYS, statistics='episode'),
     symmetric=True,
     supervised=False,
   ),
@@ -146,13 +146,13 @@ LEARNERS = {
   'maml:regression': Row(
     lambda: maml(perceptron(1), Descent(optax.sgd(0.05)), objective=squared_error), 'curves'
   ),
-  'maml:inductive': Row(lambda: maml(small('batch'), Descent(SGD), protocol='inductive')),
+  'maml:inductive': Row(lambda: maml(small('batch'), Descent(SGD), statistics='support')),
   'maml:mixed': Row(lambda: maml(perceptron(), Descent(SGD, 3, mode=mixed()))),
   'maml:remat': Row(lambda: maml(perceptron(), Descent(SGD, 3, mode=remat()))),
   'maml:minibatches': Row(lambda: maml(perceptron(), Descent(SGD, 3, batch=4)), padded=False),
   'anil': Row(lambda: anil(small('batch', None), WAYS, Descent(SGD, 3)), supervised=False),
   'anil:transductive': Row(
-    lambda: anil(small('batch', None), WAYS, Descent(SGD, 3), protocol='transductive'),
+    lambda: anil(small('batch', None), WAYS, Descent(SGD, 3), statistics='episode'),
     supervised=False,
   ),
   'boil': Row(lambda: boil(small('batch', None), WAYS, Descent(SGD))),
@@ -160,7 +160,7 @@ LEARNERS = {
   'meta_sgd': Row(lambda: meta_sgd(perceptron(), Descent(steps=2))),
   'maml_plus_plus': Row(lambda: maml_plus_plus(small('batch'), Descent(steps=2))),
   'maml_plus_plus:inductive': Row(
-    lambda: maml_plus_plus(small('batch'), Descent(steps=2), protocol='inductive')
+    lambda: maml_plus_plus(small('batch'), Descent(steps=2), statistics='support')
   ),
   'imaml:unroll': Row(lambda: imaml(perceptron(), Descent(SGD, 3, mode=unroll()), proximal=0.5)),
   'imaml': Row(lambda: imaml(perceptron(), Descent(SGD, 5), proximal=0.5), exact=False),

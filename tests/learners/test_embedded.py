@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 MODEL = conv4(width=4, depth=1)
 WAYS = 3
 LEARNER = prototypical(MODEL, WAYS)
-TRANSDUCTIVE = prototypical(MODEL, WAYS, protocol='transductive')
+TRANSDUCTIVE = prototypical(MODEL, WAYS, statistics='episode')
 TABLE = RNG.integers(0, 256, (20, 4, 4, 1), np.uint8)
 LABELS = np.tile(np.arange(WAYS, dtype=np.int32), 2)
 

@@ -8,19 +8,20 @@ import pytest
 
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
-from metakit.learners.baselines import fine_tuning, from_scratch
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
-from metakit.learners.descent import Descent, minibatch
+from metakit.learners.descent import Descent
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus, multi_step_weights
 from metakit.learners.meta_curvature import meta_curvature, transform
 from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
 from metakit.meta_gradient import evolution, first_order, unroll
+from metakit.minibatches import minibatch
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode, Examples
@@ -169,8 +170,8 @@ def test_cavia_changes_its_context_alone():
 def test_proto_maml_without_a_step_is_prototypical_networks(norm):
   episode, embedding = episode_of('maml:3_steps'), small(norm)
   ours = proto_maml(embedding, WAYS, Descent(SGD, 1, 0))
-  protocol = 'transductive' if norm == 'batch' else 'inductive'
-  theirs = prototypical(embedding, WAYS, protocol=protocol)
+  statistics = 'episode' if norm == 'batch' else 'training'
+  theirs = prototypical(embedding, WAYS, statistics=statistics)
   params = random_like(theirs.init(KEY, episode)['body'])
   if norm == 'group':
     both = (ours, params), (theirs, {'body': params, 'head': {}})
@@ -267,9 +268,9 @@ def test_inductive_learners_normalise_queries_by_the_support(name):
   """Of the adapted network; the scale and bias of MAML++ are those after the last step."""
   episode = episode_of('maml:batch')
   learners = {
-    'maml': lambda: maml(small('batch'), Descent(SGD), protocol='inductive'),
+    'maml': lambda: maml(small('batch'), Descent(SGD), statistics='support'),
     'maml_plus_plus': lambda: maml_plus_plus(
-      small('batch'), Descent(steps=2), initial_rate=0.3, protocol='inductive'
+      small('batch'), Descent(steps=2), initial_rate=0.3, statistics='support'
     ),
   }
   learner = learners[name]()

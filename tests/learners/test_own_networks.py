@@ -8,12 +8,12 @@ import pytest
 from flax import linen as nn
 
 from metakit.learners.alfa import alfa
-from metakit.learners.baselines import fine_tuning
 from metakit.learners.descent import Descent
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
+from metakit.learners.ordinary_training import fine_tuning
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
 from metakit.meta_gradient import implicit, neumann, unroll

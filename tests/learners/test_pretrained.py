@@ -98,7 +98,7 @@ def test_statistics_are_those_of_all_transforms_together():
     ({'num_classes': 1}, 'num_classes=1 leaves nothing to tell apart'),
     ({'num_classes': 6, 'until': 0}, 'until=0 is not positive'),
     ({'num_classes': 6, 'scale': 0.0}, 'scale=0.0 is not positive'),
-    ({'num_classes': 6, 'protocol': 'both'}, "protocol='both' is unknown"),
+    ({'num_classes': 6, 'statistics': 'both'}, "statistics='both' are unknown"),
   ],
 )
 def test_numbers_that_make_no_sense(options, message):

@@ -111,8 +111,8 @@ def test_the_nearest_class_wins_far_from_the_origin():
   [
     ({'distance': 'manhattan'}, "distance='manhattan' is unknown; use one of euclidean, cosine"),
     ({'ways': 1}, 'ways=1 leaves nothing to classify'),
-    ({'protocol': 'magic'}, "protocol='magic' is unknown; use one of inductive, transductive"),
-    ({'protocol': 'transductive'}, "needs a network with batch statistics.*protocol='inductive'"),
+    ({'statistics': 'magic'}, "statistics='magic' are unknown; use one of training, episode"),
+    ({'statistics': 'episode'}, "needs a network with batch statistics.*statistics='training'"),
   ],
 )
 def test_what_cannot_work_is_refused_by_name(arguments, said):

@@ -46,7 +46,7 @@ def test_reptile_refuses_one_step():
 
 def test_reptile_learns_no_statistics_and_says_how_far_it_went():
   episode = episode_of('maml:batch')
-  learner = reptile(small('batch'), Descent(SGD, 3, 50, batch=10), protocol='inductive')
+  learner = reptile(small('batch'), Descent(SGD, 3, 50, batch=10), statistics='support')
   params = learner.init(KEY, episode)
   (_, metrics), slope = jax.value_and_grad(learner.loss, 1, has_aux=True)(KEY, params, episode)
   same(slope['statistics'], jax.tree.map(jnp.zeros_like, params['statistics']), 0)

@@ -140,6 +140,7 @@ def test_no_network_computes_in_integers(make, dtype):
   assert features(make(), 2, 16, 16, 1, dtype=dtype).dtype == jnp.float32
 
 
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_meta_gradients_survive_the_compiler():
   """Two steps of MAML, for which a max-pool written as a `max` gives a gradient 68% off.

@@ -14,9 +14,10 @@ import optax
 
 from metakit.absent import guarded
 from metakit.learners.descent import Descent, by_descent, refuse
-from metakit.learners.head import of_training_classes, with_head
+from metakit.learners.training_classes import of_training_classes
 from metakit.meta_gradient import first_order
 from metakit.models import Model, drawing, draws_of
+from metakit.networks.last_layer import with_last_layer
 from metakit.objectives import cross_entropy
 from metakit.types import (
   Episode,
@@ -41,7 +42,7 @@ def fine_tuning(
   num_classes: int | None = None,
   tuned: str = 'all',
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """Ordinary training on all training classes, then gradient descent on each test task.
 
@@ -54,17 +55,17 @@ def fine_tuning(
       are. None trains the last layer for num_outputs on the labels as they are (a regression).
     tuned: 'all', or 'head' for a linear probe of the frozen embedding.
     objective: loss of both trainings.
-    protocol: see metakit.learners.descent.
+    statistics: see metakit.learners.descent.
 
   Raises:
-    ValueError: for an unknown `tuned`, or a descent, a number of classes or a protocol without
+    ValueError: for an unknown `tuned`, or a descent, a number of classes or statistics without
       sense.
   """
   if tuned not in TUNED:
     raise ValueError(f'tuned={tuned!r} is unknown; use one of {", ".join(TUNED)}')
   if num_classes is not None and num_classes < 2:
     raise ValueError(f'num_classes={num_classes} leaves nothing to tell apart; use 2 or more')
-  whole = with_head(embedding, num_outputs if num_classes is None else num_classes)
+  whole = with_last_layer(embedding, num_outputs if num_classes is None else num_classes)
 
   def split(params: Params, support: Examples) -> tuple[Any, Any]:
     head = params['head']
@@ -85,10 +86,10 @@ def fine_tuning(
     return objective(apply(params, both.x, weight=both.weight), both)
 
   learner = by_descent(
-    with_head(embedding, num_outputs),
+    with_last_layer(embedding, num_outputs),
     at_test_time(descent),
     objective=objective,
-    protocol=protocol,
+    statistics=statistics,
     init=lambda key, episode: whole.init(key, episode.support.x),
     split=split,
     merge=lambda fast, slow, step: {**slow, **fast},
@@ -101,13 +102,13 @@ def from_scratch(
   descent: Descent,
   *,
   objective: Objective = cross_entropy,
-  protocol: str | None = None,
+  statistics: str | None = None,
 ) -> MetaLearner:
   """A new random network for each episode, trained on its support set: nothing is meta-learned.
 
   Args: as `fine_tuning`. Its loss is 0.
   """
-  learner = by_descent(model, at_test_time(descent), objective=objective, protocol=protocol)
+  learner = by_descent(model, at_test_time(descent), objective=objective, statistics=statistics)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     init_key, key = jax.random.split(key)

@@ -10,7 +10,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from metakit.absent import known
 from metakit.episodes.functions import Gaussians
-from metakit.evaluation import Judge, predict_prefixes, sequence
+from metakit.evaluation.judges import Judge, predict_prefixes, sequence
 from metakit.learners.bayes import component_posteriors, variance_of
 from metakit.learners.in_context import LAYOUTS, flat, in_context, no_tokens
 from metakit.models import SequenceModel

@@ -5,13 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metakit.absent import numbered
 from metakit.models import Model, StoredStatistics, drawing, roles_of
 from metakit.roles import WEIGHT
-from metakit.types import Examples, Key, Params
+from metakit.types import Key, Params
 
 
-def with_head(embedding: Model, num_outputs: int) -> Model:
+def with_last_layer(embedding: Model, num_outputs: int) -> Model:
   """Returns the network whose params are {'body': the embedding's, 'head': {'kernel', 'bias'}}.
 
   Args:
@@ -28,7 +27,7 @@ def with_head(embedding: Model, num_outputs: int) -> Model:
     features = jax.eval_shape(embedding.apply, body, x)
     if len(features.shape) != 2:
       raise ValueError(f'the embedding gives {features.shape}; it must be [examples, features]')
-    return {'body': body, 'head': init_head(head_key, features.shape[1], num_outputs)}
+    return {'body': body, 'head': init_last_layer(head_key, features.shape[1], num_outputs)}
 
   def apply(params: Params, x: Any, weight: Any = None, key: Key | None = None) -> jax.Array:
     embed = drawing(embedding.apply, key)
@@ -53,26 +52,7 @@ def with_head(embedding: Model, num_outputs: int) -> Model:
   return whole._replace(stored=StoredStatistics(apply_stored, calibrate))
 
 
-def of_training_classes(examples: Examples, info: Any) -> Examples:
-  """Returns the examples of an episode with the numbers of their training classes as labels.
-
-  Args:
-    examples: labelled 0 to ways - 1.
-    info: of the episode; 'classes' [ways] are those numbers.
-
-  Raises:
-    ValueError: if a mixture numbers the classes of several samplers alike.
-  """
-  if 'component' in info and 'first_class' not in info:
-    raise ValueError(
-      'a mixture of samplers says which classes an episode is of, each from 0; give '
-      'mixture(..., first_class=) the number that each begins with, such as (0, 64) for tables of '
-      '64 and more classes, or (0, 0) for one table'
-    )
-  return examples._replace(y=numbered(examples.y, info['classes']))
-
-
-def init_head(key: Key, features: int, num_outputs: int) -> Params:
+def init_last_layer(key: Key, features: int, num_outputs: int) -> Params:
   """Returns a linear layer {'kernel' [features, outputs], 'bias' [outputs]}."""
   kernel = jax.nn.initializers.lecun_normal()(key, (features, num_outputs), jnp.float32)
   return {'kernel': kernel, 'bias': jnp.zeros(num_outputs, jnp.float32)}
@@ -83,6 +63,6 @@ def linear(head: Params, z: jax.Array) -> jax.Array:
   return z @ head['kernel'] + head['bias']
 
 
-head_alone = Model(  # params are the head's; x are features
+last_layer_alone = Model(  # params are the head's; x are features
   init=lambda key, z: {}, apply=lambda params, z, weight=None: linear(params, z)
 )

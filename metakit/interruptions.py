@@ -22,6 +22,9 @@ class Interruptions(NamedTuple):
   saved: Callable[[], None]
 
 
+NEVER = Interruptions(lambda: False, lambda: False, lambda: None)
+
+
 @contextlib.contextmanager
 def interruptions(
   seconds: float, clock: Callable[[], float] = time.monotonic

@@ -1,7 +1,6 @@
-"""A task distribution as the commands use it."""
+"""Task: a distribution of tasks with all that training, tests and reports need to know of it."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from metakit.types import MetaLearner, Objective
 
 
 class Task(NamedTuple):
-  """A task distribution as the binaries use it.
+  """A task distribution.
 
   Attributes:
     source: (split, shots=None) -> EpisodeSource for 'train', 'validation' or 'test', with another
@@ -64,7 +63,7 @@ def with_tested(task: Task, part: str) -> Task:
   """
   if part == 'all' and task.table is None:
     raise ValueError(
-      '--split=all is for tasks with classes of their own; use train, validation or test'
+      'part=all is for tasks with classes of their own; use train, validation or test'
     )
   chosen = lambda split: part if split == 'test' else split
   table = task.table
@@ -80,24 +79,6 @@ def with_tested(task: Task, part: str) -> Task:
     table=None if table is None else lambda split: table(chosen(split)),
     said=said,
     tested=part,
-  )
-
-
-def check_former_split(spec: str, task: Task) -> None:
-  """Raises ValueError if a run of an earlier version had other classes in its parts.
-
-  The earlier version had no argument `split`. It drew classes without regard to their groups and to
-  the names of folders.
-
-  Args:
-    spec: that of the task in the flags of the run.
-    task: as it is read now.
-  """
-  if task.parted() not in ('given', 'groups') or re.search(r'[:,]split=', spec):
-    return
-  raise ValueError(
-    f'this run began when classes were drawn one by one, and now there are {task.said()}: classes '
-    'that it was trained on would be tested; train again in another --workdir'
   )
 
 

@@ -1,6 +1,6 @@
 """When a training stops to save: by the clock, which starts anew with every save."""
 
-from experiments.command_line.interruptions import interruptions
+from metakit.interruptions import interruptions
 
 
 def test_a_save_is_due_after_so_many_seconds_and_not_again_before_as_many():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metakit.episodes.class_incremental import Sessions
-from metakit.evaluation import Judge
+from metakit.evaluation.judges import Judge
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
 
 

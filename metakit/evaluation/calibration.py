@@ -1,0 +1,63 @@
+"""What is measured of training episodes, or of a whole table, before tests."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metakit.keys import task_key
+from metakit.sources import EpisodeSource, as_source, complete, on_host, read_rows
+from metakit.types import Key, MetaLearner, Params, Sampler
+
+
+def calibrate(
+  learner: MetaLearner, params: Params, source: Sampler, *, root: Key, episodes: int = 32
+) -> Params:
+  """Calibrates a learner on training episodes: task_key(root, 0, i), i < episodes.
+
+  Args:
+    learner: any MetaLearner.
+    params: the meta-parameters.
+    source: the training episodes; or another sampler.
+    root: roots(seed).calibration, for instance.
+    episodes: how many.
+  """
+  source = as_source(source)
+  planned = jax.vmap(lambda i: source.plan(task_key(root, 0, i)))(jnp.arange(episodes))
+  data = source.data
+  if on_host(source):
+    planned, data = read_rows(planned, data), None
+
+  @jax.jit
+  def measure(planned, data):
+    whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
+    return learner.calibrate(params, whole)
+
+  return measure(planned, data)
+
+
+def embed_source(
+  learner: MetaLearner, params: Params, source: Sampler, *, chunk: int = 512
+) -> tuple[MetaLearner, EpisodeSource]:
+  """Embeds a whole table once, where the learner and the source allow it.
+
+  Args:
+    learner: a MetaLearner; one with `features` embeds each example by itself.
+    params: the meta-parameters, calibrated.
+    source: the episodes to come.
+    chunk: rows embedded at a time.
+
+  Returns:
+    The head of the learner and a source of the same episodes with embeddings. They give the same
+    predictions, and each row is embedded once. The learner and the source themselves are returned
+    if the learner has no `features`, or if the source has no table or changes its rows.
+  """
+  source = as_source(source)
+  if learner.features is None or source.data is None or source.finish is not None:
+    return learner, source
+  embed = jax.jit(learner.features.embed)
+  rows = len(source.data)
+  parts = []
+  for start in range(0, rows, chunk):
+    index = np.minimum(np.arange(start, start + chunk), rows - 1)  # one shape, one compilation
+    parts.append(embed(params, jnp.asarray(source.data[index])))
+  return learner.features.head, source.replace(data=jnp.concatenate(parts)[:rows])

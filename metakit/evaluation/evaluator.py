@@ -1,0 +1,165 @@
+"""Evaluation on named episodes: episode (seed, index) is the same for every learner."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
+
+from metakit.devices import AXIS, check_parallel, task_mesh
+from metakit.episodes.purity import check_keys_matter
+from metakit.evaluation.judges import Judge, judge_queries
+from metakit.keys import learner_key, task_key
+from metakit.platforms import target_platform
+from metakit.sources import EpisodeSource, abstract_episode, as_source, complete, on_host, read_rows
+from metakit.train import group_size
+from metakit.types import Key, MetaLearner, Objective, Params, Sampler
+
+
+def evaluate(
+  learner: MetaLearner,
+  objective: Objective,
+  params: Params,
+  *,
+  source: Sampler,
+  root: Key,
+  episodes: int,
+  chunk: int | None = None,
+  parallel: str = 'none',
+  judge: Judge | None = None,
+  on_chunk: Callable[[int], None] | None = None,
+) -> Mapping[str, np.ndarray]:
+  """Lets a learner adapt to each of a number of named episodes, and judges it.
+
+  Args:
+    learner: any MetaLearner. If it has `calibrate`, the params should be calibrated.
+    objective: gives the metrics of the predictions.
+    params: the meta-parameters.
+    source: where episodes come from, its table on a device or on the host; or another sampler.
+    root: the root key of the episodes, roots(seed).test for instance; episode i is made from
+      task_key(root, 0, i), and what the learner draws in it from learner_key(root, i).
+    episodes: how many.
+    chunk: how many run side by side on a device, under vmap; by default a number that suits the
+      device and the size of an episode (usual_chunk). The results do not depend on it.
+    parallel: 'none' (one device of each process), 'pmap' or 'shard_map' (all devices). Several
+      processes share the episodes; all of them make the same call and get the same result.
+    judge: what is measured of an episode; by default `judge_queries`.
+    on_chunk: called with the number of episodes done, while the next chunk runs.
+
+  Returns:
+    Each metric, [episodes] (with further axes if `judge` gives arrays), in the order of the index.
+
+  Raises:
+    ValueError: for impossible numbers, an unknown `parallel`, or a sampler that ignores its key.
+  """
+  source = as_source(source)
+  chunk = usual_chunk(source) if chunk is None else chunk
+  if episodes < 1 or chunk < 1:
+    raise ValueError(f'episodes={episodes} and chunk={chunk} must be positive')
+  check_parallel(1, parallel, 1)
+  processes, own = jax.process_count(), jax.process_index()
+  devices = 1 if parallel == 'none' else jax.local_device_count()
+  chunk = devices * min(chunk, -(-episodes // (devices * processes)))
+
+  given: Any = learner, objective, judge or judge_queries, source.plan, source.finish, parallel
+  plan, run = _kept_programs(*given) if _hashable(given) else _programs(*given)
+  data = None if on_host(source) else source.data
+  if parallel != 'none':
+    params, data = _everywhere(params, data)
+  judged = []
+  for start in range(own * chunk, episodes + own * chunk, processes * chunk):
+    # The last chunks run past the end, so that there is one shape, and one compilation.
+    keys, planned = plan(root, jnp.arange(start, start + chunk))
+    if start == own * chunk and chunk > 1:
+      check_keys_matter(source.plan, keys, planned)
+    if on_host(source):
+      planned = read_rows(planned, source.data)
+    judged.append(run(keys, planned, params, data))
+    if on_chunk is not None and len(judged) > 1:
+      jax.block_until_ready(judged[-2])
+      on_chunk((len(judged) - 1) * processes * chunk)
+  fetched = jax.device_get(judged)
+  chunks = {name: np.stack([each[name] for each in fetched]) for name in fetched[0]}
+  return jax.tree.map(lambda own: _of_all(own)[:episodes], chunks)
+
+
+def _of_all(chunks: np.ndarray) -> np.ndarray:
+  """Returns [episodes, ...] of all processes; each has the chunks [number, episodes, ...]."""
+  if jax.process_count() > 1:
+    chunks = np.stack(multihost_utils.process_allgather(chunks), axis=1)  # in turn
+    chunks = chunks.reshape(-1, *chunks.shape[2:])
+  return chunks.reshape(-1, *chunks.shape[2:])
+
+
+def _programs(learner, objective, judge, plan, finish, parallel):
+  """Returns two compiled functions: one plans episodes by their numbers, one judges them."""
+  source, measure = EpisodeSource(plan, finish=finish), partial(judge, learner, objective)
+
+  @jax.jit
+  def plan_chunk(root, indices):
+    planned = jax.vmap(lambda i: plan(task_key(root, 0, i)))(indices)
+    return jax.vmap(lambda i: learner_key(root, i))(indices), planned
+
+  def judge_chunk(keys, planned, params, data):
+    whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
+    at_once = group_size(len(keys), whole, None)
+    one = lambda given: measure(params, *given)
+    return jax.lax.map(one, (keys, whole), batch_size=None if at_once == 1 else at_once)
+
+  return plan_chunk, _SPREAD[parallel](judge_chunk)
+
+
+_kept_programs = functools.lru_cache(maxsize=8)(_programs)  # validation compiles once
+
+
+def _hashable(parts: tuple[Any, ...]) -> bool:
+  try:
+    hash(parts)
+  except TypeError:
+    return False
+  return True
+
+
+# Each of the following returns judge_chunk compiled, its episodes spread over the devices of this
+# process.
+
+
+def _pmap(judge_chunk):
+  devices = jax.local_device_count()
+  run = jax.pmap(judge_chunk, in_axes=(0, 0, None, None), devices=jax.local_devices())
+  split = partial(jax.tree.map, lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]))
+  merge = partial(jax.tree.map, lambda leaf: leaf.reshape(-1, *leaf.shape[2:]))
+  return lambda keys, planned, *rest: merge(run(split(keys), split(planned), *rest))
+
+
+def _shard_map(judge_chunk):
+  specs = PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec(), PartitionSpec()
+  mesh = task_mesh(jax.local_devices())
+  run = jax.shard_map(
+    judge_chunk, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False
+  )
+  return jax.jit(run)
+
+
+def _everywhere(*trees):
+  return jax.device_put(trees, NamedSharding(task_mesh(jax.local_devices()), PartitionSpec()))
+
+
+_SPREAD: dict[str, Callable[..., Any]] = {'none': jax.jit, 'pmap': _pmap, 'shard_map': _shard_map}
+
+
+def usual_chunk(source: Sampler) -> int:
+  """Returns how many episodes to evaluate side by side: 1 to 64.
+
+  On a CPU, episodes of images still run one at a time (metakit.train.group_size).
+  """
+  episode = abstract_episode(as_source(source))
+  numbers = sum(math.prod(part.x.shape) for part in (episode.support, episode.query))
+  budget = 1 << (19 if target_platform() == 'cpu' else 24)
+  return max(1, min(64, budget // numbers))

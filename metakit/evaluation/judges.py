@@ -1,0 +1,141 @@
+"""What is measured of an episode."""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from metakit.absent import blanked
+from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Objective, Params, join
+
+
+class Judge(Protocol):
+  """What is measured of one episode.
+
+  The learner draws from the key (metakit.keys.learner_key), which is never the one that made the
+  episode.
+  """
+
+  def __call__(
+    self,
+    learner: MetaLearner,
+    objective: Objective,
+    params: Params,
+    key: Key,
+    episode: Episode,
+    /,
+  ) -> Metrics: ...
+
+
+def judge_queries(
+  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+) -> Metrics:
+  """Returns the metrics of the query set, predicted from the support set."""
+  fitted = learner.adapt(key, params, episode.support)
+  return objective(learner.predict(fitted, blanked(episode.query).x), episode.query)[1]
+
+
+def judge_prefixes(
+  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+) -> Metrics:
+  """Returns the learning curve: the metrics of every example, predicted from those before it.
+
+  Each metric is [support + 1]. Entry k is that of the example that comes after k others. The last
+  entry is that of the first query.
+  """
+  examples = sequence(episode)
+  outputs = predict_prefixes(learner, key, params, examples)
+  return _one_by_one(objective, outputs, examples)
+
+
+def sequence(episode: Episode) -> Examples:
+  """Returns the support and, after it, the first query."""
+  return join(episode.support, jax.tree.map(lambda leaf: leaf[:1], episode.query))
+
+
+def _one_by_one(objective: Objective, outputs: jax.Array, examples: Examples) -> Metrics:
+  alone = jax.tree.map(lambda leaf: leaf[:, None], (outputs, examples))
+  return jax.vmap(objective.judge)(*alone)[1]
+
+
+def judge_beside(reference: MetaLearner) -> Judge:
+  """Returns a judge like `judge_prefixes` that compares the learner with a reference.
+
+  Args:
+    reference: a learner without parameters, such as a Bayes predictor (metakit.learners.bayes).
+
+  Returns:
+    A Judge. It adds two things to the metrics of the learner. 'reference/...' are the metrics of
+    the reference. 'difference' is the divergence of the objective: by how much the loss of the
+    learner exceeds that of the reference, if the beliefs of the reference are right. The judge
+    raises ValueError for a bare function as objective, which does not say what its outputs are.
+  """
+
+  def judge(
+    learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+  ) -> Metrics:
+    if not isinstance(objective, Objective):
+      raise ValueError(
+        'a bare function does not say what its outputs are; make an objective of it with '
+        'metakit.objectives.classification or regression'
+      )
+    examples = sequence(episode)
+    own, best = (
+      predict_prefixes(each, key, theirs, examples)
+      for each, theirs in ((learner, params), (reference, {}))
+    )
+    known = _one_by_one(objective, best, examples)
+    return {
+      **_one_by_one(objective, own, examples),
+      **{f'reference/{name}': values for name, values in known.items()},
+      'difference': objective.divergence(own, best),
+    }
+
+  return judge
+
+
+def judge_gain(
+  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+) -> Metrics:
+  """Returns the metrics of the last example, and `gain`: how much better it is than the first.
+
+  This is the within-sequence gain of Kirsch et al. 2022 (arXiv:2212.04458, section 4.1): the gain
+  in accuracy or, in a regression, the fall of the loss.
+  """
+  curves = judge_prefixes(learner, objective, params, key, episode)
+  curve = curves['accuracy'] if 'accuracy' in curves else -curves['loss']
+  return {name: curve[-1] for name, curve in curves.items()} | {'gain': curve[-1] - curve[0]}
+
+
+def judge_meta_gradient(
+  learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
+) -> Metrics:
+  """Returns what metakit.meta_gradient.diagnose measures, and the metrics of the query set.
+
+  Raises:
+    ValueError: for a learner that does not differentiate through an inner loop.
+  """
+  if learner.diagnose is None:
+    raise ValueError('this learner has no meta-gradient through an inner loop; use maml or its kin')
+  judged = judge_queries(learner, objective, params, key, episode)
+  return {**judged, **learner.diagnose(key, params, episode)}
+
+
+def predict_prefixes(
+  learner: MetaLearner, key: Key, params: Params, examples: Examples
+) -> jax.Array:
+  """Predicts each example from those before it. [examples, outputs].
+
+  This takes one pass if the learner has `prefixes`, and otherwise an adaptation for each example.
+  """
+  if learner.prefixes is not None:
+    return learner.prefixes(key, params, examples)
+
+  def predict(place: tuple[jax.Array, jax.Array]) -> jax.Array:
+    number, x = place
+    before = jnp.arange(len(examples.y)) < number
+    weight = before * (1.0 if examples.weight is None else examples.weight)
+    fitted = learner.adapt(key, params, examples._replace(weight=weight))
+    return learner.predict(fitted, x[None])[0]
+
+  return jax.lax.map(predict, (jnp.arange(len(examples.y)), examples.x))

@@ -1,0 +1,111 @@
+"""The folder of a run, to be read: the flags it was begun with, its data, its checkpoints.
+
+flags.json holds the flags that determine the parameters that the run ends with, and the checksums
+of its data (metakit.fingerprint). checkpoints/ is of metakit.checkpoint.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metakit.checkpoint import checkpoints
+from metakit.train import TrainState
+
+FLAGS = 'flags.json'
+DATA = 'data'  # the key of the checksums of the data; an earlier version wrote none
+CHECKPOINTS = 'checkpoints'
+
+
+class Workdir(NamedTuple):
+  """A folder that a run has claimed.
+
+  Attributes:
+    folder: where it is.
+    flags: those that the run was begun with, by name; components as specs.
+    data: the checksum of each part of its data; None for episodes that are made of none. A run of
+      an earlier version has noted no part.
+  """
+
+  folder: Path
+  flags: dict[str, Any]
+  data: dict[str, str | None]
+
+  def check_data(self, checksums: Mapping[str, str | None]) -> None:
+    """Raises ValueError if the run's data are not those with these checksums."""
+    check_same_data(self.folder, self.data, checksums)
+
+  def restore(self, state: TrainState, best: bool = False) -> tuple[int, TrainState]:
+    """Returns the step and state of the newest whole checkpoint, or of the best.
+
+    Args:
+      state: the training state or its shapes (jax.eval_shape).
+      best: of the highest validation score.
+
+    Raises:
+      ValueError: if there is none, or it is of another learner, network or optimizer.
+    """
+    with checkpoints(self.folder / CHECKPOINTS, set_aside=False) as saved:
+      found = saved.restore(state, best)
+    if found is None:
+      raise ValueError(f'{self.folder} has no checkpoint yet; train first')
+    return found
+
+
+def open_workdir(folder: str | Path, needed: Iterable[str] = ()) -> Workdir:
+  """Opens the folder of a run to read it.
+
+  Args:
+    folder: of the run.
+    needed: flags that it must have.
+
+  Raises:
+    ValueError: if the folder is no workdir, its flags are damaged, or one of those needed is not
+      there.
+  """
+  path = Path(folder)
+  flags = read_flags(path)
+  missing = [name for name in needed if name not in flags]
+  if missing or not flags:
+    lacks = f' or lacks {missing[0]}' if missing else ''
+    raise ValueError(
+      f'{path} is no workdir of a training: its {FLAGS} is missing{lacks}; train first, or check '
+      'workdir=FOLDER'
+    )
+  data = flags.pop(DATA, {})
+  return Workdir(path, flags, data)
+
+
+def read_flags(workdir: Path) -> dict[str, Any]:
+  """Returns the flags that claimed a workdir; {} if nothing has.
+
+  Raises:
+    ValueError: if the file that holds them is damaged.
+  """
+  path = workdir / FLAGS
+  if not path.exists():
+    return {}
+  try:
+    return dict(json.loads(path.read_text(encoding='utf-8')))
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); restore it from a copy, or use another folder'
+    ) from None
+
+
+def check_same_data(
+  where: Path, there: Mapping[str, str | None], here: Mapping[str, str | None]
+) -> None:
+  """Raises ValueError if data changed; it names the part, or the spec of the task.
+
+  Args:
+    where: the workdir or file that `there` belongs to, for the message.
+    there: fingerprints by name.
+    here: fingerprints by name.
+  """
+  for name in here:
+    if name in there and there[name] != here[name]:
+      raise ValueError(
+        f'{where} belongs to other data: the checksum of {name} is {there[name]} there and '
+        f'{here[name]} here; bring the data back, or use another place'
+      )
