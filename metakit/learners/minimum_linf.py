@@ -15,9 +15,9 @@ from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params,
 
 
 def minimum_linf(objective: Objective = squared_error) -> MetaLearner:
-  """Fits y = w x with the smallest max |w_i|, a linear program that the host solves (SciPy, HiGHS).
+  """Fits y = w x with the smallest max |w_i|. The host solves a linear program (SciPy, HiGHS).
 
-  Where no w fits exactly (noise, and more examples than inputs) w is that of least squares.
+  If no w fits exactly (with noise, and more examples than inputs), w is that of least squares.
 
   Args:
     objective: of `loss`.
