@@ -54,7 +54,7 @@ def solve(x: np.ndarray, y: np.ndarray, present: np.ndarray) -> np.ndarray:
   inputs = x.shape[1]
   # Variables (w, t): minimise t subject to w - t <= 0 and -w - t <= 0.
   bound, one = np.eye(inputs), np.ones((inputs, 1))
-  found = linprog(
+  solution = linprog(
     np.append(np.zeros(inputs), 1.0),
     np.block([[bound, -one], [-bound, -one]]),
     np.zeros(2 * inputs),
@@ -62,5 +62,5 @@ def solve(x: np.ndarray, y: np.ndarray, present: np.ndarray) -> np.ndarray:
     y,
     (None, None),
   )
-  w = found.x[:inputs] if found.success else np.linalg.lstsq(x, y, rcond=None)[0]
+  w = solution.x[:inputs] if solution.success else np.linalg.lstsq(x, y, rcond=None)[0]
   return w.astype(dtype)
