@@ -137,7 +137,7 @@ class Loss(Protocol):
 
 class LossAt(Protocol):
   def __call__(
-    self, step: jax.Array, key: Key, params: Params, episode: Episode, /
+    self, step: Any, key: Key, params: Params, episode: Episode, /
   ) -> tuple[jax.Array, Metrics]: ...
 
 

@@ -1,6 +1,6 @@
 """What is measured of an episode."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,23 @@ import jax.numpy as jnp
 from metakit.absent import blanked
 from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Objective, Params, join
 
-# (learner, objective, params, key, episode) -> metrics of one episode. The learner draws from the
-# key (metakit.keys.learner_key); it is never the key that made the episode.
-Judge = Callable[[MetaLearner, Objective, Params, Key, Episode], Metrics]
+
+class Judge(Protocol):
+  """What is measured of one episode.
+
+  The learner draws from the key (metakit.keys.learner_key), which is never the one that made the
+  episode.
+  """
+
+  def __call__(
+    self,
+    learner: MetaLearner,
+    objective: Objective,
+    params: Params,
+    key: Key,
+    episode: Episode,
+    /,
+  ) -> Metrics: ...
 
 
 def judge_queries(

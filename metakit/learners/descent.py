@@ -6,7 +6,7 @@ mode's affair (metakit.meta_gradient).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import optax
@@ -30,10 +30,25 @@ from metakit.types import (
   Params,
 )
 
-InnerLoss = Callable[[Any, Any, Any, Any], jax.Array]
-Split = Callable[[Params, Examples], tuple[Any, Any]]  # (params, support) -> (fast, slow)
 STATISTICS = ('support', 'episode')
-Merge = Callable[[Any, Any, Any], Params]  # (fast, slow, step) -> parameters of the network
+
+
+class InnerLoss(Protocol):
+  """The loss of the inner loop; see metakit.meta_gradient.Inner."""
+
+  def __call__(self, fast: Any, slow: Any, data: Any, step: Any, /) -> jax.Array: ...
+
+
+class Split(Protocol):
+  """Returns what the inner loop changes and what it does not, (fast, slow)."""
+
+  def __call__(self, params: Params, support: Examples, /) -> tuple[Any, Any]: ...
+
+
+class Merge(Protocol):
+  """Returns the parameters of the network in an inner step."""
+
+  def __call__(self, fast: Any, slow: Any, step: Any, /) -> Params: ...
 
 
 class Descent(NamedTuple):
@@ -241,9 +256,8 @@ def asking(model: Model, statistics: str) -> tuple[Callable[..., Params], Callab
 def check_descent(descent: Descent) -> None:
   """Raises ValueError for numbers of steps or of examples that make no sense."""
   if not isinstance(descent, Descent):
-    raise ValueError(
-      f'{type(descent).__name__} is no Descent; use one, Descent(optax.sgd(0.1)) say'
-    )
+    kind = type(descent).__name__
+    raise ValueError(f'{kind} is no Descent; give one, such as Descent(optax.sgd(0.1))')
   if descent.steps < 1:
     raise ValueError(f'steps={descent.steps} learns nothing from the support; use 1 or more')
   if descent.steps_of_adapt < 0:

@@ -41,10 +41,18 @@ from metakit.meta_gradient.diagnostics import diagnose
 from metakit.models import Model, drawing, draws_of, roles_of
 from metakit.objectives import cross_entropy
 from metakit.roles import NORM, WEIGHT
-from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
+from metakit.types import (
+  Episode,
+  Examples,
+  Fitted,
+  Key,
+  LossAt,
+  MetaLearner,
+  Metrics,
+  Objective,
+  Params,
+)
 
-# (training step, key, params, episode) -> (loss, metrics)
-Phase = Callable[[Any, Key, Params, Episode], tuple[jax.Array, Metrics]]
 USUAL = Descent(steps=5)
 LEAST = 0.03  # the least weight of an early step's loss, times the number of steps
 
@@ -91,7 +99,7 @@ def maml_plus_plus(
   second = descent.mode or unroll(True)
   begins = sorted({0, multi_step_until, first_order_until})
 
-  def phase(begin: int) -> Phase:
+  def phase(begin: int) -> LossAt:
     """The loss from training step `begin` on, until the next phase."""
     multi = multi_step_until if begin < multi_step_until else 0
     mode = first_order(True) if begin < first_order_until else second
@@ -173,7 +181,7 @@ def phase_loss(
   *,
   inner_steps: int,
   multi_step_until: int,
-) -> Phase:
+) -> LossAt:
   """Returns the meta-objective: of the last step, or of all where multi_step_until is positive."""
 
   def loss(step: Any, key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
@@ -191,7 +199,7 @@ def phase_loss(
   return loss
 
 
-def in_turn(begins: Sequence[int], phases: Sequence[Phase]) -> Phase:
+def in_turn(begins: Sequence[int], phases: Sequence[LossAt]) -> LossAt:
   """Returns the loss of the phase that a training step is in."""
 
   def loss_at(step: Any, key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:

@@ -18,8 +18,7 @@ class Fault(NamedTuple):
     new: what stands there instead.
     tests: ids of those expected to catch it, below tests/ or, doctests, from metakit/ on; one after
       the other, words apart.
-    tier: 'quick', 'slow', or 'optimised': the quick tests once more, compiled as the slow ones are
-      and as users compile.
+    tier: 'quick', 'slow', or 'optimised' (with programs as users have them).
     added: whether no test caught it before it was planted: the test was added with it.
   """
 

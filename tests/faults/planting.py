@@ -25,7 +25,7 @@ OPTIONS = (
   *('-n0', '-x', '-q', '--tb=short', '--show-capture=no'),
   *('-W', 'ignore:Error (reading|writing) persistent compilation cache'),  # two may write at once
 )
-MARKS = {'quick': 'not slow', 'slow': 'slow', 'optimised': 'not slow'}  # by tier; see .ci/run
+MARKS = {'quick': 'not slow', 'slow': 'slow', 'optimised': 'not slow or compiler'}  # see .ci/run
 
 
 class Run(NamedTuple):
@@ -177,7 +177,7 @@ def enter(tree: Path, tier: str) -> None:
   sys.dont_write_bytecode = True
   os.environ |= {'PYTHONPATH': str(tree), 'PYTHONDONTWRITEBYTECODE': '1'}
   os.environ.setdefault('METAKIT_DATA', str(Path(checkout).parent / 'shared' / 'data'))
-  if tier != 'quick':
+  if tier == 'optimised':
     os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
   os.chdir(tree)
 

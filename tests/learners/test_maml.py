@@ -154,3 +154,8 @@ def test_what_cannot_work_is_refused_by_name(arguments, said):
   others = {name: arguments[name] for name in arguments if name not in parts}
   with pytest.raises(ValueError, match=said):
     maml(THE_PARAMETERS, Descent(optax.sgd(ALPHA))._replace(**parts), **others)
+
+
+def test_an_optimizer_alone_is_no_descent():
+  with pytest.raises(ValueError, match=r'is no Descent; give one, such as Descent\('):
+    maml(THE_PARAMETERS, optax.sgd(ALPHA))
