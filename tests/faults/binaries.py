@@ -106,8 +106,8 @@ FAULTS = (
   Fault(
     'a test is of the seed 0 whatever the run has',
     'experiments/runs/evaluate.py',
-    "seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']",
-    'seed = FLAGS.seed',
+    "seed = specs['seed'] if options.seed is None else options.seed",
+    'seed = options.seed or 0',
     REPEATED,
     added=True,
   ),
