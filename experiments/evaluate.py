@@ -13,9 +13,9 @@ episode, and metakit.compare compares two such files episode by episode.
 
 from absl import flags
 
-from experiments.command_line.flags import define_common, define_name, define_test
+from experiments.command_line.flags import define_common, define_name, define_test, given
 from experiments.command_line.runtime import run
-from experiments.runs.evaluate import main
+from experiments.runs.evaluate import Options, evaluate
 
 if __name__ == '__main__':
   define_common()
@@ -37,4 +37,4 @@ if __name__ == '__main__':
     'last example against the first), mixture_weight (gaussian_mixture), regret (categorical), '
     'likeness_to_descent (in_context:layout=pairs), meta_gradient_cosine (maml and its kin)',
   )
-  run(main, __doc__)
+  run(lambda: evaluate(given(Options, no_default=('seed',))), __doc__)

@@ -54,13 +54,13 @@ def call(argv: Sequence[str], *, capture: bool = False, **options: Any) -> Calle
     Refused: if there is no such program.
     Interrupted: if a signal tells this process to end; the program has ended then.
   """
-  given = options.pop('input', None)
+  text = options.pop('input', None)
   pipe = subprocess.PIPE if capture else None
-  options |= {'stdin': None if given is None else subprocess.PIPE, 'stdout': pipe, 'stderr': pipe}
+  options |= {'stdin': None if text is None else subprocess.PIPE, 'stdout': pipe, 'stderr': pipe}
   try:
     with children() as programs:
       process = programs.start(list(argv), text=True, errors='replace', **options)
-      out, error = process.communicate(given)
+      out, error = process.communicate(text)
   except FileNotFoundError:
     raise Refused(f'{argv[0]} is not installed; install it, or look at --dry_run') from None
   if programs.told:
@@ -70,8 +70,8 @@ def call(argv: Sequence[str], *, capture: bool = False, **options: Any) -> Calle
 
 def show(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
   """Returns a command as it would be typed."""
-  given = [f'{name}={shlex.quote(value)}' for name, value in (environment or {}).items()]
-  return ' '.join([*given, shlex.join(argv)])
+  variables = [f'{name}={shlex.quote(value)}' for name, value in (environment or {}).items()]
+  return ' '.join([*variables, shlex.join(argv)])
 
 
 def check_text(flag: str, value: str) -> str:

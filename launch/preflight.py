@@ -41,11 +41,11 @@ from experiments.runs.setup import (  # noqa: E402
   make_setup,
 )
 from experiments.runs.wrap_up import command_line  # noqa: E402
-from metakit.compiler import compiling_for  # noqa: E402
 from metakit.costs import collectives, product_flops  # noqa: E402
 from metakit.devices import task_mesh  # noqa: E402
 from metakit.dispatch import make_dispatch  # noqa: E402
 from metakit.keys import roots  # noqa: E402
+from metakit.platforms import compiling_for  # noqa: E402
 from metakit.sources import abstract_episode  # noqa: E402
 from metakit.train import make_train_step  # noqa: E402
 
@@ -57,13 +57,13 @@ MEMORY = {'v4': 32, 'v5e': 16, 'v5p': 95, 'v6e': 32}  # GiB of a chip
 def main() -> None:
   with one_line_errors(*BAD_INPUT):
     devices = described_devices(FLAGS.topology)
-    found = measure(devices, FLAGS.topology.partition(':')[0])
-    print('\n'.join(f'{name}: {value}' for name, value in found.items()))
+    costs = measure(devices, FLAGS.topology.partition(':')[0])
+    print('\n'.join(f'{name}: {value}' for name, value in costs.items()))
     if FLAGS.json:
       known = known_versions() | {'libtpu': importlib.metadata.version('libtpu')}
-      record = found | {'command': command_line(), 'versions': known}
+      record = costs | {'command': command_line(), 'versions': known}
       write_text(Path(FLAGS.json), json.dumps(record, indent=2) + '\n')
-    refuse(found)
+    refuse(costs)
 
 
 def described_devices(topology: str) -> list[Any]:
@@ -153,9 +153,9 @@ def fitting(lowered: Any) -> Any:
     ) from error
 
 
-def refuse(found: dict[str, Any]) -> None:
+def refuse(costs: dict[str, Any]) -> None:
   """Ends with status 1 if tasks are gathered."""
-  if found['collectives'].get('all-gather'):
+  if costs['collectives'].get('all-gather'):
     print(
       'error: the step gathers from all chips; its memory would grow with the pod. Map tasks by '
       'shard_map, without check_vma',

@@ -79,10 +79,10 @@ def batch_file(
   Raises:
     Refused: if the value of an option cannot be written.
   """
-  given = {name.replace('_', '-'): value for name, value in options.items() if value is not None}
-  given |= {'ntasks-per-node': tasks_per_node, 'output': f'{logs}/%x-%j.log'}
-  given |= {'signal': f'TERM@{seconds_ahead}'}
-  lines = [f'#SBATCH --{name}={quoted(name, value)}' for name, value in given.items()]
+  settings = {name.replace('_', '-'): value for name, value in options.items() if value is not None}
+  settings |= {'ntasks-per-node': tasks_per_node, 'output': f'{logs}/%x-%j.log'}
+  settings |= {'signal': f'TERM@{seconds_ahead}'}
+  lines = [f'#SBATCH --{name}={quoted(name, value)}' for name, value in settings.items()]
   return '\n'.join(
     [
       '#!/bin/bash',

@@ -184,18 +184,18 @@ def keep_running(
     Refused: if the machine does not have as many hosts as its type, or cannot be created.
   """
   while True:
-    found = said(state(machine))
-    if found in USABLE:
+    condition = said(state(machine))
+    if condition in USABLE:
       status = call(work(machine, command, addresses(machine), token)).returncode
       if status == 0 or (said(state(machine)) in USABLE and status != PREEMPTED):
         attempts -= 1
         if status == 0 or attempts < 0:
           return status
-    elif found in LOST:
-      print(f'{machine.name} is {found}: created again', flush=True)
+    elif condition in LOST:
+      print(f'{machine.name} is {condition}: created again', flush=True)
       checked(delete(machine))
       checked(make)
-    elif not found:
+    elif not condition:
       checked(make)
     sleep(seconds)
 
@@ -219,13 +219,13 @@ def addresses(machine: Machine) -> list[str]:
   Raises:
     Refused: if there are more or fewer hosts than the type has.
   """
-  found = json.loads(said(endpoints(machine)) or '{}').get('networkEndpoints') or []
-  if len(found) != hosts(machine.type):
+  addressed = json.loads(said(endpoints(machine)) or '{}').get('networkEndpoints') or []
+  if len(addressed) != hosts(machine.type):
     raise Refused(
-      f'{machine.name} has {len(found)} hosts, but a {machine.type} has {hosts(machine.type)}; '
-      'check --type'
+      f'{machine.name} has {len(addressed)} hosts, but a {machine.type} has '
+      f'{hosts(machine.type)}; check --type'
     )
-  return [each['ipAddress'] for each in found]
+  return [each['ipAddress'] for each in addressed]
 
 
 if __name__ == '__main__':

@@ -84,9 +84,9 @@ def checkpoints(directory: Any, keep: int = 2, set_aside: bool = True) -> Iterat
 
   def restore(state: Any, best: bool = False) -> tuple[int, Any] | None:
     wait()
-    found = _newest_whole(folder, state, best, set_aside) if is_first() else None
+    read = _newest_whole(folder, state, best, set_aside) if is_first() else None
     barrier('checkpoint read', READING_SECONDS)
-    return from_first(found, (0, state))
+    return from_first(read, (0, state))
 
   def save(step: int, state: Any, score: float | None = None) -> None:
     wait()

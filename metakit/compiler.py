@@ -1,6 +1,6 @@
-"""Settings of XLA: a defect to avoid, a cache for compiled programs, a platform to compile for.
+"""A defect of XLA that metakit avoids: wrong sums over matrix products.
 
-The defect: on CPUs, jaxlib 0.10.2 to 0.12.0 (at least) can fuse a matrix product and a sum over it
+On CPUs, jaxlib 0.10.2 to 0.12.0 (at least) can fuse a matrix product and a sum over it
 into one call of YNNPACK. If one operand is a broadcast, that call reads memory that nobody wrote.
 For example, `jax.jit(lambda x: (x @ jnp.ones((20, 1140))).sum())` of a [12, 20] array gives 1e29,
 and another number in another process, without an error. 0.10.2 is also wrong for products of more
@@ -9,11 +9,9 @@ NaN.
 """
 
 import contextlib
-import hashlib
 import os
-import platform
 import warnings
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 
 import jax
@@ -68,56 +66,3 @@ def _content(file: str) -> str:
 def _warn(what: str) -> None:
   text = 'sums over matrix products may be wrong on this CPU, for the flag against it ' + what
   warnings.warn(text, RuntimeWarning, stacklevel=4)  # at the import of metakit
-
-
-def keep_programs(environment: Mapping[str, str] = os.environ) -> None:
-  """Keeps compiled programs in the user's cache, so that the next run starts sooner.
-
-  - Small programs are kept too. JAX leaves them out, but a run has two hundred of them, which take
-    7 s to compile.
-  - If a variable or an option of JAX names a folder, that is used.
-  - If the folder cannot be written, nothing is kept.
-  - Each kind of processor has a folder of its own. A program of another processor would be loaded,
-    and may end in an illegal instruction.
-
-  Args:
-    environment: the variables of the process.
-  """
-  chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-  if chosen or 'JAX_COMPILATION_CACHE_DIR' in environment:
-    return
-  home = environment.get('XDG_CACHE_HOME') or Path(environment.get('HOME', '')) / '.cache'
-  folder = Path(home).absolute() / 'metakit' / f'jax-{_processor()}'
-  with contextlib.suppress(OSError):
-    folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-      jax.config.update('jax_compilation_cache_dir', str(folder))
-      if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in environment:
-        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-
-
-def _processor() -> str:
-  """Returns a name for the kind of this machine's processor."""
-  known = platform.machine() + platform.processor()
-  with contextlib.suppress(OSError):
-    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    known += next((line for line in lines if line.startswith(('flags', 'Features'))), '')
-  return hashlib.sha256(known.encode()).hexdigest()[:12]
-
-
-_target: list[str] = []
-
-
-def target_platform() -> str:
-  """Returns the platform that functions are traced for; see `compiling_for`."""
-  return _target[-1] if _target else jax.default_backend()
-
-
-@contextlib.contextmanager
-def compiling_for(name: str) -> Iterator[None]:
-  """Within the block, functions are traced for devices that this process does not have."""
-  _target.append(name)
-  try:
-    yield
-  finally:
-    _target.pop()

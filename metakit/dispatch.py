@@ -121,9 +121,9 @@ def make_dispatch(
   spread = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}[parallel]
   indices = np.arange(tasks_per_step, dtype=np.int32)  # NumPy: the same in every process
   run, feed = spread(sampled, fed, indices, devices)
-  own = np.concatenate(indices.reshape(sharing, -1)[places_here(devices[:sharing])])
+  mine = np.concatenate(indices.reshape(sharing, -1)[places_here(devices[:sharing])])
   placed = functools.cache(lambda: spread_table(place(source), parallel, devices))  # once
-  return Dispatch(run, feed, _plan_steps(plan_step, own), placed)
+  return Dispatch(run, feed, _plan_steps(plan_step, mine), placed)
 
 
 def _plan_steps(plan_step: Callable[..., Episode], indices: Any) -> Callable[..., Episode]:
@@ -151,8 +151,8 @@ def _pmap(sampled, fed, indices, devices):
   rows = indices.reshape(len(devices), -1)[local]  # the leading axis counts local devices
   rows = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(AXIS)))  # once
   options: dict[str, Any] = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
-  given = {'static_broadcasted_argnums': 0, 'donate_argnums': 1, **options}
-  run = jax.pmap(sampled, in_axes=(None, None, 0, None), **given)
+  settings = {'static_broadcasted_argnums': 0, 'donate_argnums': 1, **options}
+  run = jax.pmap(sampled, in_axes=(None, None, 0, None), **settings)
   feed = jax.pmap(fed, in_axes=(None, 0, 1), donate_argnums=0, **options)
 
   def split(leaf):  # [steps, tasks, ...] -> [steps, local devices, tasks of a device, ...]

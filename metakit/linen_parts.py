@@ -53,8 +53,8 @@ def begin(module: nn.Module, key: Key, inputs: Sequence[Any]) -> Params:
         f'{type(module).__name__} keeps {leaf.dtype} in the variables {others}, which nothing can '
         'be differentiated in; make it an attribute of the module'
       )
-  for given in (None, key):
-    jax.eval_shape(lambda params, k=given: run(module, params, inputs, k), variables)
+  for draws in (None, key):
+    jax.eval_shape(lambda params, k=draws: run(module, params, inputs, k), variables)
   return variables
 
 
@@ -135,16 +135,16 @@ def roles_of(
     inputs: of a call, to find its modules by.
   """
   known = (*_normalisations(), *norms)
-  found = set()
+  norm_paths = set()
 
   def watch(next_call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
     if isinstance(context.module, known):
-      found.add(('params', *context.module.path))
+      norm_paths.add(('params', *context.module.path))
     return next_call(*args, **kwargs)
 
   with nn.intercept_methods(watch):
     jax.eval_shape(lambda params: run(module, params, inputs, None), params)
-  return roles.assign(params, found, lambda path: path[0] != 'params')
+  return roles.assign(params, norm_paths, lambda path: path[0] != 'params')
 
 
 def _normalisations() -> tuple[type[nn.Module], ...]:

@@ -309,8 +309,8 @@ def from_nnx(
   def calibrate(params: Params, batches: Any, weight: Any = None, *more: Any) -> Params:
     _check_weight(weight)
     # Without momentum a running average is the last batch's own.
-    own = {'use_running_average': False, 'momentum': 0.0}
-    measured = jax.lax.map(lambda x: run(params, (x, *more), None, **own)[1], batches)
+    measuring = {'use_running_average': False, 'momentum': 0.0}
+    measured = jax.lax.map(lambda x: run(params, (x, *more), None, **measuring)[1], batches)
     return nnx_parts.pooled(params, measured)
 
   def _check_weight(weight: Any) -> None:

@@ -65,7 +65,7 @@ def with_tested(task: Task, part: str) -> Task:
     raise ValueError(
       'part=all is for tasks with classes of their own; use train, validation or test'
     )
-  given = lambda split: part if split == 'test' else split
+  chosen = lambda split: part if split == 'test' else split
   table = task.table
 
   def said() -> str:
@@ -75,8 +75,8 @@ def with_tested(task: Task, part: str) -> Task:
   if part == 'test':
     return task
   return task._replace(
-    source=lambda split, shots=None: task.source(given(split), shots),
-    table=None if table is None else lambda split: table(given(split)),
+    source=lambda split, shots=None: task.source(chosen(split), shots),
+    table=None if table is None else lambda split: table(chosen(split)),
     said=said,
     tested=part,
   )

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from metakit.absent import check_labels, has_known_labels
-from metakit.compiler import target_platform
 from metakit.episodes.purity import check_sampler
 from metakit.keys import fixed_key
+from metakit.platforms import target_platform
 from metakit.types import (
   Episode,
   Examples,

@@ -7,6 +7,8 @@ that it runs and writes their lines. Costs of processes that tests start count f
 """
 
 import collections
+import contextlib
+import ctypes
 import gc
 import os
 from collections.abc import Iterable, Mapping
@@ -140,16 +142,28 @@ class Room:
   """Drops compiled programs before they take too much memory."""
 
   def __init__(self):
-    self.tests, self.peak = 0, 0.0
+    self.tests, self.peak, self.least = 0, 0.0, 0.0
 
   def look(self, between_groups: bool):
+    """Before each test."""
     self.tests += 1
-    memory = resident()
-    self.peak = max(self.peak, memory)
-    much = memory > (MUCH_MEMORY if between_groups else TOO_MUCH_MEMORY)
-    if much or (self.tests % LOOK_EVERY == 0 and memory_maps() > TOO_MANY_MAPS):
+    self.peak = max(self.peak, resident())
+    # What stays when programs are dropped is of no use to drop them for again.
+    allowed = max(MUCH_MEMORY if between_groups else TOO_MUCH_MEMORY, self.least + 150e6)
+    if resident() > allowed:
+      give_back_memory()  # compiling frees much that the process keeps
+    many_maps = self.tests % LOOK_EVERY == 0 and memory_maps() > TOO_MANY_MAPS
+    if many_maps or resident() > allowed:
       jax.clear_caches()
       gc.collect()
+      give_back_memory()
+      self.least = resident()
+
+
+def give_back_memory():
+  """Gives the memory that was freed back to Linux, which the C library alone does late."""
+  with contextlib.suppress(AttributeError, OSError):
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident() -> float:

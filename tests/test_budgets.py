@@ -86,3 +86,41 @@ def test_a_process_that_runs_tests_reports_to_the_one_that_started_it():
   plugin.costs = {'tests/a.py': Cost(1, 2.0)}
   plugin.pytest_sessionfinish(SimpleNamespace())
   assert config.workeroutput['spent']['costs'] == {'tests/a.py': (1, 2.0)}
+
+
+def test_programs_are_dropped_between_groups_before_within_one_and_not_in_vain(monkeypatch):
+  memory, dropped = [900e6], []
+  monkeypatch.setattr(budgets, 'resident', lambda: memory[0])
+  monkeypatch.setattr(budgets, 'give_back_memory', lambda: None)
+  monkeypatch.setattr(budgets.jax, 'clear_caches', lambda: dropped.append(memory[0]))
+  room = budgets.Room()
+  room.look(between_groups=False)
+  assert dropped == []
+  room.look(between_groups=True)
+  assert dropped == [900e6]
+  room.look(between_groups=True)  # dropping them has not helped
+  memory[0] = 1.2e9
+  room.look(between_groups=False)
+  assert dropped == [900e6, 1.2e9] and room.peak == 1.2e9
+
+
+def test_programs_are_dropped_before_they_are_too_many(monkeypatch):
+  dropped = []
+  monkeypatch.setattr(budgets, 'resident', lambda: 1e6)
+  monkeypatch.setattr(budgets, 'memory_maps', lambda: budgets.TOO_MANY_MAPS + 1)
+  monkeypatch.setattr(budgets.jax, 'clear_caches', lambda: dropped.append(1))
+  room = budgets.Room()
+  for _ in range(budgets.LOOK_EVERY):
+    assert dropped == []
+    room.look(between_groups=False)
+  assert dropped == [1]
+
+
+def test_freed_memory_is_given_back():
+  held = [bytes(1000) for _ in range(300_000)]
+  much = budgets.resident()
+  if not much:
+    pytest.skip('this system does not say what memory a process has')
+  del held[::2], held
+  budgets.give_back_memory()
+  assert budgets.resident() < much - 150e6

@@ -9,13 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit.compiler import (
-  FUSIONS,
-  compiling_for,
-  keep_programs,
-  target_platform,
-  turn_off_wrong_fusions,
-)
+from metakit.compiler import FUSIONS, turn_off_wrong_fusions
+from metakit.platforms import compiling_for, target_platform
+from metakit.program_cache import keep_programs
 
 # What the other operand of the product is broadcast from, and what is done with the product.
 PRODUCTS = {

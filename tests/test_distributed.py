@@ -67,7 +67,7 @@ def test_a_launcher_is_recognised(environment, cluster):
     (MPI | {'OMPI_COMM_WORLD_SIZE': '4'}, 'on several machines; give coordinator='),
     ({'TPU_WORKER_HOSTNAMES': 'a,b'}, 'TPU_WORKER_ID is not; set both'),
     ({'METAKIT_COORDINATOR': 'a:1'}, 'set METAKIT_NUM_PROCESSES and METAKIT_PROCESS_ID too'),
-    (TOLD | {'METAKIT_PROCESS_ID': '3'}, '--process_id=3 is not one of 0 to 2'),
+    (TOLD | {'METAKIT_PROCESS_ID': '3'}, 'rank=3 is not one of 0 to 2'),
     (TOLD | {'METAKIT_COORDINATOR': 'a'}, "coordinator 'a' is not host:port"),
   ],
 )
@@ -94,7 +94,7 @@ def test_compressed_nodes_are_expanded_by_slurm(tmp_path, monkeypatch):
   ('given', 'said'),
   [
     ({'coordinator': 'a:1'}, 'needs processes=N and rank=I'),
-    ({'coordinator': 'a:1', 'processes': 2, 'rank': 2}, '--process_id=2 is not one of 0 to 1'),
+    ({'coordinator': 'a:1', 'processes': 2, 'rank': 2}, 'rank=2 is not one of 0 to 1'),
     ({'processes': 4}, '1 processes were found, 4 asked for'),
   ],
 )

@@ -49,19 +49,19 @@ def scaling() -> list[Case]:
   images = _source((28, 28, 1), 5, 1)
   of_images = prototypical(conv4(width=16), ways=5)
   sharing = [n for n in DEVICES if n <= len(jax.devices())]
-  made = [_step(f'{SHARED} tasks, devices: {n}', of_images, images, SHARED, n) for n in sharing]
-  check_same(made)
+  cases = [_step(f'{SHARED} tasks, devices: {n}', of_images, images, SHARED, n) for n in sharing]
+  check_same(cases)
   waves = sinusoid()
   learner = maml(mlp(1), Descent(optax.sgd(0.01), 5), objective=squared_error)
-  made += [_step(f'MAML on sinusoids, tasks: {n:,}', learner, waves, n) for n in TASKS]
+  cases += [_step(f'MAML on sinusoids, tasks: {n:,}', learner, waves, n) for n in TASKS]
   for ways, shots in SIZES:
     name = f'features, {ways}-way {shots}-shot'
-    made.append(
+    cases.append(
       _step(name, embedded(mlp(None), heads.prototypes(ways)), _source((64,), ways, shots), 4)
     )
   family = lambda case: case.name.partition(',')[0]
-  first = {family(case): case.name for case in reversed(made)}
-  return [case._replace(baseline=first[family(case)]) for case in made]
+  first = {family(case): case.name for case in reversed(cases)}
+  return [case._replace(baseline=first[family(case)]) for case in cases]
 
 
 def _source(shape: tuple[int, ...], ways: int, shots: int) -> EpisodeSource:
@@ -93,10 +93,10 @@ def _step(
   )
 
 
-def check_same(made: Sequence[Case]) -> None:
+def check_same(cases: Sequence[Case]) -> None:
   """Raises an AssertionError unless training on more devices ends with the same parameters."""
-  ends = [jax.device_get(case.call()[0].params) for case in made if case.call is not None]
-  for case, end in zip(made, ends, strict=True):
+  ends = [jax.device_get(case.call()[0].params) for case in cases if case.call is not None]
+  for case, end in zip(cases, ends, strict=True):
     for a, b in zip(jax.tree.leaves(end), jax.tree.leaves(ends[0]), strict=True):
       np.testing.assert_allclose(a, b, rtol=0, atol=1e-5, err_msg=case.name)
 

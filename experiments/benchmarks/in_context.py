@@ -67,30 +67,30 @@ def _training(name: str, learner: MetaLearner, episodes: Episode, dtype: str | N
   tasks, support = episodes.support.y.shape
   stride = {'train, pairs': 2, 'train, interleaved': 2, 'train, shifted': 1}
   tokens = tasks * (support + 1) * max(v for k, v in stride.items() if name.startswith(k))
-  given = (params, optimizer.init(params)), episodes
-  return compiled_case(name, step, given, number=tokens, dtype=dtype or 'float32')
+  arguments = (params, optimizer.init(params)), episodes
+  return compiled_case(name, step, arguments, number=tokens, dtype=dtype or 'float32')
 
 
 def _predictions(model: SequenceModel, episodes: Episode, dtype: str | None) -> list[Case]:
   """One more prediction and one more example, from the cache and without it."""
   learner, key = in_context(model, WAYS), jax.random.key(0)
   params = learner.init(key, jax.tree.map(lambda leaf: leaf[0], episodes))
-  support, asked = episodes.support, episodes.query.x
+  support, queries = episodes.support, episodes.query.x
   adapt = jax.vmap(lambda s: learner.adapt(key, params, s))
   predict = jax.vmap(learner.predict)
   assert learner.extend is not None
   fitted, last = jax.jit(adapt)(support), jax.tree.map(lambda leaf: leaf[:, -1:], support)
-  again = lambda support, asked: predict(adapt(support), asked)
+  again = lambda support, queries: predict(adapt(support), queries)
   extend = jax.vmap(learner.extend)
   before = jax.tree.map(lambda leaf: leaf[:, :-1], support)
-  expected = jax.jit(predict)(fitted, asked)
-  check_same('a prediction from the cache', jax.jit(again)(support, asked), expected)
+  expected = jax.jit(predict)(fitted, queries)
+  check_same('a prediction from the cache', jax.jit(again)(support, queries), expected)
   extended = jax.jit(lambda support, last: extend(adapt(support), last))(before, last)
-  check_same('an extended cache', jax.jit(predict)(extended, asked), expected)
-  case = partial(compiled_case, number=len(asked), dtype=dtype or 'float32')
+  check_same('an extended cache', jax.jit(predict)(extended, queries), expected)
+  case = partial(compiled_case, number=len(queries), dtype=dtype or 'float32')
   made = [
-    case('predict, all read again', again, (support, asked)),
-    case('predict, from the cache', predict, (fitted, asked)),
+    case('predict, all read again', again, (support, queries)),
+    case('predict, from the cache', predict, (fitted, queries)),
     case('one more example, all read again', adapt, (support,)),
     case('one more example, extend', extend, (fitted, last)),
   ]
@@ -98,9 +98,9 @@ def _predictions(model: SequenceModel, episodes: Episode, dtype: str | None) -> 
   return [case._replace(baseline=compared.get(i, '')) for i, case in enumerate(made)]
 
 
-def check_same(name: str, found: jax.Array, expected: jax.Array) -> None:
+def check_same(name: str, actual: jax.Array, expected: jax.Array) -> None:
   """Raises an AssertionError unless two predictions differ by rounding alone, or half precision."""
-  one, other = (np.asarray(each, np.float64) for each in (found, expected))
+  one, other = (np.asarray(each, np.float64) for each in (actual, expected))
   apart = np.linalg.norm(one - other) / np.linalg.norm(other)
   if not apart < CLOSE:
     raise AssertionError(f'{name} is another one, by {apart:.2g} of its norm')

@@ -73,12 +73,12 @@ def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: 
 
 def check_same(made: Sequence[Case]) -> None:
   """Raises an AssertionError if exact modes have different gradients after as many steps."""
-  found: dict[str, list[np.ndarray]] = {}
+  gradients: dict[str, list[np.ndarray]] = {}
   for case in made:
     mode, _, steps = case.name.rpartition(', ')
     if mode in EXACT and case.call is not None:
       gradient = list(map(np.asarray, jax.tree.leaves(case.call())))
-      check_gradient(case.name, gradient, found.setdefault(steps, gradient))
+      check_gradient(case.name, gradient, gradients.setdefault(steps, gradient))
 
 
 def next_error(model: Any, params: Any, x: jax.Array) -> jax.Array:
@@ -96,10 +96,10 @@ def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
   drawn, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), layout='constrained')
   for name in MODES:
-    own = [row for row in rows if row['name'].rpartition(', ')[0] == name]
-    steps = [int(row['name'].rpartition(', ')[2].split()[0]) for row in own]
-    panels[0].plot(steps, [row['temporary_mib'] for row in own], 'o-', label=name, markersize=3)
-    times = [row['milliseconds'][0] if row['milliseconds'] else np.nan for row in own]
+    shown = [row for row in rows if row['name'].rpartition(', ')[0] == name]
+    steps = [int(row['name'].rpartition(', ')[2].split()[0]) for row in shown]
+    panels[0].plot(steps, [row['temporary_mib'] for row in shown], 'o-', label=name, markersize=3)
+    times = [row['milliseconds'][0] if row['milliseconds'] else np.nan for row in shown]
     panels[1].plot(steps, times, 'o-', label=name, markersize=3)
   for panel, title in zip(panels, ('temporary memory, MiB', 'time, ms'), strict=True):
     panel.set(xscale='log', yscale='log', xlabel='inner steps', title=title)

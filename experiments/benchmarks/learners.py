@@ -40,8 +40,8 @@ def episodes() -> Episode:
     return Examples(images, np.tile(np.arange(WAYS, dtype=np.int32), (TASKS, number)))
 
   classes = rng.integers(CLASSES, size=(TASKS, WAYS), dtype=np.int32)
-  made = Episode(draw(SHOTS), draw(QUERIES), {'classes': classes})
-  return jax.tree.map(jnp.asarray, made)
+  tasks = Episode(draw(SHOTS), draw(QUERIES), {'classes': classes})
+  return jax.tree.map(jnp.asarray, tasks)
 
 
 def cases() -> list[Case]:
@@ -53,8 +53,9 @@ def cases() -> list[Case]:
 
   def case(name: str) -> Case:
     learner = make(name)
-    given: tuple[Any, ...] = init_state(learner, optimizer, jax.random.key(0), first), keys, tasks
+    state = init_state(learner, optimizer, jax.random.key(0), first)
+    arguments: tuple[Any, ...] = state, keys, tasks
     step = make_train_step(learner, optimizer)
-    return compiled_case(name, step, given, baseline='' if name == 'maml' else 'maml')
+    return compiled_case(name, step, arguments, baseline='' if name == 'maml' else 'maml')
 
   return [case(name) for name in IMAGE_LEARNERS]

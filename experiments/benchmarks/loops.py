@@ -78,8 +78,8 @@ def training() -> list[Case]:
   case = lambda name, call: Case(name, call, STEPS, baseline=BY_HAND, unit='steps')
   hand = Case(BY_HAND, hand_written, STEPS, unit='steps', peer=True)
   less = partial(hand_written, _fused(sampler, optimizer, keys.train, with_norms=False))
-  made = [hand, case('metakit.train_until', library), case('with logs, as the binary', binary)]
-  return [*made, case(LOSS_ALONE, less)._replace(peer=True)]
+  cases = [hand, case('metakit.train_until', library), case('with logs, as the binary', binary)]
+  return [*cases, case(LOSS_ALONE, less)._replace(peer=True)]
 
 
 def _sinusoid_maml() -> MetaLearner:
@@ -156,7 +156,7 @@ def embedded(ways: int, shots: int, queries: int) -> EpisodeSource:
 
 def evaluation() -> list[Case]:
   """Returns episodes of class means on features, of several sizes, and by NumPy."""
-  number, root, made = EVALUATED, roots(0).test, []
+  number, root, cases = EVALUATED, roots(0).test, []
   name_of = lambda ways, shots: f'{ways}-way {shots}-shot'
   for ways, shots in ((5, 1), (20, 5)):
     source, learner = embedded(ways, shots, 15), heads.prototypes(ways)
@@ -168,9 +168,9 @@ def evaluation() -> list[Case]:
     for metric, values in numpy().items():  # of accuracy, a tie at most
       np.testing.assert_allclose(judge()[metric].mean(), values.mean(), rtol=1e-4)
     name = name_of(ways, shots)
-    made.append(Case(f'{name}, NumPy', numpy, number, unit='episodes', peer=True))
-    made.append(Case(name, judge, number, baseline=made[-1].name, unit='episodes'))
-  return made
+    cases.append(Case(f'{name}, NumPy', numpy, number, unit='episodes', peer=True))
+    cases.append(Case(name, judge, number, baseline=cases[-1].name, unit='episodes'))
+  return cases
 
 
 def _judged_by_numpy(
@@ -199,15 +199,17 @@ def transductive() -> list[Case]:
   """Returns episodes of each transductive head, and of one of them one by one."""
   ways, number, root = 5, JUDGED, roots(0).test
   source = embedded(ways, 5, 15)
-  made = {name: getattr(heads, name)(ways) for name in TRANSDUCTIVE}
+  judged = {name: getattr(heads, name)(ways) for name in TRANSDUCTIVE}
 
   def judge(learner: MetaLearner, chunk: int | None = None) -> Any:
     return evaluate(
       learner, cross_entropy, {}, source=source, root=root, episodes=number, chunk=chunk
     )['accuracy']
 
-  calls: dict[str, Callable[[], Any]] = {name: partial(judge, each) for name, each in made.items()}
-  calls[ONE_BY_ONE] = partial(judge, made['pt_map'], chunk=1)
+  calls: dict[str, Callable[[], Any]] = {
+    name: partial(judge, each) for name, each in judged.items()
+  }
+  calls[ONE_BY_ONE] = partial(judge, judged['pt_map'], chunk=1)
   np.testing.assert_allclose(calls['pt_map'](), calls[ONE_BY_ONE](), atol=1e-6)
   baseline = {'pt_map': ONE_BY_ONE}
   return [

@@ -90,8 +90,8 @@ def cases() -> list[Case]:
   expected = {case.name: gradient for case, gradient in (second_order, *approximate, by_distances)}
   for case, gradient in (*exact, obvious, *others):
     check_gradient(case.name, gradient, expected[case.baseline])
-  made = second_order, *exact, *approximate, implicit, by_distances, obvious, *others
-  return [case for case, _ in made]
+  all_cases = second_order, *exact, *approximate, implicit, by_distances, obvious, *others
+  return [case for case, _ in all_cases]
 
 
 def _episodes() -> Episode:
@@ -109,7 +109,7 @@ def _of_pytorch(episodes: Episode, weights: Weights) -> list[tuple[Case, Weights
   from experiments.benchmarks import torch_forms
 
   def baseline(name: str) -> str:
-    return next((own for own in (FIRST_ORDER, PROTOTYPICAL) if own in name), OURS)
+    return next((form for form in (FIRST_ORDER, PROTOTYPICAL) if form in name), OURS)
 
   forms = torch_forms.forms_beside(episodes, weights, torch_forms.Sizes(STEPS, RATE, DEPTH))
   return [
@@ -120,31 +120,31 @@ def _of_pytorch(episodes: Episode, weights: Weights) -> list[tuple[Case, Weights
 
 def weights_of(params: Any) -> Weights:
   """Lists the weights of Conv4, ours or the plain one, with or without a last layer."""
-  own = params.get('body', params)['params']
+  modules = params.get('body', params)['params']
   leaves = []
   for i in range(DEPTH):
-    convolution = own.get(f'Convolution_{i}') or own[f'Conv_{i}']
-    norm = own[f'Norm_{i}']['BatchNorm_0']
+    convolution = modules.get(f'Convolution_{i}') or modules[f'Conv_{i}']
+    norm = modules[f'Norm_{i}']['BatchNorm_0']
     leaves += [convolution['kernel'], norm['scale'], norm['bias']]
-  last = own.get('Dense_0')
+  last = modules.get('Dense_0')
   leaves += [last['kernel'], last['bias']] if last else []
   return [np.asarray(leaf) for leaf in leaves]
 
 
 def _with_weights(params: Any, weights: Weights) -> Any:
   """Returns parameters of the plain network with given weights."""
-  own = dict(params['params'])
+  modules = dict(params['params'])
   for i in range(DEPTH):
     kernel, scale, bias = weights[3 * i : 3 * i + 3]
-    own[f'Conv_{i}'] = {'kernel': kernel}
-    own[f'Norm_{i}'] = {'BatchNorm_0': {'scale': scale, 'bias': bias}}
-  own['Dense_0'] = dict(zip(('kernel', 'bias'), weights[-2:], strict=True))
-  return jax.tree.map(jnp.asarray, {**params, 'params': own})
+    modules[f'Conv_{i}'] = {'kernel': kernel}
+    modules[f'Norm_{i}'] = {'BatchNorm_0': {'scale': scale, 'bias': bias}}
+  modules['Dense_0'] = dict(zip(('kernel', 'bias'), weights[-2:], strict=True))
+  return jax.tree.map(jnp.asarray, {**params, 'params': modules})
 
 
-def check_gradient(name: str, found: Weights, expected: Weights) -> None:
+def check_gradient(name: str, actual: Weights, expected: Weights) -> None:
   """Raises an AssertionError unless two gradients differ by rounding alone."""
-  for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+  for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
     apart = np.linalg.norm(a - b) / np.linalg.norm(b)
     if not apart < CLOSE:
       raise AssertionError(f'{name}: weight {i} has another gradient, by {apart:.2g} of its norm')
@@ -167,9 +167,9 @@ def _case(
   devices = _devices()[:1] if peer or one_device else _devices()
   keys = jax.random.split(jax.random.key(1), TASKS)
   step = make_train_step(learner, optimizer, AXIS, tasks_at_once=at_once)
-  shared, given = _over(devices, step, (state, keys, episodes))
+  shared, arguments = _over(devices, step, (state, keys, episodes))
   baseline = '' if name == OURS else OURS
-  case = compiled_case(name, shared, given, baseline=baseline, peer=peer)
+  case = compiled_case(name, shared, arguments, baseline=baseline, peer=peer)
   assert case.call is not None
   after, _ = case.call()
   gradient = jax.tree.map(jnp.subtract, state.params, jax.device_get(after.params))
@@ -182,11 +182,11 @@ def _devices() -> list[jax.Device]:
 
 
 def _over(
-  devices: list[jax.Device], step: TrainStep, given: tuple[TrainState, Key, Episode]
+  devices: list[jax.Device], step: TrainStep, arguments: tuple[TrainState, Key, Episode]
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
   """Returns a step whose tasks devices share, as in `make_dispatch`, and its arguments there."""
   mesh, same, split = task_mesh(devices), PartitionSpec(), PartitionSpec(AXIS)
   specs = same, split, split
   put = lambda tree, spec: jax.device_put(tree, NamedSharding(mesh, spec))
   options: dict[str, Any] = {'mesh': mesh, 'in_specs': specs, 'out_specs': same}
-  return jax.shard_map(step, check_vma=False, **options), tuple(map(put, given, specs))
+  return jax.shard_map(step, check_vma=False, **options), tuple(map(put, arguments, specs))

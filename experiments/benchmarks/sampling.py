@@ -36,26 +36,26 @@ NUMBERS_OF_ROWS = 200, 20_000
 
 def plans() -> list[Case]:
   """Returns the cases of plans, each compared with ours of 5-way 1-shot tasks."""
-  made = [_plan(name, _table(CLASSES, ROWS), *sizes) for name, sizes in SIZES.items()]
+  cases = [_plan(name, _table(CLASSES, ROWS), *sizes) for name, sizes in SIZES.items()]
   for classes in NUMBERS_OF_CLASSES:
-    made.append(_plan(f'{OURS}, {classes:,} classes', _table(classes, ROWS)))
+    cases.append(_plan(f'{OURS}, {classes:,} classes', _table(classes, ROWS)))
   for rows in NUMBERS_OF_ROWS:
-    made.append(_plan(f'{OURS}, {rows:,} rows a class', _table(CLASSES, rows)))
-  return made + [_case(name, draw, PLANS, peer=True) for name, draw in _other_plans().items()]
+    cases.append(_plan(f'{OURS}, {rows:,} rows a class', _table(CLASSES, rows)))
+  return cases + [_case(name, draw, PLANS, peer=True) for name, draw in _other_plans().items()]
 
 
 def episodes() -> list[Case]:
   """Returns the cases of whole episodes, each compared with ours of 5-way 1-shot tasks."""
   table = _with_images(_table(CLASSES, ROWS))
-  made = [_whole(name, table, *sizes) for name, sizes in SIZES.items()]
-  made.append(_whole(f'{OURS}, 12,000 classes', _with_images(_table(12_000, ROWS))))
-  made.append(_whole(f'{OURS}, rows of 784 bytes', table._replace(x=table.x.reshape(-1, 784))))
-  made.append(_whole(f'{OURS}, as float32', table, dtype=jnp.float32))
-  made.append(_case(f'{OURS}, read by the host', _read(table, table.x), WHOLE))
-  made.append(_case(f'{OURS}, read from the disk', _read(table, _on_disk(table.x)), WHOLE))
+  cases = [_whole(name, table, *sizes) for name, sizes in SIZES.items()]
+  cases.append(_whole(f'{OURS}, 12,000 classes', _with_images(_table(12_000, ROWS))))
+  cases.append(_whole(f'{OURS}, rows of 784 bytes', table._replace(x=table.x.reshape(-1, 784))))
+  cases.append(_whole(f'{OURS}, as float32', table, dtype=jnp.float32))
+  cases.append(_case(f'{OURS}, read by the host', _read(table, table.x), WHOLE))
+  cases.append(_case(f'{OURS}, read from the disk', _read(table, _on_disk(table.x)), WHOLE))
   for name, draw in _other_plans(WHOLE).items():
-    made.append(_case(name, _others_whole(name, table, draw), WHOLE, peer=True))
-  return made
+    cases.append(_case(name, _others_whole(name, table, draw), WHOLE, peer=True))
+  return cases
 
 
 def _table(classes: int, rows: int) -> ClassTable:
@@ -86,9 +86,9 @@ def _plan(
   name: str, table: ClassTable, ways: int = WAYS, shots: int = SHOTS, queries: int = QUERIES
 ) -> Case:
   plan, keys = few_shot(table, ways, shots, queries=queries).plan, _keys(PLANS)
-  made = jax.jit(jax.vmap(plan))
-  check_rows(_rows(made(keys), ways), int(table.counts[0]))
-  return _case(name, lambda: made(keys), PLANS)
+  planner = jax.jit(jax.vmap(plan))
+  check_rows(_rows(planner(keys), ways), int(table.counts[0]))
+  return _case(name, lambda: planner(keys), PLANS)
 
 
 def _keys(number: int) -> jax.Array:
@@ -141,17 +141,17 @@ def _other_plans(number: int = PLANS) -> dict[str, Callable[[], Any]]:
 
   keys = _keys(number)
   choice, top_k = jax.jit(jax.vmap(by_choice)), jax.jit(jax.vmap(by_top_k))
-  made: dict[str, Callable[[], Any]] = {
+  forms: dict[str, Callable[[], Any]] = {
     'jax.random.choice': lambda: choice(keys),
     'jax.lax.top_k': lambda: top_k(keys),
     'NumPy': lambda: np.stack([numpy_episode() for _ in range(number)]),
     'random.sample': lambda: np.array([python_episode() for _ in range(number)]),
   }
   if importlib.util.find_spec('torch') is not None:
-    made['PyTorch, randperm'] = _torch_plans(number)
-  for draw in made.values():
+    forms['PyTorch, randperm'] = _torch_plans(number)
+  for draw in forms.values():
     check_rows(draw(), ROWS)
-  return made
+  return forms
 
 
 def _torch_plans(number: int) -> Callable[[], Any]:

@@ -81,8 +81,8 @@ def main() -> None:
     if FLAGS.output:
       write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
       draw(FLAGS.suite, rows, Path(FLAGS.output).with_suffix('.svg'))
-    if FLAGS.against and (found := slower(rows, stored)):
-      raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(found)}')
+    if FLAGS.against and (worse := slower(rows, stored)):
+      raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(worse)}')
 
 
 def check_output(path: Path, command: str) -> None:
@@ -141,12 +141,12 @@ def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
   peers = [name for name in took if now[name].get('peer')]
   usual = float(np.median([took[name] for name in peers or took])) if took else 1.0
   beside = 'what is not metakit' if peers else 'the other cases'
-  found = [
+  worse = [
     f'{name}: takes {growth / usual:.3g} times as long, beside {beside}'
     for name, growth in took.items()
     if name not in peers and growth > TOLERATED * usual
   ]
-  return found + [
+  return worse + [
     f'{name}: takes {growth:.3g} times as much memory'
     for name, growth in grown('temporary_mib').items()
     if name not in peers and growth > TOLERATED

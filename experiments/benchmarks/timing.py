@@ -79,8 +79,8 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
   seconds = np.array([[_seconds(case) for case in cases] for _ in range(repeats)])
   place = {case.name: i for i, case in enumerate(cases)}
   rows = []
-  for case, own in zip(cases, seconds.T, strict=True):
-    low, median, high = np.quantile(own, [0.25, 0.5, 0.75])
+  for case, times in zip(cases, seconds.T, strict=True):
+    low, median, high = np.quantile(times, [0.25, 0.5, 0.75])
     if case.call is None:
       memory = round(case.temporaries / 2**20, 2)
       rows.append({'name': case.name, 'milliseconds': None, 'temporary_mib': memory})
@@ -104,7 +104,7 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
       'share_of_bandwidth': moved and bandwidth and round(moved / bandwidth, 3),
     }
     if case.baseline and cases[place[case.baseline]].call is not None:
-      ratios = np.quantile(seconds[:, place[case.baseline]] / own, [0.5, 0.25, 0.75])
+      ratios = np.quantile(seconds[:, place[case.baseline]] / times, [0.5, 0.25, 0.75])
       row |= {'baseline': case.baseline, 'ratio': [_four_digits(float(value)) for value in ratios]}
     rows.append(row)
   return rows
@@ -113,7 +113,7 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
 def compiled_case(
   name: str,
   function: Callable[..., Any],
-  given: tuple[Any, ...],
+  arguments: tuple[Any, ...],
   limit: float = math.inf,
   baseline: str = '',
   number: int = 0,
@@ -126,7 +126,7 @@ def compiled_case(
   Args:
     name: of the case.
     function: to compile.
-    given: its arguments.
+    arguments: its arguments.
     limit: bytes; the function is run only if its temporaries fit.
     baseline: see Case.
     number: see Case.
@@ -135,12 +135,12 @@ def compiled_case(
     peer: see Case.
   """
   start = time.perf_counter()
-  compiled = jax.jit(function).lower(*given).compile()
+  compiled = jax.jit(function).lower(*arguments).compile()
   seconds = time.perf_counter() - start
   memory = compiled.memory_analysis()
   temporaries = 0 if memory is None else memory.temp_size_in_bytes
-  call = (lambda: compiled(*given)) if temporaries <= limit else None
-  flops = product_flops(function, *given)
+  call = (lambda: compiled(*arguments)) if temporaries <= limit else None
+  flops = product_flops(function, *arguments)
   moved = (compiled.cost_analysis() or {}).get('bytes accessed')
   return Case(name, call, number, flops, dtype, temporaries, baseline, seconds, unit, peer, moved)
 

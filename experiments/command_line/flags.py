@@ -71,10 +71,17 @@ SIZES = {
 }
 
 
-def given(kind: Callable[..., T]) -> T:
-  """Returns a NamedTuple whose fields are the values of the flags of their names."""
+def given(kind: Callable[..., T], no_default: tuple[str, ...] = ()) -> T:
+  """Returns a NamedTuple whose fields are the values of the flags of their names.
+
+  Args:
+    kind: the NamedTuple.
+    no_default: flags whose defaults do not count. They are None unless they were set.
+  """
   names: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
-  return kind(**{name: flags.FLAGS[name].value for name in names})
+  known = {name: flags.FLAGS[name] for name in names}
+  counts = lambda flag: flag.present or flag.name not in no_default
+  return kind(**{name: flag.value if counts(flag) else None for name, flag in known.items()})
 
 
 def define_common() -> None:

@@ -103,8 +103,8 @@ def describe(kind: Kind) -> str:
   for name, arguments in accepted.items():
     lines.append(f'  {write_spec(name, {a: p.default for a, p in arguments.items()})}')
     lines += _wrapped(summary(kind.factories[name]), 4)
-    own = [(a, said[name].get(a, '')) for a in arguments]
-    lines += [_entry(*pair) for pair in own if pair not in usual]
+    rest = [(a, said[name].get(a, '')) for a in arguments]
+    lines += [_entry(*pair) for pair in rest if pair not in usual]
   return '\n'.join(lines)
 
 

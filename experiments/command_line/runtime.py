@@ -20,8 +20,8 @@ from experiments.components.ranges import check_flags
 from experiments.output.results import versions
 from launch import interrupts
 from launch.children import PREEMPTED
-from metakit.compiler import keep_programs
 from metakit.distributed import abort, check_same, initialize, is_first, leave
+from metakit.program_cache import keep_programs
 
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4

@@ -15,8 +15,8 @@ def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
   """Every optax optimizer that takes a learning rate, which is 1e-3 unless the spec says more."""
   takes_rate = lambda f: 'learning_rate' in inspect.signature(f).parameters
   usable = lambda name: not name.startswith(('_', 'scale_')) and name != 'lbfgs'  # needs values
-  made = {n: f for n, f in vars(optax).items() if usable(n) and inspect.isfunction(f)}
-  return {n: _with_default_rate(f) for n, f in made.items() if takes_rate(f)}
+  factories = {n: f for n, f in vars(optax).items() if usable(n) and inspect.isfunction(f)}
+  return {n: _with_default_rate(f) for n, f in factories.items() if takes_rate(f)}
 
 
 def _with_default_rate(make: Callable[..., Any]) -> Callable[..., Any]:

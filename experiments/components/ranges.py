@@ -90,8 +90,8 @@ def check_flags(values: flags.FlagValues) -> None:
   Raises:
     flags.IllegalFlagValueError: naming the flag.
   """
-  given = (flag for flag in map(values.__getitem__, values) if flag.present)
-  for flag in given:
+  present = (flag for flag in map(values.__getitem__, values) if flag.present)
+  for flag in present:
     try:
       if isinstance(flag.value, list):
         for text in filter(str.isdecimal, map(str, flag.value)):

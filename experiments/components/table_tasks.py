@@ -5,6 +5,8 @@
 
 import contextlib
 import functools
+import inspect
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from experiments.components.class_parts import (
   parts_of,
   with_lists,
 )
-from metakit import objectives
+from metakit import episodes, objectives
 from metakit.data.arrays import arrays as load_arrays
 from metakit.data.clinc150 import clinc150 as load_clinc150
 from metakit.data.files import check_choice, listed
@@ -31,19 +33,14 @@ from metakit.data.splits import leave_out_small
 from metakit.data.table import ClassTable
 from metakit.data.tfds import tfds_table
 from metakit.episodes.combinators import augment
-from metakit.episodes.few_shot import few_shot
 from metakit.episodes.image_transforms import Transform, mirror_image, shift_image, warp_image
-from metakit.episodes.imbalanced import imbalanced
-from metakit.episodes.semi_supervised import semi_supervised as with_unlabelled
-from metakit.episodes.variable_shot import variable_shot as of_variable_shot
-from metakit.episodes.within_group import within_group
 from metakit.sizes import check_positive
 from metakit.sources import EpisodeSource, place
 from metakit.tasks import Task
 
 FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
 DRAWN = 'groups', 'classes'  # what says where a class belongs if neither data nor files do
-UNLABELLED = 5  # examples of each class, of semi_supervised and distractors
+UNLABELLED = 5  # examples of each class, of distractors, and of semi_supervised by default
 
 
 def classification(
@@ -77,7 +74,7 @@ def classification(
     check_positive(shots=shots)
   parts = parts or ClassParts('', table)
   left_out: dict[str, list[str]] = {}
-  least = FEWEST_ROWS[sampler](shots, queries)
+  least = FEWEST_ROWS.get(sampler, operator.add)(shots, queries)
 
   @functools.cache  # the rows are placed once
   def usual(split: str) -> tuple[ClassTable, EpisodeSource]:
@@ -131,33 +128,34 @@ def _naming_part(parts: ClassParts, part: str, remedy: str) -> Iterator[None]:
 def variable_shot(table: ClassTable, ways: int, shots: int, *, queries: int) -> EpisodeSource:
   """Episodes of at most `ways` and `queries`; the rule of Meta-Dataset draws the shots."""
   del shots
-  return of_variable_shot(table, ways, min(ways, FEWEST_WAYS), max_queries_per_class=queries)
+  return episodes.variable_shot(table, ways, min(ways, FEWEST_WAYS), max_queries_per_class=queries)
 
 
 def distractors(table: ClassTable, ways: int, shots: int, *, queries: int) -> EpisodeSource:
   """Episodes with as many classes of distractors as there are ways."""
   sizes = {'queries': queries, 'unlabelled': UNLABELLED, 'distractors': ways}
-  return with_unlabelled(table, ways, shots, **sizes)
+  return episodes.semi_supervised(table, ways, shots, **sizes)
 
 
-def semi_supervised(table: ClassTable, ways: int, shots: int, *, queries: int) -> EpisodeSource:
-  """Episodes with UNLABELLED further examples of each class."""
-  return with_unlabelled(table, ways, shots, queries=queries, unlabelled=UNLABELLED)
+def _takes_classes(factory: Callable[..., EpisodeSource]) -> bool:
+  """Whether a sampler is of a table, ways, shots and queries, with defaults for all else."""
+  known = inspect.signature(factory).parameters
+  return list(known)[:3] == ['table', 'ways', 'shots'] and 'queries' in known
 
 
-# (table, ways, shots, queries=) -> EpisodeSource, by the name that a spec gives
+# (table, ways, shots, queries=) -> EpisodeSource, by the name that a spec gives: the samplers of
+# the library, and those whose arguments are others.
 SAMPLERS: dict[str, Callable[..., EpisodeSource]] = {
-  'few_shot': few_shot,
-  'within_group': within_group,
-  'imbalanced': imbalanced,
-  'semi_supervised': semi_supervised,
+  **{
+    name: getattr(episodes, name)
+    for name in episodes.__all__
+    if inspect.isfunction(getattr(episodes, name)) and _takes_classes(getattr(episodes, name))
+  },
   'distractors': distractors,
   'variable_shot': variable_shot,
 }
-# (shots, queries) -> the fewest rows of a class
+# (shots, queries) -> the fewest rows of a class, where they are not as many as both together
 FEWEST_ROWS: dict[str, Callable[[int, int], int]] = {
-  'few_shot': lambda shots, queries: shots + queries,
-  'within_group': lambda shots, queries: shots + queries,
   'imbalanced': lambda shots, queries: shots + queries + 1,
   'semi_supervised': lambda shots, queries: shots + UNLABELLED + queries,
   'distractors': lambda shots, queries: shots + UNLABELLED + queries,

@@ -118,10 +118,10 @@ def disturb(
     status = finish(own, process)
     if status == 0:
       return
-    told = status in (PREEMPTED, LOST, -signal.SIGKILL, 128 + signal.SIGKILL, 134)
-    told = told or status in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    ended = status in (PREEMPTED, LOST, -signal.SIGKILL, 128 + signal.SIGKILL, 134)
+    ended = ended or status in (-signal.SIGTERM, 128 + signal.SIGTERM)
     seen['ended with 75' if status == PREEMPTED else 'were killed'] += 1
-    seen['other exit statuses'] += not told
+    seen['other exit statuses'] += not ended
   raise ValueError(f'{folder} did not finish in {MOST_STARTS} starts')
 
 
@@ -129,9 +129,9 @@ def hit(process: subprocess.Popen, number: signal.Signals, chance: random.Random
   """Sends a signal to the training: one of its processes or, by the launcher's end, all."""
   victims = [process.pid]
   if FLAGS.processes > 1:
-    asked = ['pgrep', '-P', str(process.pid), '-f', 'experiments.train']  # not its guard
-    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
-    children = [int(child) for child in found]
+    search = ['pgrep', '-P', str(process.pid), '-f', 'experiments.train']  # not its guard
+    pids = subprocess.run(search, capture_output=True, text=True, check=False).stdout.split()
+    children = [int(child) for child in pids]
     if children and chance.random() < 0.5:
       victims = [chance.choice(children)]
     elif number == signal.SIGKILL:  # the launcher cannot pass it on

@@ -81,17 +81,18 @@ def main() -> None:
     setting |= {'head_task': str(features.train), 'device': describe_device()}
     setting |= {'versions': versions(), 'data': checksums(features, FLAGS.split)}
     done = read_done(path, setting)
-    own = functools.cache(lock_file)  # at the first write: what is refused before leaves no folder
-    asked = list(measurements(heads, features))
-    for task, head, measure in asked:
+    # The file is locked at the first write, so that a refused command leaves no folder.
+    locked = functools.cache(lock_file)
+    pairs = list(measurements(heads, features))
+    for task, head, measure in pairs:
       if (task, head) not in done:
         measured = measure()
-        own(path)
+        locked(path)
         done |= read_done(path, setting) | {(task, head): measured}
-        write_done(path, setting, done, [each[:2] for each in asked])
+        write_done(path, setting, done, [each[:2] for each in pairs])
       print_cell(cell(task, head, done, heads[0].brief()))
-    own(path)
-    write_done(path, setting, done, [each[:2] for each in asked])
+    locked(path)
+    write_done(path, setting, done, [each[:2] for each in pairs])
 
 
 def measurements(
@@ -146,11 +147,11 @@ def _checksums_before(path: Path) -> dict[str, str | None]:
 
 
 def write_done(
-  path: Path, setting: Mapping[str, Any], done: Done, asked: list[tuple[str, str]]
+  path: Path, setting: Mapping[str, Any], done: Done, pairs: list[tuple[str, str]]
 ) -> None:
   """Writes what is measured, in the order that it was asked for; what was not is kept behind."""
-  order = [key for key in dict.fromkeys([*asked, *done]) if key in done]
-  cells = [cell(task, head, done, asked[0][1]) for task, head in order]
+  order = [key for key in dict.fromkeys([*pairs, *done]) if key in done]
+  cells = [cell(task, head, done, pairs[0][1]) for task, head in order]
   record = {'cells': cells, **setting, 'command': command_line()}
   record[DATA] = _checksums_before(path) | setting[DATA]  # of tasks asked for before too
   values = {'/'.join(key): done[key].accuracies for key in order}
@@ -194,19 +195,19 @@ def judge_runs(learner: MetaLearner, params: Params, runs: Episode) -> Judged:
 
 def cell(task: str, head: str, done: Done, first: str) -> dict[str, Any]:
   """Returns the record of a head on a task."""
-  own = done[task, head]
-  mean, ci95, episodes = estimate(own.accuracies)
-  difference = compare(own.accuracies, done.get((task, first), own).accuracies)
-  sampled = own.seconds is not None
+  judged = done[task, head]
+  mean, ci95, episodes = estimate(judged.accuracies)
+  difference = compare(judged.accuracies, done.get((task, first), judged).accuracies)
+  sampled = judged.seconds is not None
   return {
     'task': task,
     'head': head,
-    'protocol': own.protocol,
+    'protocol': judged.protocol,
     'mean': mean,
     'ci95': ci95 if sampled else None,
     'episodes': episodes,
     'difference': [difference.mean, difference.ci95 if sampled else None],
-    'seconds_per_1000': own.seconds,
+    'seconds_per_1000': judged.seconds,
   }
 
 

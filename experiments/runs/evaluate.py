@@ -2,9 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
-
-from absl import flags
+from typing import Any, NamedTuple
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.components.specs import name_in
@@ -22,33 +20,51 @@ from metakit.tasks import (
 )
 from metakit.workdir import open_workdir
 
-FLAGS = flags.FLAGS
+
+class Options(NamedTuple):
+  """The flags of a test, by their names; `seed` is None if it was not given."""
+
+  task: str | None
+  learner: str | None
+  split: str | None
+  metric: str | None
+  best: bool
+  episodes: int
+  curve: str
+  seed: int | None
+  workdir: str | None
+  name: str
+  data_dir: str | None
+  table_budget_gib: float
+  parallel: str
+  meeting_seconds: float
 
 
-def main() -> None:
+def evaluate(options: Options) -> None:
+  """Tests the learner of a workdir, and writes a record and a report beside those of its run."""
   with one_line_errors(*BAD_INPUT):
-    if not FLAGS.workdir:
+    if not options.workdir:
       raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
-    workdir = Path(FLAGS.workdir)
+    workdir = Path(options.workdir)
     specs = read_specs(workdir)
-    specs['learner'] = same_learner(specs['learner'], FLAGS.learner)
+    specs['learner'] = same_learner(specs['learner'], options.learner)
     begun = dict(specs)
-    specs['test_task'] = FLAGS.task or specs['test_task']
-    setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib, FLAGS.parallel)
+    specs['test_task'] = options.task or specs['test_task']
+    setup = make_setup(specs, options.data_dir, options.table_budget_gib, options.parallel)
     open_workdir(workdir).check_data({'train': fingerprint_of(setup.task, 'train')})
-    setup = of_part(setup, begun, FLAGS.split)
-    setup = measuring(setup, FLAGS.metric)
+    setup = of_part(setup, begun, options.split)
+    setup = measuring(setup, options.metric)
     check_fits(setup, ['test'])
     check_judges(setup, setup.test_task)
     sums = {'data of the test': fingerprint_of(setup.test_task, 'test')}
-    check_same({**setup.specs, **sums}, FLAGS.meeting_seconds)
-    step, state = restore(setup, specs, workdir, FLAGS.best)
-    files = ready_files(workdir, step, f'-{FLAGS.name}')
+    check_same({**setup.specs, **sums}, options.meeting_seconds)
+    step, state = restore(setup, specs, workdir, options.best)
+    files = ready_files(workdir, step, f'-{options.name}')
     for line in understood(setup.test_task) if is_first() else ():
       print(line, file=sys.stderr)
-    seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']
+    seed = specs['seed'] if options.seed is None else options.seed
     tested = prepare(setup, state.params, setup.test_task, 'test', seed)
-    wrap_up(setup, tested, step, files, FLAGS.episodes, seed, FLAGS.curve)
+    wrap_up(setup, tested, step, files, options.episodes, seed, options.curve)
 
 
 def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:

@@ -93,12 +93,12 @@ def family(spec: str, data_dir: str | None, largest: int) -> Family:
 
 def _projected(component: Component, data_dir: str | None) -> Family:
   """The within-sequence gain on tasks of the pool and on unseen ones."""
-  given = component.arguments
+  arguments = component.arguments
   of_table = functools.partial(
-    projected, size=given['size'], shots=given['shots'], queries=given['queries']
+    projected, size=arguments['size'], shots=arguments['shots'], queries=arguments['queries']
   )
   table = functools.cache(
-    lambda split: base_set(given['base'], split, str(data_dir or ''), given['pixels'])
+    lambda split: base_set(arguments['base'], split, str(data_dir or ''), arguments['pixels'])
   )
 
   def pooled(split: str, held_out: bool) -> Pooled:
@@ -106,7 +106,7 @@ def _projected(component: Component, data_dir: str | None) -> Family:
     return lambda tasks: of_table(table(split), tasks=number(tasks), held_out=held_out)
 
   def trained(tasks: Any) -> EpisodeSource:
-    repeats = {name: given[name] for name in ('repeated', 'distinct')}
+    repeats = {name: arguments[name] for name in ('repeated', 'distinct')}
     return of_table(table('train'), tasks=tasks, **repeats)
 
   judge = lambda tasks: judge_gain
@@ -121,9 +121,9 @@ def _projected(component: Component, data_dir: str | None) -> Family:
 
 def _functions(component: Component, largest: int) -> Family:
   """How far predictions are from the posterior of the pool, and from that of all tasks."""
-  given = {name: value for name, value in component.arguments.items() if name not in FIXED}
-  shots, queries, noise = (given.pop(name) for name in ('shots', 'queries', 'noise'))
-  whole = FUNCTION_CLASSES[component.name][0](**given)
+  arguments = {name: value for name, value in component.arguments.items() if name not in FIXED}
+  shots, queries, noise = (arguments.pop(name) for name in ('shots', 'queries', 'noise'))
+  whole = FUNCTION_CLASSES[component.name][0](**arguments)
   if is_slow(whole):
     raise ValueError(
       f'task {component}: its Bayes predictor takes too long for a sweep; use fewer inputs'

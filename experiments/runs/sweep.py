@@ -60,8 +60,8 @@ def main() -> None:
     path = workdir / f'width-{width}.json'
     with one_line_errors(NonFiniteLoss, *BAD_INPUT):
       if not path.exists():
-        found = train_side_by_side(width, learner, pools, varied)
-        write_text(path, json.dumps(found, indent=2) + '\n')
+        reached = train_side_by_side(width, learner, pools, varied)
+        write_text(path, json.dumps(reached, indent=2) + '\n')
       cells += read_json(path)
   record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'device': describe_device()}
   record |= {'versions': versions(), 'metric': varied.metric, 'task': spec}

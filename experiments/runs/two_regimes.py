@@ -43,17 +43,17 @@ def main() -> None:
   with one_line_errors(*BAD_INPUT):
     if not FLAGS.workdir:
       raise ValueError('--workdir is missing; give the folder of the results')
-    asked = list(itertools.product(sizes('ways'), sizes('features')))
+    pairs = list(itertools.product(sizes('ways'), sizes('features')))
     path = Path(FLAGS.workdir) / 'two_regimes.json'
     setting = {'seed': FLAGS.seed, 'repeats': FLAGS.repeats}
     setting |= {'device': describe_device(), 'versions': versions()}
     lock_file(path)
-    done = read_done(path, setting, asked)
-    for ways, features in asked:
+    done = read_done(path, setting, pairs)
+    for ways, features in pairs:
       if (ways, features) not in done:
         needed = {name: needs(make(ways), ways, features) for name, make in HEADS.items()}
         done[ways, features] = {'ways': ways, 'features': features, **needed}
-        cells = [done[key] for key in asked if key in done]
+        cells = [done[key] for key in pairs if key in done]
         record = {'cells': cells, **setting, 'command': command_line()}
         write_text(path, json.dumps(record, indent=2) + '\n')
       print(', '.join(f'{name} {value}' for name, value in done[ways, features].items()))
@@ -171,7 +171,7 @@ def error(
   labels = jnp.where(jnp.arange(room) < ways, jnp.arange(room) % ways, drawn)
   support = draw(of_noise, labels, ways, features)
   weight = (jnp.arange(room) < number).astype(jnp.float32)
-  asked = draw(of_test, jnp.arange(TESTED, dtype=jnp.int32) % ways, ways, features)
+  tested = draw(of_test, jnp.arange(TESTED, dtype=jnp.int32) % ways, ways, features)
   fitted = head.adapt(stream(key, 'learner'), {}, support._replace(weight=weight))
-  outputs = head.predict(fitted, asked.x)
-  return (outputs.argmax(-1) != asked.y).mean()
+  outputs = head.predict(fitted, tested.x)
+  return (outputs.argmax(-1) != tested.y).mean()

@@ -168,10 +168,10 @@ def suite(name: str, record: Mapping[str, Any]) -> str:
   columns = ['case', 'median ms (quartiles)', 'a second', 'MiB', 'as fast as']
   table = markdown_table(columns, map(_row, record['rows']))
   jax, python = record['versions']['jax'], record['versions']['python']
-  made = f'{record["repeats"]} rounds on {record["device"]}, jax {jax}, Python {python}'
-  made += f', {record["threads"]} threads' if 'threads' in record else ''
+  how = f'{record["repeats"]} rounds on {record["device"]}, jax {jax}, Python {python}'
+  how += f', {record["threads"]} threads' if 'threads' in record else ''
   figure = f'![How long each case takes]({RESULTS.name}/{name}.svg)'
-  return f'## {name}\n\n{made}.\n\n{table}\n\n{figure}\n\n`{record["command"]}`\n'
+  return f'## {name}\n\n{how}.\n\n{table}\n\n{figure}\n\n`{record["command"]}`\n'
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:

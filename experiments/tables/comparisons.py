@@ -72,7 +72,7 @@ def on_regimes(record: Mapping[str, Any]) -> str:
     fits = [explained(scale, [of(n, *column) for n in features]) for column in columns]
     rows.append([f'R² of a line in {what}', *(f'{each:.2f}' for each in fits)])
   text = (
-    f'## {record["row"]}\n\nHow many examples bring the error within 1% of the least possible '
+    f'## {record["row"]}\n\nHow many examples bring the error within 0.01 of the least possible '
     f'(mean of {record["repeats"]} draws), by the number of features and of classes.\n\n'
   )
   head = ['features', *(f'`{name}`, {k} classes' for name, k in columns)]

@@ -71,8 +71,8 @@ def file_of(make: Callable[..., MetaLearner]) -> str:
 
 def paper_of(make: Callable[..., MetaLearner]) -> str:
   """Returns the first reference of a head, of its own docstring or else its file's."""
-  own = paper(make.__doc__ or '')
-  return paper(inspect.getmodule(make).__doc__ or '') if own == NONE else own
+  cited = paper(make.__doc__ or '')
+  return paper(inspect.getmodule(make).__doc__ or '') if cited == NONE else cited
 
 
 def what(make: Callable[..., MetaLearner]) -> str:

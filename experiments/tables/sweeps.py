@@ -40,8 +40,8 @@ def section(sweep: Mapping[str, Any]) -> str:
   table = markdown_table(['width', 'parameters', 'tasks', *names], lines)
   episodes = cells[0][names[0]]['episodes']
   trained = f'trained in {format_duration(seconds(sweep))} on {device(sweep)}'
-  made = f'Shown: {metric}, over {episodes:,} test episodes each; {trained}.'
-  return f'## {sweep["row"]}\n\n{made}\n\n{table}\n\n`{sweep["command"]}`\n'
+  how = f'Shown: {metric}, over {episodes:,} test episodes each; {trained}.'
+  return f'## {sweep["row"]}\n\n{how}\n\n{table}\n\n`{sweep["command"]}`\n'
 
 
 def seconds(sweep: Mapping[str, Any]) -> float:

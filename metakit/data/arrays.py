@@ -64,8 +64,8 @@ def arrays(
   ('cat', 'dog', 'eel')
   """
   if isinstance(x, str | os.PathLike):
-    given = {'labels': labels, 'names': names, 'groups': groups, 'group_names': group_names}
-    if extra := [key for key, value in given.items() if value is not None]:
+    others = {'labels': labels, 'names': names, 'groups': groups, 'group_names': group_names}
+    if extra := [key for key, value in others.items() if value is not None]:
       raise ValueError(f'{", ".join(extra)} given beside the file {x}; put them into the file')
     path = Path(x).expanduser()
     values = _read(path)
@@ -106,11 +106,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     with open_zip(path) as archive:
       members = {m.filename.removesuffix('.npy'): m for m in archive.infolist()}
       _check_keys(list(members))
-      found = {name: members[key] for name, keys in _KEYS.items() for key in keys if key in members}
-      for member in found.values():
+      pairs = [(name, key) for name, keys in _KEYS.items() for key in keys if key in members]
+      chosen = {name: members[key] for name, key in pairs}
+      for member in chosen.values():
         _check_member(archive, member)
-      check_memory(path.name, sum(member.file_size for member in found.values()))
-      return {name: _member(archive, member) for name, member in found.items()}
+      check_memory(path.name, sum(member.file_size for member in chosen.values()))
+      return {name: _member(archive, member) for name, member in chosen.items()}
 
 
 def _check_keys(held: list[str]) -> None:

@@ -65,16 +65,16 @@ def folder(
       cannot be read (all are counted, ten named), or (size None) images of several sizes; if
       `part` is none of its parts.
   """
-  found = read_folder(path, size, split, skip=skip)
-  if found.left_out:
+  parted = read_folder(path, size, split, skip=skip)
+  if parted.left_out:
     warnings.warn(
-      f'{path}: left {len(found.left_out)} images out that cannot be read: '
-      f'{listed(found.left_out)}',
+      f'{path}: left {len(parted.left_out)} images out that cannot be read: '
+      f'{listed(parted.left_out)}',
       stacklevel=2,
     )
   if part is None:
-    return found.table
-  return select_part(found.table, found.parts or {}, part, f'folder {path}')
+    return parted.table
+  return select_part(parted.table, parted.parts or {}, part, f'folder {path}')
 
 
 def read_folder(
@@ -123,11 +123,11 @@ def _part_folders(root: Path, strict: bool) -> dict[str, Classes] | None:
       f'{root}: {names} are parts by their names, but {other[0]} is none; move it elsewhere, or '
       'use split=group if all are groups'
     )
-  found: dict[str, Classes] = {part: {} for part in PARTS}
+  parts: dict[str, Classes] = {part: {} for part in PARTS}
   for child in named:
     part = part_named(child.name) or ''
-    found[part] = _merged([found[part], _classes(child)])  # val and validation, if there are both
-  return {part: classes for part, classes in found.items() if classes}
+    parts[part] = _merged([parts[part], _classes(child)])  # val and validation, if there are both
+  return {part: classes for part, classes in parts.items() if classes}
 
 
 def _lists(
@@ -171,14 +171,14 @@ def _merged(several: Sequence[Classes]) -> Classes:
 
 def _find_all(root: Path, names: Sequence[str]) -> list[Path]:
   """Finds the images that a list names, in the folder or in its folder `images`."""
-  found = []
+  paths = []
   for name in names:
     places = root / name, root / 'images' / name
     path = next((place for place in places if place.is_file()), None)
     if path is None:
       raise ValueError(f'{root}: no image {name}, which a list names, here or in the folder images')
-    found.append(path)
-  return found
+    paths.append(path)
+  return paths
 
 
 def _classes(root: Path) -> Classes:
@@ -264,8 +264,8 @@ def _check_read(root: Path, failed: dict[Path, Exception], skip: bool) -> None:
 
 def _groups(names: Sequence[str]) -> tuple[list[int] | None, list[str] | None]:
   """Returns the group of each class, and the names of the groups; None if there are none."""
-  own = [name.rpartition('/')[0] for name in names]
-  if not any(own):
+  group_of = [name.rpartition('/')[0] for name in names]
+  if not any(group_of):
     return None, None
-  group_names = list(dict.fromkeys(own))
-  return [group_names.index(name) for name in own], group_names
+  group_names = list(dict.fromkeys(group_of))
+  return [group_names.index(name) for name in group_of], group_names

@@ -75,9 +75,9 @@ def omniglot(
       stack.enter_context(open_zip(find_data(data_dir, 'omniglot', file, origin=ORIGIN)))
       for file in _files(split, protocol)
     ]
-    found = {name: c for archive in archives for name, c in _characters(archive).items()}
-    names = _part(sorted(found), split, protocol)
-    x = 255 - stack_images(_images([found[name] for name in names]), size)
+    drawn = {name: c for archive in archives for name, c in _characters(archive).items()}
+    names = _part(sorted(drawn), split, protocol)
+    x = 255 - stack_images(_images([drawn[name] for name in names]), size)
   return _table(x, names, rotations)
 
 
@@ -89,22 +89,22 @@ def _files(split: str, protocol: str) -> tuple[str, ...]:
 
 
 def _characters(archive: ZipFile) -> dict[str, _Character]:
-  found: dict[str, _Character] = {}
+  characters: dict[str, _Character] = {}
   for member in sorted(archive.namelist()):
     if match := _MEMBER.fullmatch(member):
-      found.setdefault(match[1], _Character(archive, [])).drawings.append(member)
+      characters.setdefault(match[1], _Character(archive, [])).drawings.append(member)
   expected = CHARACTERS[str(archive.filename).replace('\\', '/').rsplit('/', 1)[-1]]
-  if len(found) != expected:
+  if len(characters) != expected:
     raise ValueError(
-      f'{archive.filename}: {len(found)} of {expected} characters; get it from {ORIGIN}'
+      f'{archive.filename}: {len(characters)} of {expected} characters; get it from {ORIGIN}'
     )
-  for name, character in found.items():
+  for name, character in characters.items():
     if len(character.drawings) != DRAWINGS:
       raise ValueError(
         f'{archive.filename}: {len(character.drawings)} of {DRAWINGS} drawings of {name}; '
         f'get it from {ORIGIN}'
       )
-  return found
+  return characters
 
 
 def _part(names: Sequence[str], split: str, protocol: str) -> list[str]:

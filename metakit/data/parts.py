@@ -98,9 +98,9 @@ def read_lists(path: PathLike) -> ClassLists:
     parts[part][name] = None
     if image is not None:
       images.setdefault(name, []).append(image)
-  found = {part: tuple(names) for part, names in parts.items() if names}
-  check_apart(found, path, 'give it to one of them')
-  return ClassLists(found, images)
+  lists = {part: tuple(names) for part, names in parts.items() if names}
+  check_apart(lists, path, 'give it to one of them')
+  return ClassLists(lists, images)
 
 
 def check_apart(parts: Mapping[str, Sequence[str]], where: object, remedy: str) -> None:
@@ -164,10 +164,10 @@ def _rows(file: Path) -> Iterable[tuple[str, str, str | None]]:
       return _csv_rows([row for row in csv.reader(text.splitlines()) if any(row)], file.stem)
   except (ValueError, csv.Error) as error:
     raise damaged(file, error) from error
-  own = part_named(file.stem)
-  if own is None:
+  of_file = part_named(file.stem)
+  if of_file is None:
     raise ValueError(f'{file}: the split is no .json or .csv file; use one, or a folder of lists')
-  return [(own, line.strip(), None) for line in text.splitlines() if line.strip()]
+  return [(of_file, line.strip(), None) for line in text.splitlines() if line.strip()]
 
 
 def _part(name: object) -> str:

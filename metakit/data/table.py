@@ -106,16 +106,17 @@ def _counted(labels: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str
     raise ValueError(f'labels are {labels.dtype}; give integers from 0 to classes - 1')
   check_labelled(labels)
   # bincount would allocate as many numbers as the largest label says.
-  found, counts = np.unique(labels, return_counts=True)
-  last = int(found[-1])
-  from_one = f'; labels count from 0, these from {found[0]}' if found[0] > 0 else ''
+  present, counts = np.unique(labels, return_counts=True)
+  last = int(present[-1])
+  from_one = f'; labels count from 0, these from {present[0]}' if present[0] > 0 else ''
   if names is not None and last >= len(names):
     raise ValueError(f'label {last} has no name among the {len(names)} class names{from_one}')
-  if len(found) < (last + 1 if names is None else len(names)):
-    lacking = int(np.argmax(found != np.arange(len(found)))) if last >= len(found) else len(found)
+  if len(present) < (last + 1 if names is None else len(names)):
+    count = len(present)
+    lacking = int(np.argmax(present != np.arange(count))) if last >= count else count
     name = names[lacking] if names is not None else str(lacking)
     raise ValueError(f'class {name!r} has no examples; leave it out{from_one}')
-  return tuple(names if names is not None else map(str, found.tolist())), counts
+  return tuple(names if names is not None else map(str, present.tolist())), counts
 
 
 def _grouping(classes: int, groups: Any, group_names: Sequence[str] | None) -> dict[str, Any]:

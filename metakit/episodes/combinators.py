@@ -66,10 +66,10 @@ def _augmented_at_once(source: EpisodeSource, transform: Transform, each: str) -
 def _augmented_later(source: EpisodeSource, transform: Transform, each: str) -> EpisodeSource:
   def change(plan: Sampler) -> Sampler:
     def noted(key: Key) -> Episode:
-      key, own = jax.random.split(key)
+      key, bits_key = jax.random.split(key)
       episode = plan(key)
       info = _entries(episode.info)
-      bits = jax.random.bits(own, (1, 2), jnp.uint32)
+      bits = jax.random.bits(bits_key, (1, 2), jnp.uint32)
       before = [info['augmentation']] if 'augmentation' in info else []
       return episode._replace(info={**info, 'augmentation': jnp.concatenate([*before, bits])})
 

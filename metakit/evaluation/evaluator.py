@@ -12,11 +12,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from metakit.compiler import target_platform
 from metakit.devices import AXIS, check_parallel, task_mesh
 from metakit.episodes.purity import check_keys_matter
 from metakit.evaluation.judges import Judge, judge_queries
 from metakit.keys import learner_key, task_key
+from metakit.platforms import target_platform
 from metakit.sources import EpisodeSource, abstract_episode, as_source, complete, on_host, read_rows
 from metakit.train import group_size
 from metakit.types import Key, MetaLearner, Objective, Params, Sampler

@@ -50,8 +50,8 @@ def state_size(learner: MetaLearner, params: Params, support: Examples) -> int:
 def _holds(fitted: Any, params: Params) -> bool:
   """Says whether what is fitted begins with the parameters, and has more after them."""
   shapes = lambda tree: [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
-  known, found = shapes(params), shapes(fitted)
-  return 0 < len(known) < len(found) and found[: len(known)] == known
+  known, parts = shapes(params), shapes(fitted)
+  return 0 < len(known) < len(parts) and parts[: len(known)] == known
 
 
 def regret(
@@ -228,21 +228,21 @@ def attention_to_support(
   cache = None if model.inspect is None else getattr(state[1], 'cache', state[1])
   if model.inspect is None or not isinstance(cache, Cache):
     raise ValueError('the network has no attention weights; use attention=softmax or momentum')
-  asked = LAYOUTS[layout].question(flat(x), last)
-  shown = model.inspect(params, asked[:0], asked, *no_tokens(len(asked)), state)
+  questions = LAYOUTS[layout].question(flat(x), last)
+  shown = model.inspect(params, questions[:0], questions, *no_tokens(len(questions)), state)
   query, key = (_shown(shown, f'.{name}') for name in ('query', 'key'))
   scores = jnp.einsum('lqhf,lkhf->lhqk', query, cache.key)
   scores = jnp.where(cache.present[:, None, None], scores, -jnp.inf)
-  own = jnp.einsum('lqhf,lqhf->lhq', query, key)[..., None]
-  weights = jax.nn.softmax(jnp.append(scores, own, axis=-1) / query.shape[-1] ** 0.5)
+  itself = jnp.einsum('lqhf,lqhf->lhq', query, key)[..., None]
+  weights = jax.nn.softmax(jnp.append(scores, itself, axis=-1) / query.shape[-1] ** 0.5)
   return weights[..., :-1]
 
 
 def _shown(shown: Any, name: str) -> jax.Array:
   """Returns what each layer shows under a name, [layers, asked, heads, features]."""
   number = lambda path: int((re.findall(r'Block_(\d+)', keystr(path)) or ['0'])[0])
-  found = [(number(p), leaf) for p, leaf in tree_leaves_with_path(shown) if name in keystr(p)]
-  each = [leaf for _, leaf in sorted(found, key=lambda pair: pair[0])]  # Block_2 before Block_10
+  leaves = [(number(p), leaf) for p, leaf in tree_leaves_with_path(shown) if name in keystr(p)]
+  each = [leaf for _, leaf in sorted(leaves, key=lambda pair: pair[0])]  # Block_2 before Block_10
   return jnp.concatenate([jnp.reshape(leaf, (-1, *leaf.shape[-3:])) for leaf in each])
 
 
@@ -311,9 +311,9 @@ def likeness_to_descent(
   def attend(params: Params, support: Examples) -> jax.Array:
     """Returns what the queries attended to, [layers, queries, width]."""
     _, state, last = learner.adapt(key, params, support)
-    asked = LAYOUTS['pairs'].question(flat(episode.query.x), last)
+    questions = LAYOUTS['pairs'].question(flat(episode.query.x), last)
     assert model.inspect is not None
-    shown = model.inspect(params, asked[:0], asked, *no_tokens(len(asked)), state)
+    shown = model.inspect(params, questions[:0], questions, *no_tokens(len(questions)), state)
     attended = _shown(shown, 'attended')
     return attended.reshape(*attended.shape[:2], -1)
 
@@ -340,7 +340,7 @@ def judge_likeness(
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
     del learner  # it is made of the model
-    found = likeness_to_descent(
+    likeness = likeness_to_descent(
       model,
       num_outputs,
       key,
@@ -349,7 +349,7 @@ def judge_likeness(
       objective=objective,
       label_scale=label_scale,
     )
-    return {'likeness_to_descent': found.to_descent, 'likeness_to_chance': found.to_chance}
+    return {'likeness_to_descent': likeness.to_descent, 'likeness_to_chance': likeness.to_chance}
 
   return judge
 

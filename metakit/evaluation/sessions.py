@@ -36,10 +36,10 @@ def judge_sessions(sessions: Sessions) -> Judge:
     known = _after_each(learner, key, params, episode.support, starts)
     right = []
     for after, fitted in enumerate(known):
-      asked = int((of_class <= after).sum()) * sessions.queries  # sorted by label, so by session
-      answers = learner.predict(fitted, episode.query.x[:asked]).argmax(-1)
-      hits = answers == episode.query.y[:asked]
-      right.append(jnp.pad(hits, (0, len(episode.query.y) - asked)))
+      count = int((of_class <= after).sum()) * sessions.queries  # sorted by label, so by session
+      answers = learner.predict(fitted, episode.query.x[:count]).argmax(-1)
+      hits = answers == episode.query.y[:count]
+      right.append(jnp.pad(hits, (0, len(episode.query.y) - count)))
     per_class = jnp.stack(right).reshape(len(right), sessions.total_ways, -1).mean(-1)
     return _metrics(per_class, jnp.asarray(of_class))
 

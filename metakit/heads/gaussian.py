@@ -154,9 +154,9 @@ def mixed_roots(support: Examples, member: jax.Array, centre: jax.Array) -> jax.
 
   def one(weight: jax.Array, middle: jax.Array) -> jax.Array:
     count = weight.sum()
-    own = count / (count + 1)
+    share = count / (count + 1)
     within = jnp.sqrt(weight / jnp.maximum(count - 1, 1))[:, None] * (x - middle)
-    return jnp.concatenate([jnp.sqrt(own) * within, jnp.sqrt(1 - own) * around])
+    return jnp.concatenate([jnp.sqrt(share) * within, jnp.sqrt(1 - share) * around])
 
   return jax.vmap(one)(member.T, centre)
 
@@ -194,8 +194,8 @@ def ridge_distances(away: jax.Array, root: jax.Array, factor: jax.Array, ridge: 
 def variances(support: Examples) -> jax.Array:
   """Returns the variance [features] of all examples; 1 where all are equal: no scale is known."""
   weight = weight_of(support, support.x.dtype)[:, None]
-  found = means(weight, jnp.square(support.x - means(weight, support.x)))[0]
-  return jnp.where(found.max() > 0, found, 1)
+  variance = means(weight, jnp.square(support.x - means(weight, support.x)))[0]
+  return jnp.where(variance.max() > 0, variance, 1)
 
 
 def log_prior(total: jax.Array) -> jax.Array:

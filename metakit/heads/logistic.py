@@ -101,6 +101,6 @@ def surprise(outputs: jax.Array, member: jax.Array, present: jax.Array) -> jax.A
     member: [examples, ways], not zero at the label of each example.
     present: [ways], whether a class has any example.
   """
-  own = member > 0
-  apart = outputs - jnp.where(own, outputs, 0).sum(-1, keepdims=True)
-  return jax.nn.softplus(jax.nn.logsumexp(jnp.where(present & ~own, apart, ABSENT), axis=-1))
+  is_label = member > 0
+  apart = outputs - jnp.where(is_label, outputs, 0).sum(-1, keepdims=True)
+  return jax.nn.softplus(jax.nn.logsumexp(jnp.where(present & ~is_label, apart, ABSENT), axis=-1))

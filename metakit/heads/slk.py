@@ -114,9 +114,9 @@ def cluster(
 
   def total(log_z: jax.Array, points: jax.Array) -> jax.Array:
     cost = costs(points)
-    own = jnp.where(member > 0, member * cost[:count], 0).sum()
+    support_cost = jnp.where(member > 0, member * cost[:count], 0).sum()
     pulled = cost[count:] - strength * to_support
-    return own + energy(log_z, pulled, among, strength=strength, weight=weight[count:])
+    return support_cost + energy(log_z, pulled, among, strength=strength, weight=weight[count:])
 
   def step(carry: Any, _: None) -> Any:
     log_z, points = carry

@@ -50,13 +50,13 @@ def minimise(loss: Loss, start: jax.Array, steps: int, *, tolerance: float) -> j
   return at_minimum(loss, descend(lambda x: plain(x, *still), start, steps, tolerance))
 
 
-def at_minimum(loss: Loss, found: jax.Array) -> jax.Array:
+def at_minimum(loss: Loss, minimum: jax.Array) -> jax.Array:
   """Returns a minimum that was found, with its derivative, see `minimise`."""
-  found = jax.lax.stop_gradient(found)
+  minimum = jax.lax.stop_gradient(minimum)
   slope = jax.grad(loss)
-  curvature = lambda v: jax.jvp(slope, (found,), (v,))[1]
-  step = _conjugate(curvature, slope(found), 10 * float(jnp.finfo(found.dtype).eps))
-  return found - (
+  curvature = lambda v: jax.jvp(slope, (minimum,), (v,))[1]
+  step = _conjugate(curvature, slope(minimum), 10 * float(jnp.finfo(minimum.dtype).eps))
+  return minimum - (
     step - jax.lax.stop_gradient(step)
   )  # its value is rounding, its derivative is not
 

@@ -33,7 +33,7 @@ def alfa(
   objective: Objective = cross_entropy,
   statistics: str | None = None,
 ) -> MetaLearner:
-  """MAML whose rates and weight decay are computed from the task as it goes.
+  """MAML whose rates and weight decay are computed from the task, anew in each inner step.
 
   The other arguments are those of `maml`.
 
@@ -56,7 +56,7 @@ def alfa(
     start = model.init(start_key, episode.support.x)
     layers = len(jax.tree.leaves(learned(model, start, episode.support.x)[0]))
     made = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
-    made = {**made, 'head': optax.tree.zeros_like(made['head'])}  # which therefore says nothing yet
+    made = {**made, 'head': optax.tree.zeros_like(made['head'])}  # so that it has no effect yet
     rates = jnp.full((descent.steps, layers), initial_rate, jnp.float32)
     return {'start': start, 'generator': made, 'rates': rates, 'decays': jnp.ones_like(rates)}
 
@@ -66,7 +66,7 @@ def alfa(
     seen = jnp.stack([leaf.mean() for leaf in weights] + [leaf.mean() for leaf in gradients])
     made = generator(layers).apply(slow['generator'], seen[None])[0]
     place = jnp.minimum(step, descent.steps - 1)
-    # 1 + tanh: at 1, and thus plain gradient descent, where the generator says nothing.
+    # Where the generator gives 0, the factors are 1, which is plain gradient descent.
     factors = 1 + jnp.tanh(made)
     rate = jnp.asarray(slow['rates'])[place] * factors[:layers]
     decay = jnp.asarray(slow['decays'])[place] * factors[layers:]
@@ -92,5 +92,5 @@ def alfa(
 
 
 def generator(layers: int) -> Model:
-  """Returns the network of three layers (section 4.1) that makes rates and decays."""
+  """Returns the network of three layers (section 4.1) that computes rates and decays."""
   return with_last_layer(mlp(width=2 * layers, depth=2), 2 * layers)

@@ -20,7 +20,7 @@ def boil(
   objective: Objective = cross_entropy,
   statistics: str | None = None,
 ) -> MetaLearner:
-  """MAML whose inner loop leaves the last layer as it is. Args and raises as `maml` and `anil`."""
+  """MAML whose inner loop does not change the last layer. Args and raises: as `maml` and `anil`."""
   return by_descent(
     with_last_layer(embedding, num_outputs),
     descent,

@@ -1,10 +1,10 @@
 """CAVIA: fast context adaptation via meta-learning.
 
 Luisa Zintgraf, Kyriacos Shiarlis, Vitaly Kurin, Katja Hofmann, Shimon Whiteson, Fast Context
-Adaptation via Meta-Learning, ICML 2019, arXiv:1810.03642. Implemented: the inner loop changes a
-context vector alone, which starts at zero in each task (eq. 5); everything else is meta-learned
-(eq. 6). How the context enters is the network's: as further inputs of mlp, as scale and shift of
-every block (FiLM) of conv4.
+Adaptation via Meta-Learning, ICML 2019, arXiv:1810.03642. Implemented: the inner loop changes only
+a context vector, which starts at zero in each task (eq. 5); everything else is meta-learned (eq.
+6). The network decides how the context enters: mlp takes it as further inputs, conv4 as scale and
+shift of every block (FiLM).
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ def cavia(
   objective: Objective = cross_entropy,
   statistics: str | None = None,
 ) -> MetaLearner:
-  """MAML whose inner loop learns a context vector only: what is known of a task is that vector.
+  """MAML whose inner loop learns only a context vector, which is all that is known of a task.
 
   Args:
     model: a network of (x, context [context_size]): mlp and conv4 are such.

@@ -33,10 +33,10 @@ def imaml(
     statistics: see metakit.learners.descent.
 
   Returns:
-    A MetaLearner. With mode implicit the metrics of its loss hold 'implicit_residual', by how much
-    the linear system of the meta-gradient is off, relative to its right-hand side: near 1 and above
-    the meta-gradient is of no use (more iterations or a larger proximal strength help). It costs
-    what the backward pass does for the system.
+    A MetaLearner. With mode implicit the metrics of its loss hold 'implicit_residual': the residual
+    of the linear system of the meta-gradient, relative to its right-hand side. If it is near 1 or
+    above, the meta-gradient is of no use; more iterations or a larger proximal strength help.
+    Measuring it costs as much as the backward pass spends on the system.
 
   Raises:
     ValueError: for a descent or statistics that do not fit, or proximal=0 with mode implicit.

@@ -7,13 +7,12 @@ every example from those before it (their eq. 2). How examples become tokens is 
 
 - 'shifted', that of the paper: one token an example, x with the label of the example before.
 - 'interleaved' (Garg et al. 2022, arXiv:2208.01066): x and y are tokens of their own, in turn.
-- 'pairs': one token an example, x with its own y, and for each prediction a token of x alone that
-  sees the examples before it and itself, and that nobody sees. With a model that is not causal
-  this is a learner of sets (Mueller et al. 2022, arXiv:2112.10510), of which queries alone have a
-  loss.
+- 'pairs': one token an example, x with its own y. Each prediction has a token of x alone. It sees
+  the examples before it and itself, and no other token sees it. With a model that is not causal
+  this is a learner of sets (Mueller et al. 2022, arXiv:2112.10510), where only queries have a loss.
 
-The published layout stays at chance for far longer (experiments/results/): to learn from (x, y) a
-model must first learn to look one token back.
+The published layout stays at chance for far longer (experiments/results/), since a model must first
+learn to look one token back before it can learn from (x, y).
 """
 
 import math

@@ -31,8 +31,8 @@ def meta_sgd(
 
   Args:
     model: a network that ends in the task's outputs.
-    descent: how it descends, without an optimizer. Its mode is not implicit: a minimum knows no
-      rates.
+    descent: how it descends, without an optimizer. Its mode cannot be implicit, since a minimum
+      does not depend on rates.
     initial_rate: of all parameters.
     objective: loss of the inner steps and of the meta-objective.
     statistics: see metakit.learners.descent.

@@ -15,9 +15,9 @@ from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params,
 
 
 def minimum_linf(objective: Objective = squared_error) -> MetaLearner:
-  """Fits y = w x with the smallest max |w_i|, a linear program that the host solves (SciPy, HiGHS).
+  """Fits y = w x with the smallest max |w_i|. The host solves a linear program (SciPy, HiGHS).
 
-  Where no w fits exactly (noise, and more examples than inputs) w is that of least squares.
+  If no w fits exactly (with noise, and more examples than inputs), w is that of least squares.
 
   Args:
     objective: of `loss`.
@@ -54,7 +54,7 @@ def solve(x: np.ndarray, y: np.ndarray, present: np.ndarray) -> np.ndarray:
   inputs = x.shape[1]
   # Variables (w, t): minimise t subject to w - t <= 0 and -w - t <= 0.
   bound, one = np.eye(inputs), np.ones((inputs, 1))
-  found = linprog(
+  solution = linprog(
     np.append(np.zeros(inputs), 1.0),
     np.block([[bound, -one], [-bound, -one]]),
     np.zeros(2 * inputs),
@@ -62,5 +62,5 @@ def solve(x: np.ndarray, y: np.ndarray, present: np.ndarray) -> np.ndarray:
     y,
     (None, None),
   )
-  w = found.x[:inputs] if found.success else np.linalg.lstsq(x, y, rcond=None)[0]
+  w = solution.x[:inputs] if solution.success else np.linalg.lstsq(x, y, rcond=None)[0]
   return w.astype(dtype)

@@ -26,13 +26,13 @@ def proto_maml(
   objective: Objective = cross_entropy,
   statistics: str | None = None,
 ) -> MetaLearner:
-  """MAML that starts as prototypical networks; with no step at all it is them.
+  """MAML that starts as prototypical networks; without inner steps it is the same as those.
 
-  Args: as `maml`, of an embedding and `ways`, the classes of an episode at most: a class without
+  Args: as `maml`, with an embedding and `ways`, the most classes of an episode. A class without
     support starts with logit -1e9, and is never predicted.
 
   Returns:
-    A MetaLearner whose params are the embedding's: any number of ways shares them.
+    A MetaLearner whose params are those of the embedding. They do not depend on the number of ways.
 
   Raises:
     ValueError: for ways below 2, or a descent or statistics that do not fit.

@@ -32,9 +32,9 @@ def proto_triplet(ways: int, margin: float = 0.5) -> FeatureLoss:
     points, present = class_means(episode.support, ways)
     query = episode.query
     away = distances(query.x, points)
-    own = jax.nn.one_hot(query.y, ways, dtype=bool)
-    right = jnp.where(own, away, 0).sum(-1)
-    wrong = jnp.where(own | ~present, jnp.inf, away).min(-1)
+    is_label = jax.nn.one_hot(query.y, ways, dtype=bool)
+    right = jnp.where(is_label, away, 0).sum(-1)
+    wrong = jnp.where(is_label | ~present, jnp.inf, away).min(-1)
     return weighted_mean(jnp.maximum(right - wrong + margin, 0), query.weight)
 
   return loss

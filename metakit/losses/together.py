@@ -24,9 +24,9 @@ def with_losses(head: MetaLearner, losses: Sequence[FeatureLoss]) -> MetaLearner
     raise ValueError('losses are none; give some, or use the head as it is')
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    own, metrics = head.loss(key, params, episode)
+    of_head, metrics = head.loss(key, params, episode)
     with_labels = episode._replace(support=blanked(labelled(episode.support)))
-    value = (own + sum(each(with_labels) for each in losses)) / (1 + len(losses))
+    value = (of_head + sum(each(with_labels) for each in losses)) / (1 + len(losses))
     return value, {**metrics, 'loss': value}
 
   return guarded(head._replace(loss=loss), unlabelled=True)

@@ -122,8 +122,8 @@ def _implicit(inner: Inner, solver: LinearSolver) -> Solve:
       floats, others = split_floats(((slow, start), data))
 
       def slope(end, floats):
-        given, data = join_floats(floats, others)
-        return jax.grad(loss)(end, given, data, None)
+        fixed, data = join_floats(floats, others)
+        return jax.grad(loss)(end, fixed, data, None)
 
       product = _derivative(lambda e: slope(e, floats), end)
       u = solver(product, cotangent)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metakit.compiler import target_platform
+from metakit.platforms import target_platform
 
 
 class Heads(NamedTuple):
@@ -110,19 +110,19 @@ def _append(state: Cache | None, fresh: Cache) -> Cache:
 
 
 def _softmax_average(
-  query: jax.Array, cache: Cache, mask: jax.Array, own: Heads | None = None
+  query: jax.Array, cache: Cache, mask: jax.Array, itself: Heads | None = None
 ) -> jax.Array:
   """Averages the values of the cache and, with `own`, each token's own value."""
   wide = _wide(query)
   score = lambda equation, key: jnp.einsum(equation, query, key, preferred_element_type=wide)
   scores = jnp.where(mask, score('nhf,mhf->hnm', cache.key), jnp.finfo(wide).min)
-  if own is not None:
-    scores = jnp.append(scores, score('nhf,nhf->hn', own.key)[..., None], axis=-1)
+  if itself is not None:
+    scores = jnp.append(scores, score('nhf,nhf->hn', itself.key)[..., None], axis=-1)
   weights = jax.nn.softmax(scores / query.shape[-1] ** 0.5).astype(cache.value.dtype)
-  if own is None:
+  if itself is None:
     return jnp.einsum('hnm,mhf->nhf', weights, cache.value)
   others = jnp.einsum('hnm,mhf->nhf', weights[..., :-1], cache.value)
-  return others + weights[..., -1].T[..., None] * own.value
+  return others + weights[..., -1].T[..., None] * itself.value
 
 
 def _wide(array: jax.Array) -> Any:

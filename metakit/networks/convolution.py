@@ -266,9 +266,9 @@ def _batch(
     axis, out_axis = folds[mapped]
     operand = jnp.moveaxis(operands[mapped], axes[mapped], axis - 1)
     size = operand.shape[axis - 1]
-    given = list(operands)
-    given[mapped] = _merge(operand, axis)
-    out = primitive.bind(*given, geometry=geometry)
+    folded = list(operands)
+    folded[mapped] = _merge(operand, axis)
+    out = primitive.bind(*folded, geometry=geometry)
     position = out.ndim + out_axis
     return out.reshape(*out.shape[:position], size, -1, *out.shape[position + 1 :]), position
   first, second = (jnp.moveaxis(a, axis, 0) for a, axis in zip(operands, axes, strict=True))

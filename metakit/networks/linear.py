@@ -54,12 +54,12 @@ def _define(primitive: Primitive, partner: Primitive, function: Function) -> Non
     along = ad.Zero(x.aval) if nothing else partner.bind(cotangent, *fixed, **static)
     return [along, *[None] * len(fixed)]
 
-  def batch(given: Any, axes: Any, **static: Any) -> Any:
-    size = next(a.shape[axis] for a, axis in zip(given, axes, strict=True) if axis is not None)
+  def batch(arrays: Any, axes: Any, **static: Any) -> Any:
+    size = next(a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None)
     front = lambda a, axis: (
       jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
     )
-    return primitive.bind(*map(front, given, axes), **static), 0
+    return primitive.bind(*map(front, arrays, axes), **static), 0
 
   primitive.def_impl(function)  # outside of jit
   primitive.def_abstract_eval(shape)

@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table
+from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.episodes.class_incremental import Sessions, class_incremental
-from metakit.episodes.combinators import (
-  augment,
-  mixture,
-  relabel,
-)
+from metakit.episodes.combinators import augment, mixture, relabel, shorten, switch
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.functions import dense, functions, gaussian_process
 from metakit.episodes.image_transforms import mirror_image, shift_image
@@ -64,13 +61,26 @@ SAMPLERS = {
   'augment': lambda: augment(episodes_of_images(), shift_image(2)),
   'augment:class': lambda: augment(episodes_of_images(), mirror_image, 'class'),
   'relabel': lambda: relabel(few_shot(TABLE, **FIXED), ways=3),
+  'shorten': lambda: shorten(sinusoid(), 3),
+  'switch': lambda: switch(sinusoid(), sinusoid(amplitude=(5.0, 9.0)), steps=3),
+  'categorical': lambda: categorical(categorical_tasks(), 6),
   'functions': lambda: functions(dense(3), 4),
   'functions:noise': lambda: functions(gaussian_process(), 4, noise=0.1),
   'projected_plan': lambda: projected(TABLE, size=4, shots=5).plan,
   'projected': lambda: projected(TABLE, size=4, shots=5),
   'mixture': lambda: mixture([sinusoid(), sinusoid(amplitude=(5.0, 9.0))], [1, 2]),
 }
-FLOATS = ('sinusoid', 'sinusoid:noise', 'mixture', 'functions', 'functions:noise', 'projected')
+FLOATS = (
+  'categorical',
+  'functions',
+  'functions:noise',
+  'mixture',
+  'projected',
+  'shorten',
+  'sinusoid',
+  'sinusoid:noise',
+  'switch',
+)
 
 fixed = lambda make: partial(make, TABLE, **FIXED)
 streams = lambda **sizes: class_incremental(TABLE, SESSIONS._replace(**sizes))
@@ -227,7 +237,7 @@ def test_x_y_and_weight_have_one_length(name):
   support, query, _ = build(name).jitted(keys())
   for part in (support, query):
     assert len(part.x) == len(part.y)
-    assert part.weight is None or part.weight.shape == part.y.shape
+    assert part.weight is None or part.weight.shape == part.y.shape[:1]
 
 
 @pytest.mark.parametrize(('make', 'name', 'value'), INVALID)

@@ -106,8 +106,8 @@ FAULTS = (
   Fault(
     'a test is of the seed 0 whatever the run has',
     'experiments/runs/evaluate.py',
-    "seed = FLAGS.seed if FLAGS['seed'].present else specs['seed']",
-    'seed = FLAGS.seed',
+    "seed = specs['seed'] if options.seed is None else options.seed",
+    'seed = options.seed or 0',
     REPEATED,
     added=True,
   ),
@@ -173,8 +173,8 @@ FAULTS = (
   Fault(
     'a width that was finished is trained again',
     'experiments/runs/sweep.py',
-    '      if not path.exists():\n        found = train_side_by_side(',
-    '      if path:\n        found = train_side_by_side(',
+    '      if not path.exists():\n        reached = train_side_by_side(',
+    '      if path:\n        reached = train_side_by_side(',
     'experiments/test_sweep.py::test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width',
     'slow',
   ),

@@ -45,8 +45,8 @@ FAULTS = (
   Fault(
     'the newest is restored where the best is asked for',
     FILE,
-    'found = _newest_whole(folder, state, best, set_aside) if is_first() else None',
-    'found = _newest_whole(folder, state, False, set_aside) if is_first() else None',
+    'read = _newest_whole(folder, state, best, set_aside) if is_first() else None',
+    'read = _newest_whole(folder, state, False, set_aside) if is_first() else None',
     f'{TESTS}test_the_best_is_kept_beside_the_newest_and_found_after_a_restart',
   ),
   Fault(

@@ -112,8 +112,8 @@ FAULTS = (
   Fault(
     'queries of the last session are not asked',
     'metakit/evaluation/sessions.py',
-    'asked = int((of_class <= after).sum()) * sessions.queries',
-    'asked = int((of_class < after).sum()) * sessions.queries',
+    'count = int((of_class <= after).sum()) * sessions.queries',
+    'count = int((of_class < after).sum()) * sessions.queries',
     'test_sessions.py::test_the_nearest_class_mean_after_each_session_by_hand',
   ),
   Fault(
@@ -135,6 +135,6 @@ FAULTS = (
     'metakit/onset.py',
     "'step')[WINDOW - 1 :]",
     "'step')[WINDOW:]",
-    'experiments/test_plateau.py::test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss',
+    'test_onset.py::test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss',
   ),
 )

@@ -61,8 +61,8 @@ FAULTS = (
   Fault(
     'covariances of a class and of all are exchanged',
     GAUSSIAN,
-    'own = count / (count + 1)',
-    'own = 1 / (count + 1)',
+    'share = count / (count + 1)',
+    'share = 1 / (count + 1)',
     f'{CLOSED}test_mahalanobis_mixes_the_covariances_of_class_and_task',
   ),
   Fault(

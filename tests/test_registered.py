@@ -1,0 +1,155 @@
+"""Everything that has a file has its rows: in a table of tests, on the command line, in the docs.
+
+A test fails naming what lacks a row, and where. CONTRIBUTING.md has the checklists.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments.components.head_learners import HEADS as HEADS_OF_SPECS
+from experiments.components.learners import LEARNERS as LEARNERS_OF_SPECS
+from experiments.components.learners import NETWORKS as NETWORKS_OF_SPECS
+from experiments.components.sequence_tasks import FUNCTION_CLASSES
+from experiments.components.table_tasks import SAMPLERS as SAMPLERS_OF_SPECS
+from experiments.components.tasks import TASKS as TASKS_OF_SPECS
+from metakit import data, episodes, heads, learners, losses, networks
+from metakit.data.table import ClassTable
+from metakit.sources import EpisodeSource
+from tests.episodes.test_laws import SAMPLERS
+from tests.learners.rows import LEARNERS
+from tests.networks.test_backbones import BACKBONES
+
+ROOT = Path(__file__).parents[1]
+TESTS = ROOT / 'tests'
+
+# What has no row of its own somewhere, and what stands for it.
+LAWS_ELSEWHERE = {
+  'bayes': 'learners/test_bayes.py',
+  'bayes_categorical': 'learners/test_bayes.py',
+  'minimum_linf': 'learners/test_minimum_linf.py',
+  'embedded': 'every head is one',
+}
+NOT_OF_SPECS = {
+  'bayes': 'tasks name it as their reference',
+  'bayes_categorical': 'tasks name it as their reference',
+  'minimum_linf': 'a reference of sign vectors',
+  'embedded': 'it makes a head a learner',
+  'normalised': 'every head has an argument for it',
+  'prototypes': 'its name is prototypical there',
+}
+# Samplers that tasks of other names are of, or that change other samplers.
+IN_TASKS = {
+  'augment': 'shift=, degrees=, stretch=, mirror=',
+  'class_incremental': 'compare_sessions',
+  'functions': 'a task for each class of functions',
+  'mixture': 'not on the command line: which tables to mix takes Python',
+  'relabel': 'not on the command line: few_shot numbers classes at random already',
+  'shorten': 'curriculum_steps=',
+  'switch': 'biased_steps=',
+}
+
+
+def in_package(package, returned):
+  """Returns the public functions in the modules of a package that return a type."""
+  found = {}
+  for module in pkgutil.iter_modules(package.__path__):
+    made = vars(importlib.import_module(f'{package.__name__}.{module.name}'))
+    for name, each in made.items():
+      own = inspect.isfunction(each) and each.__module__ == f'{package.__name__}.{module.name}'
+      if own and name[0] != '_' and inspect.signature(each).return_annotation is returned:
+        found[name] = module.name
+  return found
+
+
+SAMPLER_NAMES = in_package(episodes, EpisodeSource)
+# A source is a module whose function, of the same name or with _table, returns a table.
+SOURCES = {
+  name
+  for name, module in in_package(data, ClassTable).items()
+  if name.removesuffix('_table') == module
+}
+
+
+def lacking(names, rows):
+  """Returns the names without a row; rows are called 'name' or 'name:variant'."""
+  return sorted(set(names) - {row.partition(':')[0] for row in rows})
+
+
+def words(path):
+  """Returns what stands in backticks, or is a link in a table, in a file of the docs."""
+  text = (ROOT / path).read_text(encoding='utf-8')
+  return set(re.findall(r'[`\[](\w+)[`\]]', text))
+
+
+def test_every_learner_and_head_obeys_the_laws():
+  assert not lacking(learners.__all__, [*LEARNERS, *LAWS_ELSEWHERE]), 'tests/learners/rows.py'
+  assert not lacking(heads.__all__, LEARNERS), 'HEADS of tests/learners/rows.py'
+  for place in LAWS_ELSEWHERE.values():
+    assert (TESTS / place).exists() or not place.endswith('.py'), place
+
+
+def test_every_learner_and_head_is_on_the_command_line():
+  known = [*LEARNERS_OF_SPECS, *HEADS_OF_SPECS, *NOT_OF_SPECS]
+  assert not lacking([*learners.__all__, *heads.__all__], known), 'experiments/components'
+
+
+def test_every_sampler_obeys_the_laws():
+  assert {'few_shot', 'sinusoid', 'categorical', 'relabel'} <= set(SAMPLER_NAMES)
+  assert not lacking(SAMPLER_NAMES, SAMPLERS), 'SAMPLERS of tests/episodes/test_laws.py'
+
+
+def test_every_sampler_is_public_and_on_the_command_line():
+  beside = {'functions', 'categorical'}  # their modules hold more that is public
+  assert not lacking(SAMPLER_NAMES.keys() - beside, episodes.__all__), (
+    'metakit/episodes/__init__.py'
+  )
+  known = [*SAMPLERS_OF_SPECS, *TASKS_OF_SPECS, *IN_TASKS]
+  assert not lacking(SAMPLER_NAMES, known), 'SAMPLERS of table_tasks.py, or TASKS of tasks.py'
+  assert set(FUNCTION_CLASSES) <= set(TASKS_OF_SPECS)
+
+
+def test_every_data_source_is_public_tested_and_a_task():
+  assert {'arrays', 'folder', 'glyphs', 'tfds_table'} <= SOURCES
+  assert not lacking(SOURCES, data.__all__), 'metakit/data/__init__.py'
+  for name in SOURCES:
+    file = TESTS / 'data' / f'test_{name.removesuffix("_table")}.py'
+    assert file.exists(), f'{name} has no {file}'
+  known = [name.removesuffix('_table') for name in SOURCES]
+  assert not lacking(known, TASKS_OF_SPECS), 'TASKS of experiments/components/tasks.py'
+
+
+def test_every_network_is_tested_and_on_the_command_line():
+  assert not lacking(networks.__all__, BACKBONES), 'BACKBONES of tests/networks/test_backbones.py'
+  assert not lacking(networks.__all__, NETWORKS_OF_SPECS), 'experiments/components/learners.py'
+
+
+@pytest.mark.parametrize(
+  'names',
+  [
+    [*learners.__all__],
+    [*SAMPLER_NAMES],
+    [*SOURCES],
+    [*networks.__all__],
+  ],
+  ids=['learners', 'samplers', 'data', 'networks'],
+)
+def test_the_page_of_the_library_names_it(names):
+  assert not sorted(set(names) - words('docs/library.md')), 'docs/library.md'
+
+
+def test_the_tables_of_learners_and_heads_have_a_row_of_each():
+  """Written by `python -m experiments.tables`."""
+  no_row = {'normalised', *NOT_OF_SPECS, 'in_context', 'pretrained'}
+  listed = words('metakit/learners/README.md')
+  assert not sorted(set(learners.__all__) - listed - no_row), 'metakit/learners/README.md'
+  assert not sorted(set(heads.__all__) - words('metakit/heads/README.md') - no_row)
+
+
+def test_no_exception_is_for_what_is_not_there():
+  made = {*learners.__all__, *heads.__all__, *losses.__all__}
+  assert made >= {*LAWS_ELSEWHERE, *NOT_OF_SPECS} and set(SAMPLER_NAMES) >= set(IN_TASKS)
