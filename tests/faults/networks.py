@@ -84,14 +84,6 @@ FAULTS = (
     'networks/test_convolution.py::test_a_tie_gives_its_gradient_to_one_place',
   ),
   Fault(
-    'a maximum over an axis is differentiated by comparing what is computed twice',
-    'metakit/networks/pooling.py',
-    'return _pick(x, _largest(compared))',
-    'del compared\n  return x.reshape(len(x), rows, 2, columns, 2, x.shape[-1]).max((2, 4))',
-    'networks/test_backbones.py::test_meta_gradients_survive_the_compiler',
-    'optimised',
-  ),
-  Fault(
     'the smallest is taken where the scale is positive',
     'metakit/networks/pooling.py',
     'jnp.where(sign < 0, -x, x)',
