@@ -37,19 +37,21 @@ def equal(one, other):
 
 
 def test_saves_and_validations_are_at_multiples_and_at_the_end(parts):
-  saved, validated, told = [], [], []
+  saved, validated, told, order = [], [], [], []
   validate = lambda params, step: {'loss': float(step)}
   state = train(
     parts,
-    save=saved.append,
+    save=lambda kept: (saved.append(kept), order.append(f'saved {kept.step}')),
     validate=validate,
     on_validation=lambda step, means: validated.append(step),
-    on_metrics=lambda step, means: told.append(step),
+    on_metrics=lambda step, means: (told.append(step), order.append(step)),
   )
   assert int(state.step) == 7
   assert [(each.step, each.score) for each in saved] == [(3, None), (6, None), (7, -7.0)]
   assert all(int(each.state.step) == each.step for each in saved)
   assert validated == [5, 7] and told == [2, 3, 5, 6, 7]
+  # A state is saved when the losses after it are known to be finite.
+  assert order == [2, 3, 'saved 3', 5, 6, 'saved 6', 7, 'saved 7']
 
 
 def test_steps_to_stop_at_are_multiples_wherever_a_run_begins_and_the_end():

@@ -39,8 +39,9 @@ def reptile(
     statistics: see metakit.learners.descent.
 
   Returns:
-    A MetaLearner. The metrics of its loss are those of the support after training on all examples:
-    of the queries they would be as little of a test, and take a quarter of the time (10 shots).
+    A MetaLearner. The metrics of its loss are those of the support, after training on all examples.
+    Those of the queries would test no more, as training has seen the queries too, and would cost a
+    quarter of a step's time (10 shots).
 
   Raises:
     ValueError: for a descent or statistics that make no sense.
