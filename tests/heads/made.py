@@ -25,10 +25,14 @@ def blobs(seed=0, ways=3, shots=2, queries=(4, 2, 3), features=5, spread=0.7):
 
 def outputs(head, episode, params=None):
   """What a head says of the queries, in float64."""
+
+  @jax.jit
+  def run(params, support, x):
+    return head.predict(head.adapt(KEY, params, support), x)
+
   with jax.enable_x64(True):
-    params = head.init(KEY, episode) if params is None else params
-    fitted = head.adapt(KEY, params, episode.support)
-    return np.asarray(head.predict(fitted, episode.query.x))
+    params = jax.jit(head.init)(KEY, Episode(*episode[:2])) if params is None else params
+    return np.asarray(run(params, episode.support, episode.query.x))
 
 
 def in_float64(test):

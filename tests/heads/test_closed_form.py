@@ -53,8 +53,15 @@ def test_a_learned_ridge_scales_and_shifts():
   np.testing.assert_allclose(outputs(ridge(3), FEW, params), 3 * plain - 1, rtol=1e-12)
 
 
-@BOTH
-@pytest.mark.parametrize('strength', [0.1, 1.0, 100.0])
+QUICK = [(FEW, 0.1), (MANY, 1.0), (FEW, 100.0)]
+SLOW = [(MANY, 0.1), (FEW, 1.0), (MANY, 100.0)]
+
+
+@pytest.mark.parametrize(
+  ('episode', 'strength'),
+  [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
+  ids=['few-0.1', 'many-1.0', 'few-100.0', 'many-0.1', 'few-1.0', 'many-100.0'],
+)
 def test_logistic_is_scikit_learns(episode, strength):
   support, query, _ = episode
   theirs = LogisticRegression(C=strength, tol=1e-12, max_iter=10_000).fit(support.x, support.y)
@@ -246,5 +253,5 @@ def test_support_vector_machines_are_solved_one_after_the_other_on_a_cpu():
   text = run.lower(supports).compile().as_text()
   sizes = re.findall(r'= \(?f32\[([\d,]+)\].*custom_call_target="lapack', text)
   assert sizes and all(size.count(',') <= 1 or size.startswith('1,') for size in sizes), sizes
-  alone = head.adapt(KEY, params, support)[0]
+  alone = jax.jit(head.adapt)(KEY, params, support)[0]
   np.testing.assert_allclose(run(supports), jnp.stack([alone] * 4), atol=1e-5)

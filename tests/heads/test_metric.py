@@ -25,7 +25,7 @@ def test_a_temperature_is_learned():
   head = prototypes(3, 'euclidean', 0.1)
   with jax.enable_x64(True):
     params = {'log_temperature': jnp.log(0.1)}
-    slope = jax.grad(lambda p: head.loss(KEY, p, EPISODE)[0])(params)['log_temperature']
+    slope = jax.jit(jax.grad(lambda p: head.loss(KEY, p, EPISODE)[0]))(params)['log_temperature']
   logits = -0.1 * squared(Z, MEANS)
   away = softmax(logits) - np.eye(3)[EPISODE.query.y]
   np.testing.assert_allclose(slope, (away * logits).sum() / len(Z), rtol=1e-9)
@@ -78,14 +78,13 @@ def test_normalisation_reaches_the_head_inside_another():
 def test_relation_scores_pairs_of_mean_and_query():
   head = relation(3, width=8, depth=1)
   with jax.enable_x64(True):
-    params = head.init(KEY, EPISODE)
+    params = jax.jit(head.init)(KEY, EPISODE)
   found = outputs(head, EPISODE, params)
   with jax.enable_x64(True):
     score = mlp(1, width=8, depth=1).apply
-    expected = [
-      [float(score(params, jnp.concatenate([m, z])[None])[0, 0]) for m in MEANS] for z in Z
-    ]
-    value, metrics = head.loss(KEY, params, EPISODE)
+    pairs = np.array([[np.concatenate([m, z]) for m in MEANS] for z in Z])
+    expected = jax.jit(score)(params, pairs.reshape(-1, 10)).reshape(found.shape)
+    value, metrics = jax.jit(head.loss)(KEY, params, EPISODE)
   np.testing.assert_allclose(found, expected, rtol=1e-6)
   away = 1 / (1 + np.exp(-found)) - np.eye(3)[EPISODE.query.y]
   np.testing.assert_allclose(value, np.square(away).sum(1).mean(), rtol=1e-6)
@@ -103,8 +102,8 @@ def adapted(params, points):
 def test_feat_adapts_prototypes_to_one_another():
   head = feat(3, temperature=4.0, contrast=0.5)
   with jax.enable_x64(True):
-    params = jax.tree.map(np.asarray, head.init(KEY, EPISODE))
-    value, metrics = head.loss(KEY, params, EPISODE)
+    params = jax.device_get(jax.jit(head.init)(KEY, EPISODE))
+    value, metrics = jax.jit(head.loss)(KEY, params, EPISODE)
   logits = -squared(Z, adapted(params, MEANS)) / 4
   np.testing.assert_allclose(outputs(head, EPISODE, params), logits, rtol=1e-5)
   support, query, _ = EPISODE

@@ -7,72 +7,98 @@ from sklearn.linear_model import LogisticRegression
 
 from metakit import heads
 from metakit.types import Episode, Examples
-from tests.heads.made import KEY, blobs
+from tests.heads.judged import (
+  EVERY,
+  SCALES,
+  as_float,
+  double,
+  head_of,
+  random_params,
+  single,
+  variants,
+)
+from tests.heads.made import KEY
 
-SCALES = np.array([1e-3, 1, 1e3])
-ROWS = {name: getattr(heads, name) for name in heads.__all__ if name != 'normalised'}
-ROWS |= {
-  'baseline:cosine': lambda ways: heads.baseline(ways, cosine=True),
-  'prototypes:cosine': lambda ways: heads.prototypes(ways, 'cosine'),
-  'simpleshot:power': lambda ways: heads.simpleshot(ways, 'power'),
-  'recursive_ridge:expansion': lambda ways: heads.recursive_ridge(ways, expansion=12),
-  'slk:modes': lambda ways: heads.slk(ways, kind='modes'),
-  'soft_kmeans:distractors': lambda ways: heads.soft_kmeans(ways, distractors=True, queries=False),
-  'tim:gd': lambda ways: heads.tim(ways, 'gd', 50),
-  'logistic:strong': lambda ways: heads.logistic(ways, 100.0),
+HEADS = {name: head_of(name) for name in EVERY}
+VARIANTS = {
+  'prototypes:cosine': heads.prototypes(3, 'cosine'),
+  'simpleshot:power': heads.simpleshot(3, 'power'),
+  'recursive_ridge:expansion': heads.recursive_ridge(3, expansion=12),
+  'soft_kmeans:distractors': heads.soft_kmeans(3, distractors=True, queries=False),
+}
+SLOW = {
+  'baseline:batches': heads.baseline(3),
+  'baseline:cosine': heads.baseline(3, cosine=True),
+  'slk:modes': heads.slk(3, kind='modes'),
+  'tim:gd': heads.tim(3, 'gd', 50),
+  'logistic:strong': heads.logistic(3, 100.0),
 }
 
 
-def episodes(stored):
-  """One episode at each scale, and one with vectors of zeros; x [4, examples, features]."""
-  support, query, _ = blobs(3, shots=3, queries=(4, 4, 4), features=40, spread=0.4)
-
-  def part(examples):
-    some = np.where(np.arange(len(examples.x))[:, None] % 4, examples.x, 0)
-    return Examples(
-      np.stack([*(scale * examples.x for scale in SCALES), some]).astype(stored), examples.y
-    )
-
-  return Episode(part(support), part(query))
+def slow(names):
+  return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-def answers(head, params):
-  """Returns (x, y, z) -> outputs [4, queries, ways] in float64."""
-  run = lambda x, y, z: head.predict(head.adapt(KEY, params, Examples(x, y)), z)
-  run = jax.jit(jax.vmap(run, (0, None, 0)))
-  return lambda x, y, z: np.asarray(run(x, y, z)).astype(np.float64)
+def answers(head, stored, computed):
+  """{variant: outputs} of features stored in a type, computed in another."""
+  given = variants()
+  params = random_params(head)
+
+  @jax.jit
+  def run(support, query):
+    return head.predict(head.adapt(KEY, params, support), query.x)
+
+  with jax.enable_x64(computed == np.float64):
+    every = as_float(as_float(given, np.float64), stored)
+    if computed != stored:
+      every = jax.tree.map(lambda a: a.astype(computed) if a.dtype == stored else a, every)
+    return {variant: np.asarray(run(*every[variant])) for variant in EXACT}
 
 
-@pytest.mark.parametrize('name', ROWS)
+# Vectors of zeros among others may be of any class.
+EXACT = [*(f'times {scale}' for scale in SCALES), 'zeros among them']
+
+
+def assert_same_answers(found, expected):
+  for variant in EXACT:
+    ours, theirs = (np.asarray(each[variant], np.float64) for each in (found, expected))
+    assert np.isfinite(ours).all()
+    if variant.startswith('times'):
+      np.testing.assert_array_equal(ours.argmax(-1), theirs.argmax(-1))
+      # Loosely: Adam divides small slopes by their size, and sure assignments leave odds free.
+      np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-2 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize('name', EVERY)
 def test_a_head_says_what_it_says_in_float64(name):
-  head = ROWS[name](3)
-  support, query, _ = episodes(np.float32)
-  params = head.init(KEY, Episode(*(part._replace(x=part.x[0]) for part in (support, query))))
-  with jax.enable_x64(True):
-    exact = answers(head, params)
-  for stored in (np.float32, np.float16):
-    (x, y, _), (z, _, _), _ = episodes(stored)
-    found = answers(head, params)(x, y, z)
-    assert np.isfinite(found).all()
-    with jax.enable_x64(True):
-      expected = exact(x.astype(np.float64), y, z.astype(np.float64))
-    found, expected = found[:3], expected[:3]
-    np.testing.assert_array_equal(found.argmax(-1), expected.argmax(-1))
-    # Loosely: Adam divides small slopes by their size, and sure assignments leave odds free.
-    size = np.abs(expected).max((1, 2), keepdims=True)
-    np.testing.assert_allclose(found / size, expected / size, atol=2e-2)
+  outputs = lambda judged: {v: each['outputs'][:, :3] for v, each in judged.items()}
+  assert_same_answers(outputs(single(name)), outputs(double(name)))
+
+
+@pytest.mark.parametrize('name', [*VARIANTS, *slow(SLOW)])
+def test_a_head_with_options_says_what_it_says_in_float64(name):
+  head = (VARIANTS | SLOW)[name]
+  assert_same_answers(answers(head, np.float32, np.float32), answers(head, np.float32, np.float64))
+
+
+IN_HALF = ('prototypes', 'ridge', 'tim')
+REST = [name for name in (HEADS | VARIANTS | SLOW) if name not in IN_HALF]
+
+
+@pytest.mark.parametrize('name', [*IN_HALF, *slow(REST)])
+def test_features_in_half_precision_are_computed_in_float32(name):
+  head = (HEADS | VARIANTS | SLOW)[name]
+  assert_same_answers(answers(head, np.float16, np.float16), answers(head, np.float16, np.float64))
 
 
 @pytest.mark.parametrize('name', ['prototypes', 'matching', 'tim'])
 def test_bytes_are_numbers(name):
   """A sum of bytes would wrap."""
-  (x, y, _), (z, _, _), _ = episodes(np.float64)
-  x, z = (np.round(np.clip(128 + 40 * part[1], 0, 255)) for part in (x, z))
-  head = ROWS[name](3)
-  found, expected = (
-    head.predict(head.adapt(KEY, {}, Examples(x.astype(dtype), y)), z.astype(dtype))
-    for dtype in (np.uint8, np.float32)
-  )
+  support, query = variants()['times 1']
+  x, z = (np.round(np.clip(128 + 40 * part.x, 0, 255)) for part in (support, query))
+  head = HEADS[name]
+  ask = jax.jit(lambda x, z: head.predict(head.adapt(KEY, {}, Examples(x, support.y)), z))
+  found, expected = (ask(x.astype(dtype), z.astype(dtype)) for dtype in (np.uint8, np.float32))
   np.testing.assert_array_equal(found, expected)
 
 
@@ -105,7 +131,7 @@ def test_logistic_of_long_features_is_scikit_learns_in_float64(length, strength)
   theirs = LogisticRegression(C=strength, tol=1e-9, max_iter=20_000)
   theirs.fit(support.x.astype(np.float64), support.y)
   head = heads.logistic(5, strength)
-  fitted = head.adapt(KEY, {}, support)
+  fitted = jax.jit(head.adapt)(KEY, {}, support)
   kernel = np.asarray(fitted[0], np.float64)
   least = objective(theirs.coef_.T, theirs.intercept_, support, strength)
   assert objective(kernel[:-1], kernel[-1], support, strength) < least * (1 + 1e-6)
@@ -116,10 +142,11 @@ def test_logistic_of_long_features_is_scikit_learns_in_float64(length, strength)
 def test_logistic_takes_float32_where_float64_is_on():
   support, query, _ = long_features(10.0)
   head = heads.logistic(5)
+  ask = jax.jit(lambda: head.predict(head.adapt(KEY, {}, support), query.x))
   with jax.enable_x64(True):
-    found = head.predict(head.adapt(KEY, {}, support), query.x)
+    found = ask()
   assert found.dtype == np.float32
-  np.testing.assert_allclose(found, head.predict(head.adapt(KEY, {}, support), query.x), rtol=1e-4)
+  np.testing.assert_allclose(found, ask(), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +176,9 @@ def test_a_stream_of_long_features_is_ridge_regression():
   order = np.random.default_rng(0).permutation(2000)
   parts = [Examples(support.x[rows], support.y[rows]) for rows in np.split(order, [5, 105, 1000])]
   head = heads.recursive_ridge(50)
-  fitted = head.adapt(KEY, {}, parts[0])
+  fitted = jax.jit(head.adapt)(KEY, {}, parts[0])
   for part in parts[1:]:
-    fitted = head.extend(fitted, part)
+    fitted = jax.jit(head.extend)(fitted, part)
   x, z = support.x.astype(np.float64), query.x.astype(np.float64)
   exact = z @ np.linalg.solve(x.T @ x + 0.1 * np.eye(64), x.T @ np.eye(50)[support.y])
   np.testing.assert_allclose(head.predict(fitted, query.x), exact, atol=1e-3)

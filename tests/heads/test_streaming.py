@@ -18,11 +18,11 @@ BATCHES = {'one by one': [1] * 60, 'uneven': [1, 7, 30, 2, 20], 'halves': [30, 3
 
 def learned(head, params, order, sizes):
   """What a head has learned after batches of such sizes, in such an order."""
-  fitted, start = None, 0
+  fitted, start, adapt, extend = None, 0, jax.jit(head.adapt), jax.jit(head.extend)
   for size in sizes:
     rows = order[start : start + size]
     part = Examples(SUPPORT.x[rows], SUPPORT.y[rows])
-    fitted = head.adapt(KEY, params, part) if fitted is None else head.extend(fitted, part)
+    fitted = adapt(KEY, params, part) if fitted is None else extend(fitted, part)
     start += size
   return fitted
 
@@ -62,21 +62,23 @@ def test_streamed_class_means_are_those_of_all_examples(name):
 @pytest.mark.parametrize('head', [recursive_ridge(3), class_mean_stream(3)])
 def test_a_new_class_may_come_later_and_padding_is_nothing(head):
   first = SUPPORT.y < 2
-  whole = head.adapt(KEY, {}, Examples(SUPPORT.x.astype(np.float32), SUPPORT.y))
-  fitted = head.adapt(KEY, {}, Examples(SUPPORT.x.astype(np.float32)[first], SUPPORT.y[first]))
-  assert (head.predict(fitted, QUERY.x.astype(np.float32)).argmax(-1) < 2).all()
+  adapt, extend, predict = map(jax.jit, (head.adapt, head.extend, head.predict))
+  whole = adapt(KEY, {}, Examples(SUPPORT.x.astype(np.float32), SUPPORT.y))
+  fitted = adapt(KEY, {}, Examples(SUPPORT.x.astype(np.float32)[first], SUPPORT.y[first]))
+  assert (predict(fitted, QUERY.x.astype(np.float32)).argmax(-1) < 2).all()
   weight = (~first).astype(np.float32)
-  fitted = head.extend(fitted, Examples(SUPPORT.x.astype(np.float32), SUPPORT.y, weight))
-  found, expected = (head.predict(f, QUERY.x.astype(np.float32)) for f in (fitted, whole))
+  fitted = extend(fitted, Examples(SUPPORT.x.astype(np.float32), SUPPORT.y, weight))
+  found, expected = (predict(f, QUERY.x.astype(np.float32)) for f in (fitted, whole))
   np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 @in_float64
 def test_a_network_with_a_streaming_head_goes_on_learning():
   learner = embedded(mlp(None, width=8, depth=1), recursive_ridge(3))
-  params = learner.init(KEY, Episode(SUPPORT, QUERY))
+  params = jax.jit(learner.init)(KEY, Episode(SUPPORT, QUERY))
+  adapt, predict = jax.jit(learner.adapt), jax.jit(learner.predict)
   parts = [Examples(SUPPORT.x[rows], SUPPORT.y[rows]) for rows in (slice(25), slice(25, 60))]
-  fitted = learner.extend(learner.adapt(KEY, params, parts[0]), parts[1])
-  expected = learner.predict(learner.adapt(KEY, params, SUPPORT), QUERY.x)
-  np.testing.assert_allclose(learner.predict(fitted, QUERY.x), expected, rtol=1e-6)
+  fitted = jax.jit(learner.extend)(adapt(KEY, params, parts[0]), parts[1])
+  expected = predict(adapt(KEY, params, SUPPORT), QUERY.x)
+  np.testing.assert_allclose(predict(fitted, QUERY.x), expected, rtol=1e-6)
   assert embedded(mlp(None), prototypes(3)).extend is None
