@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +19,7 @@ NOISE = 0.5
 
 
 def episode(function_class, shots=6, queries=3, noise=NOISE, key=KEY):
-  return jax.tree.map(np.asarray, f.functions(function_class, shots, queries, noise=noise)(key))
+  return jax.device_get(jax.jit(f.functions(function_class, shots, queries, noise=noise))(key))
 
 
 def predict(function_class, support, x, noise=NOISE):
@@ -28,8 +27,8 @@ def predict(function_class, support, x, noise=NOISE):
   learner = bayes(function_class, noise)
   with jax.enable_x64(True):
     wide = lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
-    fitted = learner.adapt(KEY, {}, wide(support))
-    return np.asarray(jax.jit(learner.predict)(fitted, wide(x)))[:, 0]
+    ask = jax.jit(lambda support, x: learner.predict(learner.adapt(KEY, {}, support), x))
+    return np.asarray(ask(wide(support), wide(x)))[:, 0]
 
 
 def ridge(features, y, asked, noise):
@@ -154,8 +153,17 @@ CLASSES = {
 MANY = {'many components': lambda: f.sparse(9, 3), 'many': lambda: task_pool(f.dense(2), 1500)}
 
 
-@pytest.mark.parametrize('name', [*CLASSES, *MANY])
-@pytest.mark.parametrize('noise', [NOISE, 0.0])
+QUICK_WITHOUT_NOISE = ('dense', 'sparse', 'gaussian_process', 'many components')
+
+
+@pytest.mark.parametrize(
+  ('name', 'noise'),
+  [
+    pytest.param(name, noise, marks=[pytest.mark.slow] if slow else [])
+    for name in [*CLASSES, *MANY]
+    for noise, slow in ((NOISE, False), (0.0, name not in QUICK_WITHOUT_NOISE))
+  ],
+)
 def test_all_prefixes_at_once_are_those_one_by_one(name, noise):
   """In float64; two examples are absent, and predicted all the same."""
   function_class = (CLASSES | MANY)[name]()
@@ -164,9 +172,9 @@ def test_all_prefixes_at_once_are_those_one_by_one(name, noise):
   with jax.enable_x64(True):
     wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), examples)
     at_once = bayes(function_class, noise)
-    given = jax.jit(lambda e: predict_prefixes(at_once, KEY, {}, e))(wide)
-    one_by_one = at_once._replace(prefixes=None)
-    wanted = jax.jit(lambda e: predict_prefixes(one_by_one, KEY, {}, e))(wide)
+    both = at_once, at_once._replace(prefixes=None)
+    ask = jax.jit(lambda e: [predict_prefixes(learner, KEY, {}, e) for learner in both])
+    given, wanted = ask(wide)
   assert (at_once.prefixes is None) == (noise == 0 and name in ('dense', 'haar'))
   np.testing.assert_allclose(given, wanted, atol=1e-7)
 
@@ -182,7 +190,7 @@ def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
 
   values = evaluate(
     bayes(function_class, NOISE),
-    product,
+    squared_error._replace(judge=product),
     {},
     source=source,
     root=KEY,
@@ -259,6 +267,13 @@ def test_a_class_without_a_posterior_is_refused():
 
 def test_the_loss_is_that_of_the_queries():
   learner, whole = bayes(f.dense(3), NOISE), episode(f.dense(3))
-  outputs = learner.predict(learner.adapt(KEY, {}, whole.support), whole.query.x)
-  expected = squared_error(outputs, Examples(whole.query.x, jnp.asarray(whole.query.y)))[0]
-  assert learner.loss(KEY, learner.init(KEY, whole), whole)[0] == expected
+
+  @jax.jit
+  def both(whole):
+    outputs = learner.predict(learner.adapt(KEY, {}, whole.support), whole.query.x)
+    return learner.loss(KEY, learner.init(KEY, whole), whole)[0], squared_error(
+      outputs, whole.query
+    )[0]
+
+  loss, expected = both(whole)
+  assert loss == expected

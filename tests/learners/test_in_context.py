@@ -1,6 +1,7 @@
 """In-context learners: what each layout feeds the model, what each prediction may depend on."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -31,7 +32,34 @@ MODELS = {
   'lstm': lambda outputs: recurrent(outputs, width=8),
 }
 every_layout = pytest.mark.parametrize('layout', LAYOUTS)
-every_model = pytest.mark.parametrize('model', MODELS)
+
+# Every model, every layout, with and without absent examples; all of all in the slow tier.
+QUICK = {
+  ('softmax', 'pairs'): True,
+  ('softmax', 'shifted'): False,
+  ('softmax', 'interleaved'): True,
+  ('momentum', 'interleaved'): False,
+  ('linear', 'pairs'): True,
+  ('lstm', 'shifted'): True,
+}
+
+
+def slow_unless(quick, *case):
+  return pytest.param(*case, marks=[] if quick else [pytest.mark.slow])
+
+
+every_pair = pytest.mark.parametrize(
+  ('model', 'layout'),
+  [slow_unless(pair in QUICK, *pair) for pair in itertools.product(MODELS, LAYOUTS)],
+)
+every_case = pytest.mark.parametrize(
+  ('model', 'layout', 'weight'),
+  [
+    slow_unless(QUICK.get(pair) == (weight is not None), *pair, weight)
+    for pair in itertools.product(MODELS, LAYOUTS)
+    for weight in (None, WEIGHT)
+  ],
+)
 
 
 @functools.cache
@@ -56,9 +84,7 @@ def part(of, support=slice(None)):
   return Examples(X[support], Y[support], None if of is None else of[support])
 
 
-@every_model
-@every_layout
-@pytest.mark.parametrize('weight', [None, WEIGHT])
+@every_case
 def test_learning_on_equals_learning_from_all(model, layout, weight):
   learner, params = made(model, layout)
 
@@ -73,9 +99,7 @@ def test_learning_on_equals_learning_from_all(model, layout, weight):
   assert_close(*both(params))
 
 
-@every_model
-@every_layout
-@pytest.mark.parametrize('weight', [None, WEIGHT])
+@every_case
 def test_one_pass_equals_an_adaptation_for_each_prefix(model, layout, weight):
   learner, params = made(model, layout)
   ours = compiled_fast(learner.prefixes)(KEY, params, part(weight))
@@ -89,8 +113,7 @@ def test_one_pass_equals_an_adaptation_for_each_prefix(model, layout, weight):
     assert_close(ours[k], one(params, np.arange(SUPPORT) < k)[k])
 
 
-@every_model
-@every_layout
+@every_pair
 def test_padding_equals_absence(model, layout):
   learner, params = made(model, layout)
   there = WEIGHT > 0
@@ -98,8 +121,7 @@ def test_padding_equals_absence(model, layout):
   assert_close(predict(params, part(WEIGHT)), predict(params, Examples(X[there], Y[there])))
 
 
-@every_model
-@every_layout
+@every_pair
 def test_no_prediction_depends_on_its_own_label_or_a_later_one(model, layout):
   learner = in_context(MODELS[model](1), 1, layout)
   shapes = jax.eval_shape(learner.init, KEY, Episode(Examples(X, X[:, :1]), None))

@@ -1,5 +1,7 @@
 """Predictions from the cache are those of one pass, in the arithmetic that users have."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -26,8 +28,16 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
-@pytest.mark.parametrize('model', MODELS)
+QUICK = (('softmax', 'pairs'), ('linear', 'interleaved'), ('gru', 'shifted'))
+
+
+@pytest.mark.parametrize(
+  ('model', 'layout'),
+  [
+    pytest.param(*pair, marks=[] if pair in QUICK else [pytest.mark.slow])
+    for pair in itertools.product(MODELS, LAYOUTS)
+  ],
+)
 def test_cached_predictions_are_those_of_one_pass(model, layout):
   learner = in_context(MODELS[model], WAYS, layout)
   part = lambda a, b: Examples(X[a:b], Y[a:b])

@@ -57,7 +57,7 @@ WEIGHTS = ["['MyNormal_0']['Dense_0']", "['statistics_0']"]
 
 def test_roles_are_those_of_classes_rather_than_of_names():
   network, episode = from_linen(Misnamed(), Misnamed(stored=True)), episode_of('maml:batch')
-  params = maml_plus_plus(network).init(KEY, episode)
+  params = jax.jit(maml_plus_plus(network).init)(KEY, episode)
   layers = lambda part: sorted({name.rpartition('[')[0] for name in params[part]})
   assert layers('norms') == [f"['params']['{name}']" for name in ('norm', 'whiten')]
   assert layers('rates') == [f"['params']{name}" for name in WEIGHTS]
@@ -125,10 +125,11 @@ STOCHASTIC = {
 @pytest.mark.parametrize('name', STOCHASTIC)
 def test_dropout_draws_in_training_and_not_at_test_time(name):
   learner, episode = STOCHASTIC[name](), episode_of('fine_tuning')
-  params, other = learner.init(KEY, episode), jax.random.key(1)
-  one, same_key, another = (learner.loss(key, params, episode)[0] for key in (KEY, KEY, other))
+  params, other = jax.jit(learner.init)(KEY, episode), jax.random.key(1)
+  loss, adapt = jax.jit(learner.loss), jax.jit(learner.adapt)
+  one, same_key, another = (loss(key, params, episode)[0] for key in (KEY, KEY, other))
   assert one == same_key != another
-  same(*(learner.adapt(key, params, episode.support) for key in (KEY, other)), 0)
+  same(*(adapt(key, params, episode.support) for key in (KEY, other)), 0)
 
 
 def test_each_inner_step_drops_others():
@@ -165,7 +166,7 @@ def test_labels_that_a_learner_has_no_output_for_are_refused(name):
 def test_arrays_of_another_byte_order_are_the_same(make):
   learner, episode = make(), episode_of('fine_tuning')
   swap = lambda leaf: np.asarray(leaf).astype(np.asarray(leaf).dtype.newbyteorder('>'))
-  params = learner.init(KEY, episode)
+  params = jax.jit(learner.init)(KEY, episode)
   other = Episode(*jax.tree.map(swap, (episode.support, episode.query)))
   losses, outputs = [], []
   for each in (other, episode):

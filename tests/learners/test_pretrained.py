@@ -19,7 +19,7 @@ EPISODE = Episode(*blobs()[:2], {'classes': np.array([4, 0, 2], np.int32)})
 
 def made(**options):
   learner = pretrained(identity, prototypes(3), num_classes=6, **options)
-  return learner, jax.tree.map(np.asarray, learner.init(KEY, EPISODE))
+  return learner, jax.device_get(jax.jit(learner.init)(KEY, EPISODE))
 
 
 def nll(logits, y):
@@ -38,15 +38,17 @@ def test_the_loss_tells_all_training_classes_apart(cosine):
   x, y = everything()
   kernel = params['layer']['kernel']
   logits = 5 * unit(x) @ unit(kernel.T).T if cosine else x @ kernel
-  np.testing.assert_allclose(learner.loss(KEY, params, EPISODE)[0], nll(logits, y), rtol=1e-5)
+  np.testing.assert_allclose(
+    jax.jit(learner.loss)(KEY, params, EPISODE)[0], nll(logits, y), rtol=1e-5
+  )
 
 
 def test_episodes_follow_after_so_many_steps():
   learner, params = made(until=3)
-  before, after = (learner.loss_at(step, KEY, params, EPISODE)[0] for step in (2, 3))
+  before, after = (jax.jit(learner.loss_at)(step, KEY, params, EPISODE)[0] for step in (2, 3))
   base = embedded(identity, prototypes(3))
-  assert before == learner.loss(KEY, params, EPISODE)[0]
-  np.testing.assert_allclose(after, base.loss(KEY, params, EPISODE)[0], rtol=1e-6)
+  assert before == jax.jit(learner.loss)(KEY, params, EPISODE)[0]
+  np.testing.assert_allclose(after, jax.jit(base.loss)(KEY, params, EPISODE)[0], rtol=1e-6)
   assert made()[0].loss_at is None
 
 
@@ -61,15 +63,16 @@ def test_labels_are_joint_with_the_transform():
   x, y = everything()
   logits = 5 * unit(np.concatenate([x, -x])) @ unit(params['layer']['kernel'].T).T
   expected = nll(logits, np.concatenate([2 * y, 2 * y + 1]))
-  np.testing.assert_allclose(learner.loss(KEY, params, EPISODE)[0], expected, rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(learner.loss)(KEY, params, EPISODE)[0], expected, rtol=1e-5)
 
 
 def test_the_prediction_adds_up_the_distances_of_all_transforms():
   """Of a network to which the transforms are different inputs."""
   model = small('group', None)
   learner = pretrained(model, prototypes(3), 6, transforms=[*NEGATIVE, jnp.cos])
-  params = learner.init(KEY, EPISODE)
-  z = lambda x: np.asarray(model.apply(params['body'], x))
+  params = jax.jit(learner.init)(KEY, EPISODE)
+  apply = jax.jit(model.apply)
+  z = lambda x: np.asarray(apply(params['body'], x))
   expected = 0
   for transform in [*NEGATIVE, np.cos]:
     head = prototypes(3)

@@ -47,8 +47,9 @@ def test_reptile_refuses_one_step():
 def test_reptile_learns_no_statistics_and_says_how_far_it_went():
   episode = episode_of('maml:batch')
   learner = reptile(small('batch'), Descent(SGD, 3, 50, batch=10), statistics='support')
-  params = learner.init(KEY, episode)
-  (_, metrics), slope = jax.value_and_grad(learner.loss, 1, has_aux=True)(KEY, params, episode)
+  params = jax.jit(learner.init)(KEY, episode)
+  run = jax.jit(jax.value_and_grad(learner.loss, 1, has_aux=True))
+  (_, metrics), slope = run(KEY, params, episode)
   same(slope['statistics'], jax.tree.map(jnp.zeros_like, params['statistics']), 0)
   np.testing.assert_allclose(metrics['adaptation_norm'], optax.tree.norm(slope), rtol=1e-5)
 
@@ -56,8 +57,8 @@ def test_reptile_learns_no_statistics_and_says_how_far_it_went():
 def test_the_metrics_are_of_the_support_after_training_on_all_examples():
   episode, model = episode_of('maml:3_steps'), perceptron()
   learner = reptile(model, Descent(SGD, 3))
-  params = learner.init(KEY, episode)
-  adapted = learner.adapt(KEY, params, join(episode.support, episode.query))
+  params = jax.jit(learner.init)(KEY, episode)
+  adapted = jax.jit(learner.adapt)(KEY, params, join(episode.support, episode.query))
   _, expected = cross_entropy(model.apply(adapted, episode.support.x), episode.support)
-  _, metrics = learner.loss(KEY, params, episode)
+  _, metrics = jax.jit(learner.loss)(KEY, params, episode)
   np.testing.assert_allclose(metrics['loss'], expected['loss'], rtol=1e-5)

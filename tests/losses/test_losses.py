@@ -30,7 +30,7 @@ def test_proto_triplet_is_the_mean_hinge():
     away = np.sqrt(np.square(z - means).sum(1) + 1e-6)
     expected.append(max(0, away[y] - np.delete(away, y).min() + 0.5))
   assert min(np.count_nonzero(expected), np.count_nonzero(np.equal(expected, 0))) > 0
-  np.testing.assert_allclose(proto_triplet(3)(EPISODE), np.mean(expected), rtol=1e-9)
+  np.testing.assert_allclose(jax.jit(proto_triplet(3))(EPISODE), np.mean(expected), rtol=1e-9)
 
 
 def score_by_loops(x, y, k):
@@ -59,14 +59,16 @@ def test_icnn_is_the_score_by_loops(spread, k):
   x = np.concatenate([episode.support.x, episode.query.x])
   y = np.concatenate([episode.support.y, episode.query.y])
   expected = score_by_loops(x, y, k)
-  np.testing.assert_allclose(icnn_score(episode, k), expected, rtol=1e-9)
-  np.testing.assert_allclose(icnn(k)(episode), -np.log(expected), rtol=1e-9)
+  score, loss = jax.jit(lambda e: (icnn_score(e, k), icnn(k)(e)))(episode)
+  np.testing.assert_allclose(score, expected, rtol=1e-9)
+  np.testing.assert_allclose(loss, -np.log(expected), rtol=1e-9)
 
 
 @in_float64
 def test_icnn_is_one_where_classes_are_points_far_apart():
   """And falls as they spread."""
-  scores = [float(icnn_score(blobs(spread=s, shots=3, queries=(3, 3, 3)))) for s in (0, 0.3, 1, 5)]
+  score = jax.jit(icnn_score)
+  scores = [float(score(blobs(spread=s, shots=3, queries=(3, 3, 3)))) for s in (0, 0.3, 1, 5)]
   assert scores[0] == pytest.approx(1, abs=2e-3)
   assert (np.diff(scores) < 0).all()
 
@@ -80,15 +82,21 @@ def test_an_example_of_weight_0_is_none(loss):
     np.append(part.y, [1, 2]).astype(np.int32),
     np.append(np.ones(len(part.x)), [0.0, 0.0]),
   )
+  loss = jax.jit(loss)
   np.testing.assert_allclose(loss(Episode(more(support), more(query))), loss(EPISODE), rtol=1e-9)
 
 
 @in_float64
 def test_a_head_with_losses_is_trained_by_their_mean_and_predicts_as_before():
   head, losses = prototypes(3), [proto_triplet(3), icnn(2)]
-  value, metrics = with_losses(head, losses).loss(KEY, {}, EPISODE)
-  own, plain = head.loss(KEY, {}, EPISODE)
-  np.testing.assert_allclose(value, (own + sum(each(EPISODE) for each in losses)) / 3, rtol=1e-12)
+
+  @jax.jit
+  def every(episode):
+    parts = [each(episode) for each in losses]
+    return with_losses(head, losses).loss(KEY, {}, episode), head.loss(KEY, {}, episode), parts
+
+  (value, metrics), (own, plain), parts = every(EPISODE)
+  np.testing.assert_allclose(value, (own + sum(parts)) / 3, rtol=1e-12)
   assert float(metrics['loss']) == float(value)
   assert float(metrics['accuracy']) == float(plain['accuracy'])
   assert with_losses(head, losses).predict is head.predict
@@ -109,9 +117,9 @@ def test_distances_are_distilled_relative_to_their_mean():
     return away / (away.sum() / 30)
 
   expected = huber(distances(student) - distances(teacher)).mean()
-  np.testing.assert_allclose(distance_distillation(student, teacher), expected, rtol=1e-9)
+  np.testing.assert_allclose(jax.jit(distance_distillation)(student, teacher), expected, rtol=1e-9)
   turned = 3 * teacher @ np.linalg.qr(RNG.normal(size=(7, 7)))[0]
-  assert distance_distillation(turned, teacher) < 1e-20
+  assert jax.jit(distance_distillation)(turned, teacher) < 1e-20
 
 
 @in_float64
@@ -125,14 +133,15 @@ def test_angles_are_distilled_for_every_triplet():
 
   triplets = itertools.product(range(5), repeat=3)
   expected = np.mean([huber(cosine(student, *t) - cosine(teacher, *t)) for t in triplets])
-  np.testing.assert_allclose(angle_distillation(student, teacher), expected, rtol=1e-6)
+  np.testing.assert_allclose(jax.jit(angle_distillation)(student, teacher), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize('loss', [distance_distillation, angle_distillation])
 @in_float64
 def test_distillation_moves_the_student_alone(loss):
   student, teacher = RNG.normal(size=(6, 4)), RNG.normal(size=(6, 4))
-  ours, theirs = jax.grad(loss, (0, 1))(student, teacher)
+  loss = jax.jit(loss)
+  ours, theirs = jax.jit(jax.grad(loss, (0, 1)))(student, teacher)
   assert np.isfinite(ours).all() and np.abs(ours).max() > 1e-4
   assert not np.asarray(theirs).any()
   step, direction = 1e-6, RNG.normal(size=student.shape)
@@ -143,7 +152,9 @@ def test_distillation_moves_the_student_alone(loss):
 @pytest.mark.parametrize('loss', [distance_distillation, angle_distillation])
 def test_equal_examples_have_finite_derivatives(loss):
   same = jnp.ones((4, 3)).at[0].set(0.0)
-  assert np.isfinite(jax.grad(loss)(same, RNG.normal(size=(4, 3)).astype(np.float32))).all()
+  assert np.isfinite(
+    jax.jit(jax.grad(loss))(same, RNG.normal(size=(4, 3)).astype(np.float32))
+  ).all()
 
 
 @pytest.mark.parametrize(

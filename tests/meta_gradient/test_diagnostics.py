@@ -25,7 +25,7 @@ def test_losses_and_norms_of_every_step_of_a_quadratic():
   steps = 3
   learner = maml(THE_PARAMETERS, Descent(optax.sgd(ALPHA), steps), objective=half_square)
   with jax.enable_x64(True):
-    found = learner.diagnose(KEY, jnp.asarray(THETA), QUADRATIC)
+    found = jax.jit(learner.diagnose)(KEY, jnp.asarray(THETA), QUADRATIC)
   shrink = (1 - ALPHA) ** np.arange(steps + 1)
   end = CENTRE + shrink[-1] * (THETA - CENTRE)
   for k in range(steps + 1):
@@ -44,12 +44,13 @@ def test_the_cosine_is_that_of_the_two_meta_gradients():
   rng = np.random.default_rng(0)
   params = jax.tree.map(
     lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype),
-    learners[0].init(KEY, episode),
+    jax.eval_shape(learners[0].init, KEY, episode),
   )
-  slope = lambda learner: jax.grad(lambda p: learner.loss(KEY, p, episode)[0])(params)
+  slope = lambda learner: jax.jit(jax.grad(lambda p: learner.loss(KEY, p, episode)[0]))(params)
   second, first = map(slope, learners)
   expected = optax.tree.vdot(second, first) / (optax.tree.norm(second) * optax.tree.norm(first))
-  found = judge_meta_gradient(learners[0], cross_entropy, params, KEY, episode)
+  judge = jax.jit(lambda p: judge_meta_gradient(learners[0], cross_entropy, p, KEY, episode))
+  found = judge(params)
   assert expected < 0.99  # else the test would say little
   np.testing.assert_allclose(found['meta_gradient_cosine'], expected, rtol=1e-4)
   assert 'accuracy' in found
@@ -75,11 +76,11 @@ def test_learners_with_a_loop_of_their_own_are_diagnosed(make, part):
   """Of the head alone where there is one; the rates of MAML++ count."""
   episode = episode_of('maml:3_steps')
   second, first = make(unroll()), make(first_order())
-  params = random_like(second.init(KEY, episode))
-  slope = lambda learner: jax.grad(lambda p: learner.loss(KEY, p, episode)[0])(params)
+  params = random_like(jax.eval_shape(second.init, KEY, episode))
+  slope = lambda learner: jax.jit(jax.grad(lambda p: learner.loss(KEY, p, episode)[0]))(params)
   one, other = ({name: slope(each)[name] for name in part} for each in (second, first))
   expected = optax.tree.vdot(one, other) / (optax.tree.norm(one) * optax.tree.norm(other))
-  found = second.diagnose(KEY, params, episode)
+  found = jax.jit(second.diagnose)(KEY, params, episode)
   assert expected < 0.99  # else the test would say little
   np.testing.assert_allclose(found['meta_gradient_cosine'], expected, rtol=1e-4)
   assert sum(name.startswith('inner_loss_') for name in found) == 4

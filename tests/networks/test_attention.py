@@ -42,7 +42,7 @@ def test_attention_to_nothing_is_finite():
       0
     ].sum()
 
-  assert np.isfinite(np.asarray(jax.grad(total)(one.query))).all()
+  assert np.isfinite(np.asarray(jax.jit(jax.grad(total))(one.query))).all()
 
 
 def test_fused_attention_is_the_same():
@@ -68,9 +68,9 @@ def test_fused_attention_is_the_same():
 def lowered_for_cuda(examples, heads, monkeypatch):
   """On a machine without: JAX's checks of the GPU at hand are answered for it."""
   model = transformer(3, width=16, depth=1, heads=heads, attention='fused', dtype='bfloat16')
-  tokens, asked = jnp.zeros((examples, 4)), jnp.zeros((examples + 1, 4))
-  params = model.init(jax.random.key(0), tokens)
-  given = tokens, asked, jnp.arange(examples + 1), jnp.ones(examples, bool), None
+  tokens, asked = (np.zeros((count, 4), 'f') for count in (examples, examples + 1))
+  params = jax.jit(model.init)(jax.random.key(0), tokens)
+  given = tokens, asked, np.arange(examples + 1), np.ones(examples, bool), None
   total = lambda params: model.apply(params, *given).answers.astype(jnp.float32).sum()
   checks = 'jax._src.cudnn.fused_attention_stablehlo'
   monkeypatch.setattr('jax.default_backend', lambda: 'gpu')

@@ -69,7 +69,7 @@ def assert_close(ours, theirs, tolerance):
 
 
 # The others are slow to compile.
-QUICK = ('conv4:pool,batch', 'mlp', 'transformer')
+QUICK = ('conv4:pool,batch', 'mlp')
 
 
 @pytest.mark.parametrize(
