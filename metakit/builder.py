@@ -1,4 +1,4 @@
-"""Makes a MetaLearner of the functions that are a method's own."""
+"""Makes a MetaLearner from the functions that are new about a method."""
 
 import jax
 
@@ -41,9 +41,9 @@ def meta_learner(
   loss_at: LossAt | None = None,
   diagnose: Diagnose | None = None,
 ) -> MetaLearner:
-  """Makes a learner that examples which do not count cannot disturb (metakit.absent.guarded).
+  """Makes a learner. Examples that do not count never change its results (metakit.absent.guarded).
 
-  All functions are of one task, without a task axis. A learner is as long as what is new about it:
+  All functions take one task, without a task axis. This is a whole learner:
 
   >>> from metakit.heads.common import class_means, squared_distances
   >>> from metakit.networks import mlp
@@ -65,21 +65,20 @@ def meta_learner(
     init: (key, episode) -> params, the meta-parameters.
     adapt: (key, params, support) -> fitted, a pytree that alone determines `predict`.
     predict: (fitted, x) -> outputs for the whole query set [queries, outputs].
-    objective: of the usual loss.
-    loss: (key, params, episode) -> (scalar, metrics), what meta-training minimises; by default the
-      objective of what is predicted of the queries after adapting to the support.
+    objective: judges the queries in the default loss.
+    loss: (key, params, episode) -> (scalar, metrics), what meta-training minimises. The default
+      adapts to the support, predicts the queries, and takes their objective.
     queries_seen: whether the prediction of a query may depend on the other queries.
-    unlabelled: whether it learns from examples without a label (-1) too; they have the weight 0
-      otherwise.
-    calibrate: (params, episodes) -> params, what is measured rather than learned.
+    unlabelled: whether it learns from examples without a label (-1) too. If not, they get weight 0.
+    calibrate: (params, episodes) -> params, which measures what is not learned.
     features: the parts of a learner that embeds every example by itself.
-    extend: (fitted, more) -> fitted, of a learner that goes on learning.
+    extend: (fitted, more) -> fitted, for a learner that can go on learning.
     prefixes: (key, params, examples) -> outputs, each example predicted from those before it.
-    loss_at: (step, key, params, episode) -> (scalar, metrics), of a loss that changes in training.
+    loss_at: (step, key, params, episode) -> (scalar, metrics), for a loss that changes in training.
     diagnose: (key, params, episode) -> metrics of the meta-gradient.
   """
 
-  def of_queries(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
+  def query_loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     outputs = predict(adapt(key, params, episode.support), episode.query.x)
     return objective(outputs, episode.query)
 
@@ -87,7 +86,7 @@ def meta_learner(
     init,
     adapt,
     predict,
-    loss or of_queries,
+    loss or query_loss,
     queries_seen,
     calibrate=calibrate,
     features=features,

@@ -85,7 +85,7 @@ def make_dispatch(
     parallel: 'none' (one device), 'pmap' or 'shard_map' (the task axis spread over devices).
     devices: all devices of all processes by default. Every process calls with the same arguments
       and its own local state, and computes the tasks of its devices.
-    tasks_at_once: of each device, see make_train_step.
+    tasks_at_once: how many tasks a device computes side by side, see make_train_step.
 
   Raises:
     ValueError: for an unknown `parallel`, for 'none' among several processes, if the devices do not
@@ -145,7 +145,7 @@ def _one_device(sampled, fed, indices, devices):
 
 
 def _pmap(sampled, fed, indices, devices):
-  # State goes in and out unstacked; pmean has made every device's equal.
+  # The state has no device axis, going in or out: pmean has made it equal on all devices.
   local = places_here(devices)
   mesh = task_mesh([devices[i] for i in local])
   rows = indices.reshape(len(devices), -1)[local]  # the leading axis counts local devices

@@ -140,7 +140,7 @@ def _mean_square(outputs: jax.Array, reference: jax.Array) -> jax.Array:
 
 
 def _labelled_mean(y: jax.Array, weight: jax.Array | None):
-  """Returns labels with 0 in place of -1, and the mean over the others."""
+  """Returns the labels with 0 in place of -1, and a function: the mean over labelled examples."""
   there = y >= 0
   if weight is not None:
     weight = jnp.where(there, weight, 0)

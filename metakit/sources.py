@@ -124,7 +124,7 @@ def complete(source: EpisodeSource, planned: Episode, data: jax.Array | None) ->
   """Makes a whole episode of a planned one.
 
   Args:
-    source: that of the plan.
+    source: the source of the plan.
     planned: an episode of source.plan.
     data: source.data, or None if the rows are in place already.
   """

@@ -1,4 +1,4 @@
-"""A whole training: begun or continued, validated and saved on the way, ended when it is told to.
+"""A whole training. It begins or continues, validates and saves on the way, and ends early if told.
 
   course = Course(steps=5000, validate_every=500, save_every=500)
   with checkpoints('runs/mine') as saved:
@@ -28,18 +28,18 @@ from metakit.sources import EpisodeSource
 from metakit.train import TrainState, init_state_for
 from metakit.types import MetaLearner, Metrics, Params, Sampler
 
-# What is told of a training: (step, means by name) -> None.
+# Takes what a training reports: (step, means by name) -> None.
 Tell = Callable[[int, dict[str, float]], None]
 
 
 class Course(NamedTuple):
-  """How long a training is, and what is done on the way. All are numbers of steps.
+  """How long a training is, and what is done on the way.
 
   Attributes:
-    steps: at the end.
-    steps_per_dispatch: in one call to the devices.
-    save_every: between checkpoints; the last state is saved too.
-    validate_every: between validations; the last state is validated too.
+    steps: meta-training steps of the whole training.
+    steps_per_dispatch: steps in one call to the devices.
+    save_every: steps between checkpoints; the last state is saved too.
+    validate_every: steps between validations; the last state is validated too.
   """
 
   steps: int
@@ -53,18 +53,18 @@ class Course(NamedTuple):
     return min(after(self.save_every), after(self.validate_every), self.steps)
 
   def is_due(self, step: int, every: int) -> bool:
-    """Tells whether something is due that is done at multiples of `every` and at the end."""
+    """Tells whether a step is a multiple of `every`, or the last one."""
     return step % every == 0 or step == self.steps
 
 
 class Save(NamedTuple):
-  """A state to be kept.
+  """A state to save.
 
   Attributes:
     step: steps done.
-    state: after them.
-    score: of its validation, the higher the better; None if there was none at this step.
-    seconds: since the training was begun or continued.
+    state: the state after these steps.
+    score: its score in the validation, the higher the better; None if it was not validated.
+    seconds: time since the training was begun or continued.
   """
 
   step: int
@@ -98,8 +98,8 @@ def begin(
   episode = sampler(task_key(roots.train, 0, 0))
   state = jax.jit(lambda: init_state_for(learner, optimizer, roots.init, episode))()
   state = jax.device_get(state)  # as NumPy arrays: those of one device are bound to it
-  found = saved.restore(state) if saved else None
-  return spread(found[1] if found else state, parallel)
+  restored = saved.restore(state) if saved else None
+  return spread(restored[1] if restored else state, parallel)
 
 
 def train_on(
@@ -119,16 +119,16 @@ def train_on(
   Args:
     dispatch: of metakit.dispatch.make_dispatch.
     state: of `begin`; donated.
-    course: how long, and what on the way.
-    source: the training episodes, their table where it is to stay. By default those of the
-      dispatch, their table on the device if it fits (metakit.sources.BUDGET_BYTES).
-    save: is given each state to keep, once the losses after it have shown it to be good: a state
-      whose own losses are finite may have parameters that are not.
+    course: how long to train, and when to save and validate.
+    source: the training episodes, with their table where it is to stay. By default it is the source
+      of the dispatch, whose table is on the device if it fits (metakit.sources.BUDGET_BYTES).
+    save: gets each state to save, once the losses after it are known to be finite. The losses that
+      led to a state may be finite while its parameters are not.
     validate: (params as NumPy arrays, step) -> metrics. The score of the state is 'accuracy' or, if
-      there is none, less 'loss'.
-    on_metrics: told the means of the training metrics after each dispatch.
-    on_validation: told what `validate` returned.
-    interruption: reasons to save or end before (metakit.interruptions). By default there are none.
+      there is none, -'loss'.
+    on_metrics: gets the means of the training metrics after each dispatch.
+    on_validation: gets what `validate` returned.
+    interruption: tells when to save, or to end early (metakit.interruptions). By default never.
 
   Returns:
     The last state; its `step` is less than course.steps if the training was told to end.
@@ -141,7 +141,7 @@ def train_on(
   keep, save_kept = _delayed(save or (lambda kept: None))
   step, source = int(state.step), dispatch.placed() if source is None else source
 
-  def told(start: int, metrics: Metrics) -> None:
+  def on_dispatch(start: int, metrics: Metrics) -> None:
     save_kept()  # the losses after it are finite
     if on_metrics:
       means = {name: float(values.mean()) for name, values in metrics.items()}
@@ -156,7 +156,7 @@ def train_on(
       first=step,
       stop=stop,
       steps_per_dispatch=course.steps_per_dispatch,
-      on_metrics=told,
+      on_metrics=on_dispatch,
       pause=interruption.due,
     )
     step, score = int(state.step), None

@@ -62,7 +62,8 @@ class Episode(NamedTuple):
 class Sampler(Protocol):
   """A pure function of a key: same key, same episode, on any device and host.
 
-  Whole episodes in general; the plan of a metakit.sources.EpisodeSource is one too.
+  It makes whole episodes. The plan of a metakit.sources.EpisodeSource is a sampler too, whose
+  episodes hold row numbers in place of x.
   """
 
   def __call__(self, key: Key, /) -> Episode:
@@ -71,20 +72,20 @@ class Sampler(Protocol):
 
 
 class Objective(NamedTuple):
-  """What outputs are judged by; itself a function, (outputs, examples) -> (scalar loss, metrics).
+  """Judges outputs. It is called like a function: (outputs, examples) -> (scalar loss, metrics).
 
-  metakit.objectives has those that are usual, and makes others.
+  metakit.objectives has the usual ones, and makes others.
 
   Attributes:
-    judge: that function, of outputs [examples, outputs].
+    judge: this function. Its outputs are [examples, outputs].
     kind: what the outputs are: the logits of classes ('classification'), predictions of targets
       ('regression'), or the parameters of their density ('density').
     point: outputs -> what they predict: classes [examples] int, -1 for none, or values
       [examples, size].
-    divergence: (outputs, reference) -> [examples], by how much the loss of `outputs` is expected to
-      exceed that of the reference, whose outputs are taken to be right: the Kullback-Leibler
-      divergence in nats of a classification, the mean squared difference of a regression.
-    outputs_per_target: outputs for each class, or for each number of a target.
+    divergence: (outputs, reference) -> [examples], by how much the expected loss of `outputs`
+      exceeds that of `reference`, if the reference is right. In a classification this is the
+      Kullback-Leibler divergence in nats, in a regression the mean squared difference.
+    outputs_per_target: how many outputs there are for each class, or for each number of a target.
   """
 
   judge: Callable[[jax.Array, Examples], tuple[jax.Array, Metrics]]
@@ -114,7 +115,7 @@ class Features(NamedTuple):
   head: 'MetaLearner'
 
 
-# What a learner is made of, with the names of the arguments, which are given by their place.
+# The functions of a learner. The protocols name the arguments, which are passed by position.
 
 
 class Init(Protocol):
@@ -164,29 +165,29 @@ def unchanged(params: Params, episodes: Episode) -> Params:
 
 
 class MetaLearner(NamedTuple):
-  """A meta-learner as pure functions of one task (no task axis; callers vmap).
+  """A meta-learner as pure functions of one task. There is no task axis: callers use vmap.
 
-  metakit.builder.meta_learner makes one of the functions that are its own.
+  metakit.builder.meta_learner makes one from the functions that are new about a method.
 
   Attributes:
-    init: (key, episode) -> params, the meta-parameters. No key that a learner is given is one that
-      a sampler drew from (metakit.keys.learner_key).
+    init: (key, episode) -> params, the meta-parameters. A learner never gets a key that a sampler
+      drew from (metakit.keys.learner_key).
     adapt: (key, params, support) -> fitted, a pytree that alone determines `predict`.
     predict: (fitted, x) -> outputs for the whole query set [queries, outputs].
     loss: (key, params, episode) -> (scalar, metrics), what meta-training minimises.
-    queries_seen: whether the prediction of a query may depend on the other queries (by the
-      statistics of a batch, too): the learner is transductive; otherwise it is inductive.
-    calibrate: (params, episodes) -> params, run once before `adapt` is used at test time, on
-      training episodes with a leading task axis; measures what gradient descent does not learn
-      (normalisation statistics). The default changes nothing.
+    queries_seen: whether the prediction of a query may depend on the other queries, which includes
+      the statistics of a batch. If so, the learner is transductive; otherwise it is inductive.
+    calibrate: (params, episodes) -> params, run once before the first `adapt` at test time. The
+      episodes are training episodes with a leading task axis. It measures what gradient descent
+      does not learn, such as normalisation statistics. The default changes nothing.
     features: the learner's parts if it embeds every example by itself, so that a table can be
       embedded once for all test episodes; None otherwise.
-    extend: (fitted, more) -> fitted, as if `adapt` had seen all examples, at the cost of the new
-      ones; None if the learner cannot go on learning.
+    extend: (fitted, more) -> fitted, as if `adapt` had seen all examples. It costs as much as the
+      new ones alone. None if the learner cannot go on learning.
     prefixes: (key, params, examples) -> outputs [examples, outputs], each example predicted from
       those before it, in one pass; None if that takes an adaptation for each.
-    loss_at: (step, key, params, episode) -> (scalar, metrics), the loss of a meta-training step
-      [] int32, where it changes in the course of training; None if it is always `loss`.
+    loss_at: (step, key, params, episode) -> (scalar, metrics), the loss of meta-training step
+      `step` [] int32. None if the loss is the same in all steps: it is `loss` then.
     diagnose: (key, params, episode) -> metrics of the meta-gradient of one task, see
       metakit.meta_gradient.diagnose; None for learners without an inner loop to differentiate.
   """
@@ -205,5 +206,5 @@ class MetaLearner(NamedTuple):
 
   @property
   def protocol(self) -> str:
-    """What papers call it, to stand beside a score: 'inductive' or 'transductive'."""
+    """The word that papers put beside a score: 'inductive' or 'transductive'."""
     return 'transductive' if self.queries_seen else 'inductive'

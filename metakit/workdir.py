@@ -1,7 +1,7 @@
-"""The folder of a run, to be read: the flags it was begun with, its data, its checkpoints.
+"""Reads the folder of a run: its flags, the checksums of its data, its checkpoints.
 
 flags.json holds the flags that determine the parameters that the run ends with, and the checksums
-of its data (metakit.fingerprint). checkpoints/ is of metakit.checkpoint.
+of its data (metakit.fingerprint). metakit.checkpoint writes the folder checkpoints/.
 """
 
 import json
@@ -22,9 +22,9 @@ class Workdir(NamedTuple):
 
   Attributes:
     folder: where it is.
-    flags: those that the run was begun with, by name; components as specs.
-    data: the checksum of each part of its data; None for episodes that are made of none. A run of
-      an earlier version has noted no part.
+    flags: the flags that the run was begun with, by name; components as specs.
+    data: the checksum of each part of its data; None for a part whose episodes need no data. It is
+      empty for a run of an earlier version.
   """
 
   folder: Path
@@ -40,28 +40,27 @@ class Workdir(NamedTuple):
 
     Args:
       state: the training state or its shapes (jax.eval_shape).
-      best: of the highest validation score.
+      best: whether to take the checkpoint with the highest validation score.
 
     Raises:
       ValueError: if there is none, or it is of another learner, network or optimizer.
     """
     with checkpoints(self.folder / CHECKPOINTS, set_aside=False) as saved:
-      found = saved.restore(state, best)
-    if found is None:
+      restored = saved.restore(state, best)
+    if restored is None:
       raise ValueError(f'{self.folder} has no checkpoint yet; train first')
-    return found
+    return restored
 
 
 def open_workdir(folder: str | Path, needed: Iterable[str] = ()) -> Workdir:
   """Opens the folder of a run to read it.
 
   Args:
-    folder: of the run.
-    needed: flags that it must have.
+    folder: the folder of the run.
+    needed: names of flags that it must have.
 
   Raises:
-    ValueError: if the folder is no workdir, its flags are damaged, or one of those needed is not
-      there.
+    ValueError: if the folder is no workdir, or its flags are damaged, or a needed one is missing.
   """
   path = Path(folder)
   flags = read_flags(path)
@@ -77,7 +76,7 @@ def open_workdir(folder: str | Path, needed: Iterable[str] = ()) -> Workdir:
 
 
 def read_flags(workdir: Path) -> dict[str, Any]:
-  """Returns the flags that claimed a workdir; {} if nothing has.
+  """Returns the flags of the run that a workdir belongs to; {} if it belongs to none.
 
   Raises:
     ValueError: if the file that holds them is damaged.

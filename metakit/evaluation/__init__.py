@@ -1,7 +1,7 @@
-"""Evaluation: what is measured of episodes, and the evaluation on episodes that have names.
+"""Evaluates learners on named episodes: a seed and a number name each of them.
 
-Measures of one kind of learner have files of their own, which are imported by who uses them:
-`metakit.evaluation.in_context` and `metakit.evaluation.sessions`.
+A judge says what is measured on an episode. Two modules with measures for one kind of learner are
+not imported here: `metakit.evaluation.in_context` and `metakit.evaluation.sessions`.
 """
 
 from metakit.evaluation.calibration import calibrate, embed_source

@@ -1,4 +1,4 @@
-"""What is measured of training episodes, or of a whole table, before tests."""
+"""What is measured before a test, on training episodes or on a whole table."""
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ def calibrate(
   Args:
     learner: any MetaLearner.
     params: the meta-parameters.
-    source: the training episodes; or another sampler.
-    root: roots(seed).calibration, for instance.
-    episodes: how many.
+    source: the training episodes: a source, or another sampler.
+    root: the root key of the episodes, such as roots(seed).calibration.
+    episodes: how many of them are used.
   """
   source = as_source(source)
   planned = jax.vmap(lambda i: source.plan(task_key(root, 0, i)))(jnp.arange(episodes))

@@ -1,4 +1,4 @@
-"""Evaluation on named episodes: episode (seed, index) is the same for every learner."""
+"""Evaluates on named episodes: episode `index` of a seed is the same for every learner."""
 
 import functools
 import math
@@ -41,12 +41,13 @@ def evaluate(
     learner: any MetaLearner. If it has `calibrate`, the params should be calibrated.
     objective: gives the metrics of the predictions.
     params: the meta-parameters.
-    source: where episodes come from, its table on a device or on the host; or another sampler.
-    root: the root key of the episodes, roots(seed).test for instance; episode i is made from
-      task_key(root, 0, i), and what the learner draws in it from learner_key(root, i).
-    episodes: how many.
-    chunk: how many run side by side on a device, under vmap; by default a number that suits the
-      device and the size of an episode (usual_chunk). The results do not depend on it.
+    source: the test episodes: a source with its table on a device or on the host, or another
+      sampler.
+    root: the root key of the episodes, such as roots(seed).test. Episode i is made from
+      task_key(root, 0, i). In it the learner draws from learner_key(root, i).
+    episodes: how many there are.
+    chunk: how many run side by side on a device, under vmap. The default suits the device and the
+      size of an episode (usual_chunk). The results do not depend on it.
     parallel: 'none' (one device of each process), 'pmap' or 'shard_map' (all devices). Several
       processes share the episodes; all of them make the same call and get the same result.
     judge: what is measured of an episode; by default `judge_queries`.
@@ -63,20 +64,20 @@ def evaluate(
   if episodes < 1 or chunk < 1:
     raise ValueError(f'episodes={episodes} and chunk={chunk} must be positive')
   check_parallel(1, parallel, 1)
-  processes, own = jax.process_count(), jax.process_index()
+  processes, rank = jax.process_count(), jax.process_index()
   devices = 1 if parallel == 'none' else jax.local_device_count()
   chunk = devices * min(chunk, -(-episodes // (devices * processes)))
 
-  given: Any = learner, objective, judge or judge_queries, source.plan, source.finish, parallel
-  plan, run = _kept_programs(*given) if _hashable(given) else _programs(*given)
+  parts: Any = learner, objective, judge or judge_queries, source.plan, source.finish, parallel
+  plan, run = _kept_programs(*parts) if _hashable(parts) else _programs(*parts)
   data = None if on_host(source) else source.data
   if parallel != 'none':
     params, data = _everywhere(params, data)
   judged = []
-  for start in range(own * chunk, episodes + own * chunk, processes * chunk):
+  for start in range(rank * chunk, episodes + rank * chunk, processes * chunk):
     # The last chunks run past the end, so that there is one shape, and one compilation.
     keys, planned = plan(root, jnp.arange(start, start + chunk))
-    if start == own * chunk and chunk > 1:
+    if start == rank * chunk and chunk > 1:
       check_keys_matter(source.plan, keys, planned)
     if on_host(source):
       planned = read_rows(planned, source.data)
@@ -86,11 +87,15 @@ def evaluate(
       on_chunk((len(judged) - 1) * processes * chunk)
   fetched = jax.device_get(judged)
   chunks = {name: np.stack([each[name] for each in fetched]) for name in fetched[0]}
-  return jax.tree.map(lambda own: _of_all(own)[:episodes], chunks)
+  return jax.tree.map(lambda metric: _of_all(metric)[:episodes], chunks)
 
 
 def _of_all(chunks: np.ndarray) -> np.ndarray:
-  """Returns [episodes, ...] of all processes; each has the chunks [number, episodes, ...]."""
+  """Returns the values [episodes, ...] of all processes, from the chunks of this one.
+
+  Args:
+    chunks: [chunks, episodes of a chunk, ...].
+  """
   if jax.process_count() > 1:
     chunks = np.stack(multihost_utils.process_allgather(chunks), axis=1)  # in turn
     chunks = chunks.reshape(-1, *chunks.shape[2:])
@@ -109,7 +114,7 @@ def _programs(learner, objective, judge, plan, finish, parallel):
   def judge_chunk(keys, planned, params, data):
     whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
     at_once = group_size(len(keys), whole, None)
-    one = lambda given: measure(params, *given)
+    one = lambda pair: measure(params, *pair)
     return jax.lax.map(one, (keys, whole), batch_size=None if at_once == 1 else at_once)
 
   return plan_chunk, _SPREAD[parallel](judge_chunk)

@@ -33,8 +33,8 @@ from metakit.types import (
 def state_size(learner: MetaLearner, params: Params, support: Examples) -> int:
   """Returns how many numbers the next prediction can depend on, besides the parameters.
 
-  Kirsch et al. 2022 (arXiv:2212.04458, section 4.3) find that this, rather than the number of
-  parameters, decides how well a model learns: for a transformer it grows with the support, for a
+  Kirsch et al. 2022 (arXiv:2212.04458, section 4.3) find that this number decides how well a model
+  learns, and the number of parameters does not. In a transformer it grows with the support. In a
   recurrent network it is fixed.
 
   Args:
@@ -59,8 +59,8 @@ def regret(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the cumulative excess log-loss over a sequence, in nats, and -log of the task's weight.
 
-  The excess is that over the log-loss of the true task's own probabilities. The excess of the Bayes
-  mixture is at most the second number, for every sequence.
+  The excess is taken over the log-loss of the probabilities of the true task. For the Bayes mixture
+  it is at most the second number, on every sequence.
 
   Args:
     learner: predicts logits.
@@ -83,7 +83,7 @@ def regret(
 def judge_regret(
   learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
 ) -> Metrics:
-  """A Judge whose metrics are `regret`, the whole sequence's excess, and `weight`; see regret."""
+  """A Judge of 'regret', the excess over the whole sequence, and of 'weight' (see `regret`)."""
   del objective  # it is the log-loss
   excess, weight = regret(learner, key, params, episode)
   return {'regret': excess[-1], 'weight': weight}
@@ -96,8 +96,8 @@ class MixtureWeight(NamedTuple):
   """How much a learner and the posterior believe in the first of two components.
 
   Attributes:
-    implied: [], by the learner's predictions.
-    posterior: [], by Bayes' rule.
+    implied: [], the weight that the learner's predictions imply.
+    posterior: [], the weight by Bayes' rule.
   """
 
   implied: jax.Array
@@ -162,17 +162,17 @@ def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
     del objective  # nothing is predicted
-    support, asked = episode.support, episode.query.x
-    if len(asked) < FEWEST_ASKED:
+    support, queries = episode.support, episode.query.x
+    if len(queries) < FEWEST_ASKED:
       raise ValueError(
-        f'queries={len(asked)} do not tell a weight; use queries>={FEWEST_ASKED}, such as 64'
+        f'queries={len(queries)} do not tell a weight; use queries>={FEWEST_ASKED}, such as 64'
       )
 
     def after(number: jax.Array) -> MixtureWeight:
       there = presence(support) & (jnp.arange(len(support.y)) < number)
-      seen = support._replace(weight=there.astype(asked.dtype))
+      seen = support._replace(weight=there.astype(queries.dtype))
       return mixture_weight(
-        learner, prior, noise, key=key, params=params, support=seen, asked=asked
+        learner, prior, noise, key=key, params=params, support=seen, asked=queries
       )
 
     implied, posterior = jax.vmap(after)(jnp.arange(1 + len(support.y)))
@@ -187,8 +187,8 @@ def spectrum(
 ) -> Any:
   """Returns the amplitudes of the function that a learner has fitted to a support set.
 
-  The discrete Fourier transform of its predictions on a grid; a learner with a simplicity bias has
-  fitted the low frequencies first (Panwar et al. 2024, arXiv:2306.04891, section 4.3).
+  They are the discrete Fourier transform of its predictions on a grid. A learner with a simplicity
+  bias fits the low frequencies first (Panwar et al. 2024, arXiv:2306.04891, section 4.3).
 
   Args:
     learner: of a regression with one input and one output.
@@ -250,9 +250,10 @@ class Likeness(NamedTuple):
   """How alike two ways of learning from the same examples are, in one episode.
 
   Attributes:
-    to_descent: mean cosine of the change of the attention's output by reading the support, and that
-      by gradient descent on it: SimAOU of Dai et al. 2023.
-    to_chance: the same against a change of the same parameters at random, of the same size.
+    to_descent: mean cosine between two changes of the attention's output: the change by reading the
+      support, and the change by gradient descent on it. This is SimAOU of Dai et al. 2023.
+    to_chance: the same, with a random change of the same parameters, of the same size, in place of
+      the descent.
   """
 
   to_descent: jax.Array
@@ -284,9 +285,9 @@ def likeness_to_descent(
     key: draws the random change.
     params: the meta-parameters.
     episode: support and query.
-    learning_rate: of the descent.
-    objective: its loss.
-    label_scale: that of the learner.
+    learning_rate: the rate of the descent.
+    objective: the loss of the descent.
+    label_scale: the label scale of the learner.
 
   Returns:
     Means over layers and queries.

@@ -1,4 +1,4 @@
-"""What is measured of an episode."""
+"""Judges: what is measured on an episode."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Objectiv
 
 
 class Judge(Protocol):
-  """What is measured of one episode.
+  """Measures something on one episode.
 
   The learner draws from the key (metakit.keys.learner_key), which is never the one that made the
   episode.
@@ -40,8 +40,8 @@ def judge_prefixes(
 ) -> Metrics:
   """Returns the learning curve: the metrics of every example, predicted from those before it.
 
-  Each metric is [support + 1]. Entry k is that of the example that comes after k others. The last
-  entry is that of the first query.
+  Each metric is [support + 1]. Entry k belongs to the example after k others. The last entry
+  belongs to the first query.
   """
   examples = sequence(episode)
   outputs = predict_prefixes(learner, key, params, examples)
@@ -80,15 +80,15 @@ def judge_beside(reference: MetaLearner) -> Judge:
         'metakit.objectives.classification or regression'
       )
     examples = sequence(episode)
-    own, best = (
+    outputs, best = (
       predict_prefixes(each, key, theirs, examples)
       for each, theirs in ((learner, params), (reference, {}))
     )
     known = _one_by_one(objective, best, examples)
     return {
-      **_one_by_one(objective, own, examples),
+      **_one_by_one(objective, outputs, examples),
       **{f'reference/{name}': values for name, values in known.items()},
-      'difference': objective.divergence(own, best),
+      'difference': objective.divergence(outputs, best),
     }
 
   return judge
@@ -124,7 +124,7 @@ def judge_meta_gradient(
 def predict_prefixes(
   learner: MetaLearner, key: Key, params: Params, examples: Examples
 ) -> jax.Array:
-  """Predicts each example from those before it. [examples, outputs].
+  """Predicts each example from those before it; returns outputs [examples, outputs].
 
   This takes one pass if the learner has `prefixes`, and otherwise an adaptation for each example.
   """

@@ -13,19 +13,20 @@ from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, 
 def judge_sessions(sessions: Sessions) -> Judge:
   """Returns a judge of streams of sessions (metakit.episodes.class_incremental).
 
-  A learner with `extend` sees each session's support once; one without sees it again with all
-  earlier ones, which is the joint solution. After a session, queries of all classes so far are
-  asked, and the learner must never name a class that it has not seen (heads do not).
+  A learner with `extend` sees each session's support once. A learner without it adapts anew to the
+  support of all sessions so far, which is the joint solution. After each session the learner
+  predicts queries of all classes so far. It must never name a class that it has not seen (heads do
+  not).
 
   Args:
     sessions: the sizes.
 
   Returns:
-    A Judge of the following metrics, [number + 1] each, one a session, unless said otherwise:
-    'accuracy' of all classes so far; 'base', of the base classes; 'novel', of the later ones (nan
-    after session 0); 'harmonic', the harmonic mean of these two (base after session 0); and
-    'forgetting' [], how much less is known at the end of a session's classes than was at best,
-    averaged over all sessions but the last (Chaudhry et al. 2018, arXiv:1801.10112, eq. 3).
+    A Judge. Its metrics have one entry a session, [number + 1]: 'accuracy' on all classes so far;
+    'base', on the base classes; 'novel', on the later classes (nan after session 0); 'harmonic',
+    the harmonic mean of these two ('base' after session 0). One metric is a single number:
+    'forgetting' [], how far the accuracy on a session's classes falls from its best to the end, the
+    mean over all sessions but the last (Chaudhry et al. 2018, arXiv:1801.10112, eq. 3).
   """
   starts, of_class = sessions.starts, sessions.session_of
 
@@ -49,7 +50,7 @@ def judge_sessions(sessions: Sessions) -> Judge:
 def _after_each(
   learner: MetaLearner, key: Key, params: Params, support: Examples, starts: list[int]
 ) -> list[Fitted]:
-  """Returns what is known after each session."""
+  """Returns what the learner has fitted after each session."""
   cut = lambda start, stop: jax.tree.map(lambda leaf: leaf[start:stop], support)
   if learner.extend is None:
     return [learner.adapt(key, params, cut(0, stop)) for stop in starts[1:]]
@@ -60,7 +61,12 @@ def _after_each(
 
 
 def _metrics(per_class: jax.Array, of_class: jax.Array) -> Metrics:
-  """From the accuracy of each class after each session, [sessions, classes]."""
+  """Returns the metrics, from the accuracy of each class after each session.
+
+  Args:
+    per_class: [sessions, classes].
+    of_class: [classes], the session that each class comes in.
+  """
   after = jnp.arange(len(per_class))
   mean = lambda chosen: (per_class * chosen).sum(-1) / chosen.sum(-1)
   so_far = of_class <= after[:, None]
