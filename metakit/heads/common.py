@@ -41,17 +41,17 @@ def inductive_head(
   every: bool = False,
   extend: Callable[[Fitted, Examples], Fitted] | None = None,
 ) -> MetaLearner:
-  """Makes a head whose predictions are each of one query alone.
+  """Makes a head that predicts each query by itself.
 
-  What `fit` and `classify` see are features in float32 at least, whatever they are stored in.
+  `fit` and `classify` get features in float32 at least, whatever type they are stored in.
 
   Args:
     fit: (key, params, support) -> fitted.
     classify: (fitted, z [queries, features]) -> logits [queries, ways].
     init: (key, episode of features) -> params.
     objective: the training loss.
-    every: whether `fit` sees examples without a label (-1) too; they have weight 0 otherwise.
-    extend: (fitted, more) -> fitted, of a head that goes on learning.
+    every: whether `fit` sees examples without a label (-1) too. If not, they get weight 0.
+    extend: (fitted, more) -> fitted, for a head that can go on learning.
   """
 
   def seen(support: Examples) -> Examples:
@@ -77,14 +77,14 @@ def transductive_head(
 ) -> MetaLearner:
   """Makes a head that classifies all queries of an episode together.
 
-  What `infer` sees are features in float32 at least, whatever they are stored in.
+  `infer` gets features in float32 at least, whatever type they are stored in.
 
   Args:
-    infer: (params, support, query without labels) -> logits [queries, ways]; a query of weight 0
-      is as none.
+    infer: (params, support, query without labels) -> logits [queries, ways]. A query of weight 0
+      must not change the others.
     init: (key, episode of features) -> params.
     objective: the training loss.
-    every: whether `infer` sees examples without a label (-1) too; they have weight 0 otherwise.
+    every: whether `infer` sees examples without a label (-1) too. If not, they get weight 0.
   """
 
   def seen(support: Examples) -> Examples:
@@ -121,7 +121,7 @@ def check_positive(**values: float) -> None:
 
 
 def weight_of(examples: Examples, dtype: Any = jnp.float32) -> jax.Array:
-  """Returns [examples] weights, those left out filled in."""
+  """Returns the weights [examples]; fills them in if there are none."""
   if examples.weight is None:
     return presence(examples).astype(dtype)
   return jnp.asarray(examples.weight, dtype)
@@ -176,7 +176,7 @@ def class_means(support: Examples, ways: int) -> tuple[jax.Array, jax.Array]:
 def check_several(query: Examples) -> None:
   """Raises ValueError for a single query where queries are moved by their own mean.
 
-  It would be moved to the same place wherever it was, and always be of the same class.
+  It would be moved to the same place wherever it was, and always get the same class.
   """
   if len(query.x) == 1:
     raise ValueError(
@@ -215,7 +215,7 @@ def distances(z: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def unit(z: jax.Array, least: float = 0.0) -> jax.Array:
-  """Divides vectors by their lengths, or by `least` if they are shorter; one of zeros stays."""
+  """Divides vectors by their lengths, or by `least` if they are shorter. Zero stays zero."""
   z = precise(z)
   square = jnp.maximum(jnp.square(z).sum(-1, keepdims=True), least**2)
   return z * jax.lax.rsqrt(jnp.where(square > jnp.finfo(z.dtype).tiny, square, 1))
@@ -227,7 +227,7 @@ def cosine_similarity(z: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def check_width(one: int, other: int) -> None:
-  """Raises ValueError unless features have the same number of numbers."""
+  """Raises ValueError unless features have one width."""
   if one != other:
     raise ValueError(
       f'features of {one} and of {other} numbers meet; a head, its support and its queries need '
@@ -236,8 +236,9 @@ def check_width(one: int, other: int) -> None:
 
 
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
-  """A matrix product in full precision: accelerators round the factors, which differences of
-  squares do not survive.
+  """Returns a matrix product in full precision.
+
+  Accelerators round the factors otherwise, and then differences of squares are wrong.
 
   Raises:
     ValueError: if the factors do not fit, as with features of two widths.

@@ -37,14 +37,14 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
 
   Args:
     head: any head.
-    how: 'un' (as they are), 'l2n' (unit length), 'cl2n' (the mean of the training features is
-      subtracted before), or 'power' (the square root, then unit length; of a negative feature,
-      minus that of its size).
+    how: 'un' leaves features as they are. 'l2n' makes their length 1. 'cl2n' subtracts the mean of
+      the training features first. 'power' takes square roots, then makes the length 1; a negative
+      feature becomes minus the root of its size.
 
   Returns:
-    A head whose params are {'mean' [features], 'head'}; `calibrate` measures the mean, of the
-    episodes that it is given (the paper's is that of the whole training set), and gradient descent
-    leaves it alone: until then it is 0.
+    A head whose params are {'mean' [features], 'head'}. The mean is 0 until `calibrate` measures it
+    on the episodes that it gets; gradient descent does not change it. (The mean of the paper is
+    that of the whole training set.)
 
   Raises:
     ValueError: for another `how`.
@@ -53,19 +53,21 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
     raise ValueError(f'how={how!r} is unknown; use one of {", ".join(TRANSFORMS)}')
   transform = TRANSFORMS[how]
 
-  def of(params: Params, examples: Examples) -> Examples:
+  def transformed(params: Params, examples: Examples) -> Examples:
     mean = jax.lax.stop_gradient(params['mean'])  # measured, not learned
     return examples._replace(x=transform(mean, precise(examples.x)))
 
   def whole(params: Params, episode: Episode) -> Episode:
-    return Episode(of(params, episode.support), of(params, episode.query), episode.info)
+    return Episode(
+      transformed(params, episode.support), transformed(params, episode.query), episode.info
+    )
 
   def init(key: Key, episode: Episode) -> Params:
     params = {'mean': jnp.zeros(episode.support.x.shape[1:], jnp.float32)}
     return {**params, 'head': head.init(key, whole(params, episode))}
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
-    return params['mean'], head.adapt(key, params['head'], of(params, support))
+    return params['mean'], head.adapt(key, params['head'], transformed(params, support))
 
   def predict(fitted: Fitted, z: jax.Array) -> jax.Array:
     mean, adapted = fitted
@@ -87,7 +89,7 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
     predict,
     loss=loss,
     queries_seen=head.queries_seen,
-    unlabelled=True,  # that is the head's affair
+    unlabelled=True,  # the inner head decides
     calibrate=calibrate,
   )
 

@@ -39,11 +39,11 @@ def alfa(
 
   Args:
     descent: how it descends, without an optimizer.
-    initial_rate: of all layers and steps before anything is learned.
+    initial_rate: the first rate of all layers and steps.
 
   Returns:
-    A MetaLearner whose params are {'start', 'generator', 'rates', 'decays'}: the last two
-    [steps, layers]; more steps at test time use those of the last.
+    A MetaLearner whose params are {'start', 'generator', 'rates', 'decays'}. The last two are
+    [steps, layers]. Further steps at test time use those of the last step.
 
   Raises:
     ValueError: for a descent, statistics or a rate that do not fit.
@@ -55,19 +55,22 @@ def alfa(
     start_key, generator_key = jax.random.split(key)
     start = model.init(start_key, episode.support.x)
     layers = len(jax.tree.leaves(learned(model, start, episode.support.x)[0]))
-    made = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
-    made = {**made, 'head': optax.tree.zeros_like(made['head'])}  # so that it has no effect yet
+    network = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
+    network = {
+      **network,
+      'head': optax.tree.zeros_like(network['head']),
+    }  # so that it has no effect yet
     rates = jnp.full((descent.steps, layers), initial_rate, jnp.float32)
-    return {'start': start, 'generator': made, 'rates': rates, 'decays': jnp.ones_like(rates)}
+    return {'start': start, 'generator': network, 'rates': rates, 'decays': jnp.ones_like(rates)}
 
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
     (weights, tree), gradients = jax.tree.flatten(fast), jax.tree.leaves(grads)
     layers = len(weights)
-    seen = jnp.stack([leaf.mean() for leaf in weights] + [leaf.mean() for leaf in gradients])
-    made = generator(layers).apply(slow['generator'], seen[None])[0]
+    inputs = jnp.stack([leaf.mean() for leaf in weights] + [leaf.mean() for leaf in gradients])
+    outputs = generator(layers).apply(slow['generator'], inputs[None])[0]
     place = jnp.minimum(step, descent.steps - 1)
     # Where the generator gives 0, the factors are 1, which is plain gradient descent.
-    factors = 1 + jnp.tanh(made)
+    factors = 1 + jnp.tanh(outputs)
     rate = jnp.asarray(slow['rates'])[place] * factors[:layers]
     decay = jnp.asarray(slow['decays'])[place] * factors[layers:]
     moved = [

@@ -3,9 +3,9 @@
 Aniruddh Raghu, Maithra Raghu, Samy Bengio, Oriol Vinyals, Rapid Learning or Feature Reuse? Towards
 Understanding the Effectiveness of MAML, ICLR 2020, arXiv:1909.09157. Implemented: the inner loop
 changes the last linear layer alone (section 4), so an episode is embedded once, whatever the number
-of inner steps. Deviation: support and queries are embedded in one batch in training, as by all
-learners with a head on an embedding (metakit.learners.embedded); test episodes
-are embedded with the statistics of training episodes, or with their own (statistics='episode').
+of inner steps. Deviation: training embeds support and queries in one batch, as all learners with a
+head on an embedding do (metakit.learners.embedded). Test episodes are embedded with the statistics
+of training episodes, or with their own (statistics='episode').
 """
 
 from metakit.learners.descent import Descent, by_descent, by_optimizer
@@ -28,8 +28,8 @@ def anil(
 
   Args:
     embedding: x [examples, ...] -> features [examples, features].
-    num_outputs: of the last layer.
-    descent: how it descends, with an optimizer. Its mode is not evolution, to which features are
+    num_outputs: outputs of the last layer.
+    descent: how it descends, with an optimizer. Its mode cannot be evolution, to which features are
       constants.
     objective: loss of the inner steps and of the meta-objective.
     statistics: what a network with batch statistics normalises test examples by: those of

@@ -26,12 +26,14 @@ def cavia(
   objective: Objective = cross_entropy,
   statistics: str | None = None,
 ) -> MetaLearner:
-  """MAML whose inner loop learns only a context vector, which is all that is known of a task.
+  """MAML whose inner loop learns only a context vector: all that is known about a task.
+
+  The other arguments are those of `maml`.
 
   Args:
-    model: a network of (x, context [context_size]): mlp and conv4 are such.
+    model: a network of (x, context [context_size]), such as mlp and conv4.
     context_size: numbers in the context.
-    descent: as `maml`, and the rest.
+    descent: how it descends, with an optimizer.
 
   Raises:
     ValueError: for a size below 1, or a descent or statistics that do not fit; at init, for a

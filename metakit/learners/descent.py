@@ -1,8 +1,8 @@
 """What learners by gradient descent share: the inner loop in `adapt` and in `loss`.
 
 A learner says which of its parameters the inner loop changes (fast) and which it does not (slow),
-how the two make the parameters of a network, and how the loop goes. How it is differentiated is the
-mode's affair (metakit.meta_gradient).
+how the two make the parameters of a network, and how the loop goes. The mode says how the loop is
+differentiated (metakit.meta_gradient).
 """
 
 from collections.abc import Callable
@@ -55,15 +55,15 @@ class Descent(NamedTuple):
   """How a learner descends on the support set of a task.
 
   Attributes:
-    optimizer: any optax transformation, its state included in the differentiation; None for
-      learners whose steps are their own. Adam and its kin need eps_root > 0 to be differentiated
+    optimizer: any optax transformation. Its state is differentiated too. None for learners that
+      have their own rule for a step. Adam and its kin need eps_root > 0 to be differentiated
       (optax.adam(0.1, eps_root=1e-8)): their square root has no derivative where a gradient is
       zero, as it is behind a silent ReLU.
     steps: gradient steps in meta-training.
-    test_steps: gradient steps of `adapt`; as many as in meta-training if None, 0 for no adaptation.
-    mode: how to differentiate (metakit.meta_gradient); None for what is usual for the learner.
-    batch: support examples of an inner step, drawn without replacement until all have been; 0 for
-      all in every step.
+    test_steps: gradient steps of `adapt`; None for as many as in training, 0 for no adaptation.
+    mode: how to differentiate (metakit.meta_gradient); None for the usual mode of the learner.
+    batch: support examples of an inner step. They are drawn without replacement until all have been
+      drawn. 0 takes all in every step.
   """
 
   optimizer: optax.GradientTransformation | None = None
@@ -78,7 +78,7 @@ class Descent(NamedTuple):
 
 
 def by_optimizer(descent: Descent, *, proximal: float = 0.0) -> Callable[[InnerLoss], Inner]:
-  """Returns loss -> the inner problem whose steps are those of the optimizer of a descent.
+  """Returns a function, loss -> the inner problem that the optimizer of a descent solves.
 
   Args:
     descent: with an optimizer.
@@ -94,7 +94,7 @@ def by_optimizer(descent: Descent, *, proximal: float = 0.0) -> Callable[[InnerL
 
 
 def by_update(descent: Descent, update: Callable[..., Any]) -> Callable[[InnerLoss], Inner]:
-  """Returns loss -> the inner problem whose steps are a learner's own, without a state.
+  """Returns a function, loss -> the inner problem that a learner's own rule solves, without state.
 
   Args:
     descent: without an optimizer.
@@ -131,18 +131,18 @@ def by_descent(
   """Returns the learner that descends on the support loss and is judged on the queries.
 
   Args:
-    model: the network, ending in the task's outputs.
-    descent: how it descends; differentiated by unroll() if it does not say how.
+    model: a network that ends in the task's outputs.
+    descent: how it descends. Without a mode it is differentiated by unroll().
     inner: loss -> the inner problem; by default `by_optimizer(descent)`.
     objective: loss of the inner steps and of the meta-objective.
-    statistics: what a network with batch statistics normalises queries by: the 'episode', which is
-      the queries themselves, or the 'support'; its parts in training as at test time. None is
-      'episode' for such a network, and 'support' for all others.
-    init: (key, episode) -> params; the network's own by default.
+    statistics: what a network with batch statistics normalises queries by, in training as at test
+      time: the 'episode', which is the queries themselves, or the 'support'. None is 'episode' for
+      such a network, and 'support' for all others.
+    init: (key, episode) -> params; by default those of the network.
     split: (params, support) -> (fast, slow).
-    merge: (fast, slow, step) -> parameters of the network in that step, whose number after the last
-      step is the number of steps.
-    drawn: whether a stochastic network draws in `adapt` too: where that is its training.
+    merge: (fast, slow, step) -> parameters of the network in that step. After the last step, `step`
+      is the number of steps.
+    drawn: whether a stochastic network draws in `adapt` too, for learners that train by `adapt`.
 
   Raises:
     ValueError: for steps, a batch or statistics that make no sense, or without an optimizer.
@@ -155,8 +155,8 @@ def by_descent(
   settle, ask = asking(model, statistics)
 
   def judge(params: Params, episode: Episode, draws: Key | None) -> tuple[jax.Array, Metrics]:
-    query, asked = episode.query, drawing(ask, draws, steps + 1)
-    return objective(asked(settle(params, episode.support), query.x, weight=query.weight), query)
+    query, answer = episode.query, drawing(ask, draws, steps + 1)
+    return objective(answer(settle(params, episode.support), query.x, weight=query.weight), query)
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     keys = key, draws_of(model, key) if drawn else None
@@ -181,11 +181,11 @@ def by_descent(
 
 
 def adapting(solve: Solve, split: Split, merge: Merge) -> Callable[..., tuple[Params, Metrics]]:
-  """Returns ((key, draws), params, support, steps, judged=None) -> parameters and metrics.
+  """Returns ((key, draws), params, support, steps, judged=None) -> (parameters, metrics).
 
-  These are the parameters of the network for the queries, and what is to be said of the loop;
-  `draws` is that of metakit.models.draws_of, or None, and `judged` is the loss of such parameters,
-  of which a mode may solve for the derivative.
+  The parameters are those of the network for the queries; the metrics describe the loop. `draws`
+  comes from metakit.models.draws_of, or is None. `judged` is a loss of such parameters. With it, a
+  mode that solves a linear system for the derivative of this loss reports the residual.
   """
 
   def adapted(
@@ -211,7 +211,7 @@ def support_loss(
 ) -> Callable[..., jax.Array]:
   """Returns the loss of the inner loop: (fast, slow, ((key, draws), support), step) -> scalar.
 
-  `draws` is that of metakit.models.draws_of, or None.
+  `draws` comes from metakit.models.draws_of, or is None.
   """
 
   def loss(fast: Any, slow: Any, data: Any, step: Any) -> jax.Array:
@@ -226,7 +226,7 @@ def support_loss(
 
 
 def distance(end: Any, start: Any) -> jax.Array:
-  """Returns how far the inner loop went, a metric: not finite where it diverges."""
+  """Returns how far the inner loop went. This metric is not finite if the loop diverges."""
   return optax.tree.norm(jax.lax.stop_gradient(optax.tree.sub(end, start)))
 
 
@@ -236,11 +236,11 @@ def initial(model: Model) -> Init:
 
 
 def asking(model: Model, statistics: str) -> tuple[Callable[..., Params], Callable[..., jax.Array]]:
-  """Returns how a network is made ready for queries, and how it is asked.
+  """Returns two functions: one makes a network ready for queries, one predicts them.
 
   Returns:
-    (params, support) -> params, which hold the normalisation statistics of the support set if
-    queries are normalised by those; (params, x, weight=None) -> outputs.
+    (params, support) -> params. They hold the normalisation statistics of the support set if
+    queries are normalised by those. And (params, x, weight=None) -> outputs.
   """
   stored = model.stored
   if statistics == 'episode' or stored is None:
@@ -267,7 +267,7 @@ def check_descent(descent: Descent) -> None:
 
 
 def check_statistics(model: Model, statistics: str | None) -> str:
-  """Returns what a network normalises queries by, the default filled in.
+  """Returns what a network normalises queries by; fills in the default.
 
   Raises:
     ValueError: for what is unknown, or 'episode' with a network that never mixes examples.

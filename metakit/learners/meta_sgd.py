@@ -33,12 +33,12 @@ def meta_sgd(
     model: a network that ends in the task's outputs.
     descent: how it descends, without an optimizer. Its mode cannot be implicit, since a minimum
       does not depend on rates.
-    initial_rate: of all parameters.
+    initial_rate: the first rate of all parameters.
     objective: loss of the inner steps and of the meta-objective.
     statistics: see metakit.learners.descent.
 
   Returns:
-    A MetaLearner whose params are {'start', 'rates'}, two trees alike.
+    A MetaLearner whose params are {'start', 'rates'}, two trees of one structure.
 
   Raises:
     ValueError: for a descent, statistics or a rate that do not fit.

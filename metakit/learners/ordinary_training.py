@@ -1,9 +1,9 @@
 """What meta-learning has to beat: fine-tuning, a linear probe, and training from scratch.
 
 Wei-Yu Chen, Yen-Cheng Liu, Zsolt Kira, Yu-Chiang Frank Wang, Jia-Bin Huang, A Closer Look at
-Few-shot Classification, ICLR 2019, arXiv:1904.04232 ("Baseline"). The network is trained in the
-ordinary way, to tell all training classes apart (or, in a regression, on the examples of all tasks
-together); a test episode then trains a new last layer, or the whole network, on its support set.
+Few-shot Classification, ICLR 2019, arXiv:1904.04232 ("Baseline"). Ordinary training teaches the
+network to tell all training classes apart. (In a regression it trains on the examples of all tasks
+together.) A test episode then trains a new last layer, or the whole network, on its support set.
 """
 
 from typing import Any
@@ -48,11 +48,11 @@ def fine_tuning(
 
   Args:
     embedding: x [examples, ...] -> features [examples, features].
-    num_outputs: of a test episode.
-    descent: on the support set of a test episode, with an optimizer and without a mode: there is no
-      other. Descent(optax.sgd(0.01), steps=100), say.
-    num_classes: training classes; episode.info['classes'] [ways] says which those of an episode
-      are. None trains the last layer for num_outputs on the labels as they are (a regression).
+    num_outputs: outputs in a test episode.
+    descent: on the support set of a test episode, with an optimizer, and without a mode, since
+      nothing is differentiated through it. Descent(optax.sgd(0.01), steps=100), say.
+    num_classes: number of training classes; episode.info['classes'] [ways] names those of an
+      episode. None trains a last layer of num_outputs on the labels as they are (a regression).
     tuned: 'all', or 'head' for a linear probe of the frozen embedding.
     objective: loss of both trainings.
     statistics: see metakit.learners.descent.
@@ -69,7 +69,7 @@ def fine_tuning(
 
   def split(params: Params, support: Examples) -> tuple[Any, Any]:
     head = params['head']
-    if num_classes is not None:  # a new last layer, which begins without an opinion
+    if num_classes is not None:  # a new last layer of zeros, which prefers no class
       kernel, bias = head['kernel'], head['bias']
       kernel = jnp.zeros((len(kernel), num_outputs), kernel.dtype)
       head = {'kernel': kernel, 'bias': jnp.zeros(num_outputs, bias.dtype)}
@@ -104,7 +104,7 @@ def from_scratch(
   objective: Objective = cross_entropy,
   statistics: str | None = None,
 ) -> MetaLearner:
-  """A new random network for each episode, trained on its support set: nothing is meta-learned.
+  """Trains a new random network on the support set of each episode. Nothing is meta-learned.
 
   Args: as `fine_tuning`. Its loss is 0.
   """
@@ -126,7 +126,7 @@ def at_test_time(descent: Descent) -> Descent:
   """Returns a descent that is never differentiated.
 
   Raises:
-    ValueError: if it says how it is to be.
+    ValueError: if it has a mode.
   """
   refuse(descent, 'mode')
   return descent._replace(mode=first_order())

@@ -1,4 +1,4 @@
-"""Ordinary training on all training classes, then episodic tuning: any head on such an embedding.
+"""A head on a network from ordinary training on all classes; tuning on episodes may follow.
 
 Wei-Yu Chen et al., A Closer Look at Few-shot Classification, ICLR 2019, arXiv:1904.04232 (a linear
 or a cosine last layer); Yinbo Chen, Zhuang Liu, Huijuan Xu, Trevor Darrell, Xiaolong Wang,
@@ -6,8 +6,9 @@ Meta-Baseline, ICCV 2021, arXiv:2003.04390 (then tuning on episodes). The cosine
 normalised softmax of hyperspherical embeddings: Feng Wang, Xiang Xiang, Jian Cheng, Alan L. Yuille,
 NormFace, 2017, arXiv:1704.06369, eq. 4, without margins or mining. `transforms` are those of
 self-supervised label augmentation: Hankook Lee, Sung Ju Hwang, Jinwoo Shin, ICML 2020,
-arXiv:1910.05872, eq. 3 (joint labels) and eq. 4 (the prediction aggregated over transforms, here by
-the features of all side by side: squared distances add up, as logits do there).
+arXiv:1910.05872, eq. 3 (joint labels) and eq. 4 (the prediction aggregated over transforms). Here
+the features of all transforms stand side by side, so their squared distances add up, as logits do
+there.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,15 +44,15 @@ def pretrained(
 
   Args:
     model: the embedding network.
-    head: of test episodes, and of training from step `until` on.
-    num_classes: training classes; episode.info['classes'] [ways] says which those of an episode
-      are.
-    until: steps of ordinary training; None for all of them.
+    head: learns test episodes, and training episodes from step `until` on.
+    num_classes: number of training classes; episode.info['classes'] [ways] names those of an
+      episode.
+    until: steps of ordinary training; None for all steps.
     cosine: whether the last layer compares directions alone (normalised softmax).
-    scale: of the cosines.
-    transforms: each makes further classes of the training classes, and further features; the
-      identity is one of them only if it is given.
-    statistics: of the network, see metakit.learners.embedded.
+    scale: factor of the cosines.
+    transforms: each makes one further class of every training class, and further features. The
+      identity is among them only if it is given.
+    statistics: see metakit.learners.embedded.
 
   Raises:
     ValueError: for numbers that make no sense or statistics that the network cannot have.
@@ -94,17 +95,17 @@ def pretrained(
 
 
 def jointly_labelled(examples: Examples, transforms: Sequence[Transform]) -> Examples:
-  """Returns all transformed examples, one transform after the other: class c becomes M c + j."""
+  """Returns all transformed examples. Class c under transform j of M becomes class M c + j."""
   many = len(transforms)
   x = jnp.concatenate([transform(examples.x) for transform in transforms])
-  own = lambda j: jnp.where(examples.y < 0, UNLABELLED, many * examples.y + j)
-  y = jnp.concatenate([own(j) for j in range(many)])
+  labels = lambda j: jnp.where(examples.y < 0, UNLABELLED, many * examples.y + j)
+  y = jnp.concatenate([labels(j) for j in range(many)])
   weight = None if examples.weight is None else jnp.tile(examples.weight, many)
   return Examples(x, y, weight)
 
 
 def side_by_side(model: Model, transforms: Sequence[Transform]) -> Model:
-  """Returns the network whose features are those of all transformed inputs, one after the other."""
+  """Returns the network whose features are those of all transformed inputs, side by side."""
   many = len(transforms)
 
   def views(x: jax.Array) -> jax.Array:

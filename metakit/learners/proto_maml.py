@@ -26,7 +26,7 @@ def proto_maml(
   objective: Objective = cross_entropy,
   statistics: str | None = None,
 ) -> MetaLearner:
-  """MAML that starts as prototypical networks; without inner steps it is the same as those.
+  """MAML that starts as prototypical networks. Without inner steps it is the same as they are.
 
   Args: as `maml`, with an embedding and `ways`, the most classes of an episode. A class without
     support starts with logit -1e9, and is never predicted.

@@ -2,10 +2,9 @@
 
 Jake Snell, Kevin Swersky, Richard Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017,
 arXiv:1703.05175. Implemented: the prototypes (eq. 1), the softmax over distances (eq. 2), the
-negative log-likelihood (Algorithm 1) and both distances of section 2.7. Deviation: the statistics
-of batch normalisation at test time are those of training episodes pooled after training
-(metakit.networks.normalisation) rather than a moving average, or
-the episode's.
+negative log-likelihood (Algorithm 1) and both distances of section 2.7. Deviation: batch
+normalisation at test time has no moving average. Its statistics are those of training episodes,
+pooled after training (metakit.networks.normalisation), or those of the test episode.
 """
 
 from metakit.heads.prototypes import prototypes
@@ -27,7 +26,7 @@ def prototypical(
 
   Args:
     model: the embedding network, x [examples, ...] -> [examples, features].
-    ways: classes an episode (at most; a class without support is never predicted).
+    ways: the most classes of an episode; a class without support is never predicted.
     distance: 'euclidean' (squared) or 'cosine'.
     statistics: what a network with batch statistics normalises test examples by: those of
       'training' episodes or of the 'episode'.

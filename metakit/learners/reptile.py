@@ -1,12 +1,12 @@
 """Reptile.
 
 Alex Nichol, Joshua Achiam, John Schulman, On First-Order Meta-Learning Algorithms, 2018,
-arXiv:1803.02999. Implemented: algorithm 2, the batched version. The gradient of the loss
-1/2 |params - stop(adapted)|^2 is params - adapted, whose mean over tasks is what the outer
-optimizer is given: SGD with rate epsilon makes params + epsilon mean(adapted - params). The inner
-loop runs on minibatches of support and queries together, so that more shots are seen in training
-than at test time (section 6.1, "training shots"). Deviation: the state of the inner optimizer
-starts afresh with every task.
+arXiv:1803.02999. Implemented: algorithm 2, the batched version. The loss is
+1/2 |params - stop(adapted)|^2, so its gradient is params - adapted. The outer optimizer gets the
+mean of this over tasks: SGD with rate epsilon gives params + epsilon mean(adapted - params). The
+inner loop runs on minibatches of support and queries together, so training sees more shots than a
+test does (section 6.1, "training shots"). Deviation: the state of the inner optimizer starts afresh
+with every task.
 """
 
 import jax
@@ -32,16 +32,17 @@ def reptile(
 
   Args:
     model: a network that ends in the task's outputs.
-    descent: how it descends, with an optimizer, which is not differentiated, and without a mode. At
-      least 2 steps: with one, Reptile is joint training. As published, few steps on minibatches and
-      many at test time: Descent(optax.sgd(0.1), steps=5, test_steps=50, batch=10).
+    descent: how it descends, with an optimizer, and without a mode, since nothing is differentiated
+      through it. It takes at least 2 steps: with one, Reptile is joint training. As published, it
+      takes few steps on minibatches in training and many at test time:
+      Descent(optax.sgd(0.1), steps=5, test_steps=50, batch=10).
     objective: loss of the inner steps.
     statistics: see metakit.learners.descent.
 
   Returns:
     A MetaLearner. The metrics of its loss are those of the support, after training on all examples.
-    Those of the queries would test no more, as training has seen the queries too, and would cost a
-    quarter of a step's time (10 shots).
+    Those of the queries would say no more, since training has seen the queries too, and they would
+    cost a quarter of a step's time (10 shots).
 
   Raises:
     ValueError: for a descent or statistics that make no sense.

@@ -11,7 +11,7 @@ def of_training_classes(examples: Examples, info: Any) -> Examples:
 
   Args:
     examples: labelled 0 to ways - 1.
-    info: of the episode; 'classes' [ways] are those numbers.
+    info: that of the episode; 'classes' [ways] holds these numbers.
 
   Raises:
     ValueError: if a mixture numbers the classes of several samplers alike.
