@@ -1,4 +1,4 @@
-r"""Kills and resumes a training again and again, and compares what it ends with.
+r"""Kills and resumes a training again and again, and compares how it ends.
 
   python -m experiments.chaos --runs=100 --workdir=runs/chaos
   python -m experiments.chaos --runs=20 --processes=2 --workdir=runs/chaos_pod

@@ -1,4 +1,4 @@
-"""Tasks of classes of images: few-shot classification from a table for each split.
+"""Tasks that classify examples from a table of classes, one table for each split.
 
 `data_dir` and `budget` (bytes of device memory for a table) are supplied by the binaries.
 """
@@ -64,9 +64,11 @@ def classification(
     shots: support examples of each class.
     queries: query examples of each class.
     budget: bytes of device memory for a table.
-    augmentations: what becomes of training images, of each 'example' or each 'class', in turn.
-    parts: what is known of `table`; official ones without a name by default.
-    skip: leave out classes that are too small for the episodes; None if the spec cannot say so.
+    augmentations: transforms of training images, in their order. Each is applied to every 'example'
+      or to every 'class'.
+    parts: what is known about the parts of `table`. By default they are official and have no name.
+    skip: whether to leave out classes that are too small for the episodes; None if the spec has no
+      such argument.
   """
   check_choice('sampler', sampler, tuple(SAMPLERS))
   check_positive(ways=ways, queries=queries)
@@ -102,22 +104,24 @@ def classification(
     return f'{parts.name}: {line}' if line else ''
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    rows, made = usual(split)
+    rows, episode_source = usual(split)
     if other_shots is not None:
-      made = made.replace(plan=SAMPLERS[sampler](rows, ways, other_shots, queries=queries).plan)
+      episode_source = episode_source.replace(
+        plan=SAMPLERS[sampler](rows, ways, other_shots, queries=queries).plan
+      )
     for transform, each in augmentations if split == 'train' else ():
-      made = augment(made, transform, each)
-    return made
+      episode_source = augment(episode_source, transform, each)
+    return episode_source
 
   fixed = sampler != 'variable_shot'
-  given = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
+  fields = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
   table_of = lambda split: usual(split)[0]
-  return Task(*given, table=table_of, parted=parts.parted, said=said)
+  return Task(*fields, table=table_of, parted=parts.parted, said=said)
 
 
 @contextlib.contextmanager
 def _naming_part(parts: ClassParts, part: str, remedy: str) -> Iterator[None]:
-  """Says of which part it is that episodes cannot be drawn, and a further remedy."""
+  """Errors of drawing episodes get the name of the part, and a further remedy."""
   try:
     yield
   except ValueError as error:
@@ -138,13 +142,13 @@ def distractors(table: ClassTable, ways: int, shots: int, *, queries: int) -> Ep
 
 
 def _takes_classes(factory: Callable[..., EpisodeSource]) -> bool:
-  """Whether a sampler is of a table, ways, shots and queries, with defaults for all else."""
+  """Tells whether a sampler takes a table, ways, shots and queries, with defaults for the rest."""
   known = inspect.signature(factory).parameters
   return list(known)[:3] == ['table', 'ways', 'shots'] and 'queries' in known
 
 
-# (table, ways, shots, queries=) -> EpisodeSource, by the name that a spec gives: the samplers of
-# the library, and those whose arguments are others.
+# (table, ways, shots, queries=) -> EpisodeSource, by the name in a spec. They are the samplers of
+# the library that take these arguments, and two made from samplers with other arguments.
 SAMPLERS: dict[str, Callable[..., EpisodeSource]] = {
   **{
     name: getattr(episodes, name)
@@ -154,7 +158,7 @@ SAMPLERS: dict[str, Callable[..., EpisodeSource]] = {
   'distractors': distractors,
   'variable_shot': variable_shot,
 }
-# (shots, queries) -> the fewest rows of a class, where they are not as many as both together
+# (shots, queries) -> the fewest rows of a class, for samplers that need not just their sum
 FEWEST_ROWS: dict[str, Callable[[int, int], int]] = {
   'imbalanced': lambda shots, queries: shots + queries + 1,
   'semi_supervised': lambda shots, queries: shots + UNLABELLED + queries,
@@ -167,11 +171,11 @@ def _given(task: str, path: str) -> str:
   """Returns where the data of a task lies.
 
   Args:
-    task: its name.
-    path: where the data lies: a file, or a folder.
+    task: the name of the task.
+    path: a file or a folder, or '' if the spec has none.
 
   Raises:
-    ValueError: if it is not said.
+    ValueError: if the spec has none.
   """
   if not path:
     raise ValueError(f'task {task} needs the place of its data: --task={task}:path=...')
@@ -230,8 +234,8 @@ def omniglot_task(
   table = lambda part: kept_omniglot(data_dir, name(part), split, size, rotations)
   augmentations = augmentations_of(shift, degrees, stretch, mirror)
   parts = official('omniglot', table)
-  given = parts.table, sampler, ways, shots, queries, budget
-  return classification(*given, augmentations, parts)
+  sizes = parts.table, sampler, ways, shots, queries, budget
+  return classification(*sizes, augmentations, parts)
 
 
 @functools.lru_cache(maxsize=4)
@@ -245,18 +249,18 @@ def kept_omniglot(
 def augmentations_of(
   shift: int, degrees: float, stretch: float, mirror: bool
 ) -> list[tuple[Transform, str]]:
-  """Returns what becomes of training images; by whole pixels where they are only shifted.
+  """Returns the transforms of training images. A shift alone is by whole pixels.
 
   Args:
-    shift: pixels that training images are shifted by, at most.
-    degrees: that they are turned by, at most.
-    stretch: share that they are stretched by in each direction, at most.
+    shift: the most pixels that training images are shifted by.
+    degrees: the most degrees that they are turned by.
+    stretch: the largest share that they are stretched by in each direction.
     mirror: whether half of the classes of a training episode are mirror images.
   """
-  found: list[tuple[Transform, str]] = [(mirror_image, 'class')] if mirror else []
+  transforms: list[tuple[Transform, str]] = [(mirror_image, 'class')] if mirror else []
   if degrees or stretch:
-    return [*found, (warp_image(shift, degrees, stretch), 'example')]
-  return [*found, (shift_image(shift), 'example')] if shift else found
+    return [*transforms, (warp_image(shift, degrees, stretch), 'example')]
+  return [*transforms, (shift_image(shift), 'example')] if shift else transforms
 
 
 def mnist_task(
@@ -333,14 +337,14 @@ def arrays_task(
       file, or a folder of lists (train.txt, val.txt, test.txt).
     skip: whether to leave out classes that are too small for the episodes.
   """
-  given = Path(_given('arrays', path)).expanduser()
-  name = f'arrays {given}'
-  if given.is_dir():
+  location = Path(_given('arrays', path)).expanduser()
+  name = f'arrays {location}'
+  if location.is_dir():
     if split != 'auto':
       raise ValueError(f'{name} is a folder of parts; leave split={split} out, or give a file')
-    parts = official(name, lambda part: load_arrays(_part_in(given, part, '.npz')))
+    parts = official(name, lambda part: load_arrays(_part_in(location, part, '.npz')))
   else:
-    parts = parts_of(name, split, lambda: with_lists(load_arrays(given), split))
+    parts = parts_of(name, split, lambda: with_lists(load_arrays(location), split))
   return classification(parts.table, sampler, ways, shots, queries, budget, parts=parts, skip=skip)
 
 
@@ -373,13 +377,13 @@ def folder_task(
     skip: whether to leave out images that cannot be read, and classes that are too small for the
       episodes.
   """
-  given = _given('folder', path)
+  location = _given('folder', path)
 
   def load() -> PartedTable:
     lists = given_path(split)
-    return read_folder(given, size, lists, pool=split in ('group', 'class'), skip=skip)
+    return read_folder(location, size, lists, pool=split in ('group', 'class'), skip=skip)
 
-  parts = parts_of(f'folder {given}', split, load)
+  parts = parts_of(f'folder {location}', split, load)
   return classification(parts.table, sampler, ways, shots, queries, budget, parts=parts, skip=skip)
 
 
@@ -400,6 +404,6 @@ def table_task(
     path: the folder.
     skip: whether to leave out classes that are too small for the episodes.
   """
-  given = Path(_given('table', path)).expanduser()
-  parts = official(f'table {given}', lambda split: open_table(_part_in(given, split, '')))
+  location = Path(_given('table', path)).expanduser()
+  parts = official(f'table {location}', lambda split: open_table(_part_in(location, split, '')))
   return classification(parts.table, sampler, ways, shots, queries, budget, parts=parts, skip=skip)

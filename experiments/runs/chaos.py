@@ -1,4 +1,4 @@
-"""Kills and resumes a training, and compares what it ends with: experiments/chaos.py."""
+"""Kills and resumes a training, and compares how it ends: experiments/chaos.py."""
 
 import json
 import random
@@ -41,23 +41,24 @@ TRAINING = (
 )
 SIGNALS = signal.SIGKILL, signal.SIGTERM
 MOST_STARTS = 200
-HIT_AGAIN = 1 / 3  # how likely a signal is after the first start
+HIT_AGAIN = 1 / 3  # the probability of a signal in each start after the first
 
 
 def main() -> None:
-  with one_line_errors(*BAD_INPUT), children() as own:
+  with one_line_errors(*BAD_INPUT), children() as programs:
     workdir = Path(FLAGS.workdir)
     check_stored(workdir / 'chaos.json')
-    finish(own, start(own, workdir / 'undisturbed'))
+    finish(programs, start(programs, workdir / 'undisturbed'))
     begun = time.monotonic()
-    finish(own, start(own, workdir / 'again'))  # with programs compiled before, as in what follows
+    # Its programs were compiled by the first, as those of the following runs are.
+    finish(programs, start(programs, workdir / 'again'))
     usual = time.monotonic() - begun
     expected = ending(workdir / 'undisturbed')
     chance, seen = random.Random(FLAGS.seed), Counter[str]()
     for number in range(FLAGS.runs):
       folder = workdir / 'disturbed'
       shutil.rmtree(folder, ignore_errors=True)
-      disturb(own, folder, chance, usual, seen)
+      disturb(programs, folder, chance, usual, seen)
       seen['runs that ended differently'] += ending(folder) != expected
       print(f'{number + 1}: {dict(seen)}', flush=True)
     record = {'runs': FLAGS.runs, 'processes': FLAGS.processes, 'seen': dict(sorted(seen.items()))}
@@ -69,13 +70,13 @@ def main() -> None:
 
 
 def check_stored(path: Path) -> None:
-  """Raises ValueError if there is a record of other runs."""
+  """Raises ValueError if a record of other runs is stored."""
   setting = {'runs': FLAGS.runs, 'processes': FLAGS.processes, 'seed': FLAGS.seed}
   if path.exists():
     refuse_other(path, read_json(path), setting | {'training': list(TRAINING)}, '--workdir')
 
 
-def start(own: Children, folder: Path) -> subprocess.Popen:
+def start(programs: Children, folder: Path) -> subprocess.Popen:
   """Starts the training in a folder, as a local pod if it has several processes."""
   train = [sys.executable, '-m', 'experiments.train', *TRAINING, f'--workdir={folder}']
   if FLAGS.processes > 1:
@@ -83,31 +84,31 @@ def start(own: Children, folder: Path) -> subprocess.Popen:
     train = [*pod, '--devices=2', '--grace=20', '--', *train, '--parallel=shard_map']
   folder.parent.mkdir(parents=True, exist_ok=True)
   with open(folder.parent / f'{folder.name}.log', 'w', encoding='utf-8') as log:
-    return own.start(train, stdout=log, stderr=log)
+    return programs.start(train, stdout=log, stderr=log)
 
 
-def finish(own: Children, process: subprocess.Popen) -> int:
+def finish(programs: Children, process: subprocess.Popen) -> int:
   """Waits for the end of a training; returns its exit status."""
   status = process.wait()
-  if own.told:
+  if programs.told:
     end_preempted('its runs begin anew')
   return status
 
 
 def disturb(
-  own: Children, folder: Path, chance: random.Random, usual: float, seen: Counter[str]
+  programs: Children, folder: Path, chance: random.Random, usual: float, seen: Counter[str]
 ) -> None:
-  """Starts a training until it finishes, with a signal in the first start and in some others.
+  """Starts a training until it finishes. It gets a signal in the first start and in some others.
 
   Args:
-    own: the processes of this one.
-    folder: of the run.
-    chance: what is random.
-    usual: seconds of a run that nobody disturbs.
-    seen: counts of what happened, by what it is called.
+    programs: starts the processes, and ends them with this one.
+    folder: the folder of the run.
+    chance: draws the signals and their times.
+    usual: seconds that an undisturbed run takes.
+    seen: counts what happened, by name.
   """
   for number_of_start in range(MOST_STARTS):
-    process = start(own, folder)
+    process = start(programs, folder)
     left_alone = number_of_start > 0 and chance.random() > HIT_AGAIN
     try:
       process.wait(None if left_alone else chance.uniform(0, 0.9 * usual))
@@ -115,7 +116,7 @@ def disturb(
       number = chance.choice(SIGNALS)
       seen[f'{number.name} in {phase(folder)}'] += 1
       hit(process, number, chance)
-    status = finish(own, process)
+    status = finish(programs, process)
     if status == 0:
       return
     ended = status in (PREEMPTED, LOST, -signal.SIGKILL, 128 + signal.SIGKILL, 134)
@@ -126,7 +127,7 @@ def disturb(
 
 
 def hit(process: subprocess.Popen, number: signal.Signals, chance: random.Random) -> None:
-  """Sends a signal to the training: one of its processes or, by the launcher's end, all."""
+  """Sends a signal to one process of the training, or to its launcher, which ends all."""
   victims = [process.pid]
   if FLAGS.processes > 1:
     search = ['pgrep', '-P', str(process.pid), '-f', 'experiments.train']  # not its guard
@@ -141,7 +142,7 @@ def hit(process: subprocess.Popen, number: signal.Signals, chance: random.Random
 
 
 def phase(folder: Path) -> str:
-  """Says what a training was about to do, by the files that it has written."""
+  """Returns what a training was doing, judged by the files that it has written."""
   if (folder / 'results.json').exists():
     return 'the end'
   lines = read_metrics(folder) if folder.exists() else []
@@ -151,7 +152,7 @@ def phase(folder: Path) -> str:
 
 
 def ending(folder: Path) -> dict[str, Any]:
-  """Returns what must be the same: the sums of all arrays of the last step, and all metrics."""
+  """Returns what must not differ: the checksums of the last state's arrays, and all metrics."""
   last = max((folder / 'checkpoints').glob('*.json'), key=lambda path: int(path.stem))
   arrays = json.loads(last.read_text(encoding='utf-8'))['arrays']
   return {'step': last.stem, 'arrays': arrays, 'metrics': read_metrics(folder)}

@@ -59,8 +59,9 @@ class Judged(NamedTuple):
 
   Attributes:
     accuracies: [episodes].
-    protocol: of the head.
-    seconds: of a thousand episodes, compiled before; None for official runs, which are no sample.
+    protocol: whether the head is 'inductive' or 'transductive'.
+    seconds: the time of a thousand episodes, without compilation; None for the official runs, which
+      are too few to time.
   """
 
   accuracies: np.ndarray
@@ -98,7 +99,7 @@ def main() -> None:
 def measurements(
   heads: list[Component], features: Features
 ) -> Iterator[tuple[str, str, Callable[[], Judged]]]:
-  """Yields task, head, and () -> what is measured; what several need is made once, when needed."""
+  """Yields task, head, and a function that measures. What several need is made once."""
   source = embedded_once(features.embed)
   task = functools.cache(lambda: make_task(features.train))
   ready = functools.cache(lambda i: ready_params(heads[i], task(), source(features.train, 'train')))
@@ -149,11 +150,11 @@ def _checksums_before(path: Path) -> dict[str, str | None]:
 def write_done(
   path: Path, setting: Mapping[str, Any], done: Done, pairs: list[tuple[str, str]]
 ) -> None:
-  """Writes what is measured, in the order that it was asked for; what was not is kept behind."""
+  """Writes what is measured: first `pairs` in their order, then what was measured before."""
   order = [key for key in dict.fromkeys([*pairs, *done]) if key in done]
   cells = [cell(task, head, done, pairs[0][1]) for task, head in order]
   record = {'cells': cells, **setting, 'command': command_line()}
-  record[DATA] = _checksums_before(path) | setting[DATA]  # of tasks asked for before too
+  record[DATA] = _checksums_before(path) | setting[DATA]  # also of tasks of earlier commands
   values = {'/'.join(key): done[key].accuracies for key in order}
   write_episodes(with_ending(path, '.npz'), values)
   write_text(with_ending(path, '.json'), json.dumps(record, indent=2) + '\n')
@@ -186,7 +187,7 @@ def runs_of_features(embed: Callable[[EpisodeSource], EpisodeSource]) -> Episode
 
 
 def judge_runs(learner: MetaLearner, params: Params, runs: Episode) -> Judged:
-  """Tests a head on given episodes."""
+  """Tests a head on the official runs."""
   root = roots(FLAGS.seed).test
   keys = jax.vmap(lambda i: learner_key(root, i))(jnp.arange(len(runs.query.y)))
   judged = jax.jit(jax.vmap(partial(judge_queries, learner, cross_entropy, params)))(keys, runs)
@@ -218,7 +219,7 @@ def print_cell(cell: Mapping[str, Any]) -> None:
 
 
 def score(cell: Mapping[str, Any]) -> str:
-  """Returns the accuracy of a cell and its difference to the first head, in percent."""
+  """Returns the accuracy of a cell, and how far it is from the first head's, in percent."""
   mean, ci95 = cell['difference']
   apart = f'{100 * mean:+.2f}' + ('' if ci95 is None else f' ± {100 * ci95:.2f}')
   return f'{format_estimate("accuracy", cell["mean"], cell["ci95"])}, {apart}'

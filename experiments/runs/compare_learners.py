@@ -1,4 +1,7 @@
-"""Trains learners and tests them after numbers of steps: experiments/compare_learners.py."""
+"""Trains learners and tests them after several numbers of inner steps.
+
+The command is experiments/compare_learners.py.
+"""
 
 import functools
 import json
@@ -33,7 +36,7 @@ from metakit.workdir import DATA, read_flags
 FLAGS = flags.FLAGS
 DEFINING = 'training', 'seed', 'episodes'
 KEPT = 'mean', 'ci95', 'episodes'
-OF_TRAINING = {*setup.DEFINING} - {'learner', 'seed'}  # these are given beside the file
+OF_TRAINING = {*setup.DEFINING} - {'learner', 'seed'}  # flags of their own say these two
 
 
 def main() -> None:
@@ -52,9 +55,10 @@ def main() -> None:
 
 
 def claim(workdir: Path) -> dict[str, Any]:
-  """Returns what the folder of all runs belongs to: the training by its flags.
+  """Returns what the folder of all runs belongs to: the flags of the training, among others.
 
-  A folder of an earlier version names the file of these flags alone, and goes on with that file.
+  A folder of an earlier version holds only the name of the file of these flags. It goes on
+  with that name.
   """
   named = isinstance(read_flags(workdir).get('training'), str)
   claimed: dict[str, Any] = {name: FLAGS[name].value for name in DEFINING}
@@ -65,17 +69,20 @@ def claim(workdir: Path) -> dict[str, Any]:
 
 
 def checksums_of(training: Mapping[str, str]) -> dict[str, str | None]:
-  """Returns the fingerprints of the data that a training is on, and those that it is tested on."""
+  """Returns the fingerprints of the data of a training, and of the data of its test."""
   budget = float(FLAGS['table_budget_gib'].value or 0) * 2**30
   supplied = {'data_dir': FLAGS['data_dir'].value, 'budget': budget}
 
   @functools.cache
-  def made(spec: str) -> Task:
+  def task_of(spec: str) -> Task:
     return build(parse('task', tasks_for(spec), spec, TASK_SUPPLIED), **supplied)
 
   train = training.get('task', DEFAULT_TASK)
   test = training.get('test_task', train)
-  return {'train': fingerprint_of(made(train), 'train'), 'test': fingerprint_of(made(test), 'test')}
+  return {
+    'train': fingerprint_of(task_of(train), 'train'),
+    'test': fingerprint_of(task_of(test), 'test'),
+  }
 
 
 def training_flags(path: str) -> dict[str, str]:
@@ -85,15 +92,15 @@ def training_flags(path: str) -> dict[str, str]:
     ValueError: if there is no such file.
   """
   try:
-    given = flags.FlagValues().read_flags_from_files([f'--flagfile={path}'])
+    lines = flags.FlagValues().read_flags_from_files([f'--flagfile={path}'])
   except flags.Error as error:
     raise ValueError(f'--training={path}: {str(error).removeprefix("ERROR:: ")}') from None
-  parts = [text.lstrip('-').partition('=') for text in given]
+  parts = [text.lstrip('-').partition('=') for text in lines]
   return {name: value for name, _, value in parts if name in OF_TRAINING}
 
 
 def folders(specs: list[str]) -> dict[str, str]:
-  """Returns the name of the folder of each learner, which says all that its spec says.
+  """Returns a name for the folder of each learner, made of its whole spec.
 
   Raises:
     ValueError: if one does not adapt by gradient descent.
@@ -118,7 +125,7 @@ def compare_all(runs: dict[str, Path], steps: list[int]) -> list[dict[str, Any]]
   """Returns a cell for each learner.
 
   Raises:
-    ValueError: if the runs of some fail, when those of all others are done.
+    ValueError: if the runs of some fail. It is raised when the runs of all others are done.
   """
   cells, failed = [], []
   for spec, folder in runs.items():
@@ -141,22 +148,22 @@ def compare(spec: str, folder: Path, steps: list[int]) -> dict[str, Any]:
     CalledProcessError: if a run fails; it has said why.
   """
   shared = {name: FLAGS[name].value for name in ('seed', 'parallel', 'data_dir')}
-  given = [f'--workdir={folder}', *(f'--{n}={v}' for n, v in shared.items() if v is not None)]
+  options = [f'--workdir={folder}', *(f'--{n}={v}' for n, v in shared.items() if v is not None)]
   if not (folder / 'results.json').exists():
-    call('train', f'--flagfile={FLAGS.training}', f'--learner={spec}', *given, '--episodes=100')
-  found = {}
+    call('train', f'--flagfile={FLAGS.training}', f'--learner={spec}', *options, '--episodes=100')
+  scores = {}
   for number in steps:
     path = folder / f'results-{number}-steps.json'
     if not path.exists():
       tested = f'--learner={spec.partition(":")[0]}:test_steps={number}'
-      call('evaluate', *given, tested, f'--episodes={FLAGS.episodes}', f'--name={number}-steps')
+      call('evaluate', *options, tested, f'--episodes={FLAGS.episodes}', f'--name={number}-steps')
     record = read_results(path)
-    found[str(number)] = {name: record[name] for name in KEPT}
-  shown = (format_estimate(record['metric'], e['mean'], e['ci95']) for e in found.values())
+    scores[str(number)] = {name: record[name] for name in KEPT}
+  shown = (format_estimate(record['metric'], e['mean'], e['ci95']) for e in scores.values())
   after = ', '.join(map(str, steps))
   print(f'{spec}: {record["metric"]} after {after} steps: {", ".join(shown)}')
   same = {name: record[name] for name in ('metric', 'task', 'network', 'protocol', 'train_seconds')}
-  return {'learner': spec, 'steps': found} | same
+  return {'learner': spec, 'steps': scores} | same
 
 
 def call(binary: str, *arguments: str) -> None:

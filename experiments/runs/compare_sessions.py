@@ -43,8 +43,8 @@ AT_END = 'accuracy', 'base', 'novel', 'harmonic'
 
 def main() -> None:
   with one_line_errors(*BAD_INPUT):
-    given: dict[str, Any] = {field: FLAGS[name].value for name, (field, _) in SIZES.items()}
-    sizes = Sessions(**given)
+    numbers: dict[str, Any] = {field: FLAGS[name].value for name, (field, _) in SIZES.items()}
+    sizes = Sessions(**numbers)
     features = features_of_flags()
     heads, path = chosen_heads(), with_ending(Path(FLAGS.workdir) / FLAGS.name, '.json')
     setting = {'split': FLAGS.split, 'seed': FLAGS.seed, **features.description}
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def check_stored(path: Path, setting: dict[str, Any], heads: list[Component]) -> None:
-  """Raises ValueError if there is a record of another setting or of other heads."""
+  """Raises ValueError if a record of another setting or of other heads is stored."""
   if path.exists():
     stored = read_json(path)
     names = {'heads': [each['head'] for each in stored['cells']]}
@@ -70,7 +70,7 @@ def check_stored(path: Path, setting: dict[str, Any], heads: list[Component]) ->
 def compare_all(
   heads: list[Component], features: Features, sizes: Sessions
 ) -> list[dict[str, Any]]:
-  """Returns the cell of each head: estimates after each session, and of what was forgotten.
+  """Returns the cell of each head: estimates after each session, and of the forgetting.
 
   Raises:
     ValueError: for several tasks, one without classes, or too few classes or examples.
@@ -118,7 +118,7 @@ def cell(
 
 
 def estimated(values: Any) -> list[float] | None:
-  """Returns mean and 95% interval; None of what is not defined (new classes before any came)."""
+  """Returns mean and 95% interval; None if undefined, as on new classes before there are any."""
   mean, ci95, _ = estimate(values)
   return None if mean != mean else [mean, ci95]
 

@@ -22,7 +22,7 @@ from metakit.workdir import open_workdir
 
 
 class Options(NamedTuple):
-  """The flags of a test, by their names; `seed` is None if it was not given."""
+  """The flags of a test, by their names; `seed` is None if --seed was left out."""
 
   task: str | None
   learner: str | None
@@ -68,32 +68,37 @@ def evaluate(options: Options) -> None:
 
 
 def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:
-  """Returns the setup with test episodes of the classes of a part, by default of `usual_part`.
+  """Returns the setup with test episodes from the classes of a part, by default `usual_part`.
+
+  Args:
+    setup: the setup of the test.
+    begun: the flags that the run was begun with.
+    part: the name of a part, or None.
 
   Raises:
-    ValueError: if the run, by the flags that it was begun with, had other parts.
+    ValueError: if the classes were in other parts when the run began.
   """
   check_former_split(begun['task'], setup.task)
-  own = {data_of(begun[flag]) for flag in ('task', 'test_task')}
-  chosen = part or usual_part(setup.test_task, data_of(setup.specs['test_task']) in own)
+  data_of_run = {data_of(begun[flag]) for flag in ('task', 'test_task')}
+  chosen = part or usual_part(setup.test_task, data_of(setup.specs['test_task']) in data_of_run)
   return setup._replace(test_task=with_tested(setup.test_task, chosen))
 
 
-def usual_part(task: Task, own: bool) -> str:
-  """Returns the part that is tested on unless another is asked for.
+def usual_part(task: Task, seen: bool) -> str:
+  """Returns the part that is tested on by default.
 
   Args:
-    task: to test on.
-    own: whether the run was trained, or chosen, on the data of the task.
+    task: the task to test on.
+    seen: whether the data of the task served the training or the validation of the run.
   """
-  return 'test' if own or task.parted() in ('official', 'given') else 'all'
+  return 'test' if seen or task.parted() in ('official', 'given') else 'all'
 
 
 def same_learner(trained: str, asked: str | None) -> str:
   """Returns the learner spec to test: the trained one, or one of the same name.
 
   Raises:
-    ValueError: for a learner of another name, whose parameters mean something else.
+    ValueError: for a learner of another name, which would use the parameters for something else.
   """
   if asked and name_in(asked) != name_in(trained):
     raise ValueError(f'this run trained {trained}; --learner={asked} is another learner')

@@ -45,10 +45,10 @@ class Tested(NamedTuple):
     learner: its learner.
     params: calibrated parameters.
     source: the episodes.
-    quick: (learner, source) that give the same predictions, the table embedded once if possible.
-    split: whose they are.
+    quick: a (learner, source) with the same predictions; if possible, the table is embedded once.
+    split: the split of the episodes.
     root: names the episodes: number i is made from task_key(root, 0, i).
-    parallel: how they share devices.
+    parallel: how the episodes share devices.
   """
 
   task: Task
@@ -65,11 +65,12 @@ class Curves(NamedTuple):
   """Test performance against the amount of adaptation.
 
   Attributes:
-    amount: what is counted.
+    amount: what is counted, such as 'inner steps'.
     episodes: how many were tested.
-    learner: its performance.
-    reference: that of the Bayes predictor on the same episodes; empty if none is known.
-    difference: of their predictions (metakit.evaluation.judge_beside).
+    learner: the points of the learner.
+    reference: the points of the Bayes predictor on the same episodes; empty if none is known.
+    difference: the points of the difference of their predictions
+      (metakit.evaluation.judge_beside).
   """
 
   amount: str
@@ -99,7 +100,7 @@ def per_episode(
 
 
 def judges_of(task: Task) -> dict[str, Judge]:
-  """Returns the metrics of a task that are not those of its queries, with their judges."""
+  """Returns the metrics of a task that are not metrics of its queries, with their judges."""
   gain = {'gain': judge_gain} if task.exchangeable else {}
   return {**gain, **task.judges}
 
@@ -139,7 +140,7 @@ def judged_by(
 
 
 def curve_metric(task: Task) -> str:
-  """Returns what is drawn against the amount of adaptation."""
+  """Returns the metric that is drawn against the amount of adaptation."""
   classifies = task.objective.classifies and task.metric in ('accuracy', 'gain')
   return 'accuracy' if classifies else 'loss'
 
@@ -150,9 +151,9 @@ def draws_prefixes(task: Task, learner: MetaLearner) -> bool:
 
 
 def prefix_curves(tested: Tested, episodes: int) -> Curves:
-  """Returns the accuracy or loss of each example predicted from those before it, 0 to all.
+  """Returns the accuracy or loss of each example, predicted from those before it.
 
-  Beside it, where the task knows one, that of the Bayes predictor on the same episodes.
+  If the task knows a Bayes predictor, its curve on the same episodes stands beside it.
   """
   reference = tested.task.reference
   judge = judge_prefixes if reference is None else judge_beside(reference)
@@ -184,10 +185,10 @@ class Pair(NamedTuple):
   """Two quantities of each episode that should be equal.
 
   Attributes:
-    names: of what is to be followed and of what follows.
+    names: the names of the two; the second should follow the first.
     values: [2, points].
-    slope: of the second over the first, by least squares.
-    correlation: of the two.
+    slope: slope of the second over the first, by least squares.
+    correlation: correlation of the two.
   """
 
   names: tuple[str, str]
@@ -217,11 +218,11 @@ class Closeness(NamedTuple):
   """How far a learner is at most from the Bayes predictor, over all numbers of examples.
 
   Attributes:
-    ratio: of their errors; None where the Bayes predictor has hardly any (TOLD_APART).
-    ratio_after: how many examples.
-    difference: of their predictions (metakit.evaluation.judge_beside), in units of the Bayes
-      predictor's error before any example, which in a regression is the variance of y.
-    difference_after: how many examples.
+    ratio: the ratio of their errors; None if the Bayes predictor has hardly any (TOLD_APART).
+    ratio_after: the number of examples at which the ratio is largest.
+    difference: the difference of their predictions (metakit.evaluation.judge_beside). Its unit is
+      the Bayes predictor's error before any example, which in a regression is the variance of y.
+    difference_after: the number of examples at which the difference is largest.
   """
 
   ratio: float | None
@@ -237,19 +238,19 @@ def closeness(curves: Curves) -> Closeness:
   differences = [(point.mean / prior, int(point.amount)) for point in curves.difference]
   if min(best.mean for _, best in both) < TOLD_APART * prior:
     return Closeness(None, None, *max(differences))
-  ratios = [(own.mean / best.mean, int(own.amount)) for own, best in both]
+  ratios = [(point.mean / best.mean, int(point.amount)) for point, best in both]
   return Closeness(*max(ratios), *max(differences))
 
 
 def adaptation_curves(setup: Setup, tested: Tested, episodes: int, curve: str = 'full') -> Curves:
   """Returns the metric against inner steps, or else against support examples (of each class).
 
-  Where one pass gives the whole curve it is that of all `episodes`, if the reference is not slow.
+  If one pass gives the whole curve, and the reference is not slow, all `episodes` count.
 
   Args:
-    setup: of the run.
+    setup: the setup of the run.
     tested: the learner.
-    episodes: of the test.
+    episodes: test episodes.
     curve: 'full', 'short' (fewer points and episodes), or 'none', which has no points.
   """
   if curve == 'none':
@@ -276,22 +277,22 @@ def adaptation_curves(setup: Setup, tested: Tested, episodes: int, curve: str = 
 def points_of(
   tested: Tested, points: Mapping[int, tuple[MetaLearner, EpisodeSource]], episodes: int
 ) -> list[AdaptationPoint]:
-  """Tests each (learner, source) on as many episodes."""
-  found: list[AdaptationPoint] = []
+  """Tests each (learner, source) on the same number of episodes."""
+  curve: list[AdaptationPoint] = []
   if not points:
-    return found
+    return curve
   said = f'adaptation curve: {len(points)} points x {episodes} episodes'
   with episode_progress(said, len(points) * episodes) as on_chunk:
     for number, (amount, quick) in enumerate(points.items()):
       done = partial(lambda before, now: on_chunk(before + now), number * episodes)
       values = judged_by(judge_queries, tested._replace(quick=quick), episodes, done)
       mean, ci95, _ = estimate(values[curve_metric(tested.task)])
-      found.append(AdaptationPoint(amount, mean, ci95))
-  return found
+      curve.append(AdaptationPoint(amount, mean, ci95))
+  return curve
 
 
 def picture(setup: Setup, tested: Tested) -> EpisodePicture:
-  """Returns episode 0 with its predictions, and what they attended to."""
+  """Returns episode 0 with its predictions, and how much they attended to each example."""
   key = task_key(tested.root, 0, 0)
   episode = tested.source(key)
   adapt, predict = jax.jit(tested.learner.adapt), jax.jit(tested.learner.predict)  # not op by op
@@ -303,9 +304,10 @@ def picture(setup: Setup, tested: Tested) -> EpisodePicture:
 
 
 def attention(setup: Setup, tested: Tested, fitted: Any, episode: Episode) -> np.ndarray | None:
-  """Returns how much the first query attends to each support example, the mean of all heads.
+  """Returns how much the first query attends to each support example, [layers, support].
 
-  [layers, support]; None for learners in which nothing attends to an example.
+  It is the mean of all attention heads. It is None for learners in which nothing attends to an
+  example.
   """
   if not setup.specs['learner'].startswith('in_context:layout=pairs'):
     return None

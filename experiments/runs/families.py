@@ -1,4 +1,4 @@
-"""What a sweep varies: a distribution over a number of tasks that may be traced."""
+"""What a sweep varies: distributions over a number of tasks, which may be traced by JAX."""
 
 import functools
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from metakit.objectives import cross_entropy, squared_error
 from metakit.sources import EpisodeSource
 from metakit.types import Objective
 
-# Arguments of tasks that a sweep does without.
+# Arguments of tasks that a sweep sets itself.
 FIXED = {
   'tasks',
   'seen',
@@ -56,9 +56,9 @@ class Family(NamedTuple):
 
   Attributes:
     train: pool size -> the training episodes.
-    num_outputs: of the model.
-    objective: of the training.
-    metric: the metric of the judges that is kept.
+    num_outputs: outputs of the model.
+    objective: the objective of the training.
+    metric: the metric of the judges that is recorded.
     measures: name -> Measure.
   """
 
@@ -73,7 +73,7 @@ def family(spec: str, data_dir: str | None, largest: int) -> Family:
   """Returns the family of a task spec.
 
   Args:
-    spec: of the task 'projected' or of a class of functions with a known posterior.
+    spec: the spec of the task 'projected', or of a class of functions with a known posterior.
     data_dir: where real data lies.
     largest: the largest pool.
 
@@ -92,7 +92,7 @@ def family(spec: str, data_dir: str | None, largest: int) -> Family:
 
 
 def _projected(component: Component, data_dir: str | None) -> Family:
-  """The within-sequence gain on tasks of the pool and on unseen ones."""
+  """Returns the family of projected tasks: the within-sequence gain on seen and unseen tasks."""
   arguments = component.arguments
   of_table = functools.partial(
     projected, size=arguments['size'], shots=arguments['shots'], queries=arguments['queries']
@@ -146,5 +146,5 @@ def _functions(component: Component, largest: int) -> Family:
 
 
 def _mean_difference(judge: Judge) -> Judge:
-  """The mean over all lengths of the context, as in figure 2 of Raventos et al. 2023."""
-  return lambda *given: {'difference': jax.tree.map(jnp.mean, judge(*given)['difference'])}
+  """Returns the mean over all lengths of the context, as in figure 2 of Raventos et al. 2023."""
+  return lambda *inputs: {'difference': jax.tree.map(jnp.mean, judge(*inputs)['difference'])}

@@ -35,11 +35,11 @@ class Features(NamedTuple):
   """Where episodes of features come from.
 
   Attributes:
-    train: spec of the task whose training classes calibrate and train the heads, in tasks like its
-      own: --task, or the first to test on.
-    tests: specs of the tasks to test on.
+    train: the spec of the task that calibrates and trains the heads, on its training classes. It is
+      --task, or the first task to test on.
+    tests: the specs of the tasks to test on.
     embed: source of examples -> source of features.
-    description: what a record says of them.
+    description: what a record says about the features.
   """
 
   train: Component
@@ -103,7 +103,7 @@ def checksums(features: Features, split: str) -> dict[str, str | None]:
 
 
 def make_task(component: Component) -> Task:
-  """Makes a task as the binaries do."""
+  """Makes a task by the flags --data_dir and --table_budget_gib."""
   budget = FLAGS.table_budget_gib * 2**30
   return build(component, data_dir=FLAGS.data_dir, budget=budget)
 
@@ -145,7 +145,10 @@ def ready_params(head: Component, task: Task, train: EpisodeSource) -> Params:
 
 
 def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
-  """Returns parameters after steps of Adam on tasks of features; at once if none would change."""
+  """Returns the parameters after training with Adam on tasks of features.
+
+  If training would change none, it returns them at once.
+  """
   keys = roots(FLAGS.seed)
   episode = source(task_key(keys.train, 0, 0))
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
@@ -168,6 +171,6 @@ def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Pa
 
 
 def _learns(learner: MetaLearner, params: Params, episode: Episode) -> bool:
-  """Tells whether the loss of an episode moves any parameter; the mean of features it does not."""
+  """Tells whether the loss of an episode has a gradient. (It has none in the mean of features.)"""
   loss = lambda params: learner.loss(roots(FLAGS.seed).init, params, episode)[0]
   return any(np.any(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(params)))

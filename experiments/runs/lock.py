@@ -19,11 +19,11 @@ def lock_file(path: Path) -> None:
 def lock(path: Path) -> Callable[[], None]:
   """Locks a file, made if it does not exist, for as long as this process lives.
 
-  It is a lock of the operating system (flock(2)), which any kind of kill releases. The file stays,
-  and only says who had it last. The lock holds between the processes of one machine. On NFS it
-  holds between machines too, if the mount has locks. If a file system has no locks, there is a
-  warning. Children of this process do not have the lock. Of the processes of one run, only the
-  first one does.
+  It is a lock of the operating system (flock(2)), which any kind of kill releases. The file stays:
+  it names the process that had the lock last. The lock holds between the processes of one machine.
+  On NFS it holds between machines too, if the mount has locks. If a file system has no locks, there
+  is a warning. Children of this process do not have the lock. Of the processes of one run, only the
+  first one takes it.
 
   Args:
     path: the file; its folder is created too.

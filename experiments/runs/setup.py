@@ -1,4 +1,4 @@
-"""Makes the components of a run from its flags. All is checked before anything is written."""
+"""Makes the components of a run from its flags, and checks them before anything is written."""
 
 import contextlib
 import errno
@@ -113,7 +113,7 @@ def make_setup(
   return Setup(built, tested, make_learner, make_network, specs, parallel)
 
 
-POOL = ('tasks', 'size', 'pixels')  # two pools of projected tasks are the same if these are
+POOL = ('tasks', 'size', 'pixels')  # pools of projected tasks with equal values are the same
 
 
 def check_same_pool(trained: Component, tested: Component) -> None:
@@ -147,14 +147,14 @@ def _network(spec: str | None, learner: str, task: Task) -> Component:
 
 
 def _reads_sequences(network: Component, task: Task) -> bool:
-  """Tells whether a network reads the support as a sequence; one's own says so by its type."""
+  """Tells whether a network reads the support as a sequence; the type of one's own says so."""
   if own_name(network.name):
     return isinstance(build(network, num_outputs=task.num_outputs), SequenceModel)
   return network.name in learners.SEQUENCE_NETWORKS
 
 
 def _with_measures(task: Task, learner: Component, network: Component) -> Task:
-  """Adds metrics of the learner itself to the metrics of a task."""
+  """Adds judges of the learner itself to those of a task."""
   if learner.name in learners.BY_DESCENT:
     return task._replace(judges={**task.judges, 'meta_gradient_cosine': judge_meta_gradient})
   fits = learner.arguments.get('layout') == 'pairs' and network.name == 'transformer'
@@ -211,8 +211,8 @@ def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
   course = _component('schedule', flags['schedule'])
   schedule = build(course, learning_rate=rate, steps=flags['steps'])
   try:
-    made = build(optimizer._replace(arguments={**optimizer.arguments, 'learning_rate': schedule}))
-    jax.eval_shape(lambda p: made.update(p, made.init(p), p), {'kernel': jnp.zeros((2, 2))})
+    outer = build(optimizer._replace(arguments={**optimizer.arguments, 'learning_rate': schedule}))
+    jax.eval_shape(lambda p: outer.update(p, outer.init(p), p), {'kernel': jnp.zeros((2, 2))})
   except (TypeError, ValueError) as error:
     raise ValueError(
       f'--optimizer={optimizer} does not work ({error}); use other arguments, or '
@@ -220,8 +220,8 @@ def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
     ) from error
   check_argument('clip_norm', 'clip_norm', flags['clip_norm'], 0.0)
   if not flags['clip_norm']:
-    return made
-  return optax.chain(optax.clip_by_global_norm(flags['clip_norm']), made)
+    return outer
+  return optax.chain(optax.clip_by_global_norm(flags['clip_norm']), outer)
 
 
 def abstract_state(
@@ -233,7 +233,7 @@ def abstract_state(
 
 
 def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> None:
-  """Raises ValueError if a split is too small for its episodes or the learner unfit for them."""
+  """Raises ValueError if a split is too small, or the learner is unfit for its episodes."""
   tested = setup.learner(setup.test_task)
   if tested.queries_seen and not setup.test_task.fixed_shots:
     raise ValueError(
@@ -261,9 +261,9 @@ def check_training_memory(setup: Setup, state: TrainState, tasks: int) -> None:
   """Raises ValueError if a device has too little memory for the least that training takes.
 
   Args:
-    setup: of the run.
+    setup: the setup of the run.
     state: the training state, or its shapes.
-    tasks: of a step, on a device.
+    tasks: how many tasks of a step a device computes.
   """
   limit, learner = device_bytes(), setup.specs['learner'].partition(':')[0]
   spec, episode = setup.specs['task'], abstract_episode(setup.task.source('train'))
@@ -280,9 +280,9 @@ def check_space(workdir: Path, state: Any, keep: int = 2) -> None:
   """Raises OSError if a run that writes `state` as its checkpoints has too little space.
 
   Args:
-    workdir: need not exist.
+    workdir: the folder of the run, which need not exist.
     state: arrays or their shapes.
-    keep: how many checkpoints are kept; there is one more while it is written.
+    keep: how many checkpoints are kept. While one is written there is one more.
   """
   needed = (keep + 1) * tree_bytes(state) + RUN_BYTES
   folder = workdir.absolute()

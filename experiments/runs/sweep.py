@@ -74,7 +74,7 @@ def integers(flag: str, least: int, most: int) -> list[int]:
   """Returns the values of a list flag.
 
   Raises:
-    ValueError: unless they are different integers between least and most, and there is one.
+    ValueError: unless there is at least one, and all are different integers from least to most.
   """
   texts: list[str] = list(FLAGS[flag].value or ())
   values = [int(text) for text in texts if text.strip().isdigit()]
@@ -168,8 +168,8 @@ def judge_all(
     def one(params: Any, tasks: jax.Array) -> jax.Array:
       source, key = measure.source(tasks), task_key(root, 0, index)
       episode = complete(source, source.plan(key), data)
-      given = learner, varied.objective, params, learner_key(root, index), episode
-      judged = measure.judge(tasks)(*given)
+      inputs = learner, varied.objective, params, learner_key(root, index), episode
+      judged = measure.judge(tasks)(*inputs)
       return judged[varied.metric]
 
     return jax.vmap(one)(params, jnp.asarray(pools))

@@ -86,12 +86,12 @@ class Run(NamedTuple):
 
   Attributes:
     setup: its components.
-    learner: of the training task.
-    optimizer: the outer one.
-    keys: of the run.
-    dispatch: its steps.
-    shapes: those of its state.
-    workdir: where it is kept.
+    learner: the learner of the training task.
+    optimizer: the outer optimizer.
+    keys: the root keys.
+    dispatch: the training steps.
+    shapes: the shapes of the training state.
+    workdir: the folder of the run.
   """
 
   setup: Setup
@@ -104,7 +104,7 @@ class Run(NamedTuple):
 
 
 def train(options: Options) -> None:
-  """Trains to the end, tests, writes a report; or goes on with it."""
+  """Trains to the end, tests, and writes a report; goes on with a training that was stopped."""
   with one_line_errors(*BAD_INPUT):
     run = make_run(options)
     claim(run, options.meeting_seconds)
@@ -113,8 +113,8 @@ def train(options: Options) -> None:
   stops = one_line_errors(NonFiniteLoss, *BAD_INPUT)
   with stops, checkpoints(run.workdir / CHECKPOINTS) as saved:
     source, parallel = run.setup.task.source('train'), options.parallel
-    given = run.learner, run.optimizer, source, run.keys
-    state = begin(*given, saved=saved, parallel=parallel)
+    parts = run.learner, run.optimizer, source, run.keys
+    state = begin(*parts, saved=saved, parallel=parallel)
     if int(state.step):
       print(f'continuing {run.workdir} at step {int(state.step)}', file=sys.stderr)
     state = train_to_the_end(run, state, saved, options)
@@ -154,7 +154,7 @@ def make_run(options: Options) -> Run:
 
 
 def claim(run: Run, meeting_seconds: float) -> None:
-  """Makes the workdir this run's own, once all processes are known to have the same run."""
+  """Claims the workdir for this run, once all processes are known to have the same run."""
   sums = checksums_of(run.setup)
   described = {**run.setup.specs, **{f'data of {part}': each for part, each in sums.items()}}
   check_same(described, meeting_seconds)
@@ -180,7 +180,7 @@ def train_to_the_end(
 ) -> TrainState:
   """Trains, saves and validates from the state's step to the last; returns the last state.
 
-  Ends the process, all saved, if it is told to end before.
+  If the process is told to end early, it saves the state and ends.
   """
   workdir, first = run.workdir, int(state.step)
   spent = read_seconds(workdir, first)
@@ -224,13 +224,13 @@ def train_to_the_end(
 
 def watch_onset(workdir: Path, chance: float | None) -> Callable[[Progress], None]:
   """Returns a function that says, once, when learning from examples has set in."""
-  told: list[int] = []
+  announced: list[int] = []
 
   def monitor(bar: Progress) -> None:
-    found = None if told else onset(read_metrics(workdir), chance)
-    if found is not None:
-      told.append(found)
-      bar.note(f'learns in context by step {found:,}')
+    step = None if announced else onset(read_metrics(workdir), chance)
+    if step is not None:
+      announced.append(step)
+      bar.note(f'learns in context by step {step:,}')
 
   return monitor
 

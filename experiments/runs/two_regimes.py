@@ -30,7 +30,7 @@ from metakit.keys import roots, stream
 from metakit.types import Examples, Key, MetaLearner
 
 FLAGS = flags.FLAGS
-CLOSE = 0.01  # to the least error
+CLOSE = 0.01  # an error this far above the least one is close to it
 TESTED = 10_000
 ROOMS = [8**power for power in range(2, 12)]  # sizes that programs are compiled for
 HEADS: dict[str, Callable[[int], MetaLearner]] = {
@@ -60,13 +60,13 @@ def main() -> None:
 
 
 def read_done(
-  path: Path, setting: Mapping[str, Any], asked: list[tuple[int, int]]
+  path: Path, setting: Mapping[str, Any], pairs: list[tuple[int, int]]
 ) -> dict[tuple[int, int], dict[str, Any]]:
   """Returns what an earlier run of the same setting has measured, by ways and features.
 
   Raises:
-    ValueError: if it was another setting, if the file is damaged, or if it holds more than is asked
-      for, which would be lost.
+    ValueError: if it was another setting, if the file is damaged, or if it holds cells that are
+      not among `pairs`, which would be lost.
   """
   if not path.exists():
     return {}
@@ -74,7 +74,7 @@ def read_done(
   refuse_other(path, record, setting, '--workdir')
   done = {(cell['ways'], cell['features']): cell for cell in record['cells']}
   for ways, features in done:
-    if (ways, features) not in asked:
+    if (ways, features) not in pairs:
       raise ValueError(
         f'{path} holds {ways} classes of {features} features too; ask for all that it holds, or '
         'give another --workdir'
@@ -106,9 +106,9 @@ def scales(features: int) -> np.ndarray:
 
 
 def least_error(ways: int, features: int) -> float:
-  """The error of the classifier that knows the distribution.
+  """Returns the error of the classifier that knows the distribution.
 
-  Along the line of the means it decides halfway between neighbours.
+  This classifier decides halfway between neighbouring means, along the line that they lie on.
 
   >>> round(least_error(2, 2), 4)  # means 2 apart on features of variances 2 and 1
   0.1103
@@ -125,7 +125,7 @@ def draw(key: Key, labels: jax.Array, ways: int, features: int) -> Examples:
 
 
 def needs(head: MetaLearner, ways: int, features: int) -> int | None:
-  """Returns how many examples a head needs; None if more than 100 a feature."""
+  """Returns how many examples a head needs; None if it needs more than 100 times the features."""
   tried = range(2 * ways, 100 * features, math.ceil(math.log(features)))  # as published
   enough = least_error(ways, features) + CLOSE
   measured = jax.jit(partial(error, head, ways, features), static_argnums=2)
@@ -156,15 +156,15 @@ def first_true(holds: Callable[[int], bool], size: int) -> int:
 def error(
   head: MetaLearner, ways: int, features: int, key: Key, number: jax.Array, room: int
 ) -> jax.Array:
-  """Returns the error after `number` examples: first one of each class, then any.
+  """Returns the error after `number` examples: first one of each class, then of random classes.
 
   Args:
     head: a head without parameters.
-    ways: classes.
-    features: of an example.
+    ways: number of classes.
+    features: number of features of an example.
     key: names the examples.
-    number: of examples.
-    room: how many examples are drawn, at least `number`; those beyond it have no weight.
+    number: how many examples the head learns from.
+    room: how many examples are drawn, at least `number`; those beyond it have weight 0.
   """
   of_labels, of_noise, of_test = jax.random.split(key, 3)
   drawn = jax.random.randint(of_labels, (room,), 0, ways, jnp.int32)

@@ -77,7 +77,7 @@ def read_specs(workdir: Path) -> dict[str, Any]:
 def default_workdir(specs: Mapping[str, Any]) -> Path:
   """Returns a folder under runs/ whose name is a function of the flags, so that no two clash.
 
-  Arguments at their defaults are left out: the name stays when a component gains one.
+  Arguments at their defaults are left out, so the name stays when a component gains an argument.
   """
   name = lambda key: specs[key].partition(':')[0]
   digest = hashlib.sha256(json.dumps(brief_specs(specs), sort_keys=True).encode()).hexdigest()[:8]
@@ -91,8 +91,8 @@ def check_former_split(spec: str, task: Task) -> None:
   the names of folders.
 
   Args:
-    spec: that of the task in the flags of the run.
-    task: as it is read now.
+    spec: the spec of the task in the flags of the run.
+    task: the task that this version makes of it.
   """
   if task.parted() not in ('given', 'groups') or re.search(r'[:,]split=', spec):
     return

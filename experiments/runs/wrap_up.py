@@ -54,14 +54,14 @@ SECONDS = 'seconds.json'  # training time up to each saved step
 
 
 class Files(NamedTuple):
-  """What a test reads of a workdir, and where it writes.
+  """What a test reads from a workdir, and where it writes.
 
   Attributes:
     workdir: where results{name}.json, episodes{name}.npz and report{name}.html go.
     name: a suffix of the files.
-    metrics: of the training.
-    seconds: that training took; None if it is not known.
-    trained: the command of the run, for a test after its own.
+    metrics: the metrics of the training.
+    seconds: the time that training took; None if it is not known.
+    trained: the command of the training, if this is a later test.
   """
 
   workdir: Path
@@ -82,7 +82,7 @@ def ready_files(workdir: Path, step: int, name: str = '') -> Files:
   """Reads what a test needs beside the learner, before it takes its time.
 
   Args:
-    workdir: of the run.
+    workdir: the folder of the run.
     step: training steps done.
     name: a suffix of the files to write.
 
@@ -109,15 +109,15 @@ def wrap_up(
   seed: int,
   curve: str = 'full',
 ) -> dict[str, Any]:
-  """Tests a learner once, writes what came out, and says where.
+  """Tests a learner once, writes the results, and says where.
 
   Args:
-    setup: of the run; specs['test_task'] and specs['learner'] are those tested.
+    setup: the setup of the run; specs['test_task'] and specs['learner'] are those of the test.
     tested: the learner, ready for test episodes.
     step: training steps done.
-    files: of ready_files.
-    episodes: how many test episodes.
-    seed: names them.
+    files: what ready_files returned.
+    episodes: how many test episodes there are.
+    seed: names the test episodes.
     curve: see adaptation_curves.
 
   Returns:
@@ -141,7 +141,7 @@ def wrap_up(
   )
   record |= {DATA: identity['episodes']} if tested.source.data is not None else {}
   record |= record_curves(tested, curves)
-  # With a name: a later test, for which validation classes are not read again.
+  # With a name this is a later test, which does not read validation classes again.
   parts = ('train', 'test') if files.name else ('train', 'validation', 'test')
   if classes := class_names(setup.task, tested.task, parts):
     record |= {'split': tested.task.tested, 'classes': classes}
@@ -183,7 +183,7 @@ def wrap_up(
 
 
 def check_name(setup: Setup, tested: Tested, path: Path, episodes: int, seed: int) -> None:
-  """Raises ValueError if a results file is there and of another test."""
+  """Raises ValueError if a results file exists and belongs to another test."""
   if not path.exists():
     return
   setting = {'task': setup.specs['test_task'], 'learner': setup.specs['learner']}
@@ -224,7 +224,7 @@ def say_not_finite(values: Mapping[str, Any]) -> None:
 
 
 def checksum(tested: Tested) -> str | None:
-  """Returns the fingerprint of the data that a test is on."""
+  """Returns the fingerprint of the data of a test."""
   table = tested.task.table and tested.task.table(tested.split)
   return fingerprint(tested.source, table)
 
@@ -276,7 +276,7 @@ def make_record(
 
 
 def training_command(workdir: Path) -> dict[str, str]:
-  """Returns, for a test after the run's own, the command that the run was trained with."""
+  """Returns the command of the training for a later test; nothing in the training itself."""
   path = workdir / 'results.json'
   if Path(sys.argv[0]).stem == 'train' or not path.exists():
     return {}
@@ -284,18 +284,18 @@ def training_command(workdir: Path) -> dict[str, str]:
 
 
 def command_line() -> str:
-  """Returns the command that started this process, to be typed again."""
+  """Returns the command that started this process, in a form to be typed again."""
   path = Path(sys.argv[0])
   return shlex.join(['python', '-m', f'{path.parent.name}.{path.stem}', *sys.argv[1:]])
 
 
 def write_seconds(workdir: Path, step: int, seconds: float) -> None:
-  """Notes how long training took up to a saved step, so that a resumed run can go on counting.
+  """Writes how long training took up to a saved step, so that a resumed run can go on counting.
 
   Args:
-    workdir: of the run.
-    step: that was saved.
-    seconds: nan if it is not known.
+    workdir: the folder of the run.
+    step: the saved step.
+    seconds: the time in seconds; nan if it is not known.
   """
   noted = _seconds(workdir) | {str(step): round(seconds, 1)}
   write_text(workdir / SECONDS, json.dumps(with_sum(finite(noted))) + '\n')

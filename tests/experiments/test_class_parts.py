@@ -50,7 +50,7 @@ SPLIT = ('train/a', 'train/b', 'val/c', 'val/d', 'test/e', 'test/f')
 def test_parts_of_a_folder_are_the_split_and_it_is_said(tmp_path):
   task = made(f'folder:{pictures(tmp_path / "x", *SPLIT)},{SIZES}')
   assert names(task) == {'train': ('a', 'b'), 'validation': ('c', 'd'), 'test': ('e', 'f')}
-  assert task.parted() == 'given' and usual_part(task, own=False) == 'test'
+  assert task.parted() == 'given' and usual_part(task, seen=False) == 'test'
   assert task.said() == (
     f'folder {tmp_path / "x"}: parts train (2 classes), validation (2 classes), test (2 classes), '
     'as its folders say'
@@ -170,7 +170,7 @@ def test_what_is_damaged_or_too_small_is_left_out_and_counted_in_one_line(tmp_pa
 
 def test_a_foreign_set_without_parts_is_tested_whole(tmp_path):
   task = made(f'arrays:{spoken(tmp_path)},{SIZES}')
-  assert [usual_part(task, own) for own in (False, True)] == ['all', 'test']
+  assert [usual_part(task, seen) for seen in (False, True)] == ['all', 'test']
   whole = with_tested(task, 'all')
   assert len(whole.table('test').names) == 30 and whole.table('train') is task.table('train')
   assert len(whole.source('test').data) == 90

@@ -19,8 +19,8 @@ FAULTS = (
   Fault(
     'updates are clipped in place of gradients',
     SETUP,
-    "optax.chain(optax.clip_by_global_norm(flags['clip_norm']), made)",
-    "optax.chain(made, optax.clip_by_global_norm(flags['clip_norm']))",
+    "optax.chain(optax.clip_by_global_norm(flags['clip_norm']), outer)",
+    "optax.chain(outer, optax.clip_by_global_norm(flags['clip_norm']))",
     'experiments/test_setup.py::test_gradients_are_clipped_before_the_optimizer_sees_them',
     added=True,
   ),
@@ -145,7 +145,7 @@ FAULTS = (
   Fault(
     'classes that a run was trained on are tested',
     'experiments/runs/evaluate.py',
-    "return 'test' if own or task.parted() in ('official', 'given') else 'all'",
+    "return 'test' if seen or task.parted() in ('official', 'given') else 'all'",
     "return 'test' if task.parted() in ('official', 'given') else 'all'",
     'experiments/test_class_parts.py::test_a_foreign_set_without_parts_is_tested_whole',
   ),
