@@ -19,8 +19,10 @@ CONVOLUTIONS = {
 COLLECTIVES = 'all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'reduce-scatter'
 
 
-def product_flops(function: Callable[..., Any], *given: Any) -> int:
-  """Returns the operations of its matrix products and convolutions: two for each multiply-add.
+def product_flops(function: Callable[..., Any], *arguments: Any) -> int:
+  """Returns the operations of a function's matrix products and convolutions.
+
+  A multiply-add counts as two.
 
   The body of a scan counts as often as it runs, and that of shard_map once for each device. All
   branches of a condition count. The body of a loop of unknown length counts once. Products with
@@ -29,13 +31,13 @@ def product_flops(function: Callable[..., Any], *given: Any) -> int:
 
   Args:
     function: any that JAX can trace.
-    *given: its arguments, or their shapes.
+    *arguments: its arguments, or their shapes.
 
   >>> import jax.numpy as jnp
   >>> product_flops(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 5)))
   60
   """
-  return _count(jax.make_jaxpr(function)(*given).jaxpr)
+  return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _count(jaxpr: Any) -> int:

@@ -81,12 +81,12 @@ def own_address(host: str) -> str:
     OSError: if there is no such name.
   """
   try:
-    family, _, _, _, found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    family, _, _, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
   except OSError as error:
     raise OSError(
       error.errno, f'the coordinator {host} has no address ({error.strerror})'
     ) from error
-  address = str(found[0])
+  address = str(place[0])
   loopback = ipaddress.ip_address(address.partition('%')[0]).is_loopback
   if loopback and host not in ('localhost', address):
     return ''
@@ -104,8 +104,8 @@ def bind_address(coordinator: str) -> str | None:
     OSError: if the coordinator has no address.
   """
   host, port = address_of(coordinator)
-  own = own_address(host)
-  return (f'[{own}]:{port}' if ':' in own else f'{own}:{port}') if own else None
+  address = own_address(host)
+  return (f'[{address}]:{port}' if ':' in address else f'{address}:{port}') if address else None
 
 
 async def _gather(cluster: Cluster, seconds: float, token: str) -> None:

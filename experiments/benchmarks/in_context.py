@@ -39,8 +39,8 @@ def cases(
     learners[f'train, pairs, {attention}'] = in_context(network(attention=attention), WAYS)
   learners['train, pairs, scan and remat'] = in_context(network(scan=True, remat=True), WAYS)
   learners['train, pairs, lstm'] = in_context(recurrent(WAYS, width, depth), WAYS)
-  made = [_training(name, learner, episodes, dtype) for name, learner in learners.items()]
-  return made + _predictions(network(), episodes, dtype)
+  cases = [_training(name, learner, episodes, dtype) for name, learner in learners.items()]
+  return cases + _predictions(network(), episodes, dtype)
 
 
 def _episodes(tasks: int, examples: int, features: int) -> Episode:
@@ -88,14 +88,14 @@ def _predictions(model: SequenceModel, episodes: Episode, dtype: str | None) -> 
   extended = jax.jit(lambda support, last: extend(adapt(support), last))(before, last)
   check_same('an extended cache', jax.jit(predict)(extended, queries), expected)
   case = partial(compiled_case, number=len(queries), dtype=dtype or 'float32')
-  made = [
+  cases = [
     case('predict, all read again', again, (support, queries)),
     case('predict, from the cache', predict, (fitted, queries)),
     case('one more example, all read again', adapt, (support,)),
     case('one more example, extend', extend, (fitted, last)),
   ]
-  compared = {1: made[0].name, 3: made[2].name}
-  return [case._replace(baseline=compared.get(i, '')) for i, case in enumerate(made)]
+  compared = {1: cases[0].name, 3: cases[2].name}
+  return [case._replace(baseline=compared.get(i, '')) for i, case in enumerate(cases)]
 
 
 def check_same(name: str, actual: jax.Array, expected: jax.Array) -> None:

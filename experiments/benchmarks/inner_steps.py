@@ -55,7 +55,7 @@ def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: 
   def loss(fast: Any, slow: Any, data: jax.Array, step: Any) -> jax.Array:
     return jax.vmap(lambda x: next_error(model, fast, x))(data).mean()
 
-  made = []
+  cases = []
   for name, mode in MODES.items():
     solve = mode()(meta_gradient.by_optax(loss, optax.sgd(0.01), proximal=PROXIMAL))
     for number in steps:
@@ -66,15 +66,15 @@ def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: 
 
       text = f'{name}, {number} steps'
       baseline = f'unroll, {number} steps' if name != 'unroll' else ''
-      made.append(compiled_case(text, jax.grad(outer), (params,), LIMIT, baseline))
-  check_same(made)
-  return made
+      cases.append(compiled_case(text, jax.grad(outer), (params,), LIMIT, baseline))
+  check_same(cases)
+  return cases
 
 
-def check_same(made: Sequence[Case]) -> None:
-  """Raises an AssertionError if exact modes have different gradients after as many steps."""
+def check_same(cases: Sequence[Case]) -> None:
+  """Raises an AssertionError if exact modes differ in the gradient after some number of steps."""
   gradients: dict[str, list[np.ndarray]] = {}
-  for case in made:
+  for case in cases:
     mode, _, steps = case.name.rpartition(', ')
     if mode in EXACT and case.call is not None:
       gradient = list(map(np.asarray, jax.tree.leaves(case.call())))

@@ -177,13 +177,13 @@ def _whole(
   data = jnp.asarray(table.x)
 
   @jax.jit
-  def made(keys: jax.Array, data: jax.Array) -> Episode:
+  def draw_episodes(keys: jax.Array, data: jax.Array) -> Episode:
     whole = jax.vmap(lambda key: gather_rows(plan(key), data))(keys)
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim > 2 else leaf, whole)
 
   expected = table.x[np.asarray(jax.vmap(plan)(keys[:8]).query.x)]
-  np.testing.assert_array_equal(made(keys[:8], data).query.x, expected)
-  return _case(name, lambda: made(keys, data), WHOLE)
+  np.testing.assert_array_equal(draw_episodes(keys[:8], data).query.x, expected)
+  return _case(name, lambda: draw_episodes(keys, data), WHOLE)
 
 
 def _read(table: ClassTable, data: np.ndarray) -> Callable[[], Any]:

@@ -136,7 +136,7 @@ def forms(
   one_by_one = lambda weights: sum(one(weights, task) for task in range(tasks)) / tasks
   beside = vmap(lambda weights, task: outer(weights, task, _written_norm), (None, 0))
   at_once = lambda weights: beside(weights, data).mean()
-  made: list[Callable[[], Any]] = [
+  gradients: list[Callable[[], Any]] = [
     lambda: by_autograd(True),
     lambda: by_autograd(False),
     lambda: grad(one_by_one)(params),
@@ -144,8 +144,8 @@ def forms(
     by_distances,
   ]
   if importlib.util.find_spec('torchopt') is not None:
-    made.append(_by_torchopt(data, params, sizes))
-  return made
+    gradients.append(_by_torchopt(data, params, sizes))
+  return gradients
 
 
 class _Network(torch.nn.Module):

@@ -68,7 +68,7 @@ def as_flags(text: str) -> str:
   '--process_id=9 is not one of 0 to 7'
   """
   names = '|'.join(FLAG_OF)
-  return re.sub(rf'(?<![\w-])({names})=', lambda found: f'--{FLAG_OF[found[1]]}=', text)
+  return re.sub(rf'(?<![\w-])({names})=', lambda match: f'--{FLAG_OF[match[1]]}=', text)
 
 
 @contextlib.contextmanager
@@ -139,9 +139,9 @@ def join_processes() -> None:
   signal.signal(signal.SIGTERM, lambda *_: end_preempted('nothing is lost'))
   if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in a shell's background
     signal.signal(signal.SIGINT, lambda *_: end_interrupted())
-  given: list[Any] = [flags.FLAGS[name].value for name in PROCESS_FLAGS]
+  values: list[Any] = [flags.FLAGS[name].value for name in PROCESS_FLAGS]
   with one_line_errors(*BAD_INPUT):
-    initialize(*given)
+    initialize(*values)
     check_same(defining_run(), flags.FLAGS.meeting_seconds)
   if not is_first():
     sys.stdout = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115

@@ -127,19 +127,19 @@ def write_names(classes: Mapping[str, Any]) -> dict[str, str]:
   return {part: text(names) for part, names in classes.items()}
 
 
-def _parted(found: PartedTable, split: str) -> str:
-  if found.parts is not None:
+def _parted(data: PartedTable, split: str) -> str:
+  if data.parts is not None:
     return 'given'
-  return 'groups' if split != 'class' and len(np.unique(found.table.groups)) > 1 else 'classes'
+  return 'groups' if split != 'class' and len(np.unique(data.table.groups)) > 1 else 'classes'
 
 
-def _part(name: str, found: PartedTable, split: str, part: str) -> ClassTable:
-  table, groups = found.table, len(np.unique(found.table.groups))
-  parted = _parted(found, split)
+def _part(name: str, data: PartedTable, split: str, part: str) -> ClassTable:
+  table, groups = data.table, len(np.unique(data.table.groups))
+  parted = _parted(data, split)
   if part == 'all':
     return table
-  if parted == 'given' and found.parts is not None:
-    return select_part(table, found.parts, part, name)
+  if parted == 'given' and data.parts is not None:
+    return select_part(table, data.parts, part, name)
   if split == 'group' and groups == 1:
     raise ValueError(f'{name} has no groups to be split by; use split=class')
   # If the classes of a group were in different parts, what they share would leak into tests.
@@ -151,30 +151,30 @@ def _part(name: str, found: PartedTable, split: str, part: str) -> ClassTable:
   return split_classes(table, part, by='group' if parted == 'groups' else 'class')
 
 
-def _said(found: PartedTable, split: str) -> str:
-  rows = np.arange(len(found.table.x))  # in place of examples: only classes are counted
-  light = found._replace(table=found.table._replace(x=rows))
+def _said(data: PartedTable, split: str) -> str:
+  rows = np.arange(len(data.table.x))  # in place of examples: only classes are counted
+  light = data._replace(table=data.table._replace(x=rows))
   parts = {}
-  for part in found.parts or PARTS:
+  for part in data.parts or PARTS:
     with contextlib.suppress(ValueError):  # none is left for it
       parts[part] = _part('', light, split, part)
-  parted = _parted(found, split)
+  parted = _parted(data, split)
   groups = lambda each: (
     counted(len(np.unique(each.groups)), 'group') + ', ' if parted == 'groups' else ''
   )
   sizes = [
     f'{part} ({groups(each)}{counted(len(each.names), "class")})' for part, each in parts.items()
   ]
-  if found.parts is None:
+  if data.parts is None:
     how = f'{"whole " if parted == "groups" else ""}{parted} drawn at random'
   else:
-    how = f'as {"its folders" if found.said_by == "folders" else found.said_by} say'
+    how = f'as {"its folders" if data.said_by == "folders" else data.said_by} say'
   said = f'parts {", ".join(sizes)}, {how}'
-  if rest := len(found.table.names) - sum(len(each.names) for each in parts.values()):
+  if rest := len(data.table.names) - sum(len(each.names) for each in parts.values()):
     said += f'; in no part: {counted(rest, "class")}'
-  if found.left_out:
-    images = counted(len(found.left_out), 'image')
-    said += f'; left out: {images} that cannot be read ({listed(found.left_out)})'
+  if data.left_out:
+    images = counted(len(data.left_out), 'image')
+    said += f'; left out: {images} that cannot be read ({listed(data.left_out)})'
   return said
 
 

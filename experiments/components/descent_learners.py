@@ -109,8 +109,8 @@ def component(make: Callable[..., MetaLearner], **usual: Any) -> Callable[..., M
     with in_words_of_specs():
       protocol = given.pop('protocol')
       statistics = protocol and statistics_of(protocol, inductive=inductive)
-      made = {'descent': descent_of(given), 'statistics': statistics, **given}
-      return make(first, objective=objective, **made)
+      settings = {'descent': descent_of(given), 'statistics': statistics, **given}
+      return make(first, objective=objective, **settings)
 
   document(learner, summary(make), _meanings(make))
   supplied = [p for p in inspect.signature(learner).parameters.values() if p.kind != p.VAR_KEYWORD]
@@ -136,8 +136,8 @@ def statistics_of(protocol: str, *, inductive: str = 'training') -> str:
   """Returns the normalisation statistics of a learner that a spec asks for by its protocol.
 
   Args:
-    protocol: of a network with batch statistics: 'transductive' normalises the queries by their
-      own, 'inductive' by those of the support; its parts in training as at test time. None is
+    protocol: what a network with batch statistics normalises queries by, in training as at test
+      time: 'transductive' by their own statistics, 'inductive' by those of the support. None is
       'transductive' for such a network, and 'inductive' for all others.
     inductive: what 'inductive' means for the learner, 'training' or 'support'.
 
@@ -152,7 +152,7 @@ def statistics_of(protocol: str, *, inductive: str = 'training') -> str:
 
 @contextlib.contextmanager
 def in_words_of_specs() -> Iterator[None]:
-  """Errors name arguments as specs do; --steps, for one, is something else than inner_steps."""
+  """Errors name arguments as specs do. (The flag --steps, for one, does not set inner_steps.)"""
   try:
     yield
   except ValueError as error:
@@ -186,7 +186,7 @@ SUPPLIED = (
   'descent',
   'statistics',
 )
-DESCENT: dict[str, Any] = {  # what specs say of a descent and its statistics, and the types
+DESCENT: dict[str, Any] = {  # arguments of a descent and its statistics in specs, and types
   'inner_optimizer': str,
   'inner_learning_rate': float,
   'inner_steps': int,
@@ -198,10 +198,12 @@ DESCENT: dict[str, Any] = {  # what specs say of a descent and its statistics, a
 
 
 def _settable(takes: Mapping[str, Any], usual: dict[str, Any]) -> Iterator[inspect.Parameter]:
-  """Yields what a spec may say of a factory with such parameters."""
-  own = {name: p for name, p in takes.items() if name not in SUPPLIED}
-  for name, value in (usual | {n: p.default for n, p in own.items() if n not in usual}).items():
-    kind = own[name].annotation if name in own else DESCENT[name]
+  """Yields the arguments that a spec may set, for a factory with the parameters `takes`."""
+  parameters = {name: p for name, p in takes.items() if name not in SUPPLIED}
+  for name, value in (
+    usual | {n: p.default for n, p in parameters.items() if n not in usual}
+  ).items():
+    kind = parameters[name].annotation if name in parameters else DESCENT[name]
     if name == 'test_steps' and 'inner_steps' not in usual:
       kind = int  # there are no other steps, as many as which they could be
     if name == 'protocol' and value is not None:

@@ -31,28 +31,31 @@ def own_name(spec: str) -> str | None:
   >>> own_name('birds.tasks:calls:ways=5'), own_name('omniglot:ways=5')
   ('birds.tasks:calls', None)
   """
-  found = _OWN.match(spec)
-  return found[1] if found else None
+  match = _OWN.match(spec)
+  return match[1] if match else None
 
 
 def is_module(name: str) -> bool:
-  """Tells whether package.module:factory names a module that there may be: a word alone is one only
-  if it can be found, since it may be a known name with a typing error."""
+  """Tells whether package.module:factory may name a module.
+
+  A name with a dot may. A single word must be a module that can be found, since it may be a known
+  name with a typing error.
+  """
   module = name.partition(':')[0]
   return '.' in module or importlib.util.find_spec(module) is not None
 
 
 @functools.cache  # equal specs make equal components
 def own_factory(kind: str, name: str, supplied: tuple[str, ...] = ()) -> Callable[..., Any]:
-  """Imports a factory; what it makes is checked.
+  """Imports a factory, and checks what it makes.
 
   Args:
-    kind: of component: a key of KINDS.
+    kind: the kind of component, a key of KINDS.
     name: package.module:factory.
-    supplied: what the command passes to it, if it has such a parameter.
+    supplied: parameters that the command supplies, if the factory has them.
 
   Raises:
-    ValueError: if there is none, it is no factory, or a parameter of it can be given by nobody.
+    ValueError: if there is none, it is no factory, or nothing gives one of its parameters.
   """
   module, _, attribute = name.partition(':')
   factory = getattr(_import(kind, name, module), attribute, None)
@@ -69,11 +72,11 @@ def own_factory(kind: str, name: str, supplied: tuple[str, ...] = ()) -> Callabl
 
   @functools.wraps(factory)
   def checked(**arguments: Any) -> Any:
-    made = factory(**arguments)
-    if not isinstance(made, KINDS[kind]):
+    component = factory(**arguments)
+    if not isinstance(component, KINDS[kind]):
       kinds = ' or '.join(each.__name__ for each in KINDS[kind])
-      raise ValueError(f'{kind} {name} returned {type(made).__name__}; return a {kinds}')
-    return made
+      raise ValueError(f'{kind} {name} returned {type(component).__name__}; return a {kinds}')
+    return component
 
   return checked
 

@@ -141,8 +141,8 @@ def projected_task(
       return whole.replace(plan=first.plan)
     return whole.replace(schedule=switch(first.plan, whole.plan, biased_steps).schedule)
 
-  given = source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True
-  return Task(*given, chance=1 / BASE_CLASSES if biased else None)
+  fields = source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True
+  return Task(*fields, chance=1 / BASE_CLASSES if biased else None)
 
 
 def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:
@@ -269,9 +269,9 @@ def each_function_task(make: Callable[..., FunctionClass], points: int) -> Calla
   kind = inspect.Parameter.KEYWORD_ONLY
   usual = meanings(mixed_functions) | meanings(function_task)  # of `dim` and of the sizes
   document(task, summary(make), usual | meanings(make))
-  own = [p.replace(kind=kind) for p in inspect.signature(make).parameters.values()]
+  parameters = [p.replace(kind=kind) for p in inspect.signature(make).parameters.values()]
   more = [inspect.Parameter(n, kind, default=d, annotation=type(d)) for n, d in sizes.items()]
-  task.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+  task.__signature__ = inspect.Signature([*parameters, *more])  # type: ignore[attr-defined]
   return task
 
 
@@ -287,7 +287,7 @@ def categorical_task(
   """Classification from a known, uneven prior, whose Bayes mixture and regret are exact.
 
   Args:
-    tasks: of the prior.
+    tasks: number of tasks in the prior.
     shots: support examples in all.
     queries: query examples in all.
   """
@@ -298,5 +298,5 @@ def categorical_task(
     return categorical(prior, other_shots or shots, queries)
 
   judges = {'regret': judge_regret}
-  given = source, objectives.cross_entropy, classes, 'loss', False, True
-  return Task(*given, bayes_categorical(prior), judges=judges)
+  fields = source, objectives.cross_entropy, classes, 'loss', False, True
+  return Task(*fields, bayes_categorical(prior), judges=judges)

@@ -77,13 +77,13 @@ def arguments_in(text: str) -> list[tuple[str | None, str]]:
   >>> arguments_in('"/a, b",ways=5')
   [(None, '/a, b'), ('ways', '5')]
   """
-  found: list[tuple[str | None, str]] = []
+  pairs: list[tuple[str | None, str]] = []
   for name, value in _ARGUMENT.findall(text):
     value = value.strip()
     quoted = re.fullmatch(_QUOTED, value)
     if name or value:
-      found.append((name or None, value[1:-1].replace('""', '"') if quoted else value))
-  return found
+      pairs.append((name or None, value[1:-1].replace('""', '"') if quoted else value))
+  return pairs
 
 
 def name_in(spec: str) -> str:

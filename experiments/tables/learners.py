@@ -139,8 +139,8 @@ def paper(docstring: str) -> str:
   >>> paper('X. A. Author, A Title, ICLR 2019, arXiv:1909.01234. Implemented: ...')
   '[1909.01234](https://arxiv.org/abs/1909.01234)'
   """
-  found = re.search(r'arXiv:(\d{4}\.\d{4,5})', docstring)
-  return f'[{found[1]}](https://arxiv.org/abs/{found[1]})' if found else NONE
+  match = re.search(r'arXiv:(\d{4}\.\d{4,5})', docstring)
+  return f'[{match[1]}](https://arxiv.org/abs/{match[1]})' if match else NONE
 
 
 def meta_learned(name: str) -> str:
@@ -194,15 +194,15 @@ def comparison(record: Mapping[str, Any]) -> str:
   cells, steps = record['cells'], list(record['cells'][0]['steps'])
   lines = []
   for cell in cells:
-    found = [cell['steps'][number] for number in steps]
-    scores = [format_estimate(cell['metric'], each['mean'], each['ci95']) for each in found]
+    estimates = [cell['steps'][number] for number in steps]
+    scores = [format_estimate(cell['metric'], each['mean'], each['ci95']) for each in estimates]
     lines.append([f'`{cell["learner"]}`', *scores, format_duration(cell['train_seconds'])])
   episodes = cells[0]['steps'][steps[0]]['episodes']
-  made = f'{episodes:,} test episodes of `{cells[0]["task"]}`, on {record["device"]}'
+  tested = f'{episodes:,} test episodes of `{cells[0]["task"]}`, on {record["device"]}'
   columns = ['learner', *(f'after {number}' for number in steps), 'training time']
   table = markdown_table(columns, lines)
   title = (
-    f'## {record["row"]}\n\n{cells[0]["metric"].capitalize()} after so many inner steps, {made}:'
+    f'## {record["row"]}\n\n{cells[0]["metric"].capitalize()} after so many inner steps, {tested}:'
   )
   return f'{title}\n`{record["command"]}`\n\n{table}\n'
 
@@ -213,10 +213,10 @@ def modes(record: Mapping[str, Any]) -> str:
   for each in record['rows']:
     mode, _, steps = each['name'].rpartition(', ')
     time = 'not run' if each['milliseconds'] is None else f'{each["milliseconds"][0]:,.0f} ms'
-    own = cells.setdefault(mode, {})
-    own[int(steps.split()[0])] = f'{each["temporary_mib"]:,.0f} MiB, {time}'
-  steps = sorted({number for own in cells.values() for number in own})
-  lines = [[mode, *(own.get(number, NONE) for number in steps)] for mode, own in cells.items()]
+    row = cells.setdefault(mode, {})
+    row[int(steps.split()[0])] = f'{each["temporary_mib"]:,.0f} MiB, {time}'
+  steps = sorted({number for row in cells.values() for number in row})
+  lines = [[mode, *(row.get(number, NONE) for number in steps)] for mode, row in cells.items()]
   table = markdown_table(['mode', *map(str, steps)], lines)
   return f'{MODES_HEAD.format(**record)}{table}\n'
 

@@ -177,8 +177,8 @@ def _place(style: Alphabet, numbers: jax.Array) -> jax.Array:
 
 
 def _relate(points: jax.Array, number: jax.Array, choice: jax.Array, shape: jax.Array) -> jax.Array:
-  """Puts a stroke next to an earlier one, touching or not, or repeats that  # shape of `shape`."""
-  which, copied, mirrored, dot, at, at_any, own, own_any, apart, angle, far = choice
+  """Puts a stroke next to an earlier one, touching or not, or repeats that one."""
+  which, copied, mirrored, dot, at, at_any, joint, joint_any, apart, angle, far = choice
   other = points[(which * jnp.maximum(number, 1)).astype(int)]
   copied = (copied < COPIED) & (number > 0)
   mirrored = copied & (mirrored < 0.5)
@@ -186,8 +186,8 @@ def _relate(points: jax.Array, number: jax.Array, choice: jax.Array, shape: jax.
   shape = jnp.where(copied, other * jnp.where(mirrored, jnp.array([-1.0, 1.0]), 1), shape)
   shape = shape * jnp.where(dot, DOT_SIZE, 1)
   at = _anchor(at, at_any)
-  own = jnp.where(mirrored, at, _anchor(own, own_any))
-  touching = other[at] - shape[own]
+  joint = jnp.where(mirrored, at, _anchor(joint, joint_any))
+  touching = other[at] - shape[joint]
   angle = jnp.round(angle * 8) * np.pi / 4
   away = APART * (0.6 + far) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
   away = away + other.mean(0) - shape.mean(0)

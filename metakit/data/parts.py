@@ -190,12 +190,12 @@ def _csv_rows(rows: list[list[str]], stem: str) -> list[tuple[str, str, str | No
   header = [cell.lower() for cell in rows[0]] if rows else []
   column = lambda names: next((i for i, cell in enumerate(header) if cell in names), None)
   of_class, of_part, of_file = map(column, (_CLASS_COLUMNS, _PART_COLUMNS, _FILE_COLUMNS))
-  own = part_named(stem)
+  part_of_file = part_named(stem)
   if of_class is None:  # no header
-    of_class, of_part, of_file = 0, None if own else 1, None
+    of_class, of_part, of_file = 0, None if part_of_file else 1, None
   else:
     rows = rows[1:]
-  if own is None and of_part is None:
+  if part_of_file is None and of_part is None:
     raise ValueError(f'no column {" or ".join(_PART_COLUMNS)}')
   wide = max(column for column in (of_class, of_part, of_file) if column is not None)
   if short := [row for row in rows if len(row) <= wide]:

@@ -80,9 +80,9 @@ def _version_folder(name: str, data_dir: PathLike | None) -> Path:
   places = [root / path, root / 'tfds' / path]
   places += [root] if root.name == path.rsplit('/', 1)[-1] else []
   for place in places:
-    found = [info.parent for info in place.glob(f'{version or "*"}/dataset_info.json')]
-    if found:
-      return max(found, key=_version)
+    folders = [info.parent for info in place.glob(f'{version or "*"}/dataset_info.json')]
+    if folders:
+      return max(folders, key=_version)
   raise FileNotFoundError(
     f'tfds:{name}: no prepared data set in {", ".join(map(str, places))}; set '
     f'data_dir=FOLDER or METAKIT_DATA, or prepare it where TensorFlow is installed: '

@@ -83,14 +83,16 @@ def class_incremental(table: ClassTable, sessions: Sessions) -> EpisodeSource:
   labels = np.arange(total, dtype=np.int32)
   shots = np.where(sessions.session_of == 0, sessions.base_shots, sessions.shots)
   supported = np.repeat(labels, shots), np.concatenate([np.arange(n) for n in shots])
-  asked = np.repeat(labels, sessions.queries), np.tile(np.arange(sessions.queries) + most, total)
+  queried = np.repeat(labels, sessions.queries), np.tile(np.arange(sessions.queries) + most, total)
 
   @jax.jit
   def plan(key: Key) -> Episode:
     bits = jax.random.bits(key, (total, 1 + most + sessions.queries), jnp.uint32)
     classes = choose(bits[:, 0], len(starts))
     rows = jax.vmap(choose)(bits[:, 1:], counts[classes]) + starts[classes, None]
-    support, query = (Examples(rows[place], jnp.asarray(place[0])) for place in (supported, asked))
+    support, query = (
+      Examples(rows[place], jnp.asarray(place[0])) for place in (supported, queried)
+    )
     return Episode(support, query, {'classes': classes})
 
   return EpisodeSource(plan, table.x)

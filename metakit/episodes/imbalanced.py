@@ -74,8 +74,8 @@ def imbalanced(
     of_rows = bits[ways + total :].reshape(ways, shots + most)
     labels, places, drawn = _urn(bits[ways : ways + total], counts[classes] - shots, concentration)
     rows = jax.vmap(choose)(of_rows, counts[classes]) + starts[classes, None]
-    own = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), shots)
-    support = Examples(rows[:, :shots].ravel(), own)
+    support_labels = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), shots)
+    support = Examples(rows[:, :shots].ravel(), support_labels)
     query = Examples(rows[labels, shots + places], labels)
     return Episode(support, query, {'classes': classes, 'counts': drawn})
 
@@ -96,10 +96,10 @@ def _urn(
     labels [draws]; how often the same was drawn before, [draws]; how often each was, [ways].
   """
 
-  def draw(drawn: jax.Array, own: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  def draw(drawn: jax.Array, number: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     balls = jnp.where(drawn < left, concentration + drawn, 0)
     reach = jnp.cumsum(balls)
-    label = (reach <= reduce_below(own, reach[-1])).sum(dtype=jnp.int32)
+    label = (reach <= reduce_below(number, reach[-1])).sum(dtype=jnp.int32)
     return drawn.at[label].add(1), (label, drawn[label])
 
   drawn, (labels, places) = jax.lax.scan(draw, jnp.zeros(len(left), jnp.int32), bits)

@@ -90,10 +90,10 @@ def projected(
   mean, deviation = _moments(table)
 
   def part_of_task(number: jax.Array, part: int, more: jax.Array | None) -> Key:
-    own = jax.random.fold_in(pool, jnp.maximum(number, 0))
-    own = own if more is None else jax.random.fold_in(own, more)
+    task = jax.random.fold_in(pool, jnp.maximum(number, 0))
+    task = task if more is None else jax.random.fold_in(task, more)
     first = jax.random.fold_in(fixed, 0)
-    return jax.random.fold_in(jnp.where(number < 0, first, own), part)
+    return jax.random.fold_in(jnp.where(number < 0, first, task), part)
 
   @jax.jit
   def plan(key: Key) -> Episode:

@@ -209,10 +209,10 @@ def _draw_rows(key: Key, slots: _Slots, starts: jax.Array, counts: jax.Array) ->
   Returns:
     [slots] int32 rows; padding repeats the first.
   """
-  own = starts[slots.way] + slots.number
+  places = starts[slots.way] + slots.number
   left = jnp.where(slots.real, counts[slots.way] - slots.number, 1)
-  target = jnp.where(slots.real, own + integers_below(key, left), -1)  # padding swaps no row
-  rows = undo_swaps(own, target)
+  target = jnp.where(slots.real, places + integers_below(key, left), -1)  # padding swaps no row
+  rows = undo_swaps(places, target)
   return jnp.where(slots.real, rows, rows[0])
 
 

@@ -117,8 +117,8 @@ def alternate(
   """Returns the weights [ways, features] after steps of TIM-ADM (proposition 1)."""
   ways, dtype = len(points), points.dtype
   counts, member = weight_of(query, dtype), members(support, ways)
-  own, there = weight_of(support, dtype), counts[:, None]
-  balance = own.sum() / jnp.maximum(counts.sum(), 1e-12)
+  support_weights, there = weight_of(support, dtype), counts[:, None]
+  balance = support_weights.sum() / jnp.maximum(counts.sum(), 1e-12)
   share = support_weight / (1 + conditional_weight)
 
   def moved(points: jax.Array, z: jax.Array, weight: jax.Array, target: jax.Array) -> jax.Array:
@@ -131,7 +131,7 @@ def alternate(
     sharp = (1 + conditional_weight) * log_p
     column = jax.nn.logsumexp(sharp, axis=0, b=there)
     q = there * jax.nn.softmax(jnp.where(present, sharp - column / 2, ABSENT))
-    top = share * moved(points, support.x, own, member)
+    top = share * moved(points, support.x, support_weights, member)
     top += balance * moved(points, query.x, counts, q)
     bottom = share * member.sum(0) + balance * q.sum(0)
     return top / jnp.maximum(bottom, 1e-12)[:, None], None

@@ -41,16 +41,16 @@ def diagnose(
     its way back through the steps.
   """
 
-  def update(grads: Any, state: Any, fast: Fast, given: Any, step: Any) -> tuple[Fast, Any]:
-    slow, probes = given
+  def update(grads: Any, state: Any, fast: Fast, fixed: Any, step: Any) -> tuple[Fast, Any]:
+    slow, probes = fixed
     fast, state = inner.update(grads, state, fast, slow, step)
     return jax.tree.map(lambda leaf, probe: leaf + probe[step], fast, probes), state
 
   probed = inner._replace(
-    loss=lambda fast, given, data, step: inner.loss(fast, given[0], data, step),
-    init=lambda fast, given: inner.init(fast, given[0]),
+    loss=lambda fast, fixed, data, step: inner.loss(fast, fixed[0], data, step),
+    init=lambda fast, fixed: inner.init(fast, fixed[0]),
     update=update,
-    readout=lambda fast, given, data, step: inner.loss(fast, given[0], data, None),
+    readout=lambda fast, fixed, data, step: inner.loss(fast, fixed[0], data, None),
   )
 
   def outcome(fast: Fast, slow: Slow, probes: Any, mode: Any) -> tuple[jax.Array, jax.Array]:

@@ -136,8 +136,8 @@ def _implicit(inner: Inner, solver: LinearSolver) -> Solve:
     end = minimum(fast, slow, data)
 
     def residual(cotangent):
-      held, given, known = jax.lax.stop_gradient((end, (slow, fast), data))
-      product = _derivative(lambda e: jax.grad(loss)(e, given, known, None), held)
+      held, fixed, known = jax.lax.stop_gradient((end, (slow, fast), data))
+      product = _derivative(lambda e: jax.grad(loss)(e, fixed, known, None), held)
       left = optax.tree.sub(product(solver(product, cotangent)), cotangent)
       least = jnp.finfo(jnp.float32).tiny
       return optax.tree.norm(left) / jnp.maximum(optax.tree.norm(cotangent), least)

@@ -73,8 +73,8 @@ Mode = Callable[[Inner], Solve]
 def anchored(inner: Inner) -> Callable[[Fast, tuple[Slow, Fast], Data, Any], jax.Array]:
   """Returns the inner loss with its proximal term, as a function of (fast, (slow, start), ...)."""
 
-  def loss(fast: Fast, given: tuple[Slow, Fast], data: Data, step: Any) -> jax.Array:
-    slow, start = given
+  def loss(fast: Fast, fixed: tuple[Slow, Fast], data: Data, step: Any) -> jax.Array:
+    slow, start = fixed
     value = inner.loss(fast, slow, data, step)
     if not inner.proximal:
       return value

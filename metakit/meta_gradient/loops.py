@@ -130,7 +130,7 @@ def truncated(last: int, unrolled: int | bool = 1) -> Mode:
 def constant(inner: Inner) -> Solve:
   """Returns the loop without a derivative, for modes that define their own."""
   solve = first_order()(inner)
-  return lambda *given: jax.lax.stop_gradient(solve(*given))
+  return lambda *arguments: jax.lax.stop_gradient(solve(*arguments))
 
 
 def _plain(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,10 +187,10 @@ def _looped(
     def stepping(gradient: Gradient, wrap: Wrap) -> Callable[..., Any]:
       @wrap
       def advance(carry: Any, fixed: Any, number: Any) -> Any:
-        (fast, state), (given, data) = carry, fixed
-        grads = gradient(fast, given, data, number)
-        fast, state = inner.update(grads, state, fast, given[0], number)
-        shown = None if inner.readout is None else inner.readout(fast, given[0], data, number)
+        (fast, state), (anchor, data) = carry, fixed
+        grads = gradient(fast, anchor, data, number)
+        fast, state = inner.update(grads, state, fast, anchor[0], number)
+        shown = None if inner.readout is None else inner.readout(fast, anchor[0], data, number)
         return (fast, state), shown
 
       return advance
@@ -209,7 +209,7 @@ def _looped(
       return carry, shown
 
     cut = 0 if last is None else max(steps - last, 0)
-    held = lambda *given: jax.lax.stop_gradient(gradient(*given))
+    held = lambda *arguments: jax.lax.stop_gradient(gradient(*arguments))
     carry, before = run(stepping(held, _plain), (fast, inner.init(fast, slow)), 0, cut)
     carry, after = run(stepping(gradient, wrap), carry, cut, steps)
     shown = before + after

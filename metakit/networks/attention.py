@@ -83,14 +83,14 @@ def fused_attention() -> Attention:
     order = jnp.arange(len(cache.present)) - (len(cache.present) - len(present))
     last = jnp.concatenate([jnp.arange(len(present)), seen - 1])
     before = (order <= last[:, None]) & cache.present  # [read + asked, cached + read]
-    own = jnp.concatenate(
+    itself = jnp.concatenate(
       [jnp.zeros((len(present), len(seen)), bool), jnp.eye(len(seen), dtype=bool)]
     )
     query = jnp.concatenate([read.query, asked.query])
     key, value = (
       jnp.concatenate(pair) for pair in ((cache.key, asked.key), (cache.value, asked.value))
     )
-    mask = jnp.concatenate([before, own], axis=1)
+    mask = jnp.concatenate([before, itself], axis=1)
     fits = query.dtype in (jnp.float16, jnp.bfloat16) and query.shape[-1] in range(8, 257, 8)
     implementation: Any = 'cudnn' if fits and target_platform() == 'gpu' else 'xla'
     fused = partial(jax.nn.dot_product_attention, implementation=implementation)
@@ -200,8 +200,8 @@ def linear_attention() -> Attention:
     scores = jnp.einsum('nhf,mhf->hnm', query, key)
     scores = jnp.where(jnp.arange(len(present)) < last[:, None], scores, 0)
     outputs = jnp.einsum('hnm,mhf->nhf', scores, read.value)
-    own = (asked.query * asked.key).sum(-1, keepdims=True) * scale * asked.value
-    outputs = outputs.at[len(present) :].add(own)
+    itself = (asked.query * asked.key).sum(-1, keepdims=True) * scale * asked.value
+    outputs = outputs.at[len(present) :].add(itself)
     wide = _wide(outputs)
     if state is not None:
       known = jnp.einsum('nhf,hgf->nhg', query, state, preferred_element_type=wide)

@@ -246,7 +246,7 @@ def _define(role: Role) -> Primitive:
     lowering = mlir.lower_fun(function, multiple_results=False)
     mlir.register_lowering(primitive, lowering, platform=platform)
   primitive.def_impl(  # outside of jit
-    lambda *given, geometry: forms.get(jax.default_backend(), generic)(*given, geometry=geometry)
+    lambda *pair, geometry: forms.get(jax.default_backend(), generic)(*pair, geometry=geometry)
   )
   primitive.def_abstract_eval(
     lambda first, second, *, geometry: jax.core.ShapedArray(

@@ -39,8 +39,8 @@ def transposes(
 
 
 def _define(primitive: Primitive, partner: Primitive, function: Function) -> None:
-  def shape(*given: Any, **static: Any) -> Any:
-    out = jax.eval_shape(lambda *arrays: function(*arrays, **static), *given)
+  def shape(*operands: Any, **static: Any) -> Any:
+    out = jax.eval_shape(lambda *arrays: function(*arrays, **static), *operands)
     return jax.core.ShapedArray(out.shape, out.dtype)
 
   def derivative(primals: Any, tangents: Any, **static: Any) -> Any:

@@ -126,8 +126,8 @@ FAULTS = (
   Fault(
     'the readout of a step is that of the weights before it',
     'metakit/meta_gradient/loops.py',
-    'inner.readout(fast, given[0], data, number)',
-    'inner.readout(carry[0], given[0], data, number)',
+    'inner.readout(fast, anchor[0], data, number)',
+    'inner.readout(carry[0], anchor[0], data, number)',
     f'{MODES}test_readouts_are_those_of_the_weights_after_each_step',
   ),
   Fault(
