@@ -13,7 +13,7 @@ episode, and metakit.compare compares two such files episode by episode.
 
 from absl import flags
 
-from experiments.command_line.flags import define_common, define_name, define_test, given
+from experiments.command_line.flags import define_common, define_name, define_test, options_of_flags
 from experiments.command_line.runtime import run
 from experiments.runs.evaluate import Options, evaluate
 
@@ -37,4 +37,4 @@ if __name__ == '__main__':
     'last example against the first), mixture_weight (gaussian_mixture), regret (categorical), '
     'likeness_to_descent (in_context:layout=pairs), meta_gradient_cosine (maml and its kin)',
   )
-  run(lambda: evaluate(given(Options, no_default=('seed',))), __doc__)
+  run(lambda: evaluate(options_of_flags(Options, no_default=('seed',))), __doc__)

@@ -7,7 +7,12 @@ r"""Meta-trains a learner, tests it and writes a report.
 The same command started again continues where the last one stopped.
 """
 
-from experiments.command_line.flags import define_common, define_test, define_training, given
+from experiments.command_line.flags import (
+  define_common,
+  define_test,
+  define_training,
+  options_of_flags,
+)
 from experiments.command_line.runtime import run
 from experiments.runs.train import Options, train
 
@@ -15,4 +20,4 @@ if __name__ == '__main__':
   define_common()
   define_training()
   define_test()
-  run(lambda: train(given(Options)), __doc__)
+  run(lambda: train(options_of_flags(Options)), __doc__)

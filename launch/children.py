@@ -1,4 +1,4 @@
-"""Programs that do not outlive the process that starts them, however it ends.
+"""Starts programs that do not outlive this process, however it ends.
 
 Each program runs in a process group of its own. SIGTERM, SIGHUP (a closed terminal) and SIGINT
 (Ctrl-C) are passed on as SIGTERM, and a training answers that by saving. No process can answer
@@ -26,25 +26,25 @@ class Children(NamedTuple):
 
   Attributes:
     start: (argv, **options of subprocess.Popen) -> the process, in a group of its own.
-    told: numbers of the signals that came and were passed on.
-    forget: () -> None. Call it soon after a program has ended: the system will give its process
-      number to another.
+    signals: numbers of the signals that this process got and passed on.
+    forget: () -> None. Call it soon after a program has ended, since the system gives its process
+      number to another program later.
   """
 
   start: Callable[..., subprocess.Popen]
-  told: list[int]
+  signals: list[int]
   forget: Callable[[], None]
 
 
 @contextlib.contextmanager
 def children(grace: float = GRACE) -> Iterator[Children]:
-  """Yields a value that starts programs. After the block they have ended, with all they started.
+  """Yields a value that starts programs. At the end of the block it ends them and all they started.
 
   Args:
     grace: seconds from SIGTERM to SIGKILL, at the end of the block.
   """
   running: dict[int, subprocess.Popen] = {}
-  told: list[int] = []
+  signals: list[int] = []
   there = lambda group: running[group].poll() is None or guard.is_there(group)
 
   with _guard(grace) as tell:
@@ -54,7 +54,7 @@ def children(grace: float = GRACE) -> Iterator[Children]:
       process = subprocess.Popen(argv, start_new_session=True, **options)
       running[process.pid] = process
       tell(f'+{process.pid}')
-      if told:  # a signal came while the program was started
+      if signals:  # a signal came while the program was started
         ask_to_end(process.pid)
       return process
 
@@ -70,13 +70,13 @@ def children(grace: float = GRACE) -> Iterator[Children]:
 
     def pass_on(number: int, frame: Any) -> None:
       del frame
-      told.append(number)
+      signals.append(number)
       for group in list(running):
         ask_to_end(group)
 
     with _handled(pass_on):
       try:
-        yield Children(start, told, forget)
+        yield Children(start, signals, forget)
       finally:
         forget()
         guard.end_groups(list(running), grace, there)
@@ -134,4 +134,4 @@ def run_child(argv: Sequence[str], grace: float = GRACE) -> int:
   """
   with children(grace) as programs:
     status = programs.start(argv).wait()
-  return PREEMPTED if programs.told else status
+  return PREEMPTED if programs.signals else status

@@ -63,8 +63,8 @@ def call(argv: Sequence[str], *, capture: bool = False, **options: Any) -> Calle
       out, error = process.communicate(text)
   except FileNotFoundError:
     raise Refused(f'{argv[0]} is not installed; install it, or look at --dry_run') from None
-  if programs.told:
-    raise Interrupted(programs.told[0])
+  if programs.signals:
+    raise Interrupted(programs.signals[0])
   return Called(process.returncode, out or '', error or '')
 
 

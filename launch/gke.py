@@ -4,8 +4,8 @@ r"""Starts a command on Kubernetes as a JobSet: one process on each node of a TP
       --accelerator=tpu-v5-lite-podslice --topology=4x4 --volume=CLAIM -- \
       python -m experiments.train --parallel=shard_map --workdir=/runs/maml
 
---dry_run shows the manifest, as JSON, which kubectl reads. A run that is disrupted or told to end
-starts again, and that is not counted. --restarts limits how often a failure starts it again.
+--dry_run shows the manifest as JSON, which kubectl reads. A run that is disrupted or told to end
+starts again, however often. --restarts limits how often it starts again after a failure.
 """
 
 import json
@@ -50,7 +50,9 @@ def main(command: list[str]) -> int:
 
 def check_given() -> None:
   """Raises Refused for values that Kubernetes would refuse, some of them only later."""
-  longest = len(f'-{WORKERS}-0-{FLAGS.hosts - 1}-abcde')  # what it adds to the name of a pod
+  longest = len(
+    f'-{WORKERS}-0-{FLAGS.hosts - 1}-abcde'
+  )  # what Kubernetes adds to the name of a pod
   check_name('--name', FLAGS.name, 63 - longest)
   label = '[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?'
   check_match('--image', FLAGS.image, r'[!-~]+', 'REGISTRY/metakit:1')
@@ -86,13 +88,13 @@ def manifest(
 
   Args:
     command: what each process runs.
-    name: of the JobSet, and of its network.
-    image: of the container.
-    hosts: processes, each on a node of its own.
-    limits: resources of each.
+    name: name of the JobSet and of its network.
+    image: image of the container.
+    hosts: number of processes, each on a node of its own.
+    limits: resources of each process.
     nodes: labels of the nodes.
     volume: name of a claim that is mounted at /runs. Runs there survive their pods.
-    restarts: how many failures start everything again.
+    restarts: after how many failures everything starts again.
     grace: seconds from SIGTERM to SIGKILL.
   """
   pod = {

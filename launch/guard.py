@@ -1,4 +1,4 @@
-"""Ends the process groups of a process that has died. `launch.children` starts this as a script.
+"""Ends the programs of a process that has died. `launch.children` starts this as a script.
 
 It reads lines from stdin: +number when a group begins, and -number when one ends. When stdin
 closes, the process at the other side of the pipe has ended, for whatever reason.
@@ -19,9 +19,9 @@ def end_groups(groups: Sequence[int], grace: float, left: Callable[[int], bool])
   """Asks process groups to end, and kills those that have not ended after `grace` seconds.
 
   Args:
-    groups: their numbers.
-    grace: seconds.
-    left: says whether a group is still there.
+    groups: the numbers of the groups.
+    grace: seconds between the two.
+    left: tells whether a group is still there.
   """
   for group in groups:
     with contextlib.suppress(OSError):
@@ -35,7 +35,7 @@ def end_groups(groups: Sequence[int], grace: float, left: Callable[[int], bool])
 
 
 def is_there(group: int) -> bool:
-  """Says whether a process group has a process that has not ended."""
+  """Tells whether a process group has a process that has not ended."""
   try:
     os.killpg(group, 0)
   except ProcessLookupError:

@@ -26,7 +26,7 @@ from launch.common import Interrupted, Refused, define_dry_run, new_token, run, 
 
 FLAGS = flags.FLAGS
 POLL = 0.1
-MOST_LINE = 1 << 16  # bytes of a line; longer ones are broken
+MOST_LINE = 1 << 16  # bytes of a line; longer lines are split
 LAST_LINES = 5.0  # seconds to copy the last lines
 
 
@@ -49,13 +49,13 @@ def main(command: list[str]) -> int:
     status = wait_for(running, programs)
   for each in running:
     each.copier.join(LAST_LINES)
-  if programs.told and status not in (0, PREEMPTED):
-    raise Interrupted(programs.told[0])
+  if programs.signals and status not in (0, PREEMPTED):
+    raise Interrupted(programs.signals[0])
   return status
 
 
 def settings(rank: int, processes: int, devices: int, port: int, token: str) -> dict[str, str]:
-  """Returns the environment variables that a process has beside those of this one."""
+  """Returns the environment variables that a process gets in addition to those of this one."""
   flags_of_xla = os.environ.get('XLA_FLAGS', '')
   return {
     'JAX_PLATFORMS': 'cpu',
@@ -88,10 +88,10 @@ def start(
 
 
 def copy_lines(rank: int, lines: IO[bytes]) -> None:
-  """Prints the lines of a process after its number, in whatever encoding they are.
+  """Prints the lines of a process, each after the number of the process, in any encoding.
 
-  Where they cannot be printed (a closed terminal) they are read all the same. Otherwise the process
-  would wait for ever.
+  If they cannot be printed (the terminal was closed), it reads them all the same. Otherwise the
+  process would wait for ever.
   """
   for line in iter(lambda: lines.readline(MOST_LINE), b''):
     with contextlib.suppress(OSError):

@@ -154,7 +154,7 @@ def fitting(lowered: Any) -> Any:
 
 
 def refuse(costs: dict[str, Any]) -> None:
-  """Ends with status 1 if tasks are gathered."""
+  """Ends this process with status 1 if the step gathers tasks from all chips."""
   if costs['collectives'].get('all-gather'):
     print(
       'error: the step gathers from all chips; its memory would grow with the pod. Map tasks by '

@@ -51,7 +51,7 @@ def quoted(name: str, value: object) -> str:
   """Returns the value of an option so that sbatch reads it as one word.
 
   Raises:
-    Refused: if it has characters that cannot be written so.
+    Refused: if the value has characters that sbatch would read in another way.
   """
   flag = f'--{name.replace("-", "_")}'
   text = check_text(flag, str(value))
@@ -73,7 +73,7 @@ def batch_file(
     command: what each process runs.
     tasks_per_node: processes on a node.
     logs: folder of the log, which requeued jobs append to.
-    seconds_ahead: SIGTERM is sent so many seconds before the time limit.
+    seconds_ahead: how many seconds before the time limit SIGTERM is sent.
     options: values of sbatch's options by name; None leaves one out.
 
   Raises:

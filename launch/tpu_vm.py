@@ -41,8 +41,8 @@ RANK = (
   'curl -s -H Metadata-Flavor:Google '
   'http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number'
 )
-# By type, counted as the name of the type counts (chips or cores): how many each host of several
-# has, and how many a single host has at most.
+# type -> (chips of a host if there are several, most chips of a single host). For some types these
+# are cores: they count what the number in the name of the type counts.
 HOSTS = {
   'v2': (8, 8),
   'v3': (8, 8),
@@ -57,9 +57,9 @@ class Machine(NamedTuple):
   """A TPU VM and where it is.
 
   Attributes:
-    name: of the VM, and of its queued resource.
-    type: such as v5litepod-16.
-    place: flags of gcloud that say where.
+    name: name of the VM and of its queued resource.
+    type: the type of TPU, such as v5litepod-16.
+    place: the flags of gcloud that say where it is.
   """
 
   name: str
@@ -83,7 +83,7 @@ def described() -> Machine:
   """Returns the machine that the flags describe; nothing is created yet.
 
   Raises:
-    Refused: if there can be no such machine.
+    Refused: if a flag has an impossible value.
   """
   check_name('--name', FLAGS.name)
   hosts(FLAGS.type)
@@ -152,7 +152,7 @@ def delete(machine: Machine) -> list[str]:
 def work(
   machine: Machine, command: Sequence[str], addresses: Sequence[str], token: str
 ) -> list[str]:
-  """Returns the command that runs the same on every worker."""
+  """Returns the command that runs `command` on every worker."""
   coordinator = shlex.quote(f'{addresses[0]}:{PORT}')
   known = f'METAKIT_COORDINATOR={coordinator} METAKIT_NUM_PROCESSES={len(addresses)}'
   remote = f'{known} METAKIT_TOKEN={token} METAKIT_PROCESS_ID=$({RANK}) exec {shlex.join(command)}'
@@ -172,7 +172,7 @@ def keep_running(
   """Runs the command until it ends by itself; returns its exit status.
 
   Args:
-    machine: where.
+    machine: where the command runs.
     make: the command that asks for the machine.
     command: what every worker runs.
     token: shows that a worker belongs to the run.

@@ -122,7 +122,7 @@ def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
     examples = native(examples)
     return blanked(examples if unlabelled else labelled(examples))
 
-  def asked(examples: Examples) -> Examples:
+  def tidy_queries(examples: Examples) -> Examples:
     """Blanks what does not count, but keeps finite inputs: an absent example is predicted too."""
     cleaned = tidy(examples)
     keep = lambda x, blank: jnp.where(jnp.isfinite(x), x, blank)
@@ -145,7 +145,7 @@ def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
   if (extend := learner.extend) is not None:
     guards['extend'] = lambda fitted, more: extend(fitted, tidy(more))
   if (prefixes := learner.prefixes) is not None:
-    guards['prefixes'] = lambda key, params, examples: prefixes(key, params, asked(examples))
+    guards['prefixes'] = lambda key, params, examples: prefixes(key, params, tidy_queries(examples))
   if (loss_at := learner.loss_at) is not None:
     guards['loss_at'] = lambda step, key, params, episode: loss_at(
       step, key, params, whole(episode)

@@ -1,4 +1,4 @@
-"""When a training stops before its end: to save, every so many minutes, or to end."""
+"""Tells a training when to save by the clock, and when to end early."""
 
 import contextlib
 import time
@@ -12,9 +12,9 @@ class Interruptions(NamedTuple):
   """Reasons to stop between two dispatches, the same in all processes.
 
   Attributes:
-    due: () -> whether to stop here, to save or to end; asked once a dispatch.
-    preempted: () -> whether it was to end.
-    saved: () -> None, notes that a checkpoint was made.
+    due: () -> whether to stop here, in order to save or to end. Call it once a dispatch.
+    preempted: () -> whether the training has been told to end.
+    saved: () -> None. Call it when a checkpoint was made.
   """
 
   due: Callable[[], bool]
@@ -32,16 +32,16 @@ def interruptions(
   """Watches for SIGTERM and the time while the block runs.
 
   Args:
-    seconds: between checkpoints, by the first process's clock; 0 for none by time.
-    clock: returns seconds; another one for tests.
+    seconds: seconds between checkpoints, by the clock of the first process; 0 for no such ones.
+    clock: returns seconds; tests replace it.
   """
   number, ending, last = 0, False, clock()
-  with watch_preemption() as told:
+  with watch_preemption() as told_to_end:
 
     def due() -> bool:
       nonlocal number, ending
       number += 1
-      ending = ending or told(number)
+      ending = ending or told_to_end(number)
       late = bool(seconds) and clock() - last >= seconds
       return ending or (bool(seconds) and agreed('save', number, late))
 

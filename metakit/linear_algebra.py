@@ -23,7 +23,7 @@ def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
   It has no derivative.
   """
   loop = jax.custom_batching.sequential_vmap(function)
-  return lambda *given: jax.lax.platform_dependent(*given, cpu=loop, default=function)
+  return lambda *operands: jax.lax.platform_dependent(*operands, cpu=loop, default=function)
 
 
 _cholesky = one_by_one(jnp.linalg.cholesky)

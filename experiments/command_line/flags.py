@@ -1,4 +1,4 @@
-"""The command line: the same flag means the same in every binary."""
+"""The flags of the commands. The same flag means the same in all of them."""
 
 import os
 import re
@@ -24,7 +24,7 @@ COMMON = {
 }
 
 
-# The flags that binaries share, as --help shows them.
+# The flags that commands share, in the groups of --help.
 GROUPS = {
   'Components (see below)': (
     'task',
@@ -71,12 +71,12 @@ SIZES = {
 }
 
 
-def given(kind: Callable[..., T], no_default: tuple[str, ...] = ()) -> T:
-  """Returns a NamedTuple whose fields are the values of the flags of their names.
+def options_of_flags(kind: Callable[..., T], no_default: tuple[str, ...] = ()) -> T:
+  """Returns a NamedTuple. Each field is the value of the flag of its name.
 
   Args:
     kind: the NamedTuple.
-    no_default: flags whose defaults do not count. They are None unless they were set.
+    no_default: names of flags without a default here: their field is None unless they were set.
   """
   names: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
   known = {name: flags.FLAGS[name] for name in names}
@@ -85,7 +85,7 @@ def given(kind: Callable[..., T], no_default: tuple[str, ...] = ()) -> T:
 
 
 def define_common() -> None:
-  """Defines the flags that every binary has."""
+  """Defines the flags that every command has."""
   flags.DEFINE_string('task', None, COMMON['task'])
   flags.DEFINE_integer('seed', 0, COMMON['seed'], lower_bound=0, upper_bound=MAX_SEED)
   flags.DEFINE_string('workdir', None, COMMON['workdir'])
@@ -111,7 +111,7 @@ def define_test() -> None:
 
 
 def define_name(usual: str, said: str, values: flags.FlagValues = flags.FLAGS) -> None:
-  """Defines --name, a part of file names: one that leads to no other folder."""
+  """Defines --name. It becomes part of file names, and cannot lead to another folder."""
   flags.DEFINE_string('name', usual, said, flag_values=values)
   flags.register_validator(
     'name',
@@ -152,7 +152,7 @@ def define_training() -> None:
 
 
 def define_heads() -> None:
-  """Defines the flags of binaries that compare heads, beside the common ones."""
+  """Defines the flags of commands that compare heads, beside the common ones."""
   flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
   flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
   flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
@@ -162,14 +162,14 @@ def define_heads() -> None:
 
 
 def define_sessions() -> None:
-  """Defines the sizes of a stream."""
+  """Defines the flags for the sizes of a stream of sessions."""
   usual = Sessions()
   for name, (field, said) in SIZES.items():
     flags.DEFINE_integer(name, getattr(usual, field), said, lower_bound=1)
 
 
 def define_comparison() -> None:
-  """Defines the flags of this binary beside the common ones."""
+  """Defines the flags of a comparison of learners, beside the common ones."""
   flags.DEFINE_string('training', None, 'file of flags of experiments.train', required=True)
   flags.DEFINE_multi_string('learner', None, 'a learner spec; once for each', required=True)
   flags.DEFINE_list('inner_steps', ['1', '5', '10'], 'numbers of inner steps at test time')

@@ -32,8 +32,8 @@ QUARTER_TURNS = [partial(jnp.rot90, k=turns, axes=(1, 2)) for turns in range(4)]
 def head_component(make: Callable[..., MetaLearner]) -> Callable[..., MetaLearner]:
   """Returns the factory of a head, whose arguments a spec may set.
 
-  Beside its own there are `how` features are normalised (metakit.heads.normalised), unless it has
-  an argument of this name, and `losses` that training adds, joined by +.
+  Two arguments are added. `how` says how features are normalised (metakit.heads.normalised), unless
+  the head has an argument of this name. `losses` names losses that training adds, joined by +.
   """
   takes = inspect.signature(make).parameters
 
@@ -46,14 +46,14 @@ def head_component(make: Callable[..., MetaLearner]) -> Callable[..., MetaLearne
   ) -> MetaLearner:
     check_classifies(make.__name__, objective)
     extra = {'objective': objective, 'how': how}
-    made = make(num_outputs, **given, **{k: v for k, v in extra.items() if k in takes})
-    made = made if how == 'un' or 'how' in takes else heads.normalised(made, how)
+    plain = make(num_outputs, **given, **{k: v for k, v in extra.items() if k in takes})
+    normal = plain if how == 'un' or 'how' in takes else heads.normalised(plain, how)
     chosen = [named_loss(name, num_outputs) for name in (losses or '').split('+') if name]
-    return with_losses(made, chosen) if chosen else made
+    return with_losses(normal, chosen) if chosen else normal
 
   usual = {k: p for k, p in inspect.signature(head).parameters.items() if p.kind != p.VAR_KEYWORD}
-  own = {name: p for name, p in takes.items() if name not in ('ways', 'objective')}
-  _keep_signature(head, usual | own)
+  parameters = {name: p for name, p in takes.items() if name not in ('ways', 'objective')}
+  _keep_signature(head, usual | parameters)
   said = {'how': meanings(heads.normalised)['how'], 'losses': meanings(named_loss)['name']}
   document(head, summary(make), said | meanings(make))
   return head
@@ -81,9 +81,9 @@ def on_network(head: Callable[..., MetaLearner]) -> Callable[..., MetaLearner]:
     protocol: str = 'inductive',
     **given: Any,
   ) -> MetaLearner:
-    made = head(num_outputs, objective, **given)
+    classifier = head(num_outputs, objective, **given)
     with in_words_of_specs():
-      return embedded(network(None), made, statistics_of(protocol))
+      return embedded(network(None), classifier, statistics_of(protocol))
 
   usual = inspect.signature(learner).parameters
   kept = {name: p for name, p in usual.items() if p.kind != p.VAR_KEYWORD}
@@ -120,22 +120,22 @@ def pretrained_learner(
   rotations: bool = False,
   protocol: str = 'inductive',
 ) -> MetaLearner:
-  """Ordinary training on all training classes, until episodes follow; then any head.
+  """Ordinary training on all training classes, which episodes may follow; then any head.
 
-  With `rotations`, training images are turned by quarters, as classes of their own (self-supervised
-  label augmentation, Lee et al. 2020): for classes that are not turned already, as those of
+  With `rotations`, every quarter turn of a training class is a class of its own (self-supervised
+  label augmentation, Lee et al. 2020). It is for data whose classes are not turned already, such as
   omniglot:rotations=false.
 
   Args:
-    head: name of the head of test episodes, one of the other learners that are heads.
-    how: features are normalised for it, as its argument `how`; none for the head's usual one.
+    head: name of the head of test episodes: any other learner that is a head.
+    how: how features are normalised for the head; none for its usual way.
     until: steps of ordinary training, before those on episodes; none for all steps.
     cosine: whether the last layer compares directions alone (normalised softmax).
-    scale: of the cosines.
+    scale: factor of the cosines.
     rotations: whether quarter turns of training images are further classes.
-    protocol: of the network, 'inductive' or 'transductive'.
+    protocol: protocol of the network, 'inductive' or 'transductive'.
   """
-  made = build(
+  classifier = build(
     parse('head', HEADS, f'{head}:how={how}' if how else head, HEAD_SUPPLIED),
     num_outputs=num_outputs,
     objective=objective,
@@ -143,7 +143,7 @@ def pretrained_learner(
   with in_words_of_specs():
     return pretrained(
       network(None),
-      made,
+      classifier,
       num_classes(),
       until=until,
       cosine=cosine,

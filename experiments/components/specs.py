@@ -110,9 +110,9 @@ def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] 
   """
   spec = spec.strip()
   name = max((n for n in factories if f'{spec}:'.startswith(f'{n}:')), key=len, default='')
-  own = None if name or kind not in KINDS else own_name(spec)
-  if own and is_module(own):
-    name, factories = own, {own: own_factory(kind, own, supplied)}
+  imported = None if name or kind not in KINDS else own_name(spec)
+  if imported and is_module(imported):
+    name, factories = imported, {imported: own_factory(kind, imported, supplied)}
   text = spec[len(name) + 1 :]
   if not name:
     name = spec.partition(':')[0]

@@ -90,7 +90,7 @@ def start(programs: Children, folder: Path) -> subprocess.Popen:
 def finish(programs: Children, process: subprocess.Popen) -> int:
   """Waits for the end of a training; returns its exit status."""
   status = process.wait()
-  if programs.told:
+  if programs.signals:
     end_preempted('its runs begin anew')
   return status
 

@@ -64,24 +64,26 @@ def reduce_below(bits: jax.Array, limit: jax.typing.ArrayLike) -> jax.Array:
 
 
 @partial(jax.jit, inline=True)  # compiled once, also when a sampler is called without jit
-def undo_swaps(own: jax.Array, target: jax.Array) -> jax.Array:
-  """Returns what stands at the places `own` after a shuffle whose array was never built.
+def undo_swaps(places: jax.Array, target: jax.Array) -> jax.Array:
+  """Returns what stands at `places` after a shuffle whose array was never built.
 
-  The array held the number of each place. The shuffle exchanged the places own[i] and target[i] for
-  i = 0, 1, ...
+  At first the array held the number of each place. Swap i of the shuffle exchanged what stood at
+  places[i] and at target[i], for i = 0, 1, ...
 
   Args:
-    own: [swaps] different places. No swap after swap i touches own[i].
-    target: [swaps] places. target[i] is not one of own[0], ..., own[i - 1].
+    places: [swaps] different places. No swap after swap i touches places[i].
+    target: [swaps] places. target[i] is not one of places[0], ..., places[i - 1].
 
   Returns:
     [swaps] int32.
   """
-  step = jnp.arange(len(own))
+  step = jnp.arange(len(places))
 
-  def undo(place, swap):  # before swap m, what is now at target[m] was at own[m]
-    number, swapped_own, swapped_target = swap
-    return jnp.where((step > number) & (place == swapped_target), swapped_own, place), None
+  def undo(place, swap):  # before swap m, what is now at target[m] was at places[m]
+    number, swapped_place, swapped_target = swap
+    return jnp.where((step > number) & (place == swapped_target), swapped_place, place), None
 
-  place, _ = jax.lax.scan(undo, target, (step, own, target), reverse=True, unroll=min(len(own), 16))
+  place, _ = jax.lax.scan(
+    undo, target, (step, places, target), reverse=True, unroll=min(len(places), 16)
+  )
   return place.astype(jnp.int32)

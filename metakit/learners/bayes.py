@@ -185,11 +185,11 @@ def posterior(
   present: jax.Array,
   asked: jax.Array | None,
 ) -> Posterior:
-  """Returns the posterior at `asked` after all examples, or at each example after those before.
+  """Returns the posterior at `asked` after all examples, or at each example after those before it.
 
   Args:
-    prior: of a function class.
-    variance: of the noise, [n].
+    prior: the prior of a function class.
+    variance: variance of the noise, [n].
     x: [n, inputs].
     y: [n].
     present: [n] bool.
@@ -200,11 +200,11 @@ def posterior(
     across = None if asked is None else prior.kernel(asked, x)
     return _condition(prior.kernel(x, x), across, jnp.zeros_like(y), jnp.zeros(()), *examples)
   basis = prior.basis(x)
-  asked = None if asked is None else prior.basis(asked)
+  asked_basis = None if asked is None else prior.basis(asked)
   if isinstance(prior, Gaussians):
-    one = lambda each: _one_gaussian(each[0], each[1], basis, asked, *examples)
+    one = lambda each: _one_gaussian(each[0], each[1], basis, asked_basis, *examples)
     return _mix_in_parts(one, prior.log_weight, (prior.mean, prior.variance), GAUSSIANS_AT_ONCE)
-  one = lambda weights: _one_function(weights, basis, asked, *examples)
+  one = lambda weights: _one_function(weights, basis, asked_basis, *examples)
   return _mix_in_parts(one, prior.log_weight, prior.weights, FUNCTIONS_AT_ONCE)
 
 
@@ -217,12 +217,12 @@ def component_posteriors(
   present: jax.Array,
   asked: jax.Array,
 ) -> Posterior:
-  """Returns what each component of a mixture says, as `posterior`, [components, queries or 1].
+  """Returns the `posterior` of each component of a mixture, [components, queries or 1].
 
   The posterior weights of the components are softmax(prior.log_weight + log_evidence[:, 0]).
   """
-  basis, asked = prior.basis(x), prior.basis(asked)
-  one = lambda mean, spread: _one_gaussian(mean, spread, basis, asked, y, present, variance)
+  basis, asked_basis = prior.basis(x), prior.basis(asked)
+  one = lambda mean, spread: _one_gaussian(mean, spread, basis, asked_basis, y, present, variance)
   return jax.vmap(one)(prior.mean, prior.variance)
 
 
@@ -247,7 +247,7 @@ def _condition(covariance, across, expected, asked_mean, y, present, variance) -
   """Conditions a Gaussian on y [n]; `across` [queries, n] is None for the examples themselves.
 
   The first rows of the factor are those of the first examples, so that one factorisation serves
-  all prefixes. Absent examples count as measured with noise in which they drown.
+  all prefixes. Absent examples count as measured with so much noise that they say nothing.
   """
   drowned = jnp.trace(covariance) / jnp.finfo(covariance.dtype).eps ** 2 + 1
   noise = jnp.where(present, variance, drowned)
@@ -268,15 +268,18 @@ def _sum(steps: jax.Array) -> jax.Array:
 
 
 def _sums_before(steps: jax.Array) -> jax.Array:
-  """Not cumsum(steps) - steps: a step may be too large for what came before it to survive."""
+  """Returns the sum before each step. In cumsum(steps) - steps a large one would drown the rest."""
   return jnp.cumsum(jnp.zeros_like(steps).at[..., 1:].set(steps[..., :-1]), axis=-1)
 
 
-GAUSSIANS_AT_ONCE, FUNCTIONS_AT_ONCE = 64, 1024  # the 15,504 of sparse(20, 5) would take gigabytes
+GAUSSIANS_AT_ONCE, FUNCTIONS_AT_ONCE = (
+  64,
+  1024,
+)  # sparse(20, 5) has 15,504, which would take gigabytes
 
 
 def _mix_in_parts(one, log_weight: jax.Array, components: Any, at_once: int) -> Posterior:
-  """Mixes what one(component) says of each, so many at a time."""
+  """Mixes the posteriors one(component) of all components, `at_once` at a time."""
   number = len(log_weight)
   if number <= at_once:
     return _mix(log_weight, jax.vmap(one)(components))
@@ -297,7 +300,7 @@ def _single_gaussian(priors: Sequence[Prior]) -> Gaussians | None:
 
 
 def _minimum_norm(prior: Gaussians, x, y, present, asked) -> jax.Array:
-  """The limit of no noise: of all weights that fit the support, the likeliest."""
+  """Returns the limit without noise: the likeliest of all weights that fit the support."""
   deviation = jnp.sqrt(prior.variance[0])
   basis = jnp.where(present[:, None], prior.basis(x), 0)
   residual = jnp.where(present, y - basis @ prior.mean[0], 0)

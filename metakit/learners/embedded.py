@@ -28,10 +28,9 @@ STATISTICS = ('training', 'episode')
 def embedded(model: Model, head: MetaLearner, statistics: str = 'training') -> MetaLearner:
   """Composes an embedding network with a head, a learner of features (metakit.heads).
 
-  In training, support and query are embedded in one batch, so that a network with batch statistics
-  (model.stored) sees them together. At test time each example is embedded by
-  itself, with the statistics of training episodes (`calibrate`), or with those of the episode: the
-  support together with the queries, as in training.
+  Training embeds support and queries in one batch, so a network with batch statistics
+  (model.stored) sees them together. A test does the same with statistics='episode'. Otherwise it
+  embeds each example by itself, with the statistics of training episodes (`calibrate`).
 
   Args:
     model: x [examples, ...] -> features [examples, features].
@@ -40,8 +39,8 @@ def embedded(model: Model, head: MetaLearner, statistics: str = 'training') -> M
       'episode'.
 
   Returns:
-    A learner whose params are {'body': the network's, 'head': the head's}; it is transductive where
-    the network or the head is.
+    A learner whose params are {'body': those of the network, 'head': those of the head}. It is
+    transductive if the network or the head is.
 
   Raises:
     ValueError: for other statistics, or 'episode' with a network that never mixes examples
@@ -58,7 +57,7 @@ def embedded(model: Model, head: MetaLearner, statistics: str = 'training') -> M
     meta_learner,
     partial(_init, model, head),
     loss=loss,
-    unlabelled=True,  # whether it learns from those is the head's affair
+    unlabelled=True,  # the head decides
     calibrate=partial(_calibrate, model, head, statistics),
     diagnose=head.diagnose and _diagnosis(model, head.diagnose),
   )
@@ -75,10 +74,10 @@ def embedded(model: Model, head: MetaLearner, statistics: str = 'training') -> M
 
 def _init(model: Model, head: MetaLearner, key: Key, episode: Episode) -> Params:
   body = model.init(key, episode.support.x)
-  found = jax.eval_shape(embed_rows(model), body, episode.support.x)
-  if len(found.shape) != 2:
-    raise ValueError(f'the embedding gives {found.shape}; it must be [examples, features]')
-  blank = lambda part: part._replace(x=jnp.zeros((len(part.x), found.shape[1]), found.dtype))
+  z = jax.eval_shape(embed_rows(model), body, episode.support.x)
+  if len(z.shape) != 2:
+    raise ValueError(f'the embedding gives {z.shape}; it must be [examples, features]')
+  blank = lambda part: part._replace(x=jnp.zeros((len(part.x), z.shape[1]), z.dtype))
   features = Episode(blank(episode.support), blank(episode.query), episode.info)
   return {'body': body, 'head': head.init(stream(key, 'head'), features)}
 
@@ -106,12 +105,12 @@ def _calibrate(
     support, query = (part._replace(x=rows(params['body'], part.x)) for part in episode[:2])
     return Episode(support, query, episode.info)
 
-  features = jax.lax.map(embed, episodes)  # one by one: memory
+  features = jax.lax.map(embed, episodes)  # one by one, to save memory
   return {**params, 'head': head.calibrate(params['head'], features)}
 
 
 def _diagnosis(model: Model, diagnose: Callable[..., Metrics]) -> Callable[..., Metrics]:
-  """Returns the diagnosis of a head: of the gradients in its own parameters, not the network's."""
+  """Returns the diagnosis of a head: of gradients in its parameters, not in the network's."""
 
   def diagnose_embedded(key: Key, params: Params, episode: Episode) -> Metrics:
     parts = _embed_together(model, params, episode.support, episode.query)
@@ -149,7 +148,11 @@ def _jointly(model: Model, head: MetaLearner) -> tuple[Callable[..., Any], Calla
   """Returns `adapt` and `predict` with an embedding of support and queries in one batch."""
 
   def keep(key: Key, params: Params, support: Examples) -> Fitted:
-    return key, params, support  # the statistics, hence the features, await the queries
+    return (
+      key,
+      params,
+      support,
+    )  # the statistics need the queries, and the features need the statistics
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     key, params, support = fitted
@@ -172,7 +175,7 @@ def of_whole(head: MetaLearner) -> MetaLearner:
 
 
 def check_statistics(model: Model, statistics: str) -> None:
-  """Raises ValueError for statistics that the network cannot be normalised by."""
+  """Raises ValueError for statistics that cannot normalise the network."""
   if statistics not in STATISTICS:
     raise ValueError(f'statistics={statistics!r} are unknown; use one of {", ".join(STATISTICS)}')
   if statistics == 'episode' and model.stored is None:

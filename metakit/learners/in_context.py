@@ -1,15 +1,17 @@
 """In-context learners: a sequence model that reads examples and predicts what comes next.
 
 Louis Kirsch, James Harrison, Jascha Sohl-Dickstein, Luke Metz, General-Purpose In-Context Learning
-by Meta-Learning Transformers, 2022, arXiv:2212.04458. Nothing is adapted by gradient: the forward
-pass is the learning algorithm, and meta-training minimises the mean loss of the predictions of
-every example from those before it (their eq. 2). How examples become tokens is a layout:
+by Meta-Learning Transformers, 2022, arXiv:2212.04458. No gradient adapts anything: the forward pass
+is the learning algorithm. The model predicts every example from those before it. Meta-training
+minimises the mean loss of these predictions (their eq. 2). A layout says how examples become
+tokens:
 
-- 'shifted', that of the paper: one token an example, x with the label of the example before.
-- 'interleaved' (Garg et al. 2022, arXiv:2208.01066): x and y are tokens of their own, in turn.
-- 'pairs': one token an example, x with its own y. Each prediction has a token of x alone. It sees
-  the examples before it and itself, and no other token sees it. With a model that is not causal
-  this is a learner of sets (Mueller et al. 2022, arXiv:2112.10510), where only queries have a loss.
+- 'shifted' is that of the paper. An example is one token: x with the label of the example before.
+- 'interleaved' (Garg et al. 2022, arXiv:2208.01066): x and y are two tokens.
+- 'pairs': an example is one token, x with its own y. Each prediction has a further token, x alone.
+  It sees the examples before it and itself, and no other token sees it. With a model that is not
+  causal this is a learner of sets (Mueller et al. 2022, arXiv:2112.10510), where only queries have
+  a loss.
 
 The published layout stays at chance for far longer (experiments/results/), since a model must first
 learn to look one token back before it can learn from (x, y).
@@ -69,18 +71,18 @@ def in_context(
   """Learns a learning algorithm in the forward pass of a sequence model.
 
   Args:
-    model: metakit.networks.transformer's or recurrent's.
+    model: a network of metakit.networks.transformer or metakit.networks.recurrent.
     num_outputs: classes of the labels, or size of the regression targets.
     layout: 'pairs', 'shifted' or 'interleaved'.
     objective: loss of the predictions: of each support example from those before it, and of each
-      query from the support. A metric `gain` is added, the mean loss of the first half of them less
-      that of the second: 0 until the model learns from what it reads.
+      query from the support. The metric `gain` is added: the mean loss of the first half of the
+      predictions less that of the second. It is 0 until the model learns from what it reads.
     label_scale: what one-hot labels are multiplied by; None for the root of the number of inputs.
 
   Returns:
-    A MetaLearner whose fitted hold the model's state; a query costs one token. `extend` goes on
-    reading, `prefixes` predicts each example from those before it; a model that is not causal has
-    neither.
+    A MetaLearner whose fitted hold the model's state, so a query costs one token. `extend` goes on
+    reading, and `prefixes` predicts each example from those before it. A learner whose model is not
+    causal has neither.
 
   Raises:
     ValueError: for an unknown layout, or one that a model that is not causal cannot use.
@@ -107,8 +109,8 @@ def in_context(
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     params, state, last = fitted
-    asked = kind.question(flat(x), last)
-    return model.apply(params, asked[:0], asked, *no_tokens(len(asked)), state).answers
+    questions = kind.question(flat(x), last)
+    return model.apply(params, questions[:0], questions, *no_tokens(len(questions)), state).answers
 
   def prefixes(key: Key, params: Params, support: Examples) -> jax.Array:
     del key  # nothing is drawn
@@ -135,11 +137,11 @@ def reading(
   *,
   targets_of: Callable[[Examples], jax.Array],
 ) -> Callable[..., tuple[jax.Array, jax.Array, Fitted]]:
-  """Returns what reads a support set and predicts.
+  """Returns a function that reads a support set and predicts.
 
-  (params, support, asked, before=None, predicted=False) -> predictions of the support [n, outputs]
-  and of asked [m, outputs], and fitted. Those of the support may cost as much as reading it, and
-  are left out unless `predicted`.
+  (params, support, asked, before=None, predicted=False) -> predictions of the support [n, outputs],
+  predictions of the inputs `asked` [m, outputs], and fitted. Predictions of the support may cost as
+  much as reading it. They are left out unless `predicted`.
 
   Args:
     model: the network.
@@ -160,18 +162,20 @@ def reading(
     state, last = (None, jnp.zeros_like(y, shape=num_outputs)) if before is None else before[1:]
     tokens, there = tokens_of(x, y, present, last)
     last = jnp.concatenate([last[None], y])[last_present(present)[-1]]
-    own = question(x if asks and predicted else x[:0], last)
-    questions = jnp.concatenate([own, question(flat(asked), last)])
-    seen = jnp.append(jnp.arange(len(own)), jnp.full(len(asked), len(tokens))).astype(jnp.int32)
+    of_examples = question(x if asks and predicted else x[:0], last)
+    questions = jnp.concatenate([of_examples, question(flat(asked), last)])
+    seen = jnp.append(jnp.arange(len(of_examples)), jnp.full(len(asked), len(tokens))).astype(
+      jnp.int32
+    )
     outputs, answers, state = model.apply(params, tokens, questions, seen, there, state)
-    of_support = answers[: len(own)] if asks else outputs[::stride]
-    return of_support, answers[len(own) :], (params, state, last)
+    of_support = answers[: len(of_examples)] if asks else outputs[::stride]
+    return of_support, answers[len(of_examples) :], (params, state, last)
 
   return read
 
 
 def no_tokens(asked: int) -> tuple[jax.Array, jax.Array]:
-  """Returns `seen` and `present` of a call that asks and reads nothing."""
+  """Returns `seen` and `present` of a call that asks questions and reads no tokens."""
   return jnp.zeros(asked, jnp.int32), jnp.zeros(0, bool)
 
 
@@ -199,7 +203,7 @@ def targets(examples: Examples, num_outputs: int, label_scale: float | None) -> 
 
 
 def last_present(present: jax.Array) -> jax.Array:
-  """Returns [1 + n] int: 1 + the number of the last example there among the first 0 .. n, or 0."""
+  """Returns [1 + n] int. Entry k is 1 + the number of the last present one of the first k, or 0."""
   numbers = jnp.where(present, jnp.arange(1, len(present) + 1), 0)
   return jnp.append(0, jax.lax.cummax(numbers)) if len(present) else jnp.zeros(1, jnp.int32)
 

@@ -1,9 +1,9 @@
 """Meta-Curvature.
 
-Eunbyung Park, Junier B. Oliva, Meta-Curvature, NeurIPS 2019, arXiv:1902.03356. Implemented: the
-inner gradient G of every layer is transformed before the step by meta-learned matrices, which
-start at the identity: MC(G) = G x_1 M_o x_2 M_i x_3 M_f (eq. 9), over output channels, over input
-channels and, for convolutions, the positions of the kernel; vectors by M_o alone.
+Eunbyung Park, Junier B. Oliva, Meta-Curvature, NeurIPS 2019, arXiv:1902.03356. Implemented:
+meta-learned matrices transform the inner gradient G of every layer before the step: MC(G) = G x_1
+M_o x_2 M_i x_3 M_f (eq. 9). They start at the identity. M_o acts on output channels, M_i on input
+channels and, in convolutions, M_f on the positions of the kernel. Vectors have M_o alone.
 """
 
 from typing import Any
@@ -30,12 +30,16 @@ def meta_curvature(
 ) -> MetaLearner:
   """MAML whose inner gradients are turned and scaled by learned matrices.
 
-  Args: as `maml`, of a descent without an optimizer; inner_learning_rate is that of the transformed
-    gradients.
+  The other arguments are those of `maml`.
+
+  Args:
+    descent: how it descends, without an optimizer.
+    inner_learning_rate: rate of the transformed gradients.
 
   Returns:
-    A MetaLearner whose params are {'start', 'curvature'}: for every array of the network a tuple of
-    matrices, one for each of its axes but with the two of a kernel's positions as one.
+    A MetaLearner whose params are {'start', 'curvature'}. The curvature has a tuple of matrices for
+    every array of the network, one for each of its axes. The two axes of a kernel's positions count
+    as one.
 
   Raises:
     ValueError: for a descent, statistics or a rate that do not fit.

@@ -1,8 +1,8 @@
 """The linear function of least maximum norm that fits the support exactly.
 
-For weights in {-1, 1}^d it finds the truth from about d / 2 examples (Mangasarian and Recht 2011;
-the baseline of Panwar et al. 2024, arXiv:2306.04891, section 3.2, for sign vectors too long to
-enumerate).
+If the true weights are in {-1, 1}^d, it finds them from about d / 2 examples (Mangasarian and Recht
+2011). Panwar et al. 2024, arXiv:2306.04891, section 3.2, compare with it where there are too many
+sign vectors to enumerate.
 """
 
 import jax
@@ -20,7 +20,7 @@ def minimum_linf(objective: Objective = squared_error) -> MetaLearner:
   If no w fits exactly (with noise, and more examples than inputs), w is that of least squares.
 
   Args:
-    objective: of `loss`.
+    objective: the objective of `loss`.
 
   Returns:
     A MetaLearner without parameters; fitted is w [inputs].

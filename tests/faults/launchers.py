@@ -72,7 +72,7 @@ FAULTS = (
   Fault(
     'who was told to end says that all was well',
     'launch/children.py',
-    'return PREEMPTED if programs.told else status',
+    'return PREEMPTED if programs.signals else status',
     'return status',
     'launch/test_children.py::test_the_status_of_a_child_is_passed_on',
   ),
