@@ -17,6 +17,6 @@ from experiments.runs.chaos import main
 if __name__ == '__main__':
   flags.DEFINE_string('workdir', 'runs/chaos', 'folder for the runs and chaos.json')
   flags.DEFINE_integer('runs', 100, 'disturbed runs', lower_bound=1)
-  flags.DEFINE_integer('processes', 1, 'of each run', lower_bound=1)
-  flags.DEFINE_integer('seed', 0, 'of the moments', lower_bound=0)
+  flags.DEFINE_integer('processes', 1, 'processes of each run', lower_bound=1)
+  flags.DEFINE_integer('seed', 0, 'names the random moments', lower_bound=0)
   run(main, __doc__)

@@ -22,5 +22,5 @@ from experiments.runs.compare_heads import main
 if __name__ == '__main__':
   define_common()
   define_heads()
-  flags.DEFINE_bool('omniglot_runs', False, 'also the 20 official one-shot runs (20-way)')
+  flags.DEFINE_bool('omniglot_runs', False, 'test on the 20 official one-shot runs (20-way) too')
   run(main, __doc__)

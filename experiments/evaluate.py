@@ -20,7 +20,9 @@ from experiments.runs.evaluate import Options, evaluate
 if __name__ == '__main__':
   define_common()
   flags.DEFINE_string('learner', None, 'learner spec, to test with other arguments')
-  flags.DEFINE_bool('best', False, 'the checkpoint of highest validation score, not the newest')
+  flags.DEFINE_bool(
+    'best', False, 'test the checkpoint with the highest validation score, not the newest'
+  )
   flags.DEFINE_enum(
     'split',
     None,

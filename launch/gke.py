@@ -170,13 +170,13 @@ def _container(
 
 if __name__ == '__main__':
   define_dry_run()
-  flags.DEFINE_string('name', 'metakit', 'of the JobSet; the same name continues the same run')
+  flags.DEFINE_string('name', 'metakit', 'name of the JobSet; the same name continues the same run')
   flags.DEFINE_string('image', None, 'container image with metakit in it', required=True)
   flags.DEFINE_integer('hosts', 1, 'nodes', lower_bound=1)
-  flags.DEFINE_integer('chips_per_host', 4, 'TPU chips or GPUs of each', lower_bound=1)
+  flags.DEFINE_integer('chips_per_host', 4, 'TPU chips or GPUs of each node', lower_bound=1)
   flags.DEFINE_string('accelerator', 'tpu-v5-lite-podslice', "the nodes' accelerator label")
   flags.DEFINE_string('topology', None, "the nodes' TPU topology label, such as 4x4")
   flags.DEFINE_string('volume', None, 'claim to mount at /runs; without it a restart begins anew')
-  flags.DEFINE_integer('restarts', 3, 'failures that start everything again', lower_bound=0)
+  flags.DEFINE_integer('restarts', 3, 'failures after which everything starts again', lower_bound=0)
   flags.DEFINE_integer('grace', 120, 'seconds from SIGTERM to SIGKILL', lower_bound=1)
   run(main, __doc__)

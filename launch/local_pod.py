@@ -119,7 +119,7 @@ def wait_for(running: Sequence[Running], programs: Children) -> int:
 if __name__ == '__main__':
   define_dry_run()
   flags.DEFINE_integer('processes', 2, 'processes', lower_bound=1)
-  flags.DEFINE_integer('devices', 4, 'CPU devices of each', lower_bound=1)
-  flags.DEFINE_integer('port', 0, 'where they meet; a free one by default', 0, 65535)
-  flags.DEFINE_float('grace', GRACE, 'seconds to save and end, when one has failed')
+  flags.DEFINE_integer('devices', 4, 'CPU devices of each process', lower_bound=1)
+  flags.DEFINE_integer('port', 0, 'port where they meet; a free one by default', 0, 65535)
+  flags.DEFINE_float('grace', GRACE, 'seconds that processes have to save and end')
   run(main, __doc__)

@@ -168,5 +168,5 @@ if __name__ == '__main__':
   define_common()
   define_training()
   flags.DEFINE_string('topology', 'v5e:4x4', 'family:shape of the pod')
-  flags.DEFINE_string('json', None, 'file to write what was found to')
+  flags.DEFINE_string('json', None, 'JSON file to write the costs to')
   run(main, __doc__)

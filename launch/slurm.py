@@ -104,9 +104,9 @@ if __name__ == '__main__':
   define_dry_run()
   flags.DEFINE_string('job_name', 'metakit', 'name of the job')
   flags.DEFINE_integer('nodes', 1, 'machines', lower_bound=1)
-  flags.DEFINE_integer('tasks_per_node', 1, 'processes on each', lower_bound=1)
+  flags.DEFINE_integer('tasks_per_node', 1, 'processes on each machine', lower_bound=1)
   flags.DEFINE_string('time', '01:00:00', 'limit of a start, hours:minutes:seconds')
-  flags.DEFINE_integer('seconds_ahead', 120, 'from SIGTERM to the limit', lower_bound=1)
+  flags.DEFINE_integer('seconds_ahead', 120, 'seconds from SIGTERM to the limit', lower_bound=1)
   flags.DEFINE_string('file', 'metakit.sbatch', 'where the batch file is written')
   flags.DEFINE_string('logs', 'logs', 'folder of the log')
   for option in OPTIONS:

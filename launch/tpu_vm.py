@@ -230,13 +230,17 @@ def addresses(machine: Machine) -> list[str]:
 
 if __name__ == '__main__':
   define_dry_run()
-  flags.DEFINE_string('name', None, 'of the VM', required=True)
+  flags.DEFINE_string('name', None, 'name of the VM', required=True)
   flags.DEFINE_string('type', None, 'accelerator type, such as v5litepod-16', required=True)
   flags.DEFINE_string('zone', None, 'zone of gcloud', required=True)
   flags.DEFINE_string('project', None, "project of gcloud; gcloud's own by default")
   flags.DEFINE_string('runtime', 'v2-alpha-tpuv5-lite', 'software version of the VM')
   flags.DEFINE_bool('spot', False, 'cheaper, and taken away at any time')
   flags.DEFINE_bool('delete', False, 'give the machine back at the end')
-  flags.DEFINE_integer('attempts', 0, 'failures of the command that are tried again', lower_bound=0)
-  flags.DEFINE_float('poll_seconds', 30.0, 'between two looks at the state', lower_bound=0.0)
+  flags.DEFINE_integer(
+    'attempts', 0, 'failures after which the command is tried again', lower_bound=0
+  )
+  flags.DEFINE_float(
+    'poll_seconds', 30.0, 'seconds between two looks at the state', lower_bound=0.0
+  )
   run(main, __doc__)

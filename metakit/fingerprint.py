@@ -1,4 +1,4 @@
-"""A checksum of what a set of episodes is made of, by which a change of the data is noticed.
+"""A checksum of the data that episodes are made of. It shows that data have changed.
 
 The checksum finds that two tables differ by accident or by an edit. It is no signature: somebody
 who wants to can make another table with the same checksum.
@@ -16,7 +16,7 @@ from metakit.data.table import ClassTable
 from metakit.keys import fixed_key, task_key
 from metakit.sources import EpisodeSource
 
-WHOLE_BYTES = 64 << 20  # arrays up to this size are read whole, of larger ones BLOCKS blocks
+WHOLE_BYTES = 64 << 20  # larger arrays are read in BLOCKS blocks
 BLOCKS, BLOCK_BYTES = 64, 1 << 20
 EPISODES = 4
 SHOWN = 16  # hexadecimal digits
@@ -26,15 +26,15 @@ def fingerprint(source: EpisodeSource, table: ClassTable | None = None) -> str |
   """Returns a checksum of the rows of a source, of its classes, and of how it plans episodes.
 
   Args:
-    source: of episodes. A source without a table (of functions) has no checksum: its arguments
-      determine it, and its numbers are rounded differently on different machines.
+    source: the episodes. A source without a table (of functions) has no checksum: its arguments
+      determine it, and machines round its numbers differently.
     table: its classes, whose numbers and names count too; None if there are none.
 
   Returns:
     Sixteen hexadecimal digits. For a table up to 64 MiB all values count. Of a larger one 64 evenly
-    spaced blocks of 1 MiB count, the first and the last among them, and its size and type; '
-    (sampled)' is then added. An edit between the blocks is not noticed, but another order of rows
-    is.
+    spaced blocks of 1 MiB count, the first and the last among them, and its size and type. Then
+    ' (sampled)' follows the digits. An edit between the blocks is not noticed, but another order
+    of rows is.
   """
   if source.data is None:
     return None

@@ -95,7 +95,7 @@ def define_common() -> None:
   flags.DEFINE_float(
     'table_budget_gib',
     2.0,
-    'tables up to this size are kept in device memory, larger ones on the host',
+    'GiB of the largest table that is kept in device memory; larger ones stay on the host',
     lower_bound=0.0,
   )
 
@@ -106,7 +106,7 @@ def define_test() -> None:
     'curve',
     'full',
     ['full', 'short', 'none'],
-    'the adaptation curve of the report: of all points, of few points and episodes, or none',
+    'adaptation curve of the report: with all points, with few points and episodes, or none',
   )
 
 
@@ -136,7 +136,7 @@ def define_training() -> None:
   flags.DEFINE_integer(
     'tasks_at_once',
     0,
-    'tasks of a device side by side, the others after them; 0: all, or one of images on a CPU',
+    'tasks that a device computes side by side; 0: all of them, or one if they are images on a CPU',
     lower_bound=0,
   )
   flags.DEFINE_integer('steps_per_dispatch', 10, 'steps in one call to the devices', lower_bound=1)
@@ -155,10 +155,10 @@ def define_heads() -> None:
   """Defines the flags of commands that compare heads, beside the common ones."""
   flags.DEFINE_multi_string('head', None, 'a head spec; once for each', required=True)
   flags.DEFINE_multi_string('test_task', None, 'a task spec to test on; once for each')
-  flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'classes that episodes are of')
-  define_name('heads', 'of the files that are written')
+  flags.DEFINE_enum('split', 'test', ['validation', 'test'], 'which classes test episodes are of')
+  define_name('heads', 'name of the files that are written')
   flags.DEFINE_integer('head_steps', 2000, 'meta-training steps of a head', lower_bound=1)
-  flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each', lower_bound=1)
+  flags.DEFINE_integer('head_tasks_per_step', 4, 'tasks in each of these steps', lower_bound=1)
 
 
 def define_sessions() -> None:
@@ -181,6 +181,6 @@ def define_sweep() -> None:
   flags.DEFINE_list('widths', ['16', '32', '64'], 'widths of the transformers')
   flags.DEFINE_string('network', 'transformer:depth=2', 'transformer spec without width')
   flags.DEFINE_enum('layout', 'pairs', list(LAYOUTS), 'how examples become tokens')
-  flags.DEFINE_float('learning_rate', 1e-3, 'of Adam')
+  flags.DEFINE_float('learning_rate', 1e-3, 'highest learning rate of Adam')
   flags.DEFINE_integer('steps', 2000, 'meta-training steps of each model', lower_bound=1)
   flags.DEFINE_integer('tasks_per_step', 16, 'tasks in each meta-gradient', lower_bound=1)

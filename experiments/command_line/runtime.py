@@ -175,10 +175,12 @@ def define_processes() -> None:
   flags.DEFINE_integer(
     'cpu_devices', None, 'JAX devices that a CPU is divided into, for --parallel', lower_bound=1
   )
-  flags.DEFINE_string('coordinator', None, 'host:port of process 0, if no launcher tells')
-  flags.DEFINE_integer('num_processes', None, 'of the run, all machines together', lower_bound=1)
+  flags.DEFINE_string('coordinator', None, 'host:port of process 0, if no launcher sets it')
+  flags.DEFINE_integer(
+    'num_processes', None, 'processes of the run, on all machines together', lower_bound=1
+  )
   flags.DEFINE_integer('process_id', None, 'number of this process', lower_bound=0)
-  flags.DEFINE_float('meeting_seconds', 300.0, 'how long to wait for the others', 1.0, 1e6)
+  flags.DEFINE_float('meeting_seconds', 300.0, 'seconds to wait for the other processes', 1.0, 1e6)
 
 
 def run(main: Callable[[], Any], doc: str) -> None:
