@@ -202,7 +202,7 @@ def train_until(
   The metrics of a dispatch are fetched while the next one runs, so that the devices do not wait.
 
   Args:
-    dispatch: of make_dispatch.
+    dispatch: what make_dispatch returned.
     state: the state at step `first`; donated.
     source: the training episodes. If its table is on the host, a thread reads rows ahead.
     first: number of the first step.

@@ -190,7 +190,7 @@ def agreed(name: str, number: int, value: bool) -> bool:
   """Returns the first process's answer to a question that is asked again and again.
 
   Args:
-    name: of the question.
+    name: name of the question.
     number: how often it was asked before; it rises by one.
     value: the answer of this process; only that of the first process counts.
   """

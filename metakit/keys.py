@@ -114,7 +114,7 @@ def stream(key: Key, name: str) -> Key:
 
   Args:
     key: any key.
-    name: of the purpose.
+    name: name of the purpose.
 
   >>> import jax
   >>> key = jax.random.key(0)
@@ -133,7 +133,7 @@ def learner_key(root: Key, index: jax.typing.ArrayLike) -> Key:
   support and the queries. A learner that had this key could know the queries.
 
   Args:
-    root: of validation or test episodes.
+    root: root key of validation or test episodes.
     index: the number of the episode.
   """
   return task_key(stream(root, 'learner'), 0, index)

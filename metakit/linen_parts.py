@@ -132,7 +132,7 @@ def roles_of(
     module: any.
     norms: further classes of normalisation layers.
     params: its variables.
-    inputs: of a call, to find its modules by.
+    inputs: inputs of a call, which shows the modules.
   """
   known = (*_normalisations(), *norms)
   norm_paths = set()

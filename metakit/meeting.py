@@ -38,7 +38,7 @@ class Meeting(NamedTuple):
 
   Attributes:
     cluster: the processes that are to come.
-    token: of the run.
+    token: token of the run.
     there: number of a process that has come -> the task that talks to it.
     strangers: tasks that talk to who has not said who it is, the oldest first.
     turned_away: how often another token was shown.

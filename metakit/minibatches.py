@@ -14,8 +14,8 @@ def minibatch(key: Key, examples: Examples, step: Any, *, size: int) -> Examples
   Absent examples (of weight 0) are drawn where there are fewer than `size` others, and only there.
 
   Args:
-    key: of the task.
-    examples: of the task.
+    key: key of the task.
+    examples: examples of the task.
     step: number of the step, [] int.
     size: examples of a step; all, if there are no more.
   """

@@ -69,7 +69,7 @@ def draws_of(model: Model, key: Key) -> Key | None:
 
   Args:
     model: the network.
-    key: of the task; other things may be drawn from it.
+    key: key of the task; other things may be drawn from it.
   """
   return jax.random.fold_in(key, DRAWS) if model.stochastic else None
 
@@ -78,7 +78,7 @@ def drawing(apply: Callable[..., Any], key: Key | None, call: Any = None) -> Cal
   """Returns an `apply` that draws from a key of `draws_of`.
 
   Args:
-    apply: of a Model.
+    apply: the `apply` of a Model.
     key: None for no draws, as at test time.
     call: number of the call within the task, [] int, if there are several.
   """

@@ -74,11 +74,11 @@ def call(
   """Calls a module.
 
   Args:
-    parts: of the module.
+    parts: parts of the module.
     params: its parameters.
-    inputs: of the call.
+    inputs: inputs of the call.
     key: what it draws from, as in training; None for no dropout.
-    **attributes: of the layers that normalise by the statistics of their batch.
+    **attributes: attributes of the layers that normalise by the statistics of their batch.
 
   Returns:
     Its outputs, and its statistics after the call, by path.

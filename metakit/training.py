@@ -117,8 +117,8 @@ def train_on(
   """Trains from the state's step to the end of the course, or until it is told to end.
 
   Args:
-    dispatch: of metakit.dispatch.make_dispatch.
-    state: of `begin`; donated.
+    dispatch: what metakit.dispatch.make_dispatch returned.
+    state: what `begin` returned; donated.
     course: how long to train, and when to save and validate.
     source: the training episodes, with their table where it is to stay. By default it is the source
       of the dispatch, whose table is on the device if it fits (metakit.sources.BUDGET_BYTES).

@@ -13,7 +13,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
 
   Args:
     rows: as experiments.benchmarks.timing.time_cases returns them.
-    path: of the SVG to write.
+    path: path of the SVG to write.
     title: above it.
   """
   import matplotlib

@@ -26,11 +26,11 @@ def cases(
 
   Args:
     tasks: sequences of a training step.
-    examples: of a sequence.
-    features: of x.
-    width: of the networks.
-    depth: of the networks.
-    dtype: of the transformers' arithmetic.
+    examples: number of examples in a sequence.
+    features: size of x.
+    width: width of the networks.
+    depth: depth of the networks.
+    dtype: type of the transformers' arithmetic.
   """
   episodes = _episodes(tasks, examples, features)
   network = partial(transformer, WAYS, width, depth, dtype=dtype)

@@ -41,10 +41,10 @@ def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: 
 
   Args:
     steps: numbers of inner steps.
-    width: of the transformer.
-    depth: of the transformer.
-    tokens: of a sequence.
-    sequences: of the support, and as many queries.
+    width: width of the transformer.
+    depth: depth of the transformer.
+    tokens: tokens of a sequence.
+    sequences: number of support sequences, and of query sequences.
   """
   model = transformer(FEATURES, width, depth, heads=4)
   rng = np.random.default_rng(0)

@@ -92,7 +92,7 @@ def _fused(sampler: Any, optimizer: Any, root: jax.Array, with_norms: bool) -> C
   """MAML as one would write it for one network and one task: nothing but JAX and optax.
 
   Args:
-    sampler: of the tasks.
+    sampler: the training tasks.
     optimizer: the outer one.
     root: key of the training tasks.
     with_norms: True also reports the norms of the meta-gradient and of the adaptation, as the

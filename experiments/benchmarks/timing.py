@@ -35,14 +35,14 @@ class Case(NamedTuple):
   """Something to be timed.
 
   Attributes:
-    name: of the case.
+    name: name of the case.
     call: runs the case once; its result is waited for. None if there is too little memory to run
       it.
     number: how many units one call makes; 0 if there is nothing to count. Tokens are all those of a
       training step, or one new token for each task.
-    flops: of one call; None if they are not known.
+    flops: flops of one call; None if they are not known.
     moved: bytes that one call reads and writes, by XLA's analysis; None if they are not known.
-    dtype: of the arithmetic, for the share of peak.
+    dtype: type of the arithmetic, for the share of peak.
     temporaries: bytes that one call needs beside its arguments and results, by XLA's analysis.
     baseline: name of the case that it is compared with.
     compile_seconds: how long its program took to trace and to compile; None without a program.
@@ -124,7 +124,7 @@ def compiled_case(
   """Compiles a function of some arguments, and counts its matrix products and convolutions.
 
   Args:
-    name: of the case.
+    name: name of the case.
     function: to compile.
     arguments: its arguments.
     limit: bytes; the function is run only if its temporaries fit.

@@ -48,9 +48,9 @@ def forms_beside(
 
   Args:
     episodes: tasks [tasks, examples, ...].
-    weights: of each block kernel, scale and bias, then kernel and bias, as JAX has them; gradients
-      are returned so too.
-    sizes: of network and inner loop.
+    weights: kernel, scale and bias of each block, then kernel and bias, in the layout of JAX. The
+      gradients have the same layout.
+    sizes: sizes of the network and the inner loop.
   """
   images = lambda x: np.moveaxis(np.asarray(x), -1, 2)
   labels = lambda y: np.asarray(y, np.int64)

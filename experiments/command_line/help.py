@@ -59,7 +59,7 @@ def help_text(doc: str, values: flags.FlagValues, groups: Mapping[str, tuple[str
   """Returns the whole text.
 
   Args:
-    doc: of the binary.
+    doc: docstring of the binary.
     values: the flags that it has defined.
     groups: title -> names of flags that commands share, in the order to show them. The flags of the
       command itself come first.

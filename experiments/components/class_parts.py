@@ -23,7 +23,7 @@ class ClassParts(NamedTuple):
   """A data set by its parts.
 
   Attributes:
-    name: of the data set, for messages.
+    name: name of the data set, for messages.
     table: the classes of 'train', 'validation', 'test' or, together, 'all'.
     parted: () -> what decides which class is in which part: 'official', 'given' (by the folder of
       the data, or the files of a split), or a draw of 'groups' or 'classes'.
@@ -49,7 +49,7 @@ def parts_of(name: str, split: str, load: Callable[[], PartedTable]) -> ClassPar
   """Returns the parts of a data set that is read as a whole.
 
   Args:
-    name: of the data set.
+    name: name of the data set.
     split: 'auto' takes the parts of the data set. If it has none, whole groups are drawn, or
       classes where there are no groups. 'group' and 'class' draw in any case. Otherwise a path,
       which `load` has read.
@@ -93,7 +93,7 @@ def class_names(trained: Task, tested: Task, parts: Sequence[str]) -> dict[str, 
   Args:
     trained: the training task.
     tested: the test task.
-    parts: of 'train', 'validation' and 'test'; that of training is the training task's.
+    parts: some of 'train', 'validation' and 'test'. That of training is of the training task.
 
   Returns:
     Part -> names. If there are more than MOST_NAMES: their number, the first ones, and the SHA-256

@@ -69,7 +69,7 @@ def make_inner_optimizer(name: str, learning_rate: float) -> optax.GradientTrans
 
   Args:
     name: the optimizer of the inner steps, one of those of --optimizer.
-    learning_rate: of the inner optimizer.
+    learning_rate: learning rate of the inner optimizer.
   """
   inner = parse('inner optimizer', OPTIMIZERS, f'{name}:learning_rate={learning_rate}')
   if 'eps_root' in inner.arguments:  # see metakit.learners.maml

@@ -27,7 +27,7 @@ def check_number(what: str, value: Any) -> None:
 
   Args:
     what: the number, for the message.
-    value: of any type; a value that is no number passes.
+    value: a value of any type; one that is no number passes.
 
   Raises:
     ValueError: for NaN, infinity, whole numbers above int32, and other numbers above float32.
@@ -45,10 +45,10 @@ def check_argument(what: str, name: str, value: Any, default: Any) -> None:
 
   Args:
     what: the argument, for the message.
-    name: of the argument.
-    value: of any type; a value that is no number passes.
-    default: of the argument. A range that does not hold the default belongs to another argument of
-      the same name, and is not applied.
+    name: name of the argument.
+    value: a value of any type; one that is no number passes.
+    default: default of the argument. A range without the default belongs to another argument of the
+      same name, and is not applied.
 
   Raises:
     ValueError: if the value is out of range; it says what the argument may be.

@@ -103,7 +103,7 @@ def projected_task(
 
   Args:
     base: the images: mnist or its kin (fashion_mnist, kmnist), glyphs, omniglot, or random (noise).
-    pixels: of height and width of the images.
+    pixels: pixels of height and width of the images.
     tasks: size of the pool; 0 for none, where every task is new.
     seen: whether test episodes are of the pool of training.
     biased_steps: first steps that are biased; 0 for all.

@@ -134,7 +134,7 @@ def build(component: Component, **supplied: Any) -> Any:
   """Makes a component. Its factory gets those of the `supplied` values that it takes.
 
   Args:
-    component: of `parse`.
+    component: what `parse` returned.
     **supplied: what the binary supplies.
   """
   takes = inspect.signature(component.factory).parameters

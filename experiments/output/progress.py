@@ -85,7 +85,7 @@ def episode_progress(
 
   Args:
     said: a line that is printed first.
-    episodes: of the test.
+    episodes: episodes of the test.
     stream: where to print; sys.stderr by default.
     clock: returns seconds; tests replace it.
 

@@ -73,10 +73,10 @@ def adaptation_curve(
   """Draws test performance against the amount of adaptation, with the band of 95% intervals.
 
   Args:
-    points: of the learner.
+    points: points of the learner.
     amount: title of the horizontal axis.
-    metric: of the vertical one.
-    reference: the Bayes predictor's, drawn dashed.
+    metric: metric on the vertical axis.
+    reference: points of the Bayes predictor, drawn dashed.
   """
   scale = 100 if is_fraction(metric) else 1
   x, mean, ci95 = (np.array(sorted(points), float) * [1, scale, scale]).T
@@ -97,7 +97,7 @@ def phase_diagram(cells: Sequence[Mapping[str, Any]], name: str) -> str:
 
   Args:
     cells: each with 'tasks', 'width' and cell[name]['mean'].
-    name: of the quantity.
+    name: name of the quantity.
   """
   pools = sorted({cell['tasks'] for cell in cells})
   widths = sorted({cell['width'] for cell in cells})
@@ -120,7 +120,7 @@ def crossover(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 
   Args:
     cells: as for `phase_diagram`.
-    names: of two quantities.
+    names: names of two quantities.
   """
   figure, axes = _axes('number of tasks (log2)', 'mean squared difference', width=6.0)
   widths = sorted({cell['width'] for cell in cells})
@@ -188,7 +188,7 @@ def equality(names: tuple[str, str], first: np.ndarray, second: np.ndarray) -> s
   """Draws the mean of a second quantity over similar values of the first, and the line of equality.
 
   Args:
-    names: of the two.
+    names: names of the two quantities.
     first: [points].
     second: [points].
   """

@@ -46,7 +46,7 @@ def result_record(
 
   Args:
     metric: 'accuracy' (a fraction), 'loss', ...
-    estimate: of the test episodes, in the metric's unit.
+    estimate: mean and interval over the test episodes, in the unit of the metric.
     seed: the seed of the run.
     protocol: 'inductive' or 'transductive'.
     task: the full spec of the test task, defaults filled in.
@@ -128,7 +128,7 @@ def refuse_other(
   """Raises ValueError, which names the difference, if a record was measured with another setting.
 
   Args:
-    path: of the record, for the message.
+    path: path of the record, for the message.
     stored: the record.
     setting: all that determines the measurement, with the keys of a record.
     remedy: the flag that needs another value.

@@ -23,8 +23,8 @@ class Target(NamedTuple):
   """A bound of something that a suite measures.
 
   Attributes:
-    suite: that measures it.
-    case: of the suite.
+    suite: the suite that measures it.
+    case: a case of the suite.
     what: a field of its row, or FASTER, LONGER, LARGER for a ratio.
     other: the case that a ratio is with.
     bound: AT_LEAST or AT_MOST.

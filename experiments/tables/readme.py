@@ -42,7 +42,7 @@ class Speed(NamedTuple):
 
   Attributes:
     what: it shows.
-    suite: of the benchmark.
+    suite: suite of the benchmark.
     case: metakit's case of that suite.
     other: the case that ran in the same rounds.
     named: what the other is called.

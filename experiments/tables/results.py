@@ -63,7 +63,7 @@ class Group(NamedTuple):
   """Results that stand in one table.
 
   Attributes:
-    title: of the group.
+    title: title of the group.
     files: patterns of the names of its files.
     prefix: how each row begins that the title says already.
     note: what a reader of the table should know.

@@ -40,7 +40,8 @@ def deep_values(image: Any, data: bytes) -> np.ndarray | None:
   it is told the other order of bytes.
 
   Args:
-    image: of `open_image`, checked by `check_depth`, not loaded yet; loaded afterwards.
+    image: what `open_image` returned, checked by `check_depth`. It is not loaded before, and loaded
+      afterwards.
     data: the bytes of the file.
 
   Returns:

@@ -46,9 +46,9 @@ def categorical_tasks(
     tasks: how many.
     inputs: different inputs.
     classes: labels.
-    power: of the weights 1 / (i + 1)^power; 0 makes them equal.
-    concentration: of the symmetric Dirichlet that rows of the tables are drawn from; small ones are
-      close to functions.
+    power: exponent of the weights 1 / (i + 1)^power; 0 makes them equal.
+    concentration: concentration of the symmetric Dirichlet that rows of the tables are drawn from.
+      If it is small, the tables are close to functions.
     seed: determines the tables.
 
   Raises:
@@ -74,7 +74,7 @@ def categorical(prior: CategoricalTasks, shots: int = 32, queries: int = 1) -> E
   """Episodes of tasks drawn from a prior.
 
   Args:
-    prior: of `categorical_tasks`.
+    prior: what `categorical_tasks` returned.
     shots: support examples in all.
     queries: query examples in all.
 

@@ -291,7 +291,7 @@ def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
   or has weight 0 (`shorten`).
 
   Args:
-    step: of meta-training; may be traced.
+    step: number of a meta-training step; may be traced.
     start: the first value.
     end: the last.
     by: how much it grows at a time.
@@ -318,7 +318,7 @@ def switch(first: Sampler, then: Sampler, steps: int) -> EpisodeSource:
   Args:
     first: a source or another sampler, of easier episodes for instance.
     then: another, whose episodes have the same shapes; tests and calibration are of these.
-    steps: of meta-training with the first.
+    steps: meta-training steps with the first sampler.
 
   Returns:
     A source with a schedule (see `ramp`). As to tables see `mixture`.

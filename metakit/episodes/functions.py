@@ -49,7 +49,7 @@ def functions(
   """Regression episodes: a new function of the class in each.
 
   Args:
-    function_class: of this module.
+    function_class: one of this module.
     shots: support examples.
     queries: query examples.
     noise: standard deviation of the Gaussian noise on y, of support and query.
@@ -180,7 +180,7 @@ def low_rank(size: int = 10, rank: int = 1) -> FunctionClass:
 
   Args:
     size: rows and columns of W, whose square is the number of inputs.
-    rank: of W.
+    rank: rank of W.
 
   Raises:
     ValueError: if rank is not between 1 and size.
@@ -203,7 +203,7 @@ def gaussian_mixture(dim: int = 10, distance: float = 3.0) -> FunctionClass:
   the sign of the first entry of w is unknown (its variance is 1e-8). The other entries are N(0, 1).
 
   Args:
-    distance: of the means from the origin.
+    distance: distance of the means from the origin.
   """
   check_positive(dim=dim)
   if not math.isfinite(distance):

@@ -33,8 +33,8 @@ def imbalanced(
     ways: classes an episode.
     shots: support examples a class.
     queries: mean number of query examples a class; an episode has ways * queries.
-    concentration: of the Dirichlet distribution, the same for each class. A large one gives
-      balanced queries.
+    concentration: concentration of the Dirichlet distribution, the same for each class. A large one
+      gives balanced queries.
 
   Returns:
     A source: support [ways * shots], sorted by label; query [ways * queries], in the order of the

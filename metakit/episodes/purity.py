@@ -46,9 +46,9 @@ def check_keys_matter(sampler: Sampler, keys: Key, episodes: Episode) -> None:
   """Looks at a sampler as `check_sampler` does, if the first two of its episodes are alike.
 
   Args:
-    sampler: of whole episodes, or a plan.
+    sampler: a sampler of whole episodes, or a plan.
     keys: [episodes], at least two.
-    episodes: of these keys, with a leading axis.
+    episodes: the episodes of these keys, with a leading axis.
   """
   inputs = jax.tree.leaves(episodes.support.x)
   if all(np.asarray(leaf[0]).tobytes() == np.asarray(leaf[1]).tobytes() for leaf in inputs):

@@ -202,7 +202,7 @@ def _draw_rows(key: Key, slots: _Slots, starts: jax.Array, counts: jax.Array) ->
 
   Args:
     key: a key.
-    slots: of the episode.
+    slots: slots of the episode.
     starts: [max_ways] first row of each class.
     counts: [max_ways] rows of each class.
 

@@ -66,7 +66,7 @@ def regret(
     learner: predicts logits.
     key: for the learner.
     params: the meta-parameters.
-    episode: of metakit.episodes.categorical.
+    episode: an episode of metakit.episodes.categorical.
 
   Returns:
     ([support + 1], []): the excess after 1, 2, ... predictions, the last that of the first query.
@@ -121,8 +121,8 @@ def mixture_weight(
   which the components' predictions come closest to the learner's, by least squares over `asked`.
 
   Args:
-    learner: of a regression.
-    prior: of two components (gaussian_mixture).
+    learner: a learner of a regression.
+    prior: a prior of two components (gaussian_mixture).
     noise: standard deviation; see metakit.learners.bayes.
     key: for the learner.
     params: the meta-parameters.
@@ -149,7 +149,7 @@ def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
   """Returns a judge of the weight that predictions imply, after 0, 1, ... all support examples.
 
   Args:
-    prior: of two components.
+    prior: a prior of two components.
     noise: standard deviation.
 
   Returns:
@@ -191,7 +191,7 @@ def spectrum(
   bias fits the low frequencies first (Panwar et al. 2024, arXiv:2306.04891, section 4.3).
 
   Args:
-    learner: of a regression with one input and one output.
+    learner: a learner of a regression with one input and one output.
     key: for the learner.
     params: the meta-parameters.
     support: the examples.
@@ -213,9 +213,9 @@ def attention_to_support(
 
   Args:
     model: a transformer of metakit.networks with softmax attention.
-    fitted: of `in_context(model, ..., layout)`.
+    fitted: what `adapt` of `in_context(model, ..., layout)` returned.
     x: [queries, ...].
-    layout: that of the learner.
+    layout: the layout of the learner.
 
   Returns:
     [layers, heads, queries, tokens]; what is missing to 1 a query gives to itself.

@@ -39,14 +39,14 @@ def alpha_tim(
 
   Args:
     ways: classes of an episode.
-    alpha: of the entropies, above 1. Close to 1 this is TIM. None takes the values of the released
-      code: 2 for one example a class, 7 for five and more, 5 between.
-    steps: of Adam.
-    temperature: of the squared distances of unit-length features.
-    support_weight: of the cross-entropy of the support.
-    marginal_weight: of the alpha-entropy of the mean prediction.
-    conditional_weight: of the alpha-entropy of single predictions.
-    learning_rate: of Adam.
+    alpha: order of the entropies, above 1. Close to 1 this is TIM. None takes the values of the
+      released code: 2 for one example a class, 7 for five and more, 5 between.
+    steps: steps of Adam.
+    temperature: temperature of the squared distances of unit-length features.
+    support_weight: weight of the cross-entropy of the support.
+    marginal_weight: weight of the alpha-entropy of the mean prediction.
+    conditional_weight: weight of the alpha-entropy of single predictions.
+    learning_rate: learning rate of Adam.
     objective: the loss if it is meta-trained.
 
   Raises:

@@ -46,11 +46,11 @@ def baseline(
   Args:
     ways: classes of an episode.
     cosine: whether outputs are cosines to weight vectors, times `scale`.
-    steps: of SGD. None takes 100 epochs as in the released code: 200 steps for 5-way 1-shot, 700
-      for 5-way 5-shot.
+    steps: steps of SGD. None takes 100 epochs as in the released code: 200 steps for 5-way 1-shot,
+      700 for 5-way 5-shot.
     batch: support examples of a step; 0 for all.
-    learning_rate: of SGD.
-    scale: of the cosines.
+    learning_rate: learning rate of SGD.
+    scale: factor of the cosines.
     objective: the loss if it is meta-trained.
 
   Raises:

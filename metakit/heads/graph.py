@@ -66,9 +66,9 @@ def assign(
   Args:
     cost: a, [n, ways].
     graph: W, [n, n], symmetric and not negative.
-    strength: of the graph.
+    strength: strength of the graph.
     log_z: where to start.
-    steps: how many.
+    steps: how many steps are taken.
     linear: [n, ways], what is added to W z for neighbours with fixed assignments (the support).
   """
   inertia = strength * graph.sum(1, keepdims=True)

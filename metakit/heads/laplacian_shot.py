@@ -41,8 +41,8 @@ def laplacian_shot(
 
   Args:
     ways: classes of an episode.
-    strength: lambda, of the graph; 0 is nearest prototypes.
-    neighbours: of each query in the graph.
+    strength: lambda, the strength of the graph; 0 is nearest prototypes.
+    neighbours: number of neighbours of each query in the graph.
     rectify: True shifts the queries and takes the prototypes of BD-CSPN; False takes class means.
     steps: the most updates of the assignments.
     objective: the loss if it is meta-trained.
@@ -83,7 +83,7 @@ def bound_updates(
   Args:
     cost: [n, ways].
     graph: [n, n].
-    strength: of the graph.
+    strength: strength of the graph.
     steps: the most updates.
     weight: [n]; points of weight 0 do not count.
   """

@@ -35,7 +35,7 @@ def logistic(
   Args:
     ways: classes of an episode.
     strength: C, of the summed cross-entropy beside half the squared weights.
-    steps: of Newton's method, at most.
+    steps: steps of Newton's method, at most.
     tolerance: the length of a step, as a share of that of the solution, after which it stops.
     objective: the training loss.
 

@@ -41,8 +41,9 @@ def paddle(
     complexity: lambda, the weight of the partition's complexity. Choose it on validation classes.
       None takes the number of queries, as published for features of a few hundred numbers. With
       shorter features, distances are small beside it, and all queries may end in one class.
-    steps: of the descent; 100 as in the released code (config/inatural/resnet18/methods_config/
-      paddle.yaml in github.com/SegoleneMartin/PADDLE; 1,000 for mini-ImageNet).
+    steps: steps of the descent. The released code has 100
+      (config/inatural/resnet18/methods_config/paddle.yaml in github.com/SegoleneMartin/PADDLE), and
+      1,000 for mini-ImageNet.
     scale: whether features are scaled by the range of the queries (the least and largest value of
       each feature become 0 and 1).
     objective: the loss if it is meta-trained.

@@ -50,9 +50,10 @@ def pt_map(
     steps: updates of the class centres.
     rate: alpha, how far a centre moves.
     regularisation: lambda, what squared distances are multiplied by.
-    sinkhorn_steps: of the first assignment, before Newton's method completes it. Later assignments
-      start where the one before ended. The authors' code takes only Sinkhorn's steps, up to 1,000,
-      until rows change by less than 1e-6. The assignment is the same if so many suffice.
+    sinkhorn_steps: steps of the first assignment before Newton's method completes it. Later
+      assignments start where the one before ended. The authors' code takes only Sinkhorn's steps,
+      up to 1,000, until rows change by less than 1e-6. The assignment is the same if so many
+      suffice.
     power: beta; 1 leaves features as they are.
     objective: the loss if it is meta-trained.
 

@@ -23,8 +23,8 @@ def relation(ways: int, width: int = 64, depth: int = 2) -> MetaLearner:
 
   Args:
     ways: classes of an episode.
-    width: of the hidden layers of the relation module.
-    depth: their number.
+    width: width of the hidden layers of the relation module.
+    depth: number of these layers.
 
   Returns:
     A head whose outputs are the logits of the relation scores.

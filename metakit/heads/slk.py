@@ -46,8 +46,8 @@ def slk(
 
   Args:
     ways: classes of an episode.
-    strength: lambda, of the graph; 0 is soft k-means.
-    neighbours: of each example in the graph.
+    strength: lambda, the strength of the graph; 0 is soft k-means.
+    neighbours: number of neighbours of each example in the graph.
     kind: 'means' (cost |x - m|^2) or 'modes' (mean-shift: minus a Gaussian kernel, whose variance
       is the mean squared distance of neighbours).
     steps: updates of the prototypes.

@@ -18,7 +18,7 @@ class Place(NamedTuple):
 
   Attributes:
     x: [...].
-    value: of the loss, [].
+    value: value of the loss, [].
     slope: its gradient, [...].
   """
 

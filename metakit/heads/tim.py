@@ -52,11 +52,11 @@ def tim(
   Args:
     ways: classes of an episode.
     solver: 'adm' or 'gd' (Adam; published with 1,000 steps).
-    steps: of the solver.
-    temperature: tau, of the squared distances.
-    support_weight: lambda, of the cross-entropy of the support.
-    conditional_weight: alpha, of the entropy of single predictions.
-    learning_rate: of 'gd'.
+    steps: steps of the solver.
+    temperature: tau, the temperature of the squared distances.
+    support_weight: lambda, the weight of the cross-entropy of the support.
+    conditional_weight: alpha, the weight of the entropy of single predictions.
+    learning_rate: learning rate of 'gd'.
     objective: the loss if it is meta-trained.
 
   Raises:

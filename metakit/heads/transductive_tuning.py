@@ -37,8 +37,8 @@ def transductive_tuning(
 
   Args:
     ways: classes of an episode.
-    steps: of Adam.
-    learning_rate: of Adam.
+    steps: steps of Adam.
+    learning_rate: learning rate of Adam.
     scale: length of the first weights, which are class means of unit-length features.
     objective: the loss if it is meta-trained.
 

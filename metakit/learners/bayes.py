@@ -31,10 +31,10 @@ def bayes(
   """Predicts the posterior mean.
 
   Args:
-    function_class: of metakit.episodes.functions; its `priors` are the prior.
+    function_class: one of metakit.episodes.functions; its `priors` are the prior.
     noise: standard deviation of the noise on y. Noise that rounding hides counts as what it hides
       (`variance_of`); without noise and with a single Gaussian the mean is that of minimum norm.
-    objective: of `loss`.
+    objective: objective of `loss`.
 
   Returns:
     A MetaLearner without parameters. Weights of examples count as there (above 0) or absent.
@@ -92,7 +92,7 @@ def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
   """Predicts with the Bayes mixture of a discrete prior over classification tasks.
 
   Args:
-    prior: of metakit.episodes.categorical.
+    prior: a prior of metakit.episodes.categorical.
 
   Returns:
     A MetaLearner without parameters, whose outputs are log-probabilities of the classes.

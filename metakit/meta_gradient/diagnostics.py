@@ -27,10 +27,10 @@ def diagnose(
   Args:
     inner: the inner problem.
     outer: (fast, slow) -> the loss of the adapted weights, a scalar.
-    key: of the task.
+    key: key of the task.
     fast: where the inner loop starts.
     slow: what it does not change.
-    data: of the task.
+    data: data of the task.
     steps: inner steps.
 
   Returns:

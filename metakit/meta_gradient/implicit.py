@@ -38,7 +38,7 @@ def conjugate_gradient(iterations: int = 10, tolerance: float = 1e-10) -> Linear
 
   Args:
     iterations: the most that are done; each is one Hessian-vector product.
-    tolerance: of the residual, relative to v.
+    tolerance: the residual at which to stop, relative to v.
 
   Raises:
     ValueError: for no iteration.
@@ -80,7 +80,7 @@ def implicit(solver: LinearSolver | None = None) -> Mode:
   """The derivative of the inner minimum, exact as far as the inner loop has converged.
 
   Args:
-    solver: of the linear system; conjugate_gradient() by default.
+    solver: solver of the linear system; conjugate_gradient() by default.
 
   Returns:
     A Mode. It raises ValueError for an Inner with a readout, or without a proximal term. Without

@@ -134,7 +134,7 @@ class Momentum(NamedTuple):
   """The state of attention with momentum.
 
   Attributes:
-    cache: of softmax attention.
+    cache: cache of softmax attention.
     average: [heads, features], the decayed sum of the values seen, in float32 at least.
   """
 

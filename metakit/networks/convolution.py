@@ -49,9 +49,9 @@ class Geometry(NamedTuple):
   """What the shapes of two arrays of a 'SAME' convolution do not say about the third.
 
   Attributes:
-    height: of the input.
-    width: of the input.
-    size: of the square kernel.
+    height: height of the input.
+    width: width of the input.
+    size: size of the square kernel.
     stride: step.
   """
 
@@ -186,7 +186,7 @@ class Role(NamedTuple):
   """One of the three functions, as a primitive.
 
   Attributes:
-    name: of the primitive.
+    name: name of the primitive.
     shape: (first, second, geometry) -> shape of the result.
     native: XLA's form, of one kernel.
     products: as matrix products.

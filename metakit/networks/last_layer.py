@@ -15,7 +15,7 @@ def with_last_layer(embedding: Model, num_outputs: int) -> Model:
 
   Args:
     embedding: x [examples, ...] -> features [examples, features].
-    num_outputs: of the head, which starts as flax.linen.Dense does (LeCun normal, bias 0).
+    num_outputs: outputs of the head, which starts as flax.linen.Dense does (LeCun normal, bias 0).
 
   Raises:
     ValueError: at init, if the embedding does not give vectors.

@@ -23,7 +23,7 @@ def transposes(
   """Returns two functions, linear in their first argument, each the transpose of the other.
 
   Args:
-    name: of the primitives.
+    name: name of the primitives.
     forward: (x, *fixed, **static) -> y, linear in x; the fixed arrays have no derivative. All
       arrays may have further axes in front, the same for all; it acts on each entry of those alone.
     backward: (y, *fixed, **static) -> x, its transpose.

@@ -67,7 +67,7 @@ def recurrent(
     cell: 'lstm' or 'gru'.
     remat: to save memory, computes what happens within a token a second time in the backward pass.
       This is done for tokens that are read, not for questions.
-    dtype: of the matrix products, 'bfloat16' for instance; by default that of parameters and
+    dtype: type of the matrix products, 'bfloat16' for instance; by default that of parameters and
       inputs. Gates and state are float32 at least.
 
   Returns:

@@ -132,13 +132,13 @@ def transformer(
       'set': tokens that are read together all see one another;
       'momentum': softmax with a decayed sum of earlier values;
       'linear': without softmax.
-    decay: of 'momentum'.
+    decay: decay of 'momentum'.
     positions: tokens of the longest sequence. Each place has a learned vector, and so has a
       question after the last token. 0 for no such vectors: order then matters only through the
       causal mask.
     scan: compiles one block for all layers. The parameters of the blocks are then stacked.
     remat: computes the activations of a block a second time in the backward pass, to save memory.
-    dtype: of the computation, 'bfloat16' for instance; that of parameters and inputs by default.
+    dtype: type of the computation, such as 'bfloat16'; by default that of parameters and inputs.
 
   Returns:
     A SequenceModel. Its state is the number of tokens read [] int32, and the attention states of
