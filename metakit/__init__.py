@@ -1,10 +1,10 @@
 """metakit: meta-learning in JAX.
 
-A task is a pure function of a key, a learner is a tuple of pure functions, and everything else
-(batching, devices, checkpoints, evaluation) is written once and composes with both.
+A task is a pure function of a key. A learner is a tuple of pure functions. Everything else
+(batching, devices, checkpoints, evaluation) is written once, and works with both.
 
-All that is public is reached from here, `metakit.episodes.few_shot` for instance. Each name is
-imported when it is first used; metakit/__init__.pyi says what there is and where.
+`import metakit` reaches all that is public, such as `metakit.episodes.few_shot`. Each name is
+imported when it is first used. metakit/__init__.pyi lists the names and their modules.
 """
 
 import ast

@@ -74,8 +74,9 @@ def meet(cluster: Cluster, seconds: float, token: str = '') -> None:
 def own_address(host: str) -> str:
   """Returns the address of this machine that a coordinator's name stands for.
 
-  It is '', all of them, if the name stands for none that other machines can reach: behind address
-  translation, or where the name of the machine itself means loopback (Debian's 127.0.1.1).
+  It is '', which means all addresses, if other machines cannot reach the one of the name. This is
+  so behind address translation, and where the machine's own name means loopback (Debian's
+  127.0.1.1).
 
   Raises:
     OSError: if there is no such name.

@@ -34,8 +34,8 @@ def onset(metrics: Lines, chance: float | None = None) -> int | None:
     chance: accuracy without learning, if training episodes are easier; otherwise None.
 
   Returns:
-    The last step of that window (that of WINDOW logged values at the earliest), or the step of the
-    validation; None if it has not happened in what was logged.
+    The last step of that window, or the step of the validation. The first window ends at the
+    WINDOW-th logged value. None if learning has not set in within the log.
   """
   if not can_tell(metrics, chance):
     return None

@@ -67,11 +67,13 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
   """Times each case `repeats` times after one call that is not counted.
 
   Returns:
-    For each: name; milliseconds, median and quartiles (None if it is not run); per_second and its
-    unit; peer; temporary_mib; compile_seconds (None where nothing is compiled); gflop of a call;
-    gflops_per_second, gigabytes_per_second, and what share of the device's peak and of its memory
-    bandwidth they are (None where they are not known); `ratio`, the median over rounds of the
-    baseline's time over its own, with quartiles, where there is one.
+    A row for each. It has the name, the peer, per_second with its unit, temporary_mib, and:
+    milliseconds, the median and the quartiles (None if the case is not run);
+    compile_seconds (None if nothing is compiled);
+    gflop of a call, gflops_per_second and gigabytes_per_second, with their shares of the device's
+    peak and of its memory bandwidth (None if they are not known);
+    ratio, the time of the baseline over that of the case, if there is a baseline: the median over
+    rounds, and the quartiles.
   """
   for case in cases:
     if case.call is not None:

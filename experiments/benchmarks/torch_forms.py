@@ -1,9 +1,9 @@
-"""The steps of benchmark_meta_step as they are written in PyTorch.
+"""The steps of experiments.benchmarks.meta_step as they are written in PyTorch.
 
-Of MAML: a loop over tasks and inner steps with `torch.autograd.grad` (what learn2learn and higher
-do), `torch.func` in a loop over tasks or under its vmap, TorchOpt's differentiable optimizer; of
-prototypical networks: a loop over tasks. They run in a process of their own, as a user of PyTorch
-would run them, with the settings of PyTorch alone.
+MAML has three forms. One loops over tasks and inner steps with `torch.autograd.grad`, as higher and
+learn2learn do. One uses `torch.func`, in a loop over tasks or under its vmap. One uses TorchOpt's
+differentiable optimizer. Prototypical networks loop over tasks. All run in a process of their own,
+as a user of PyTorch would run them, with the settings of PyTorch alone.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """Learners by gradient descent as components, their arguments read from the library's factories.
 
-What a spec cannot write is replaced: the network and the sizes of its outputs are supplied, an
-inner optimizer is a name and a learning rate, a mode of differentiation a name.
+A spec cannot write every argument of a factory. The command supplies the network and the sizes of
+its outputs. A name and a learning rate stand for an inner optimizer, and a name for a mode of
+differentiation.
 """
 
 import contextlib
@@ -87,11 +88,11 @@ def component(make: Callable[..., MetaLearner], **usual: Any) -> Callable[..., M
   """Returns the factory of a component.
 
   Args:
-    make: the library's factory; its first argument is a `model`, or an `embedding` with the size of
-      the last layer (`num_outputs`, or `ways` of a classifier) after it, and it takes a `descent`.
-    **usual: what a spec may set, with the usual values and in their order: the parts of the descent
-      by the names of DESCENT, and arguments of the factory, of which those left out follow with
-      their defaults.
+    make: the library's factory. Its first argument is a `model`, or an `embedding` followed by the
+      size of the last layer (`num_outputs`, or `ways` of a classifier). It takes a `descent`.
+    **usual: what a spec may set, with usual values, in this order. Parts of the descent have the
+      names of DESCENT. Other names are arguments of the factory. Its further arguments follow,
+      with their own defaults.
   """
   takes = inspect.signature(make).parameters
   inductive = takes['statistics'].default or 'support'

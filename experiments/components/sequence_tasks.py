@@ -97,9 +97,9 @@ def projected_task(
 ) -> Task:
   """Random projections and relabellings of ten classes of images (Kirsch et al. 2022).
 
-  Validation and test are on images that training never shows and, unless seen=true, on tasks of
-  another pool, of 2^30 at least; with tasks=0 there is no pool and every task is new. Biases are of
-  training alone, and of its first biased_steps alone if those are given.
+  Validation and test are on images that training never shows. Unless seen=true, they are also on
+  tasks of another pool, of at least 2^30. With tasks=0 there is no pool, and every task is new.
+  Biases apply to training alone, and only to its first biased_steps if those are given.
 
   Args:
     base: the images: mnist or its kin (fashion_mnist, kmnist), glyphs, omniglot, or random (noise).

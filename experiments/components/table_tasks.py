@@ -306,9 +306,9 @@ def tfds_task(
 
   Args:
     part: of the data set, in the grammar of tfds; its classes are those of the task.
-    split: which class is for training, validation and test: 'auto' draws whole groups 60:20:20 or,
-      where there are none, classes; 'class' draws classes whatever their groups; or a .json or .csv
-      file, or a folder of lists (train.txt, val.txt, test.txt).
+    split: which class is for training, validation and test. 'auto' draws whole groups 60:20:20 or,
+      where there are none, classes. 'class' draws classes whatever their groups. A .json or .csv
+      file, or a folder of lists (train.txt, val.txt, test.txt), names the classes of each part.
     skip: whether to leave out classes that are too small for the episodes.
   """
   load = lambda: tfds_table(name, data_dir, part, image_key, label_key, size=size)
@@ -332,9 +332,9 @@ def arrays_task(
 
   Args:
     path: the file or folder.
-    split: which class is for training, validation and test: 'auto' draws whole groups 60:20:20 or,
-      where there are none, classes; 'class' draws classes whatever their groups; or a .json or .csv
-      file, or a folder of lists (train.txt, val.txt, test.txt).
+    split: which class is for training, validation and test. 'auto' draws whole groups 60:20:20 or,
+      where there are none, classes. 'class' draws classes whatever their groups. A .json or .csv
+      file, or a folder of lists (train.txt, val.txt, test.txt), names the classes of each part.
     skip: whether to leave out classes that are too small for the episodes.
   """
   location = Path(_given('arrays', path)).expanduser()
@@ -370,10 +370,10 @@ def folder_task(
   Args:
     path: the folder.
     size: pixels of height and width that images are resized to.
-    split: which class is for training, validation and test: 'auto' takes the folders train, val and
-      test, or lists in the folder, if there are any, and otherwise draws 60:20:20, whole groups or,
-      where there are none, classes; 'group' and 'class' draw in any case; or a .json or .csv file,
-      or a folder of lists (train.txt, val.txt, test.txt).
+    split: which class is for training, validation and test. 'auto' takes the folders train, val and
+      test, or lists in the folder, if there are any. Otherwise it draws 60:20:20, whole groups or,
+      where there are none, classes. 'group' and 'class' draw in any case. A .json or .csv file, or
+      a folder of lists (train.txt, val.txt, test.txt), names the classes of each part.
     skip: whether to leave out images that cannot be read, and classes that are too small for the
       episodes.
   """

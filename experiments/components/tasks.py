@@ -1,8 +1,8 @@
 """The tasks that specs name.
 
-To add one, write a function whose parameters with defaults are the spec's arguments and that
-returns a Task (table_tasks and sequence_tasks have examples), and put it into TASKS; `--help` and
-the error messages follow.
+To add one, write a function that returns a Task, and put it into TASKS. Its parameters with
+defaults are the arguments of the spec. `--help` and the error messages follow from them.
+table_tasks and sequence_tasks have examples.
 """
 
 import functools

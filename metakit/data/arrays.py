@@ -55,10 +55,10 @@ def arrays(
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if the file is none, damaged, lacks a key, holds Python objects, or arrays that are
-      larger than their place in it or the memory that is left; if labels do not match x, or one is
-      -1, which stands for an example without a label; if x is none that a table holds (see
-      metakit.data.class_table, which says too how images are kept).
+    ValueError: if the file is no .npz file, is damaged, lacks a key, or has Python objects. If its
+      arrays are larger than their place in the file, or than the memory that is left. If labels do
+      not match x, or one is -1, which stands for an example without a label. If a table cannot hold
+      x (see metakit.data.class_table, which also says how images are kept).
 
   >>> arrays(np.zeros((4, 2)), ['cat', 'dog', 'cat', 'eel']).names
   ('cat', 'dog', 'eel')

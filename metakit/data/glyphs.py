@@ -342,9 +342,9 @@ def glyphs(
 ) -> ClassTable:
   """Makes a table of procedural characters.
 
-  Alphabet a, its character c and the drawings of that are functions of (seed, split, a, c) alone:
-  a larger table begins with the same classes, and no class is in two splits (though a plain line
-  may look like another, as between real alphabets).
+  Alphabet a, its character c and the drawings of c are functions of (seed, split, a, c) alone. So a
+  larger table begins with the same classes, and no class is in two splits. (A plain line may look
+  like one of another split, as between real alphabets.)
 
   Args:
     split: 'train', 'validation' or 'test'.

@@ -194,9 +194,9 @@ def mixture(
       that tell all training classes apart need it; it becomes info['first_class'] [].
 
   Returns:
-    A source whose episodes are samplers[i](k1) with info['component'] = i [] (which replaces that
-    of an inner mixture; an info that is no dict moves to info['info']), i drawn by k2, where
-    k1, k2 = split(key).
+    A source whose episodes are samplers[i](k1). k2 draws i, where k1, k2 = split(key).
+    info['component'] = i [] replaces that of an inner mixture. An info that is no dict moves to
+    info['info'].
 
   Raises:
     ValueError: if there is no sampler, the weights do not match, are negative, not finite or all

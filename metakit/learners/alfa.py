@@ -2,10 +2,11 @@
 
 Sungyong Baik, Myungsub Choi, Janghoon Choi, Heewon Kim, Kyoung Mu Lee, Meta-Learning with Adaptive
 Hyperparameters, NeurIPS 2020, arXiv:2011.00209. Implemented: theta_{j+1} = beta_j o theta_j -
-alpha_j o grad L(theta_j) (eq. 6), where a small network reads the mean of the weights and of the
-gradients of every layer and gives a rate alpha and a decay beta for each (eq. 7), multiplied with
-learned values of each layer and step (section 3.3). Deviations: a "layer" is an array, and the
-factors are 1 + tanh of a network whose last layer starts at zero: training starts as MAML.
+alpha_j o grad L(theta_j) (eq. 6). A small network reads the mean of the weights and of the
+gradients of every layer. It gives a rate alpha and a decay beta for each layer (eq. 7), which are
+multiplied with learned values of each layer and step (section 3.3). Deviations: a "layer" is an
+array. The factors are 1 + tanh of a network whose last layer starts at zero, so training starts as
+MAML.
 """
 
 from typing import Any

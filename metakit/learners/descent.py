@@ -1,8 +1,8 @@
 """What learners by gradient descent share: the inner loop in `adapt` and in `loss`.
 
-A learner says which of its parameters the inner loop changes (fast) and which it does not (slow),
-how the two make the parameters of a network, and how the loop goes. The mode says how the loop is
-differentiated (metakit.meta_gradient).
+A learner says which of its parameters the inner loop changes (fast) and which it does not (slow).
+It says how the two make the parameters of a network, and how the loop goes. The mode says how the
+loop is differentiated (metakit.meta_gradient).
 """
 
 from collections.abc import Callable

@@ -2,8 +2,9 @@
 
 Aravind Rajeswaran, Chelsea Finn, Sham Kakade, Sergey Levine, Meta-Learning with Implicit Gradients,
 NeurIPS 2019, arXiv:1909.04630. Implemented: the inner problem L(phi) + lambda / 2 |phi - theta|^2
-(eq. 3), solved approximately by gradient steps, and the meta-gradient (I + H / lambda)^{-1} grad
-L_query (lemma 1) by conjugate gradients (algorithm 2), whose memory does not grow with the steps.
+(eq. 3), which gradient steps solve approximately, and the meta-gradient (I + H / lambda)^{-1} grad
+L_query (lemma 1). Conjugate gradients compute it (algorithm 2), and its memory does not grow with
+the inner steps.
 """
 
 from metakit.learners.descent import Descent, by_descent, by_optimizer, refuse
@@ -25,9 +26,9 @@ def imaml(
 
   Args:
     model: a network that ends in the task's outputs.
-    descent: how it descends, with an optimizer (which mode implicit does not differentiate) and
-      enough steps to come close to the minimum, 16 say. Its usual mode is that of the paper,
-      implicit(conjugate_gradient(5)). All steps are on the whole support set.
+    descent: how it descends, with an optimizer and enough steps to come close to the minimum, such
+      as 16. The usual mode is that of the paper, implicit(conjugate_gradient(5)), which does not
+      differentiate the optimizer. All steps are on the whole support set.
     proximal: lambda, the strength of the pull to the initialisation.
     objective: loss of the inner steps and of the meta-objective.
     statistics: see metakit.learners.descent.

@@ -2,9 +2,9 @@
 
 Chelsea Finn, Pieter Abbeel, Sergey Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep
 Networks, ICML 2017, arXiv:1703.03400. Implemented: the inner update theta' = theta - alpha grad
-L(theta) (eq. 1), repeated and with any optax transformation; the meta-objective L(theta') on the
-query set (Algorithm 1, line 8); with mode first_order the approximation of section 5.2, which
-treats the inner gradients as constants.
+L(theta) (eq. 1), repeated, and with any optax transformation; the meta-objective L(theta') on the
+query set (Algorithm 1, line 8). The mode first_order is the approximation of section 5.2: it treats
+the inner gradients as constants.
 """
 
 from metakit.learners.descent import Descent, by_descent

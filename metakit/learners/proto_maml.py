@@ -1,9 +1,10 @@
 """Proto-MAML.
 
 Eleni Triantafillou, Tyler Zhu, Vincent Dumoulin, Pascal Lamblin et al., Meta-Dataset: A Dataset of
-Datasets for Learning to Learn from Few Examples, ICLR 2020, arXiv:1903.03096. Implemented: the last
-layer starts, in each episode, where it classifies by the nearest prototype: w_k = 2 c_k and
-b_k = -|c_k|^2 (section 3.2), differentiated through; then the inner loop changes the whole network.
+Datasets for Learning to Learn from Few Examples, ICLR 2020, arXiv:1903.03096. Implemented: in each
+episode the last layer starts as the classifier by the nearest prototype: w_k = 2 c_k and
+b_k = -|c_k|^2 (section 3.2). The meta-gradient passes through this start. The inner loop then
+changes the whole network.
 """
 
 from typing import Any

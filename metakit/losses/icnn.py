@@ -33,8 +33,9 @@ def icnn_score(episode: Episode, neighbours: int = 4) -> jax.Array:
   """Returns the mean of two terms in [0, 1].
 
   gamma is the share of neighbours that are of the example's class. lambda is itself the mean of two
-  terms: how close these neighbours are, relative to the distance r of the nearest example of
-  another class, and how far neighbours of other classes are, relative to the largest distance.
+  terms. One is how close these neighbours are, relative to the distance r of the nearest example of
+  another class. The other is how far neighbours of other classes are, relative to the largest
+  distance.
   """
   both = join(episode.support, episode.query)
   there, count = presence(both), min(neighbours, len(both.x) - 1)
