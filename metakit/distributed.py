@@ -30,6 +30,7 @@ MEETING_SECONDS = 300.0
 # survives pauses of a machine of 15 s (live migration, a swapping host). The default of JAX is 100.
 HEARTBEAT_SECONDS = 30
 SLOWEST_PAUSE = 1.0  # the most seconds between two looks at who has come to a barrier
+HEARING_SECONDS = 15  # how long a first process that failed waits for the others to hear of it
 FAILED, SAME = 'failed/', 'same'
 KEPT_ANSWERS = 64  # more answers than one process can be ahead of another
 
@@ -174,10 +175,18 @@ def abort(said: str, status: int = 1) -> None:
   with contextlib.suppress(jax.errors.JaxRuntimeError):  # this process has set the key before
     _client().key_value_set(f'{FAILED}{jax.process_index()}', said)
   if is_first():
-    time.sleep(2 * SLOWEST_PAUSE)  # the others get the reason from this process
+    _wait_for_the_others_to_fail()
   for stream in (sys.stdout, sys.stderr):
     stream.flush()
   os._exit(status)  # an ordinary exit would let JAX wait for the others
+
+
+def _wait_for_the_others_to_fail() -> None:
+  """Waits until all processes have failed. They hear the reason from the first, at a barrier."""
+  until = time.monotonic() + HEARING_SECONDS
+  while len(_told_by(FAILED)) < jax.process_count() and time.monotonic() < until:
+    time.sleep(0.1)
+  time.sleep(0.5)  # what they do last
 
 
 def _told_by(folder: str) -> dict[int, str]:
