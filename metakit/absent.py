@@ -138,7 +138,9 @@ def guarded(learner: MetaLearner, unlabelled: bool = False) -> MetaLearner:
     return fitted
 
   guards: dict[str, Any] = {
+    'init': lambda key, episode: learner.init(key, native(episode)),
     'adapt': adapt,
+    'predict': lambda fitted, x: learner.predict(fitted, native(x)),
     'loss': lambda key, params, episode: learner.loss(key, params, whole(episode)),
     'calibrate': lambda params, episodes: learner.calibrate(params, whole(episodes)),
   }

@@ -7,6 +7,7 @@ import optax
 import pytest
 from flax import linen as nn
 
+from metakit.heads.prototypes import prototypes
 from metakit.learners.alfa import alfa
 from metakit.learners.descent import Descent
 from metakit.learners.imaml import imaml
@@ -161,13 +162,19 @@ def test_labels_that_a_learner_has_no_output_for_are_refused(name):
 
 
 @pytest.mark.parametrize(
-  'make', [lambda: maml(perceptron(), Descent(SGD, 2)), STOCHASTIC['prototypical']]
+  'make',
+  [
+    lambda: maml(perceptron(), Descent(SGD, 2)),
+    STOCHASTIC['prototypical'],
+    lambda: prototypes(WAYS),
+  ],
 )
 def test_arrays_of_another_byte_order_are_the_same(make):
   learner, episode = make(), episode_of('fine_tuning')
   swap = lambda leaf: np.asarray(leaf).astype(np.asarray(leaf).dtype.newbyteorder('>'))
   params = jax.jit(learner.init)(KEY, episode)
   other = Episode(*jax.tree.map(swap, (episode.support, episode.query)))
+  jax.tree.map(np.testing.assert_array_equal, jax.jit(lambda: learner.init(KEY, other))(), params)
   losses, outputs = [], []
   for each in (other, episode):
     losses.append(learner.loss(KEY, params, each)[0])
