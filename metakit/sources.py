@@ -59,7 +59,7 @@ class EpisodeSource:
       calibration always use `plan`.
 
   >>> from metakit.types import Examples
-  >>> rows = lambda key: Examples(jax.random.randint(key, (2,), 0, 5), jnp.arange(2))
+  >>> rows = lambda key: Examples(jnp.array([4, 3]), jnp.arange(2))
   >>> source = EpisodeSource(lambda key: Episode(rows(key), rows(key)), 10 * np.arange(5))
   >>> source(jax.random.key(0)).query.x.tolist()
   [40, 30]

@@ -11,15 +11,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from metakit.models import Model, SequenceModel
-from metakit.tasks import Task
-from metakit.types import MetaLearner
-
-KINDS: dict[str, tuple[type, ...]] = {
-  'task': (Task,),
-  'learner': (MetaLearner,),
-  'head': (MetaLearner,),
-  'network': (Model, SequenceModel),
+KINDS = {  # what each factory has to return
+  'task': ('metakit.tasks:Task',),
+  'learner': ('metakit.types:MetaLearner',),
+  'head': ('metakit.types:MetaLearner',),
+  'network': ('metakit.models:Model', 'metakit.models:SequenceModel'),
 }
 _WORD = r'[^\W\d]\w*'
 _OWN = re.compile(rf'({_WORD}(?:\.{_WORD})*:{_WORD})(?=:|\Z)')
@@ -73,12 +69,19 @@ def own_factory(kind: str, name: str, supplied: tuple[str, ...] = ()) -> Callabl
   @functools.wraps(factory)
   def checked(**arguments: Any) -> Any:
     component = factory(**arguments)
-    if not isinstance(component, KINDS[kind]):
-      kinds = ' or '.join(each.__name__ for each in KINDS[kind])
+    accepted = tuple(map(_named, KINDS[kind]))
+    if not isinstance(component, accepted):
+      kinds = ' or '.join(each.__name__ for each in accepted)
       raise ValueError(f'{kind} {name} returned {type(component).__name__}; return a {kinds}')
     return component
 
   return checked
+
+
+def _named(name: str) -> type:
+  """Imports a type when it is needed: a spec is also read where JAX is not loaded."""
+  module, _, attribute = name.partition(':')
+  return getattr(importlib.import_module(module), attribute)
 
 
 def _import(kind: str, name: str, module: str) -> Any:

@@ -134,6 +134,7 @@ def make_run(options: Options) -> Run:
   defining = {name: getattr(options, name) for name in DEFINING}
   setup = make_setup(defining, options.data_dir, options.table_budget_gib, options.parallel)
   optimizer, learner = make_optimizer(defining), setup.learner(setup.task)
+  train_source = setup.task.source('train')
   check_fits(setup)
   check_judges(setup, setup.test_task)
   sharing = 1 if options.parallel == 'none' else jax.device_count()
@@ -143,7 +144,7 @@ def make_run(options: Options) -> Run:
   dispatch = make_dispatch(
     learner,
     optimizer,
-    setup.task.source('train'),
+    train_source,
     keys,
     tasks_per_step=options.tasks_per_step,
     parallel=options.parallel,

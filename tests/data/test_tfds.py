@@ -81,7 +81,7 @@ def check_refused(folder, message, kind=ValueError, **arguments):
 
 def test_a_missing_data_set_or_version_is_named_with_the_remedy():
   folder = real_data('tfds')
-  message = r"no prepared data set in .*tfds/.*; set data_dir .*file_format='array_record'"
+  message = r"no prepared data set in .*tfds/.*; set data_dir=FOLDER .*file_format='array_record'"
   check_refused(folder, f'tfds:cifar10: {message}', FileNotFoundError, name='cifar10')
   check_refused(folder, f'omniglot:1.2.3: {message}', FileNotFoundError, name='omniglot:1.2.3')
 

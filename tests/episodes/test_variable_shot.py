@@ -177,7 +177,8 @@ def test_one_example_a_class_fits_exactly():
 def test_plan_table_and_host_reading_give_the_same_episode():
   key = jax.random.key(5)
   table = TABLE._replace(x=TABLE.x * 10)
-  plan, whole = (make(table, **LIMITS)(key) for make in (variable_shot, variable_shot))
+  source = variable_shot(table, **LIMITS)
+  plan, whole = source.plan(key), source(key)
   assert table.x[plan.support.x].tolist() == whole.support.x.tolist()
   assert table.x[plan.query.x].tolist() == whole.query.x.tolist()
 
