@@ -27,6 +27,7 @@ def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _cholesky = one_by_one(jnp.linalg.cholesky)
+_triangle = one_by_one(lambda root: jnp.linalg.qr(root, mode='r'))
 _lower = one_by_one(lambda a, b: jax.scipy.linalg.solve_triangular(a, b, lower=True))
 _upper = one_by_one(lambda a, b: jax.scipy.linalg.solve_triangular(a, b, lower=True, trans=1))
 
@@ -44,10 +45,32 @@ def cholesky(matrix: jax.Array) -> jax.Array:
 def _cholesky_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]):
   """L' = L tril(L^-1 A' L^-T), its diagonal halved."""
   factor, (tangent,) = cholesky(*primals), tangents
-  tangent = (tangent + tangent.T) / 2
+  return factor, _factor_tangent(factor, (tangent + tangent.T) / 2)
+
+
+def _factor_tangent(factor: jax.Array, tangent: jax.Array) -> jax.Array:
+  """Returns the derivative of L, given that of LL'."""
   middle = solve_lower(factor, solve_lower(factor, tangent).T)
   lower = jnp.tril(middle) - jnp.diag(jnp.diagonal(middle)) / 2
-  return factor, jnp.matmul(factor, lower, precision=EXACT)
+  return jnp.matmul(factor, lower, precision=EXACT)
+
+
+@jax.custom_jvp
+def cholesky_of_root(root: jax.Array) -> jax.Array:
+  """Returns the lower triangular factor L [n, n] of A'A = LL' for A [rows, n] of full rank.
+
+  It comes from the QR decomposition of A. The product A'A would lose twice as many digits.
+  """
+  upper = _triangle(root)
+  return (upper * jnp.where(jnp.diagonal(upper) < 0, -1, 1)[:, None]).T
+
+
+@cholesky_of_root.defjvp
+def _cholesky_of_root_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]):
+  (root,), (tangent,) = primals, tangents
+  factor = cholesky_of_root(root)
+  half = jnp.matmul(root.T, tangent, precision=EXACT)
+  return factor, _factor_tangent(factor, half + half.T)
 
 
 def solve_lower(factor: jax.Array, right: jax.Array) -> jax.Array:

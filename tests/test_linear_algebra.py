@@ -6,7 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit.linear_algebra import cholesky, solve_lower, solve_positive, solve_upper
+from metakit.linear_algebra import (
+  cholesky,
+  cholesky_of_root,
+  solve_lower,
+  solve_positive,
+  solve_upper,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -21,12 +27,14 @@ OURS = {
   'lower': lambda a, b: solve_lower(cholesky(a), b),
   'upper': lambda a, b: solve_upper(cholesky(a), b),
   'positive': solve_positive,
+  'root': lambda a, b: cholesky_of_root(jnp.concatenate([a, jnp.eye(5, dtype=a.dtype)])) @ b,
 }
 THEIRS = {
   'cholesky': lambda a, b: jnp.linalg.cholesky(a) @ b,
   'lower': lambda a, b: jnp.linalg.inv(jnp.linalg.cholesky(a)) @ b,
   'upper': lambda a, b: jnp.linalg.inv(jnp.linalg.cholesky(a)).T @ b,
   'positive': lambda a, b: jnp.linalg.inv(a) @ b,
+  'root': lambda a, b: jnp.linalg.cholesky(a.T @ a + jnp.eye(5)) @ b,
 }
 
 

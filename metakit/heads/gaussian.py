@@ -18,7 +18,7 @@ from metakit.heads.common import (
   product,
   weight_of,
 )
-from metakit.linear_algebra import cholesky, solve_lower, solve_upper, with_ridge
+from metakit.linear_algebra import cholesky, cholesky_of_root, solve_lower, solve_upper
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -135,7 +135,7 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
     member = members(support, ways)
     centre, total = means(member, support.x), member.sum(0)
     roots = mixed_roots(support, member, centre)
-    factors = jax.vmap(lambda root: cholesky(with_ridge(smaller_gram(root), ridge)))(roots)
+    factors = jax.vmap(lambda root: ridge_factor(root, ridge))(roots)
     return centre, roots, factors, total > 0
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
@@ -161,10 +161,12 @@ def mixed_roots(support: Examples, member: jax.Array, centre: jax.Array) -> jax.
   return jax.vmap(one)(member.T, centre)
 
 
-def smaller_gram(root: jax.Array) -> jax.Array:
-  """Returns UU' or U'U of U [rows, features], whichever is smaller."""
+def ridge_factor(root: jax.Array, ridge: float) -> jax.Array:
+  """Returns L: LL' is UU' + ridge I or U'U + ridge I of U [rows, features], what is smaller."""
   rows, features = root.shape
-  return product(root, root.T) if rows <= features else product(root.T, root)
+  root = root.T if rows <= features else root
+  eye = jnp.eye(root.shape[1], dtype=root.dtype)
+  return cholesky_of_root(jnp.concatenate([root, ridge**0.5 * eye]))
 
 
 def ridge_distances(away: jax.Array, root: jax.Array, factor: jax.Array, ridge: float) -> jax.Array:
@@ -177,7 +179,7 @@ def ridge_distances(away: jax.Array, root: jax.Array, factor: jax.Array, ridge: 
   Args:
     away: v.
     root: U.
-    factor: the Cholesky factor of smaller_gram(root) + ridge I.
+    factor: ridge_factor(root, ridge).
     ridge: positive.
   """
   solve = lambda right: solve_upper(factor, solve_lower(factor, right.T)).T  # of rows

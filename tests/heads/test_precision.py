@@ -150,17 +150,18 @@ def test_logistic_takes_float32_where_float64_is_on():
 
 
 @pytest.mark.parametrize(
-  ('head', 'length', 'features'),
+  ('head', 'length', 'features', 'shots'),
   [
-    (heads.svm(5), 359, 64),
-    (heads.svm(5), 10_000, 64),
-    (heads.mahalanobis(5), 1196, 64),
-    (heads.mahalanobis(5), 1196, 20),
-    (heads.ridge(5), 1196, 64),
+    (heads.svm(5), 359, 64, 5),
+    (heads.svm(5), 10_000, 64, 5),
+    (heads.mahalanobis(5), 1196, 64, 5),
+    (heads.mahalanobis(5), 5000, 64, 8),  # more rows than features, and fewer examples
+    (heads.mahalanobis(5), 1196, 20, 5),
+    (heads.ridge(5), 1196, 64, 5),
   ],
 )
-def test_long_features_are_judged_as_in_float64(head, length, features):
-  support, query, _ = long_features(length, features)
+def test_long_features_are_judged_as_in_float64(head, length, features, shots):
+  support, query, _ = long_features(length, features, shots)
   params = head.init(KEY, Episode(support, query))
   run = lambda x, z: head.predict(head.adapt(KEY, params, support._replace(x=x)), z)
   found = np.asarray(jax.jit(run)(support.x, query.x), np.float64)
