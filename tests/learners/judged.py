@@ -178,11 +178,17 @@ def plainly(learner, params, episode, x=None):
 
 @functools.lru_cache(maxsize=2)
 def plain(name, task=0):
-  """In float32, without rows that are absent, where these are as none."""
-  learner, params = made(name)
+  """In float64, without rows that are absent, where these are as none."""
+  return plain_of(made(name)[0], name, task)
+
+
+def plain_of(learner, name, task=0):
+  """As `plain`, of another learner with the parameters and the episode of a row."""
   episode, row = episode_of(name, task), LEARNERS[name]
   whole = episode if row.padded else Episode(*map(filled, episode[:2]), episode.info)
-  return plainly(learner, params, whole, episode.query.x)
+  with jax.enable_x64(True):
+    given = as_float((made(name)[1], whole, episode.query.x), np.float64)
+    return jax.device_get(plainly(learner, *given))
 
 
 def assert_same_bits(ours, theirs):
