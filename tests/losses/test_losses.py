@@ -93,13 +93,15 @@ def test_a_head_with_losses_is_trained_by_their_mean_and_predicts_as_before():
   @jax.jit
   def every(episode):
     parts = [each(episode) for each in losses]
-    return with_losses(head, losses).loss(KEY, {}, episode), head.loss(KEY, {}, episode), parts
+    both = [with_losses(head, losses), head]
+    answers = [each.predict(each.adapt(KEY, {}, episode.support), episode.query.x) for each in both]
+    return *(each.loss(KEY, {}, episode) for each in both), parts, answers
 
-  (value, metrics), (own, plain), parts = every(EPISODE)
+  (value, metrics), (own, plain), parts, answers = every(EPISODE)
   np.testing.assert_allclose(value, (own + sum(parts)) / 3, rtol=1e-12)
   assert float(metrics['loss']) == float(value)
   assert float(metrics['accuracy']) == float(plain['accuracy'])
-  assert with_losses(head, losses).predict is head.predict
+  np.testing.assert_array_equal(*answers)
   with pytest.raises(ValueError, match='losses are none; give some'):
     with_losses(head, [])
 
