@@ -283,7 +283,7 @@ def clinc150_task(
   units: str = 'characters',
 ) -> Task:
   """Utterances of CLINC150 as hashed n-grams, intents to be told apart; domains are split."""
-  parts = official('clinc150', lambda split: load_clinc150(data_dir, split, features, units))
+  parts = official('clinc150', lambda split: load_clinc150(data_dir, split, features, units=units))
   return classification(parts.table, sampler, ways, shots, queries, budget, parts=parts)
 
 
@@ -311,7 +311,9 @@ def tfds_task(
       file, or a folder of lists (train.txt, val.txt, test.txt), names the classes of each part.
     skip: whether to leave out classes that are too small for the episodes.
   """
-  load = lambda: tfds_table(name, data_dir, part, image_key, label_key, size=size)
+  load = lambda: tfds_table(
+    name, data_dir, part, image_key=image_key, label_key=label_key, size=size
+  )
   parts = parts_of(f'tfds:{name}', split, lambda: with_lists(load(), split))
   return classification(parts.table, sampler, ways, shots, queries, budget, parts=parts, skip=skip)
 
