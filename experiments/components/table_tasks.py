@@ -49,7 +49,8 @@ def table_task(
     return classification(data, budget=budget, **drawn)
 
   said: dict[str, str] = {}
-  for function in (*told_by, parts_of, classification, parts):
+  tellers: list[Callable[..., Any]] = [*told_by, parts_of, classification, parts]
+  for function in tellers:
     said |= meanings(function)
   document(task, summary(parts), said)
   task.__signature__ = inspect.Signature(_settable(takes, usual))  # type: ignore[attr-defined]
