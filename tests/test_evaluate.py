@@ -20,7 +20,14 @@ from metakit import (
   task_key,
 )
 from metakit.estimates import IDENTITY
-from metakit.evaluation import calibrate, judge_gain, judge_prefixes, judge_queries, usual_chunk
+from metakit.evaluation import (
+  calibrate,
+  judge_gain,
+  judge_prefixes,
+  judge_queries,
+  not_finite,
+  usual_chunk,
+)
 from metakit.heads import prototypes
 from metakit.keys import learner_key
 from metakit.learners.embedded import embedded
@@ -214,6 +221,28 @@ def test_a_judge_that_cannot_be_hashed_is_compiled_each_time():
     evaluate, learner, cross_entropy, params, source=tiny.source(), root=ROOT, episodes=5, chunk=4
   )
   np.testing.assert_array_equal(run(judge=Named())['loss'], run()['loss'])
+
+
+@pytest.mark.parametrize('judge', [judge_queries, judge_prefixes])
+def test_predictions_that_are_not_finite_are_wrong_and_said_to_be(judge):
+  learner, params = calibrated('mlp')
+  broken = jax.tree.map(lambda leaf: leaf * np.nan, params)
+  run = partial(evaluate, learner, cross_entropy, source=tiny.source(), root=ROOT, judge=judge)
+  said = (
+    r'^5 of 5 episodes have a loss that is not finite; predictions that are not finite count as '
+  )
+  with pytest.warns(UserWarning, match=said) as warned:
+    values = run(broken, episodes=5)
+  assert len(warned) == 1 and warned[0].filename == __file__
+  assert not values['accuracy'].reshape(5, -1)[:, -1].any()  # before any example no class is there
+  run(broken, episodes=5, warn=False)
+  run(params, episodes=5)
+
+
+def test_losses_that_are_not_finite_are_counted_by_episode():
+  assert not_finite({'loss': np.array([1.0, 2.0])}) == not_finite({'accuracy': np.zeros(2)}) == ''
+  assert not_finite({'loss': np.array([1.0, np.inf, np.nan])}).startswith('2 of 3 episodes')
+  assert not_finite({'loss': np.array([[np.nan, np.nan], [0, 0]])}).startswith('1 of 2 episodes')
 
 
 def test_an_estimate_of_what_is_not_finite_has_no_interval():

@@ -101,6 +101,11 @@ def test_the_nearest_class_mean_after_each_session_by_hand():
   assert np.isnan(values['novel'][:, 0]).all()
 
 
+def test_predictions_that_are_not_finite_are_of_no_class():
+  blind = ridge(8, 0.3, learned=False)._replace(predict=lambda _, x: jnp.full((len(x), 8), jnp.nan))
+  assert not judged(blind)['accuracy'].any()
+
+
 def test_forgetting_is_the_fall_from_the_best():
   """Three sessions of one class each: 0.9 -> 0.5 and 0.8 -> 0.7, the last cannot be forgotten."""
   per_class = jnp.array([[0.6, 0.0, 0.0], [0.9, 0.8, 0.0], [0.5, 0.7, 1.0]])

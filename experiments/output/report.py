@@ -18,6 +18,7 @@ from experiments.output.results import format_duration, format_estimate, write_t
 
 MAX_CLASSES, MAX_SUPPORT, MAX_QUERIES = 20, 5, 8  # that are drawn; the text counts the others
 MAX_PIXELS = 96  # of the longer side of a drawn image
+NO_CLASS = -1  # what a prediction that is not finite names
 
 
 class EpisodePicture(NamedTuple):
@@ -252,7 +253,8 @@ def _attention(episode: EpisodePicture) -> str:
 
 
 def _classification(episode: EpisodePicture) -> str:
-  predicted = episode.query_outputs.argmax(-1)
+  outputs = episode.query_outputs
+  predicted = np.where(np.isfinite(outputs.max(-1)), outputs.argmax(-1), NO_CLASS)
   confidence = _softmax(episode.query_outputs).max(-1)
   classes = np.unique(np.concatenate([episode.support_y, episode.query_y]))
   support_image, query_image = _images(episode.support_x), _images(episode.query_x)
@@ -288,6 +290,9 @@ def _more(places: np.ndarray, shown: int) -> str:
 
 def _query(image: str, label: int, predicted: int, confidence: float) -> str:
   kind, sign = ('right', '✓') if predicted == label else ('wrong', '✗')
+  if predicted == NO_CLASS:
+    said = f'true class {label}, the prediction is not finite'
+    return f'<li class="{kind}" title="{said}">{image}<span>{sign} none</span></li>'
   said = f'true class {label}, predicted {predicted} with probability {confidence:.3f}'
   return (
     f'<li class="{kind}" title="{said}">{image}'

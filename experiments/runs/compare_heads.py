@@ -35,7 +35,7 @@ from experiments.runs.features import (
   ready_params,
 )
 from experiments.runs.lock import lock_file
-from experiments.runs.wrap_up import command_line, write_episodes
+from experiments.runs.wrap_up import command_line, say_not_finite, write_episodes
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
 from metakit.estimates import compare, estimate
@@ -166,14 +166,22 @@ def judge(
   """Tests a head."""
   root = getattr(roots(FLAGS.seed), FLAGS.split)
   run = partial(
-    evaluate, learner, objective, params, source=test, root=root, parallel=FLAGS.parallel
+    evaluate,
+    learner,
+    objective,
+    params,
+    source=test,
+    root=root,
+    parallel=FLAGS.parallel,
+    warn=False,
   )
   warm = min(WARM * jax.local_device_count(), FLAGS.episodes)  # the same chunks, compiled
   run(episodes=warm)
   start = time.perf_counter()
-  values = run(episodes=FLAGS.episodes)['accuracy']
+  values = run(episodes=FLAGS.episodes)
   seconds = (time.perf_counter() - start) / FLAGS.episodes * 1000
-  return Judged(values, learner.protocol, round(seconds, 3))
+  say_not_finite(values)
+  return Judged(values['accuracy'], learner.protocol, round(seconds, 3))
 
 
 def runs_of_features(embed: Callable[[EpisodeSource], EpisodeSource]) -> Episode:
@@ -191,6 +199,7 @@ def judge_runs(learner: MetaLearner, params: Params, runs: Episode) -> Judged:
   root = roots(FLAGS.seed).test
   keys = jax.vmap(lambda i: learner_key(root, i))(jnp.arange(len(runs.query.y)))
   judged = jax.jit(jax.vmap(partial(judge_queries, learner, cross_entropy, params)))(keys, runs)
+  say_not_finite(judged)
   return Judged(np.asarray(judged['accuracy']), learner.protocol, None)
 
 

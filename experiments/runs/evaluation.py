@@ -135,6 +135,7 @@ def judged_by(
     parallel=tested.parallel,
     judge=judge,
     on_chunk=on_chunk,
+    warn=False,  # the end of a test says it once
   )
   return dict(judged)
 
@@ -168,6 +169,7 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
       parallel=tested.parallel,
       judge=judge,
       on_chunk=on_chunk,
+      warn=False,
     )
 
   def curve(name: str) -> list[AdaptationPoint]:

@@ -27,6 +27,7 @@ from experiments.runs.lock import lock_file
 from experiments.runs.wrap_up import command_line
 from metakit.heads import logistic, naive_bayes
 from metakit.keys import roots, stream
+from metakit.objectives import cross_entropy
 from metakit.types import Examples, Key, MetaLearner
 
 FLAGS = flags.FLAGS
@@ -174,4 +175,4 @@ def error(
   tested = draw(of_test, jnp.arange(TESTED, dtype=jnp.int32) % ways, ways, features)
   fitted = head.adapt(stream(key, 'learner'), {}, support._replace(weight=weight))
   outputs = head.predict(fitted, tested.x)
-  return (outputs.argmax(-1) != tested.y).mean()
+  return (cross_entropy.point(outputs) != tested.y).mean()

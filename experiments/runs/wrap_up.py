@@ -43,6 +43,7 @@ from experiments.runs.evaluation import (
 )
 from experiments.runs.setup import Setup, with_defaults
 from metakit.estimates import IDENTITY, Estimate, estimate
+from metakit.evaluation import not_finite
 from metakit.evaluation.in_context import state_size
 from metakit.fingerprint import fingerprint
 from metakit.keys import GENERATOR
@@ -213,14 +214,9 @@ def record_curves(tested: Tested, curves: Curves) -> dict[str, Any]:
 
 
 def say_not_finite(values: Mapping[str, Any]) -> None:
-  """Says how many episodes have predictions that are not finite."""
-  wrong = int((~np.isfinite(values.get('loss', []))).sum())
-  if wrong:
-    print(
-      f'{wrong} of {len(values["loss"])} episodes have a loss that is not finite; predictions that '
-      'are not finite count as wrong',
-      file=sys.stderr,
-    )
+  """Says how many episodes have a loss that is not finite."""
+  if said := not_finite(values):
+    print(said, file=sys.stderr)
 
 
 def checksum(tested: Tested) -> str | None:

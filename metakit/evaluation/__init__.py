@@ -5,7 +5,7 @@ not imported here: `metakit.evaluation.in_context` and `metakit.evaluation.sessi
 """
 
 from metakit.evaluation.calibration import calibrate, embed_source
-from metakit.evaluation.evaluator import evaluate, usual_chunk
+from metakit.evaluation.evaluator import evaluate, not_finite, usual_chunk
 from metakit.evaluation.judges import (
   Judge,
   judge_beside,
@@ -27,6 +27,7 @@ __all__ = [
   'judge_meta_gradient',
   'judge_prefixes',
   'judge_queries',
+  'not_finite',
   'predict_prefixes',
   'sequence',
   'usual_chunk',

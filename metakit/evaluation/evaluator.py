@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -34,6 +35,7 @@ def evaluate(
   parallel: str = 'none',
   judge: Judge | None = None,
   on_chunk: Callable[[int], None] | None = None,
+  warn: bool = True,
 ) -> Mapping[str, np.ndarray]:
   """Lets a learner adapt to each of a number of named episodes, and judges it.
 
@@ -52,6 +54,8 @@ def evaluate(
       processes share the episodes; all of them make the same call and get the same result.
     judge: what is measured of an episode; by default `judge_queries`.
     on_chunk: called with the number of episodes done, while the next chunk runs.
+    warn: whether losses that are not finite are a UserWarning. Such a prediction counts as wrong.
+      False suits a caller that says so itself, with `not_finite`.
 
   Returns:
     Each metric, [episodes] (with further axes if `judge` gives arrays), in the order of the index.
@@ -87,7 +91,23 @@ def evaluate(
       on_chunk((len(judged) - 1) * processes * chunk)
   fetched = jax.device_get(judged)
   chunks = {name: np.stack([each[name] for each in fetched]) for name in fetched[0]}
-  return jax.tree.map(lambda metric: _of_all(metric)[:episodes], chunks)
+  values = jax.tree.map(lambda metric: _of_all(metric)[:episodes], chunks)
+  if warn and (said := not_finite(values)):
+    warnings.warn(said, stacklevel=2)
+  return values
+
+
+def not_finite(values: Mapping[str, Any]) -> str:
+  """Returns a line that says how many losses [episodes, ...] are not finite; '' if none is."""
+  wrong = ~np.isfinite(values.get('loss', np.zeros(0)))
+  if not wrong.any():
+    return ''
+  episodes = int(wrong.reshape(len(wrong), -1).any(1).sum())
+  return (
+    f'{episodes} of {len(wrong)} episodes have a loss that is not finite; predictions that are not '
+    'finite count as wrong; check the parameters and the examples for NaN, or train with a lower '
+    'rate'
+  )
 
 
 def _of_all(chunks: np.ndarray) -> np.ndarray:

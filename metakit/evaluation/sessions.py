@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from metakit.episodes.class_incremental import Sessions
 from metakit.evaluation.judges import Judge
+from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Metrics, Objective, Params
 
 
@@ -38,7 +39,7 @@ def judge_sessions(sessions: Sessions) -> Judge:
     right = []
     for after, fitted in enumerate(known):
       count = int((of_class <= after).sum()) * sessions.queries  # sorted by label, so by session
-      answers = learner.predict(fitted, episode.query.x[:count]).argmax(-1)
+      answers = cross_entropy.point(learner.predict(fitted, episode.query.x[:count]))
       hits = answers == episode.query.y[:count]
       right.append(jnp.pad(hits, (0, len(episode.query.y) - count)))
     per_class = jnp.stack(right).reshape(len(right), sessions.total_ways, -1).mean(-1)

@@ -34,7 +34,7 @@ IMPURE = {'global': global_numpy, 'own': own_generator, 'compiled': jax.jit(glob
 PURE = {
   'of its key': lambda key: episode(jax.random.normal(key, (3, 2))),
   'constant': lambda key: episode(np.zeros((3, 2), np.float32)),
-  'compiled constant': jax.jit(lambda key: episode(np.full((3, 2), np.nan, np.float32))),
+  'compiled constant': jax.jit(lambda key: episode(np.full((3, 2), -0.0, np.float32))),
 }
 
 

@@ -189,6 +189,16 @@ def test_wrong_predictions_are_marked_with_label_and_confidence():
   assert '✗ 0 100%' in text and '11 of 12 queries right' in text
 
 
+def test_a_prediction_that_is_not_finite_is_none():
+  episode = images_episode()
+  episode.query_outputs[:4] = np.nan
+  page = Page(render(full_report(episode=episode)))
+  assert (
+    len(page.all('li', class_='wrong', title='true class 0, the prediction is not finite')) == 4
+  )
+  assert '7 of 12 queries right' in words_of(page) and 'nan' not in words_of(page)
+
+
 @pytest.mark.parametrize(('channels', 'mode'), [(1, 'L'), (3, 'RGB')])
 def test_images_are_the_pixels_of_the_episode(channels, mode):
   episode = images_episode(channels=channels)

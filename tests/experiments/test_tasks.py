@@ -6,13 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.components.class_parts import ClassParts
+from experiments.components.data_sources import augmentations_of, kept_omniglot
 from experiments.components.sequence_tasks import base_set
 from experiments.components.specs import build, parse
-from experiments.components.table_tasks import (
-  augmentations_of,
-  classification,
-  kept_omniglot,
-)
+from experiments.components.table_tasks import classification
 from experiments.components.tasks import TASKS
 from experiments.runs import evaluation
 from metakit.episodes import mirror_image, shift_image, warp_image
@@ -165,8 +163,16 @@ PIXEL = [(0, 0), (1, 1), (1, 1), (0, 0)]
 
 def test_training_images_alone_are_shifted():
   """By up to so many pixels: every one of them is some shift of the image that it was."""
-  given = (lambda split: tiny.table(classes=4)), 'few_shot', 3, 1, 2, 2**20
-  plain, moved = classification(*given), classification(*given, [(shift_image(1), 'example')])
+  plain, moved = (
+    classification(
+      ClassParts('', lambda part: tiny.table(classes=4), augmentations=transforms),
+      ways=3,
+      shots=1,
+      queries=2,
+      budget=2**20,
+    )
+    for transforms in ([], [(shift_image(1), 'example')])
+  )
   assert moved.source('test').finish is None and moved.source('validation').finish is None
   assert moved.source('train', 2).plan(jax.random.key(0)).support.x.shape == (6,)
   key = jax.random.key(0)
@@ -200,9 +206,9 @@ def test_validation_classes_may_be_trained_on_too(monkeypatch):
   kept_omniglot.cache_clear()
   loaded = []
   load = lambda data_dir, part, **given: loaded.append(part) or tiny.table(classes=6)
-  monkeypatch.setattr('experiments.components.table_tasks.load_omniglot', load)
+  monkeypatch.setattr('experiments.components.data_sources.load_omniglot', load)
   for given in ({}, {'trainval': True}):
-    task = TASKS['omniglot'](2**20, 'folder', queries=2, **given)
+    task = TASKS['omniglot'](budget=2**20, data_dir='folder', queries=2, **given)
     for part in ('train', 'validation', 'test'):
       task.source(part)
   assert loaded == ['train', 'validation', 'test', 'trainval']

@@ -6,6 +6,7 @@ import pytest
 
 from experiments.runs import evaluation
 from experiments.runs.setup import make_setup
+from experiments.runs.wrap_up import say_not_finite
 from tests.experiments.commands import images_file
 from tests.experiments.test_setup import parsed
 
@@ -42,6 +43,21 @@ def test_a_curve_is_whole_short_or_left_out(prototypes, monkeypatch, capsys):
   assert ([int(point.amount) for point in short.learner], short.episodes) == ([1, 5], 4)
   assert 'adaptation curve: 2 points x 4 episodes\n' in capsys.readouterr().err
   assert evaluation.adaptation_curves(*prototypes, 8, 'none').learner == []
+  assert capsys.readouterr().err == ''
+
+
+def test_what_is_not_finite_is_said_once(prototypes, monkeypatch, capsys):
+  """By the command; the library would warn for the test and for each point of a curve."""
+  monkeypatch.setattr(evaluation, 'CURVE_EPISODES', 4)
+  setup, tested = prototypes
+  broken = tested._replace(source=tested.source, quick=(tested.learner, tested.source))
+  broken = broken._replace(params=jax.tree.map(lambda leaf: leaf * np.nan, tested.params))
+  values = evaluation.per_episode(broken, 8)
+  evaluation.adaptation_curves(setup, broken, 8)
+  capsys.readouterr()
+  say_not_finite(values)
+  assert capsys.readouterr().err.count('8 of 8 episodes have a loss that is not finite; ') == 1
+  say_not_finite(evaluation.per_episode(tested, 4))
   assert capsys.readouterr().err == ''
 
 

@@ -32,7 +32,7 @@ FAULTS = (
   Fault(
     'episodes beyond those asked for count',
     EVALUATOR,
-    'return jax.tree.map(lambda metric: _of_all(metric)[:episodes], chunks)',
+    'values = jax.tree.map(lambda metric: _of_all(metric)[:episodes], chunks)',
     'return jax.tree.map(_of_all, chunks)',
     'test_evaluate.py::test_the_chunk_size_does_not_matter',
   ),
