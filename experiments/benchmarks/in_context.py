@@ -20,7 +20,7 @@ CLOSE = 2e-2  # of the norm; bfloat16 has three digits
 
 
 def cases(
-  tasks: int, examples: int, features: int, width: int, depth: int, dtype: str | None
+  *, tasks: int, examples: int, features: int, width: int, depth: int, dtype: str | None
 ) -> list[Case]:
   """Returns the cases.
 

@@ -36,19 +36,21 @@ FEATURES = 8
 LIMIT = 2 * 2**30  # bytes of temporaries: more is not run
 
 
-def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: int) -> list[Case]:
+def cases(
+  *, inner_steps: Sequence[int], width: int, depth: int, examples: int, tasks: int
+) -> list[Case]:
   """Returns a case for every mode and number of inner steps.
 
   Args:
-    steps: numbers of inner steps.
+    inner_steps: numbers of inner steps.
     width: width of the transformer.
     depth: depth of the transformer.
-    tokens: tokens of a sequence.
-    sequences: number of support sequences, and of query sequences.
+    examples: tokens of a sequence.
+    tasks: number of support sequences, and of query sequences.
   """
   model = transformer(FEATURES, width, depth, heads=4)
   rng = np.random.default_rng(0)
-  draw = lambda: jnp.asarray(rng.normal(size=(sequences, tokens, FEATURES)), jnp.float32)
+  draw = lambda: jnp.asarray(rng.normal(size=(tasks, examples, FEATURES)), jnp.float32)
   support, query = draw(), draw()
   params = model.init(jax.random.key(0), support[0])
 
@@ -58,7 +60,7 @@ def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: 
   cases = []
   for name, mode in MODES.items():
     solve = mode()(meta_gradient.by_optax(loss, optax.sgd(0.01), proximal=PROXIMAL))
-    for number in steps:
+    for number in inner_steps:
 
       def outer(params: Any, solve: Any = solve, number: int = number) -> jax.Array:
         end = solve(jax.random.key(1), params, {}, support, number).fast

@@ -2,16 +2,16 @@
 
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import flags
 
 from experiments.benchmarks import (
   figure,
@@ -34,28 +34,33 @@ from experiments.output.results import (
 )
 from experiments.runs.wrap_up import command_line
 
-FLAGS = flags.FLAGS
 Row = dict[str, Any]
 
 
-def _in_context() -> list[Case]:
-  sizes = FLAGS.tasks, FLAGS.examples, FLAGS.features, FLAGS.width, FLAGS.depth, FLAGS.dtype
-  return in_context.cases(*sizes)
+class Options(NamedTuple):
+  """The flags of the command, by their names."""
+
+  suite: str
+  repeats: int
+  output: str | None
+  against: str | None
+  tasks: int
+  examples: int
+  features: int
+  width: int
+  depth: int
+  inner_steps: list[str]
+  dtype: str | None
 
 
-def _inner_steps() -> list[Case]:
-  steps = [int(number) for number in FLAGS.inner_steps]
-  sizes = FLAGS.width, FLAGS.depth, FLAGS.examples, FLAGS.tasks
-  return inner_steps.cases(steps, *sizes)
-
-
-SUITES = {
+# The arguments of a suite are flags of these names.
+SUITES: dict[str, Callable[..., list[Case]]] = {
   'plans': sampling.plans,
   'episodes': sampling.episodes,
   'meta_step': meta_step.cases,
-  'in_context': _in_context,
+  'in_context': in_context.cases,
   'learners': learners.cases,
-  'memory': _inner_steps,
+  'memory': inner_steps.cases,
   'train': loops.training,
   'evaluate': loops.evaluation,
   'heads': loops.transductive,
@@ -66,23 +71,32 @@ PEERS = 'torch', 'torchopt'
 TOLERATED = 1.1  # how many times as long, or as large, as before a case may be
 
 
-def main() -> None:
+def benchmark(options: Options) -> None:
+  """Times the cases of a suite; prints, stores and compares them."""
   jax.config.update('jax_enable_compilation_cache', False)  # what is compiled is timed
+  output, against = options.output and Path(options.output), options.against
   with one_line_errors(*BAD_INPUT):
-    if FLAGS.output:
-      check_output(Path(FLAGS.output), command_line())
-    stored = read_json(FLAGS.against).get('rows', []) if FLAGS.against else []
-    rows = time_cases(SUITES[FLAGS.suite](), FLAGS.repeats)
-    record = {'suite': FLAGS.suite, 'command': command_line(), 'device': describe_device()}
-    record |= {'versions': versions() | versions_of_peers(), 'threads': threads()}
-    record |= {'repeats': FLAGS.repeats, 'rows': rows}
+    if output:
+      check_output(output, command_line())
+    stored = read_json(against).get('rows', []) if against else []
+    rows = time_cases(cases_of(options), options.repeats)
+    record: dict[str, Any] = {'suite': options.suite, 'command': command_line()}
+    record |= {'device': describe_device(), 'versions': versions() | versions_of_peers()}
+    record |= {'threads': threads(), 'repeats': options.repeats, 'rows': rows}
     for row in rows:
       print(line(row))
-    if FLAGS.output:
-      write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
-      draw(FLAGS.suite, rows, Path(FLAGS.output).with_suffix('.svg'))
-    if FLAGS.against and (worse := slower(rows, stored)):
-      raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(worse)}')
+    if output:
+      write_text(output, json.dumps(record, indent=2) + '\n')
+      draw(options.suite, rows, output.with_suffix('.svg'))
+    if against and (worse := slower(rows, stored)):
+      raise ValueError(f'slower than in {against}: {"; ".join(worse)}')
+
+
+def cases_of(options: Options) -> list[Case]:
+  """Returns the cases of the suite, made with the flags that it takes."""
+  suite = SUITES[options.suite]
+  given = options._asdict() | {'inner_steps': [int(number) for number in options.inner_steps]}
+  return suite(**{name: given[name] for name in inspect.signature(suite).parameters})
 
 
 def check_output(path: Path, command: str) -> None:

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 import jax
 from absl import app, flags, logging
 
+from experiments.command_line.checks import check_flags
 from experiments.command_line.flags import GROUPS
 from experiments.command_line.help import help_text
-from experiments.components.ranges import check_flags
 from experiments.output.results import versions
 from launch import interrupts
 from launch.children import PREEMPTED
