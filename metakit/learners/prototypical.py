@@ -15,7 +15,7 @@ from metakit.types import MetaLearner, Objective
 
 
 def prototypical(
-  model: Model,
+  embedding: Model,
   ways: int,
   distance: str = 'euclidean',
   *,
@@ -25,7 +25,7 @@ def prototypical(
   """Classifies by the nearest class mean in a learned embedding.
 
   Args:
-    model: the embedding network, x [examples, ...] -> [examples, features].
+    embedding: x [examples, ...] -> features [examples, features].
     ways: the most classes of an episode; a class without support is never predicted.
     distance: 'euclidean' (squared) or 'cosine'.
     statistics: what a network with batch statistics normalises test examples by: those of
@@ -35,4 +35,4 @@ def prototypical(
   Raises:
     ValueError: for an unknown distance or statistics, or ways below 2.
   """
-  return embedded(model, prototypes(ways, distance, objective=objective), statistics)
+  return embedded(embedding, prototypes(ways, distance, objective=objective), statistics)
