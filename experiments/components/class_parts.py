@@ -144,7 +144,7 @@ def _part(name: str, data: PartedTable, split: str, part: str) -> ClassTable:
   if part == 'all':
     return table
   if parted == 'given' and data.parts is not None:
-    return select_part(table, data.parts, part, name)
+    return select_part(table, data.parts, part, where=name)
   if split == 'group' and groups == 1:
     raise ValueError(f'{name} has no groups to be split by; use split=class')
   # If the classes of a group were in different parts, what they share would leak into tests.
