@@ -5,6 +5,9 @@ arXiv:1703.05175. Implemented: the prototypes (eq. 1), the softmax over distance
 negative log-likelihood (Algorithm 1) and both distances of section 2.7. Deviation: batch
 normalisation at test time has no moving average. Its statistics are those of training episodes,
 pooled after training (metakit.networks.normalisation), or those of the test episode.
+
+Changes in a task: nothing: class means.
+Published on Omniglot, 5-way and 20-way 1-shot: 98.8, 96.0.
 """
 
 from metakit.heads.prototypes import prototypes
