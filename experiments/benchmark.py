@@ -12,7 +12,7 @@ the machine meanwhile.
 
 from absl import flags
 
-from experiments.benchmarks.suites import SUITES, main
+from experiments.benchmarks.running import SUITES, main
 from experiments.command_line.runtime import run
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from experiments.benchmarks.learners import IMAGE_LEARNERS, episodes, make
+from experiments.benchmarks.suites.learners import IMAGE_LEARNERS, episodes, make
 from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
 from experiments.components.specs import parse
 from experiments.output.results import format_duration, format_estimate

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import flags
 
+from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, compiled_case
 from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.models import SequenceModel
@@ -15,6 +17,7 @@ from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from metakit.types import Episode, Examples, MetaLearner
 
+FLAGS = flags.FLAGS
 WAYS = 10
 CLOSE = 2e-2  # of the norm; bfloat16 has three digits
 
@@ -104,3 +107,11 @@ def check_same(name: str, actual: jax.Array, expected: jax.Array) -> None:
   apart = np.linalg.norm(one - other) / np.linalg.norm(other)
   if not apart < CLOSE:
     raise AssertionError(f'{name} is another one, by {apart:.2g} of its norm')
+
+
+def _by_flags() -> list[Case]:
+  sizes = FLAGS.tasks, FLAGS.examples, FLAGS.features, FLAGS.width, FLAGS.depth, FLAGS.dtype
+  return cases(*sizes)
+
+
+SUITES = {'in_context': Suite(_by_flags)}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, compiled_case
 from experiments.components.descent_learners import BY_SIGNATURE
 from experiments.components.learners import DEFAULT_NETWORK, LEARNER_SUPPLIED, LEARNERS
@@ -59,3 +60,6 @@ def cases() -> list[Case]:
     return compiled_case(name, step, arguments, baseline='' if name == 'maml' else 'maml')
 
   return [case(name) for name in IMAGE_LEARNERS]
+
+
+SUITES = {'learners': Suite(cases)}

@@ -1,9 +1,11 @@
-"""The suites, and what is said of what they measure: experiments/benchmark.py."""
+"""Runs a suite and says what it measured: experiments/benchmark.py."""
 
+import importlib
 import importlib.metadata
 import importlib.util
 import json
 import os
+import pkgutil
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +15,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments.benchmarks import (
-  figure,
-  growth,
-  in_context,
-  inner_steps,
-  learners,
-  loops,
-  meta_step,
-  sampling,
-)
-from experiments.benchmarks.timing import Case, time_cases
+from experiments.benchmarks import suites
+from experiments.benchmarks.suite import Suite
+from experiments.benchmarks.timing import time_cases
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.output.results import (
   describe_device,
@@ -38,30 +32,14 @@ FLAGS = flags.FLAGS
 Row = dict[str, Any]
 
 
-def _in_context() -> list[Case]:
-  sizes = FLAGS.tasks, FLAGS.examples, FLAGS.features, FLAGS.width, FLAGS.depth, FLAGS.dtype
-  return in_context.cases(*sizes)
+def _found() -> dict[str, Suite]:
+  """Returns the suites that the modules in experiments/benchmarks/suites name, by name."""
+  modules = pkgutil.iter_modules(suites.__path__, f'{suites.__name__}.')
+  named = [importlib.import_module(module.name).SUITES for module in modules]
+  return {name: each[name] for each in named for name in each}
 
 
-def _inner_steps() -> list[Case]:
-  steps = [int(number) for number in FLAGS.inner_steps]
-  sizes = FLAGS.width, FLAGS.depth, FLAGS.examples, FLAGS.tasks
-  return inner_steps.cases(steps, *sizes)
-
-
-SUITES = {
-  'plans': sampling.plans,
-  'episodes': sampling.episodes,
-  'meta_step': meta_step.cases,
-  'in_context': _in_context,
-  'learners': learners.cases,
-  'memory': _inner_steps,
-  'train': loops.training,
-  'evaluate': loops.evaluation,
-  'heads': loops.transductive,
-  'scaling': growth.scaling,
-  'startup': growth.startup,
-}
+SUITES = dict(sorted(_found().items()))
 PEERS = 'torch', 'torchopt'
 TOLERATED = 1.1  # how many times as long, or as large, as before a case may be
 
@@ -72,7 +50,8 @@ def main() -> None:
     if FLAGS.output:
       check_output(Path(FLAGS.output), command_line())
     stored = read_json(FLAGS.against).get('rows', []) if FLAGS.against else []
-    rows = time_cases(SUITES[FLAGS.suite](), FLAGS.repeats)
+    suite = SUITES[FLAGS.suite]
+    rows = time_cases(suite.cases(), FLAGS.repeats)
     record = {'suite': FLAGS.suite, 'command': command_line(), 'device': describe_device()}
     record |= {'versions': versions() | versions_of_peers(), 'threads': threads()}
     record |= {'repeats': FLAGS.repeats, 'rows': rows}
@@ -80,7 +59,7 @@ def main() -> None:
       print(line(row))
     if FLAGS.output:
       write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
-      draw(FLAGS.suite, rows, Path(FLAGS.output).with_suffix('.svg'))
+      suite.draw(rows, Path(FLAGS.output).with_suffix('.svg'), FLAGS.suite)
     if FLAGS.against and (worse := slower(rows, stored)):
       raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(worse)}')
 
@@ -112,14 +91,6 @@ def versions_of_peers() -> dict[str, str]:
 def threads() -> int:
   """Returns the processors that this process may use: all forms take as many threads."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
-def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
-  """Draws the figure of a suite: that of inner steps as curves, all others as bars."""
-  if suite == 'memory':
-    inner_steps.figure(rows, path)
-  else:
-    figure.draw(rows, path, suite)
 
 
 def slower(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
