@@ -12,7 +12,7 @@ the machine meanwhile.
 
 from absl import flags
 
-from experiments.benchmarks.suites import SUITES, Options, benchmark
+from experiments.benchmarks.running import SUITES, Options, benchmark
 from experiments.command_line.flags import options_of_flags
 from experiments.command_line.runtime import run
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.components import learners, tasks
+from experiments.components.descent_learners import BY_DESCENT
 from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.own import own_name
 from experiments.components.ranges import check_argument
@@ -155,7 +156,7 @@ def _reads_sequences(network: Component, task: Task) -> bool:
 
 def _with_measures(task: Task, learner: Component, network: Component) -> Task:
   """Adds judges of the learner itself to those of a task."""
-  if learner.name in learners.BY_DESCENT:
+  if learner.name in BY_DESCENT:
     return task._replace(judges={**task.judges, 'meta_gradient_cosine': judge_meta_gradient})
   fits = learner.arguments.get('layout') == 'pairs' and network.name == 'transformer'
   if not fits or network.arguments['attention'] == 'set':

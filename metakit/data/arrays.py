@@ -41,7 +41,7 @@ _HEADERS = {
 def arrays(
   x: Any, labels: Any = None, names: Any = None, *, groups: Any = None, group_names: Any = None
 ) -> ClassTable:
-  """Makes a table of examples and labels.
+  """Makes a table of examples and labels: of arrays, or of an .npz file.
 
   Args:
     x: [rows, ...] numbers, or the path of an .npz file which holds 'x' (or 'images') and 'y' (or

@@ -28,7 +28,7 @@ from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params,
 def bayes(
   function_class: FunctionClass, noise: float, objective: Objective = squared_error
 ) -> MetaLearner:
-  """Predicts the posterior mean.
+  """Predicts the posterior mean, which is the best possible prediction under a known prior.
 
   Args:
     function_class: one of metakit.episodes.functions; its `priors` are the prior.

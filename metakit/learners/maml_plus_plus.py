@@ -22,6 +22,9 @@ normalises at test time:
   queries by the support                                        96.5%
   queries by training episodes                                  86.8%
   every step and the queries by training episodes               46.9%
+
+Changes in a task: the network but its normalisation.
+Published on Omniglot, 5-way and 20-way 1-shot: 99.47, 97.65.
 """
 
 from collections.abc import Callable, Sequence

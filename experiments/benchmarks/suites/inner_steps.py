@@ -6,7 +6,7 @@ sequences with respect to the initial weights. Memory comes from XLA's analysis 
 program. A case that does not fit is not run, and has no time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.meta_step import check_gradient
+from experiments.benchmarks.suite import AT_LEAST, AT_MOST, LARGER, Aim, Suite
+from experiments.benchmarks.suites.meta_step import check_gradient
 from experiments.benchmarks.timing import Case, compiled_case
 from metakit import meta_gradient
 from metakit.networks.transformer import transformer
 
+ROOTS = 'mixed, one in 6 kept'
 MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'unroll': meta_gradient.unroll,
   'remat': meta_gradient.remat,
   'mixed': meta_gradient.mixed,
-  'mixed, one in 6 kept': lambda: meta_gradient.mixed(every=6),
+  ROOTS: lambda: meta_gradient.mixed(every=6),
   'truncated to 4': lambda: meta_gradient.truncated(4),
   'first_order': meta_gradient.first_order,
   'implicit': meta_gradient.implicit,
   'evolution': lambda: meta_gradient.evolution(pairs=4),
 }
-EXACT = 'unroll', 'remat', 'mixed', 'mixed, one in 6 kept'
+EXACT = 'unroll', 'remat', 'mixed', ROOTS
 PROXIMAL = 1.0  # for all, since mode implicit needs it
 FEATURES = 8
 LIMIT = 2 * 2**30  # bytes of temporaries: more is not run
@@ -89,7 +91,7 @@ def next_error(model: Any, params: Any, x: jax.Array) -> jax.Array:
   return jnp.square(model.apply(params, x[:-1], *nothing).outputs - x[1:]).mean()
 
 
-def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
   """Draws memory and time against the number of inner steps, a line for each mode."""
   import matplotlib
 
@@ -109,3 +111,10 @@ def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
   panels[0].legend(fontsize=7)
   drawn.savefig(path, metadata={'Date': None})
   pyplot.close(drawn)
+
+
+AIMS = (
+  Aim(f'{ROOTS}, 32 steps', LARGER, f'{ROOTS}, 4 steps', AT_MOST, 1.5),
+  Aim('unroll, 32 steps', LARGER, f'{ROOTS}, 32 steps', AT_LEAST, 10),
+)
+SUITES = {'memory': Suite(cases, AIMS, lambda rows, path, title: figure(rows, path))}

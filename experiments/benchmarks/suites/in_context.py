@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, compiled_case
 from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.models import SequenceModel
@@ -104,3 +105,6 @@ def check_same(name: str, actual: jax.Array, expected: jax.Array) -> None:
   apart = np.linalg.norm(one - other) / np.linalg.norm(other)
   if not apart < CLOSE:
     raise AssertionError(f'{name} is another one, by {apart:.2g} of its norm')
+
+
+SUITES = {'in_context': Suite(cases)}
