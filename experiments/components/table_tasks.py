@@ -52,6 +52,7 @@ def table_task(
   tellers: list[Callable[..., Any]] = [*told_by, parts_of, classification, parts]
   for function in tellers:
     said |= meanings(function)
+  said['sampler'] = f'how episodes are drawn: {", ".join(SAMPLERS)}.'
   document(task, summary(parts), said)
   task.__signature__ = inspect.Signature(_settable(takes, usual))  # type: ignore[attr-defined]
   return task
@@ -92,8 +93,7 @@ def classification(
     shots: support examples of each class.
     queries: query examples of each class.
     budget: bytes of device memory for a table.
-    sampler: few_shot, within_group (classes of one group), imbalanced, semi_supervised,
-      distractors or variable_shot (the rule of Meta-Dataset).
+    sampler: how episodes are drawn, a name in SAMPLERS.
     skip: whether to leave out classes that are too small for the episodes.
   """
   check_choice('sampler', sampler, tuple(SAMPLERS))
@@ -168,10 +168,12 @@ def distractors(table: ClassTable, ways: int, shots: int, *, queries: int) -> Ep
   return episodes.semi_supervised(table, ways, shots, **sizes)
 
 
-def _takes_classes(factory: Callable[..., EpisodeSource]) -> bool:
+def _takes_classes(factory: Callable[..., Any]) -> bool:
   """Tells whether a sampler takes a table, ways, shots and queries, with defaults for the rest."""
   known = inspect.signature(factory).parameters
-  return list(known)[:3] == ['table', 'ways', 'shots'] and 'queries' in known
+  given = 'table', 'ways', 'shots', 'queries'
+  others = [p for name, p in known.items() if name not in given]
+  return set(given) <= set(known) and not any(p.default is p.empty for p in others)
 
 
 # (table, ways, shots, queries=) -> EpisodeSource, by the name in a spec. They are the samplers of

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from experiments.components.class_parts import ClassParts
-from experiments.components.data_sources import augmentations_of, kept_omniglot
+from experiments.components.data_sources import augmentations_of, by_signature, kept_omniglot
 from experiments.components.sequence_tasks import base_set
 from experiments.components.specs import build, parse
-from experiments.components.table_tasks import classification
-from experiments.components.tasks import TASKS
+from experiments.components.table_tasks import classification, table_task
+from experiments.components.tasks import TASK_SUPPLIED, TASKS
 from experiments.runs import evaluation
+from metakit.data import ClassTable
 from metakit.episodes import mirror_image, shift_image, warp_image
 from metakit.keys import roots
 from tests import tiny
@@ -213,6 +214,37 @@ def test_validation_classes_may_be_trained_on_too(monkeypatch):
       task.source(part)
   assert loaded == ['train', 'validation', 'test', 'trainval']
   kept_omniglot.cache_clear()  # of what is no Omniglot
+
+
+def test_a_new_data_source_is_a_task_by_its_signature():
+  """Read part by part if it has an argument `split`; otherwise its classes are parted."""
+  asked = []
+
+  def birds(data_dir: str, split: str = 'train', size: int = 8) -> ClassTable:
+    """Reads calls of birds."""
+    asked.append((data_dir, split, size))
+    return tiny.table(classes=6)
+
+  def shells(path: str, size: int = 8) -> ClassTable:
+    """Reads shells."""
+    asked.append((str(path), size))
+    return tiny.table(classes=10)
+
+  known = {'birds': table_task(by_signature(birds)), 'shells': table_task(by_signature(shells))}
+  component = parse('task', known, 'birds:size=4', TASK_SUPPLIED)
+  assert str(component) == 'birds:ways=5,shots=1,queries=15,sampler=few_shot,size=4'
+  task = build(
+    parse('task', known, 'birds:queries=1,size=4', TASK_SUPPLIED), data_dir='d', budget=1e9
+  )
+  task.source('test')
+  assert asked == [('d', 'test', 4)] and task.parted() == 'official'
+  with pytest.raises(ValueError, match='task shells needs the place of its data'):
+    build(parse('task', known, 'shells', TASK_SUPPLIED), budget=1e9)
+  task = build(
+    parse('task', known, 'shells:/beach,ways=2,queries=1,split=class', TASK_SUPPLIED), budget=1e9
+  )
+  assert task.source('train')(jax.random.key(0)).support.y.shape == (2,)
+  assert asked[1:] == [('/beach', 8)] and task.parted() == 'classes'
 
 
 def test_arrays_are_a_file_or_one_for_each_split(tmp_path):
