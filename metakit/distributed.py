@@ -39,6 +39,7 @@ def initialize(
   coordinator: str | None = None,
   processes: int | None = None,
   rank: int | None = None,
+  *,
   seconds: float = MEETING_SECONDS,
 ) -> Cluster:
   """Joins the processes of a run. Call it before JAX is asked for a device.

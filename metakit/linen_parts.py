@@ -20,7 +20,7 @@ TRAINING = {'train': True, 'training': True, 'is_training': True, 'deterministic
 
 
 def run(
-  module: nn.Module, params: Params, inputs: Sequence[Any], key: Key | None, **options: Any
+  module: nn.Module, params: Params, inputs: Sequence[Any], *, key: Key | None, **options: Any
 ) -> Any:
   """Applies a module that may draw: from `key`, as in training, or not at all where it is None.
 
@@ -54,7 +54,7 @@ def begin(module: nn.Module, key: Key, inputs: Sequence[Any]) -> Params:
         'be differentiated in; make it an attribute of the module'
       )
   for draws in (None, key):
-    jax.eval_shape(lambda params, k=draws: run(module, params, inputs, k), variables)
+    jax.eval_shape(lambda params, k=draws: run(module, params, inputs, key=k), variables)
   return variables
 
 
@@ -124,7 +124,7 @@ def fitting(module: nn.Module, params: Params, inputs: Sequence[Any]) -> Iterato
 
 
 def roles_of(
-  module: nn.Module, norms: Sequence[type[nn.Module]], params: Params, inputs: Sequence[Any]
+  module: nn.Module, norms: Sequence[type[nn.Module]], params: Params, *, inputs: Sequence[Any]
 ) -> Any:
   """Returns a tree like params of metakit.roles, by the classes of the module's modules.
 
@@ -143,7 +143,7 @@ def roles_of(
     return next_call(*args, **kwargs)
 
   with nn.intercept_methods(watch):
-    jax.eval_shape(lambda params: run(module, params, inputs, None), params)
+    jax.eval_shape(lambda params: run(module, params, inputs, key=None), params)
   return roles.assign(params, norm_paths, lambda path: path[0] != 'params')
 
 

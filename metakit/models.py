@@ -175,7 +175,7 @@ def from_linen(
   def run(module: nn.Module, params: Params, inputs: Any, key: Key | None, **options: Any) -> Any:
     inputs = [as_array(x) for x in inputs]
     with linen_parts.fitting(module, params, inputs):
-      return linen_parts.run(module, params, inputs, key, **options)
+      return linen_parts.run(module, params, inputs, key=key, **options)
 
   def init(key: Key, *inputs: Any) -> Params:
     return linen_parts.begin(module, key, [as_array(x) for x in inputs])
@@ -185,7 +185,7 @@ def from_linen(
     return run(module, params, inputs, key, **options)
 
   def roles(params: Params, *inputs: Any) -> Any:
-    return linen_parts.roles_of(module, norms, params, [as_array(x) for x in inputs])
+    return linen_parts.roles_of(module, norms, params, inputs=[as_array(x) for x in inputs])
 
   def calibrate(params: Params, batches: Any, weight: Any = None, *more: Any) -> Params:
     def measure(x, w):
@@ -288,7 +288,7 @@ def from_nnx(
   def run(params: Params, inputs: Any, key: Key | None, **attributes: Any) -> Any:
     inputs = [as_array(x) for x in inputs]
     try:
-      return nnx_parts.call(parts, params, inputs, key, **attributes)
+      return nnx_parts.call(parts, params, inputs, key=key, **attributes)
     except TypeError as error:  # of jax.lax, for shapes that do not fit
       reason = str(error).splitlines()[0]
       shape = shape_of(inputs[0])

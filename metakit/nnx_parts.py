@@ -69,7 +69,7 @@ def check_constants(
 
 
 def call(
-  parts: Parts, params: Params, inputs: Sequence[Any], key: Key | None, **attributes: Any
+  parts: Parts, params: Params, inputs: Sequence[Any], *, key: Key | None, **attributes: Any
 ) -> tuple[Any, dict[Path, jax.Array]]:
   """Calls a module.
 

@@ -48,7 +48,7 @@ def tree_bytes(tree: Any) -> int:
   return sum(size(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def check_memory(what: str, size: float, remedy: str, limit: float | None = None) -> None:
+def check_memory(what: str, size: float, remedy: str, *, limit: float | None = None) -> None:
   """Checks that something fits into memory at all.
 
   Args:

@@ -163,7 +163,7 @@ def on_host(source: EpisodeSource) -> bool:
 
 
 def read_ahead(
-  plan_batch: Callable[[int], Episode], data: np.ndarray, steps: Iterable[int], depth: int = 2
+  plan_batch: Callable[[int], Episode], data: np.ndarray, steps: Iterable[int], *, depth: int = 2
 ) -> Generator[Episode, None, None]:
   """Yields the episodes of a plan, their rows read by one background thread ahead of their use.
 

@@ -1,6 +1,9 @@
 """What a bare `import metakit` offers: everything public, and nothing before it is asked for."""
 
+import importlib
 import importlib.metadata
+import inspect
+import pkgutil
 import subprocess
 import sys
 import textwrap
@@ -40,6 +43,51 @@ def test_a_module_that_was_imported_first_hides_no_function():
   for name in metakit.__all__:
     module = PACKAGE / f'{name}.py'
     assert not (module.exists() and callable(getattr(metakit, name))), name
+
+
+# Functions that take more than three arguments by position, with the reason.
+BY_POSITION = {
+  'the values that make a training, in the order of the README': (
+    *('train.init_state', 'train.init_state_for', 'training.begin', 'dispatch.make_dispatch'),
+  ),
+  'like jax.random': ('episodes.draws.uniform', 'episodes.draws.integers'),
+  'a Judge: see metakit.evaluation': (
+    *('evaluation.judges.judge_queries', 'evaluation.judges.judge_prefixes'),
+    *('evaluation.judges.judge_gain', 'evaluation.judges.judge_meta_gradient'),
+    'evaluation.in_context.judge_regret',
+  ),
+  'a learner, and then what its own functions take': (
+    *('evaluation.in_context.regret', 'evaluation.judges.predict_prefixes'),
+  ),
+  'the update of an InnerOptimizer': ('learners.maml_plus_plus.update',),
+}
+
+
+def public_functions():
+  """All functions and methods of the library without an underscore, by their dotted names."""
+  for found in pkgutil.walk_packages(metakit.__path__, 'metakit.'):
+    module = importlib.import_module(found.name)
+    for name, value in vars(module).items():
+      if name.startswith('_') or getattr(value, '__module__', None) != found.name:
+        continue
+      dotted = f'{found.name}.{name}'.removeprefix('metakit.')
+      if not inspect.isclass(value) and callable(value):
+        yield dotted, value, 3
+      elif inspect.isclass(value):
+        methods = {m: f for m, f in vars(value).items() if inspect.isfunction(f) and m[0] != '_'}
+        yield from ((f'{dotted}.{method}', function, 4) for method, function in methods.items())
+
+
+def test_arguments_after_the_third_have_names():
+  by_position = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+  found, looked_at = set(), 0
+  for name, function, most in public_functions():
+    parameters = inspect.signature(function).parameters.values()
+    looked_at += 1
+    if sum(each.kind in by_position for each in parameters) > most:
+      found.add(name)
+  assert looked_at > 300
+  assert found == {name for names in BY_POSITION.values() for name in names}
 
 
 def test_an_unknown_name_is_an_attribute_error():

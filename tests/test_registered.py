@@ -1,6 +1,7 @@
-"""Everything that has a file has its rows: in a table of tests, on the command line, in the docs.
+"""Everything that has a file has its name in the package, and its row in a table of tests.
 
-A test fails naming what lacks a row, and where. CONTRIBUTING.md has the checklists.
+The command line and the pages read names, signatures and docstrings. A test fails naming what lacks
+something, and where. CONTRIBUTING.md has the checklists.
 """
 
 import importlib
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.benchmarks.suites.learners import IMAGE_LEARNERS
 from experiments.components.head_learners import HEADS as HEADS_OF_SPECS
 from experiments.components.learners import LEARNERS as LEARNERS_OF_SPECS
 from experiments.components.learners import NETWORKS as NETWORKS_OF_SPECS
@@ -19,7 +21,9 @@ from experiments.components.table_tasks import SAMPLERS as SAMPLERS_OF_SPECS
 from experiments.components.tasks import TASKS as TASKS_OF_SPECS
 from metakit import data, episodes, heads, learners, losses, networks
 from metakit.data.table import ClassTable
+from metakit.models import Model, SequenceModel
 from metakit.sources import EpisodeSource
+from metakit.types import MetaLearner
 from tests.episodes.test_laws import SAMPLERS
 from tests.learners.rows import LEARNERS
 from tests.networks.test_backbones import BACKBONES
@@ -54,14 +58,14 @@ IN_TASKS = {
 }
 
 
-def in_package(package, returned):
-  """Returns the public functions in the modules of a package that return a type."""
+def in_package(package, *returned):
+  """Returns the public functions in the modules of a package that return one of some types."""
   found = {}
   for module in pkgutil.iter_modules(package.__path__):
     made = vars(importlib.import_module(f'{package.__name__}.{module.name}'))
     for name, each in made.items():
       own = inspect.isfunction(each) and each.__module__ == f'{package.__name__}.{module.name}'
-      if own and name[0] != '_' and inspect.signature(each).return_annotation is returned:
+      if own and name[0] != '_' and inspect.signature(each).return_annotation in returned:
         found[name] = module.name
   return found
 
@@ -86,6 +90,17 @@ def words(path):
   return set(re.findall(r'[`\[](\w+)[`\]]', text))
 
 
+@pytest.mark.parametrize(
+  ('package', 'returned'),
+  [(learners, [MetaLearner]), (heads, [MetaLearner]), (networks, [Model, SequenceModel])],
+  ids=['learners', 'heads', 'networks'],
+)
+def test_what_has_a_file_is_public(package, returned):
+  """A file NAME.py with a function NAME. Helpers are in files of other names."""
+  own = [name for name, file in in_package(package, *returned).items() if name == file]
+  assert len(own) > 3 and not lacking(own, package.__all__), f'{package.__name__}/__init__.py'
+
+
 def test_every_learner_and_head_obeys_the_laws():
   assert not lacking(learners.__all__, [*LEARNERS, *LAWS_ELSEWHERE]), 'tests/learners/rows.py'
   assert not lacking(heads.__all__, LEARNERS), 'HEADS of tests/learners/rows.py'
@@ -95,7 +110,9 @@ def test_every_learner_and_head_obeys_the_laws():
 
 def test_every_learner_and_head_is_on_the_command_line():
   known = [*LEARNERS_OF_SPECS, *HEADS_OF_SPECS, *NOT_OF_SPECS]
-  assert not lacking([*learners.__all__, *heads.__all__], known), 'experiments/components'
+  assert not lacking([*learners.__all__, *heads.__all__], known), (
+    'an argument has no usual value: OTHERWISE in experiments/components/descent_learners.py'
+  )
 
 
 def test_every_sampler_obeys_the_laws():
@@ -120,34 +137,27 @@ def test_every_data_source_is_public_tested_and_a_task():
     file = TESTS / 'data' / f'test_{name.removesuffix("_table")}.py'
     assert file.exists(), f'{name} has no {file}'
   known = [name.removesuffix('_table') for name in SOURCES]
-  assert not lacking(known, TASKS_OF_SPECS), 'TASKS of experiments/components/tasks.py'
+  assert not lacking(known, TASKS_OF_SPECS), (
+    'its name is not that of its file, or it returns no ClassTable; see data_sources.py'
+  )
 
 
 def test_every_network_is_tested_and_on_the_command_line():
   assert not lacking(networks.__all__, BACKBONES), 'BACKBONES of tests/networks/test_backbones.py'
-  assert not lacking(networks.__all__, NETWORKS_OF_SPECS), 'experiments/components/learners.py'
+  assert not lacking(networks.__all__, NETWORKS_OF_SPECS)
 
 
-@pytest.mark.parametrize(
-  'names',
-  [
-    [*learners.__all__],
-    [*SAMPLER_NAMES],
-    [*SOURCES],
-    [*networks.__all__],
-  ],
-  ids=['learners', 'samplers', 'data', 'networks'],
-)
-def test_the_page_of_the_library_names_it(names):
-  assert not sorted(set(names) - words('docs/library.md')), 'docs/library.md'
+PAGES = {
+  'docs/library.md': [*learners.__all__, *SAMPLER_NAMES, *SOURCES, *networks.__all__],
+  'metakit/learners/README.md': IMAGE_LEARNERS,
+  'metakit/heads/README.md': [*heads.__all__],
+}
 
 
-def test_the_tables_of_learners_and_heads_have_a_row_of_each():
-  """Written by `python -m experiments.tables`."""
-  no_row = {'normalised', *NOT_OF_SPECS, 'in_context', 'pretrained'}
-  listed = words('metakit/learners/README.md')
-  assert not sorted(set(learners.__all__) - listed - no_row), 'metakit/learners/README.md'
-  assert not sorted(set(heads.__all__) - words('metakit/heads/README.md') - no_row)
+@pytest.mark.parametrize('page', PAGES)
+def test_pages_were_written_anew(page):
+  """By `python -m experiments.tables`, which checks all that they say."""
+  assert not sorted(set(PAGES[page]) - words(page)), 'run python -m experiments.tables'
 
 
 def test_no_exception_is_for_what_is_not_there():

@@ -100,7 +100,7 @@ def test_order_is_kept_and_one_other_thread_reads_depth_items_ahead(depth):
     planned.append(step)
     return rows_of(step)
 
-  for episode in read_ahead(plan, data, range(20), depth):
+  for episode in read_ahead(plan, data, range(20), depth=depth):
     yielded.append(first_rows(episode))
     assert len(planned) == min(len(yielded) + depth, 20)
   assert yielded == list(range(20)) and data.reads == 40

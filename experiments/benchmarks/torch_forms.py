@@ -1,4 +1,4 @@
-"""The steps of experiments.benchmarks.meta_step as they are written in PyTorch.
+"""The steps of experiments.benchmarks.suites.meta_step as they are written in PyTorch.
 
 MAML has three forms. One loops over tasks and inner steps with `torch.autograd.grad`, as higher and
 learn2learn do. One uses `torch.func`, in a loop over tasks or under its vmap. One uses TorchOpt's

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from experiments.components import learners, sequence_tasks, table_tasks, tasks
+from experiments.components import learners, sequence_tasks, tasks
 from experiments.components.docstrings import meanings, summary
 from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.optimizers import OPTIMIZERS
@@ -18,11 +18,6 @@ MANY = 4  # if more components share an argument of one meaning, it is explained
 
 # Functions that tasks pass their arguments on to. Their docstrings say what the arguments mean.
 PASSED_ON: dict[str, tuple[Callable[..., Any], ...]] = {
-  'glyphs': (table_tasks.make_glyphs,),
-  'omniglot': (table_tasks.load_omniglot, table_tasks.augmentations_of),
-  'clinc150': (table_tasks.load_clinc150,),
-  'tfds:<name>': (table_tasks.tfds_table,),
-  'folder': (table_tasks.read_folder,),
   'sinusoid': (sequence_tasks.sinusoid_sampler,),
   'projected': (sequence_tasks.projected,),
   'categorical': (sequence_tasks.categorical_tasks,),
@@ -111,9 +106,7 @@ def describe(kind: Kind) -> str:
 def argument_meanings(name: str, factory: Callable[..., Any]) -> dict[str, str]:
   """Returns what the arguments of a component mean, by its docstring or what they are passed to."""
   known: dict[str, str] = {}
-  usual: tuple[Callable[..., Any], ...]
-  usual = table_tasks.classification, table_tasks._given, *PASSED_ON.get(name, ())
-  for each in usual if name in tasks.TASKS else ():
+  for each in PASSED_ON.get(name, ()):
     known |= meanings(each)
   return known | meanings(factory)
 

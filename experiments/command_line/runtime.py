@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 import jax
 from absl import app, flags, logging
 
+from experiments.command_line.checks import check_flags
 from experiments.command_line.flags import GROUPS
 from experiments.command_line.help import help_text
-from experiments.components.ranges import check_flags
 from experiments.output.results import versions
 from launch import interrupts
 from launch.children import PREEMPTED
@@ -139,9 +139,13 @@ def join_processes() -> None:
   signal.signal(signal.SIGTERM, lambda *_: end_preempted('nothing is lost'))
   if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in a shell's background
     signal.signal(signal.SIGINT, lambda *_: end_interrupted())
-  values: list[Any] = [flags.FLAGS[name].value for name in PROCESS_FLAGS]
   with one_line_errors(*BAD_INPUT):
-    initialize(*values)
+    initialize(
+      flags.FLAGS.coordinator,
+      flags.FLAGS.num_processes,
+      flags.FLAGS.process_id,
+      seconds=flags.FLAGS.meeting_seconds,
+    )
     check_same(defining_run(), flags.FLAGS.meeting_seconds)
   if not is_first():
     sys.stdout = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115
@@ -167,7 +171,6 @@ JAX_SETTINGS = (
   *('jax_default_matmul_precision', 'jax_numpy_dtype_promotion'),
 )
 LOCAL_FLAGS = 'coordinator', 'process_id', 'meeting_seconds', 'cpu_devices', 'workdir', 'data_dir'
-PROCESS_FLAGS = 'coordinator', 'num_processes', 'process_id', 'meeting_seconds'
 
 
 def define_processes() -> None:

@@ -13,6 +13,7 @@ from metakit.data.files import PathLike, listed
 from metakit.data.parts import PARTS, PartedTable, read_lists, select_part
 from metakit.data.splits import join_parts, split_classes
 from metakit.data.table import ClassTable
+from metakit.episodes.image_transforms import Transform
 from metakit.tasks import Task
 
 MOST_NAMES = 200  # of classes that a record names one by one
@@ -28,12 +29,15 @@ class ClassParts(NamedTuple):
     parted: () -> what decides which class is in which part: 'official', 'given' (by the folder of
       the data, or the files of a split), or a draw of 'groups' or 'classes'.
     said: () -> a line that says how the data was understood; '' if there is no doubt.
+    augmentations: transforms of training images, in their order. Each is applied to every 'example'
+      or to every 'class'.
   """
 
   name: str
   table: Callable[[str], ClassTable]
   parted: Callable[[], str] = lambda: 'official'
   said: Callable[[], str] = lambda: ''
+  augmentations: Sequence[tuple[Transform, str]] = ()
 
 
 def official(name: str, load: Callable[[str], ClassTable]) -> ClassParts:
@@ -50,10 +54,11 @@ def parts_of(name: str, split: str, load: Callable[[], PartedTable]) -> ClassPar
 
   Args:
     name: name of the data set.
-    split: 'auto' takes the parts of the data set. If it has none, whole groups are drawn, or
-      classes where there are no groups. 'group' and 'class' draw in any case. Otherwise a path,
-      which `load` has read.
-    load: () -> the data set.
+    split: which class is for training, validation and test. 'auto' takes the parts that come with
+      the data, if there are any. Otherwise it draws 60:20:20, whole groups or, where there are
+      none, classes. 'group' and 'class' draw in any case. A .json or .csv file, or a folder of
+      lists (train.txt, val.txt, test.txt), names the classes of each part.
+    load: () -> the data set, with the parts that a file or a folder of lists names.
 
   Raises:
     ValueError: if `split` is none of these.
@@ -139,7 +144,7 @@ def _part(name: str, data: PartedTable, split: str, part: str) -> ClassTable:
   if part == 'all':
     return table
   if parted == 'given' and data.parts is not None:
-    return select_part(table, data.parts, part, name)
+    return select_part(table, data.parts, part, where=name)
   if split == 'group' and groups == 1:
     raise ValueError(f'{name} has no groups to be split by; use split=class')
   # If the classes of a group were in different parts, what they share would leak into tests.

@@ -1,8 +1,8 @@
-"""Learners by gradient descent as components, their arguments read from the library's factories.
+"""Learners of metakit.learners as components, their arguments read from the library's factories.
 
 A spec cannot write every argument of a factory. The command supplies the network and the sizes of
-its outputs. A name and a learning rate stand for an inner optimizer, and a name for a mode of
-differentiation.
+its outputs. For learners by gradient descent, a name and a learning rate stand for an inner
+optimizer, and a name for a mode of differentiation.
 """
 
 import contextlib
@@ -16,20 +16,8 @@ import optax
 from experiments.components.docstrings import document, meanings, summary
 from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.specs import Factories, build, parse
-from metakit import meta_gradient
-from metakit.learners.alfa import alfa
-from metakit.learners.anil import anil
-from metakit.learners.boil import boil
-from metakit.learners.cavia import cavia
+from metakit import learners, meta_gradient
 from metakit.learners.descent import Descent
-from metakit.learners.imaml import imaml
-from metakit.learners.maml import maml
-from metakit.learners.maml_plus_plus import maml_plus_plus
-from metakit.learners.meta_curvature import meta_curvature
-from metakit.learners.meta_sgd import meta_sgd
-from metakit.learners.ordinary_training import fine_tuning, from_scratch
-from metakit.learners.proto_maml import proto_maml
-from metakit.learners.reptile import reptile
 from metakit.types import MetaLearner, Objective
 
 MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
@@ -47,6 +35,7 @@ NUMBERED: dict[str, Callable[[int], meta_gradient.Mode]] = {
   'remat': lambda every: meta_gradient.remat(every=every),
 }
 INNER_EPS_ROOT = 1e-8
+Factory = Callable[..., MetaLearner]
 
 
 def make_mode(name: str) -> meta_gradient.Mode:
@@ -84,18 +73,17 @@ def check_classifies(learner: str, objective: Objective) -> None:
     raise ValueError(f'learner {learner} classifies, and this task is a regression; use maml')
 
 
-def component(make: Callable[..., MetaLearner], **usual: Any) -> Callable[..., MetaLearner]:
+def component(make: Callable[..., MetaLearner], usual: Mapping[str, Any]) -> Factory:
   """Returns the factory of a component.
 
   Args:
-    make: the library's factory. Its first argument is a `model`, or an `embedding` followed by the
-      size of the last layer (`num_outputs`, or `ways` of a classifier). It takes a `descent`.
-    **usual: what a spec may set, with usual values, in this order. Parts of the descent have the
+    make: the library's factory. Its first argument is a `model` that ends in the task's outputs, or
+      an `embedding`. It may take sizes of SUPPLIED, a `descent` and `statistics`.
+    usual: what a spec may set, with usual values, in this order. Parts of the descent have the
       names of DESCENT. Other names are arguments of the factory. Its further arguments follow,
       with their own defaults.
   """
   takes = inspect.signature(make).parameters
-  inductive = takes['statistics'].default or 'support'
 
   def learner(
     network: Any, num_outputs: int, objective: Objective, num_classes: Any = None, **given: Any
@@ -108,10 +96,12 @@ def component(make: Callable[..., MetaLearner], **usual: Any) -> Callable[..., M
     if given.get('num_classes'):  # loads the data, so only for those that ask
       given['num_classes'] = given['num_classes']()
     with in_words_of_specs():
-      protocol = given.pop('protocol')
-      statistics = protocol and statistics_of(protocol, inductive=inductive)
-      settings = {'descent': descent_of(given), 'statistics': statistics, **given}
-      return make(first, objective=objective, **settings)
+      if 'descent' in takes:
+        given['descent'] = descent_of(given)
+      if protocol := given.pop('protocol', None):
+        inductive = takes['statistics'].default or 'support'
+        given['statistics'] = statistics_of(protocol, inductive=inductive)
+      return make(first, objective=objective, **given)
 
   document(learner, summary(make), _meanings(make))
   supplied = [p for p in inspect.signature(learner).parameters.values() if p.kind != p.VAR_KEYWORD]
@@ -198,12 +188,11 @@ DESCENT: dict[str, Any] = {  # arguments of a descent and its statistics in spec
 }
 
 
-def _settable(takes: Mapping[str, Any], usual: dict[str, Any]) -> Iterator[inspect.Parameter]:
+def _settable(takes: Mapping[str, Any], usual: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
   """Yields the arguments that a spec may set, for a factory with the parameters `takes`."""
   parameters = {name: p for name, p in takes.items() if name not in SUPPLIED}
-  for name, value in (
-    usual | {n: p.default for n, p in parameters.items() if n not in usual}
-  ).items():
+  further = {n: p.default for n, p in parameters.items() if n not in usual}
+  for name, value in {**usual, **further}.items():
     kind = parameters[name].annotation if name in parameters else DESCENT[name]
     if name == 'test_steps' and 'inner_steps' not in usual:
       kind = int  # there are no other steps, as many as which they could be
@@ -212,52 +201,84 @@ def _settable(takes: Mapping[str, Any], usual: dict[str, Any]) -> Iterator[inspe
     yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
 
 
-def _sgd(rate: float) -> dict[str, Any]:
-  return {'inner_optimizer': 'sgd', 'inner_learning_rate': rate}
+def usual_of(make: Callable[..., MetaLearner], **other: Any) -> dict[str, Any]:
+  """Returns the arguments of a learner in a spec with their usual values, by its signature.
+
+  A learner whose descent has no default takes an optimizer. (For those that have one it is without,
+  and they have a rate of their own.)
+
+  Args:
+    make: the library's factory.
+    **other: usual values that its signature does not say.
+  """
+  takes = inspect.signature(make).parameters
+  usual = {name: p.default for name, p in takes.items() if name not in SUPPLIED}
+  statistics = takes['statistics'].default if 'statistics' in takes else None
+  protocol = {'protocol': 'inductive' if statistics else None} if 'statistics' in takes else {}
+  if 'descent' in takes:
+    descent = takes['descent'].default
+    if descent is inspect.Parameter.empty:
+      usual |= {'inner_optimizer': 'sgd', 'inner_learning_rate': 0.1}
+      descent = Descent()
+    usual |= {'inner_steps': descent.steps, 'test_steps': descent.test_steps, 'mode': 'unroll'}
+    return {**usual, **protocol, 'inner_batch': descent.batch, **other}
+  return {**usual, **protocol, **other}
 
 
-ONE_STEP: dict[str, Any] = {
-  'inner_steps': 1,
-  'test_steps': None,
-  'mode': 'unroll',
-  'protocol': None,
-  'inner_batch': 0,
+# Usual values that a signature does not say, since the rate is part of an optimizer there.
+OTHERWISE: dict[str, dict[str, Any]] = {
+  'anil': {'inner_steps': 5},
+  'boil': {'inner_learning_rate': 0.4},
+  'cavia': {'context_size': 5, 'inner_learning_rate': 1.0},
+  'maml': {'inner_learning_rate': 0.4},
+  'proto_maml': {'inner_learning_rate': 0.05, 'inner_steps': 5},
 }
-FIVE_STEPS = ONE_STEP | {'inner_steps': 5}
+# Learners that do not take all parts of a descent. Stored specs have the arguments in this order.
+SGD: dict[str, Any] = {'inner_optimizer': 'sgd', 'inner_learning_rate': 0.1}
+AT_TEST_TIME: dict[str, Any] = {**SGD, 'inner_learning_rate': 0.01, 'test_steps': 100}
+FOLLOWING: dict[str, Any] = {'protocol': None, 'inner_batch': 0}
+WHOLE: dict[str, dict[str, Any]] = {
+  'fine_tuning': {**AT_TEST_TIME, 'tuned': 'all', **FOLLOWING},
+  'from_scratch': {**AT_TEST_TIME, **FOLLOWING},
+  'imaml': {
+    **SGD,
+    'proximal': 2.0,
+    'inner_steps': 16,
+    'test_steps': None,
+    'mode': 'implicit',
+    'protocol': None,
+  },
+  'maml_plus_plus': {
+    'initial_rate': 0.1,
+    'inner_steps': 5,
+    'test_steps': None,
+    'mode': 'unroll_all',
+    'protocol': None,
+  },
+  'reptile': {**SGD, 'inner_steps': 5, 'test_steps': 50, 'inner_batch': 10, 'protocol': None},
+}
 
+
+def is_component(name: str) -> bool:
+  """Tells whether a name of metakit.learners is a learner that specs can describe.
+
+  That is one of a network alone, `model` or `embedding`. Its other arguments are supplied, or have
+  usual values.
+  """
+  first, *others = inspect.signature(getattr(learners, name)).parameters.values()
+  known = {*SUPPLIED, *OTHERWISE.get(name, ())}
+  asked = [p for p in others if p.default is p.empty and p.name not in known]
+  return first.name in ('model', 'embedding') and not asked
+
+
+def _component(name: str) -> Factory:
+  make = getattr(learners, name)
+  return component(make, WHOLE.get(name) or usual_of(make, **OTHERWISE.get(name, {})))
+
+
+BY_SIGNATURE: Factories = {n: _component(n) for n in learners.__all__ if is_component(n)}
 BY_DESCENT: Factories = {
-  'alfa': component(alfa, initial_rate=0.1, **FIVE_STEPS),
-  'anil': component(anil, **_sgd(0.1), **FIVE_STEPS | {'protocol': 'inductive'}),
-  'boil': component(boil, **_sgd(0.4), **ONE_STEP),
-  'cavia': component(cavia, context_size=5, **_sgd(1.0), **ONE_STEP),
-  'fine_tuning': component(
-    fine_tuning, **_sgd(0.01), test_steps=100, tuned='all', protocol=None, inner_batch=0
-  ),
-  'from_scratch': component(
-    from_scratch, **_sgd(0.01), test_steps=100, protocol=None, inner_batch=0
-  ),
-  'imaml': component(
-    imaml,
-    **_sgd(0.1),
-    proximal=2.0,
-    inner_steps=16,
-    test_steps=None,
-    mode='implicit',
-    protocol=None,
-  ),
-  'maml': component(maml, **_sgd(0.4), **ONE_STEP),
-  'maml_plus_plus': component(
-    maml_plus_plus,
-    initial_rate=0.1,
-    inner_steps=5,
-    test_steps=None,
-    mode='unroll_all',
-    protocol=None,
-  ),
-  'meta_curvature': component(meta_curvature, inner_learning_rate=0.1, **ONE_STEP),
-  'meta_sgd': component(meta_sgd, initial_rate=0.1, **ONE_STEP),
-  'proto_maml': component(proto_maml, **_sgd(0.05), **FIVE_STEPS),
-  'reptile': component(
-    reptile, **_sgd(0.1), inner_steps=5, test_steps=50, inner_batch=10, protocol=None
-  ),
+  name: factory
+  for name, factory in BY_SIGNATURE.items()
+  if 'descent' in inspect.signature(getattr(learners, name)).parameters
 }

@@ -1,24 +1,18 @@
-"""The components that specs name: learners, networks, optimizers, schedules (tasks have a file).
+"""The components that specs name: learners, networks, schedules (tasks and optimizers have files).
 
-To add one, write a function whose parameters with defaults are the spec's arguments, and put it
-into its table below; `--help` and the error messages follow.
+Those of metakit.learners, metakit.heads and metakit.networks are found by their names there, with
+the arguments of their signatures. `--help` and the error messages follow.
 """
 
-from collections.abc import Callable
+import inspect
 
 import optax
 
-from experiments.components.descent_learners import BY_DESCENT
+from experiments.components.descent_learners import BY_SIGNATURE
 from experiments.components.head_learners import BY_HEAD
 from experiments.components.specs import Factories
-from metakit.learners.in_context import in_context as make_in_context
+from metakit import learners, networks
 from metakit.models import Model, SequenceModel, identity
-from metakit.networks.conv4 import conv4
-from metakit.networks.mlp import mlp
-from metakit.networks.recurrent import recurrent
-from metakit.networks.resnet12 import resnet12
-from metakit.networks.transformer import transformer
-from metakit.types import MetaLearner, Objective
 
 
 def identity_network(num_outputs: int | None) -> Model:
@@ -33,43 +27,32 @@ def identity_network(num_outputs: int | None) -> Model:
 
 NETWORKS: Factories = {
   'identity': identity_network,
-  'conv4': conv4,
-  'mlp': mlp,
-  'recurrent': recurrent,
-  'resnet12': resnet12,
-  'transformer': transformer,
+  **{name: getattr(networks, name) for name in networks.__all__},
 }
-SEQUENCE_NETWORKS = ('transformer', 'recurrent')
+SEQUENCE_NETWORKS = tuple(
+  name
+  for name, make in NETWORKS.items()
+  if inspect.signature(make).return_annotation is SequenceModel
+)
 SET_NETWORK = 'transformer:attention=set'  # the one of them for which order does not matter
 NETWORK_SUPPLIED = ('num_outputs',)
 
 
 # Learners. Supplied are `network` ((num_outputs) -> Model), `num_outputs`, `objective` and
 # `num_classes` (() -> the number of training classes; None in a regression).
-
-
-def in_context_learner(
-  network: Callable[[int | None], SequenceModel],
-  num_outputs: int,
-  objective: Objective,
-  layout: str = 'pairs',
-  label_scale: float | None = None,
-) -> MetaLearner:
-  """A transformer or recurrent network that reads the support (Kirsch et al. 2022).
-
-  Args:
-    layout: how examples become tokens: pairs (x and y in one), shifted (the last y with the next x)
-      or interleaved (x and y after one another).
-    label_scale: what one-hot labels are multiplied by; none for the root of the number of inputs.
-  """
-  return make_in_context(
-    network(num_outputs), num_outputs, layout, objective=objective, label_scale=label_scale
-  )
-
-
-LEARNERS: Factories = {'in_context': in_context_learner, **BY_HEAD, **BY_DESCENT}
+LEARNERS: Factories = {**BY_SIGNATURE, **BY_HEAD}
 LEARNER_SUPPLIED = ('network', 'num_outputs', 'objective', 'num_classes')
-DEFAULT_NETWORK = dict.fromkeys(LEARNERS, 'conv4') | {'in_context': 'transformer'}
+
+
+def _default_network(learner: str) -> str:
+  """Returns the network of a learner, by the type of its first argument."""
+  if learner not in BY_SIGNATURE:
+    return 'conv4'
+  first, *_ = inspect.signature(getattr(learners, learner)).parameters.values()
+  return 'transformer' if first.annotation is SequenceModel else 'conv4'
+
+
+DEFAULT_NETWORK = {name: _default_network(name) for name in LEARNERS}
 # Prototypical networks are trained with more ways than they are tested with (Snell et al. 2017,
 # section 3.1); other learners have an output for each way.
 DEFAULT_TRAINING_TASK = {'prototypical': 'glyphs:ways=20,shots=1,queries=3'}

@@ -192,8 +192,8 @@ def function_task(
   drawn = task_pool(function_class, pool) if pool else function_class
 
   def grown(step: jax.Array, dim: int) -> EpisodeSource:
-    inputs = ramp(step, 5, dim, 1, curriculum_steps)
-    length = ramp(step, 10, shots, 2, curriculum_steps)
+    inputs = ramp(step, 5, dim, by=1, every=curriculum_steps)
+    length = ramp(step, 10, shots, by=2, every=curriculum_steps)
     short = truncate_inputs(drawn, inputs)
     return shorten(functions(short, shots, queries, noise=noise), length)
 
@@ -291,7 +291,7 @@ def categorical_task(
     shots: support examples in all.
     queries: query examples in all.
   """
-  prior = categorical_tasks(tasks, inputs, classes, power, concentration)
+  prior = categorical_tasks(tasks, inputs, classes, power=power, concentration=concentration)
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     del split  # the keys differ

@@ -1,8 +1,8 @@
 """The tasks that specs name.
 
-To add one, write a function that returns a Task, and put it into TASKS. Its parameters with
-defaults are the arguments of the spec. `--help` and the error messages follow from them.
-table_tasks and sequence_tasks have examples.
+A data source of metakit.data is one by its signature (data_sources). For another task, write a
+function that returns a Task, and put it into TASKS. Its parameters with defaults are the arguments
+of the spec. `--help` and the error messages follow from them. sequence_tasks has examples.
 """
 
 import functools
@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.components import sequence_tasks, table_tasks
+from experiments.components import sequence_tasks
+from experiments.components.data_sources import TABLE_TASKS, tfds_task
 from experiments.components.sequence_tasks import (
   FUNCTION_CLASSES,
   each_function_task,
@@ -20,14 +21,7 @@ from experiments.components.specs import parse
 from metakit.tasks import Task
 
 TASKS: dict[str, Callable[..., Task]] = {
-  'glyphs': table_tasks.glyphs_task,
-  'omniglot': table_tasks.omniglot_task,
-  'mnist': table_tasks.mnist_task,
-  'clinc150': table_tasks.clinc150_task,
-  'tfds:<name>': functools.partial(table_tasks.tfds_task, '<name>'),
-  'arrays': table_tasks.arrays_task,
-  'folder': table_tasks.folder_task,
-  'table': table_tasks.table_task,
+  **TABLE_TASKS,
   'sinusoid': sequence_tasks.sinusoid_task,
   'projected': sequence_tasks.projected_task,
   'categorical': sequence_tasks.categorical_task,
@@ -56,9 +50,7 @@ def data_of(spec: str) -> str:
   )
 
 
-@functools.cache  # equal specs make equal components
-def _tfds(name: str) -> Callable[..., Task]:
-  return functools.partial(table_tasks.tfds_task, name)
+_tfds = functools.cache(tfds_task)  # equal specs make equal components
 
 
 DEFAULT_TASK = 'glyphs'

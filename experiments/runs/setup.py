@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.components import learners, tasks
+from experiments.components.descent_learners import BY_DESCENT
 from experiments.components.optimizers import OPTIMIZERS
 from experiments.components.own import own_name
 from experiments.components.ranges import check_argument
@@ -155,7 +156,7 @@ def _reads_sequences(network: Component, task: Task) -> bool:
 
 def _with_measures(task: Task, learner: Component, network: Component) -> Task:
   """Adds judges of the learner itself to those of a task."""
-  if learner.name in learners.BY_DESCENT:
+  if learner.name in BY_DESCENT:
     return task._replace(judges={**task.judges, 'meta_gradient_cosine': judge_meta_gradient})
   fits = learner.arguments.get('layout') == 'pairs' and network.name == 'transformer'
   if not fits or network.arguments['attention'] == 'set':
@@ -244,7 +245,7 @@ def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> 
   remedy = 'use fewer ways, shots and queries, or smaller examples'
   for split in splits:
     size = tree_bytes(abstract_episode(setup.test_task.source(split)))
-    check_memory(f'an episode of {setup.specs["test_task"]}', size, remedy, device_bytes())
+    check_memory(f'an episode of {setup.specs["test_task"]}', size, remedy, limit=device_bytes())
   shapes = lambda task, split: jax.eval_shape(
     setup.learner(task).init, jax.random.key(0), abstract_episode(task.source(split))
   )
@@ -268,9 +269,9 @@ def check_training_memory(setup: Setup, state: TrainState, tasks: int) -> None:
   limit, learner = device_bytes(), setup.specs['learner'].partition(':')[0]
   spec, episode = setup.specs['task'], abstract_episode(setup.task.source('train'))
   remedy = 'use fewer --tasks_per_step, or smaller tasks'
-  check_memory(f'{tasks:,} episodes of {spec}', tasks * tree_bytes(episode), remedy, limit)
+  check_memory(f'{tasks:,} episodes of {spec}', tasks * tree_bytes(episode), remedy, limit=limit)
   size = tree_bytes(state) + tree_bytes(state.params)  # as many gradients
-  check_memory(f'training {learner}', size, f'use a smaller {setup.specs["network"]}', limit)
+  check_memory(f'training {learner}', size, f'use a smaller {setup.specs["network"]}', limit=limit)
 
 
 RUN_BYTES = 8 << 20  # metrics, events, results and report

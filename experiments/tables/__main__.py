@@ -17,6 +17,7 @@ from experiments.tables import (
   heads,
   launch,
   learners,
+  library,
   presets,
   readme,
   results,
@@ -25,7 +26,7 @@ from experiments.tables import (
 from experiments.tables.pages import keep
 
 ROOT = Path(__file__).parents[2]
-PAGES = (readme, results, presets, sweeps, benchmarks, learners, heads, launch)
+PAGES = (readme, results, presets, sweeps, benchmarks, learners, heads, library, launch)
 
 
 def run(root: Path, check: bool) -> str:

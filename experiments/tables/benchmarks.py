@@ -3,64 +3,20 @@
 A file experiments/results/benchmarks/SUITE.json is what experiments.benchmark wrote (--output).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from experiments.benchmarks.running import SUITES
+from experiments.benchmarks.suite import AT_LEAST, FASTER, LARGER, LONGER, Aim
 from experiments.tables.pages import markdown_table
 from experiments.tables.records import NONE, read_folder
 from experiments.tables.records import RESULTS as STORED
 
-FASTER, LONGER = 'times as fast as', 'times as long as'
-LARGER = 'times the memory of'
-AT_LEAST, AT_MOST = 'at least', 'at most'
-ROOTS, LOOP = 'mixed, one in 6 kept', 'PyTorch, torch.func, a loop over tasks'
-
-
-class Target(NamedTuple):
-  """A bound of something that a suite measures.
-
-  Attributes:
-    suite: the suite that measures it.
-    case: a case of the suite.
-    what: a field of its row, or FASTER, LONGER, LARGER for a ratio.
-    other: the case that a ratio is with.
-    bound: AT_LEAST or AT_MOST.
-    limit: the bound's.
-  """
-
-  suite: str
-  case: str
-  what: str
-  other: str
-  bound: str
-  limit: float
-
-
 RESULTS = STORED / 'benchmarks'
 PAGE = STORED / 'benchmarks.md'
-# What was aimed at on two CPU cores: suite, case, what of it, beside which case, and the bound.
-TARGETS = (
-  Target('meta_step', 'second order', FASTER, 'PyTorch, learn2learn form', AT_LEAST, 1.6),
-  Target('meta_step', 'second order', FASTER, LOOP, AT_LEAST, 1.6),
-  Target('meta_step', 'second order', FASTER, 'grouped convolutions', AT_LEAST, 15),
-  Target('meta_step', 'second order', LONGER, 'first order', AT_MOST, 1.35),
-  Target('meta_step', 'second order', 'compile_seconds', '', AT_MOST, 15),
-  Target('memory', f'{ROOTS}, 32 steps', LARGER, f'{ROOTS}, 4 steps', AT_MOST, 1.5),
-  Target('memory', 'unroll, 32 steps', LARGER, f'{ROOTS}, 32 steps', AT_LEAST, 10),
-  Target('plans', '5-way 1-shot', 'per_second', '', AT_LEAST, 150_000),
-  Target('plans', '5-way 1-shot', FASTER, 'PyTorch, randperm', AT_LEAST, 10),
-  Target('plans', '5-way 1-shot, 1,000,000 classes', LONGER, '5-way 1-shot', AT_MOST, 1.1),
-  Target('episodes', '5-way 1-shot, rows of 784 bytes', 'per_second', '', AT_LEAST, 70_000),
-  Target('episodes', '5-way 1-shot', 'per_second', '', AT_LEAST, 70_000),
-  Target('evaluate', '20-way 5-shot', 'milliseconds', '', AT_MOST, 2000),
-  Target('train', 'metakit.train_until', LONGER, 'by hand: one scan', AT_MOST, 1.03),
-  Target('startup', 'a binary, to its first step', 'milliseconds', '', AT_MOST, 10_000),
-  Target('heads', 'pt_map', 'milliseconds', '', AT_MOST, 10_000),
-  Target('heads', 'tim', 'milliseconds', '', AT_MOST, 10_000),
-)
 HEAD = """# Benchmarks
 
 Written by `python -m experiments.tables` from the files in [benchmarks](benchmarks), which
@@ -130,37 +86,42 @@ def times_as_fast(rows: Mapping[str, Mapping[str, Any]], case: str, other: str) 
   raise ValueError(f'{case} and {other} were not compared')
 
 
-def targets(records: Mapping[str, Mapping[str, Any]]) -> str:
+def aims(records: Mapping[str, Mapping[str, Any]]) -> str:
   """Returns what was aimed at beside what is measured, as Markdown, and why aims are missed.
 
   Ratios of times are those of the medians over rounds.
   """
   columns = ['suite', 'case', 'aim', 'measured', '']
-  lines = [_target_row(target, records) for target in TARGETS if target.suite in records]
+  lines = [
+    _aim_row(name, aim, records[name]['rows'])
+    for name, suite in SUITES.items()
+    for aim in suite.aims
+    if name in records
+  ]
   return f'## Aims on two CPU cores\n\n{markdown_table(columns, lines)}\n\n{MISSED}'
 
 
-def _target_row(target: Target, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
-  rows = {row['name']: row for row in records[target.suite]['rows']}
-  aim = f'{target.bound} {target.limit:,g} {target.what.replace("_", " ")}'
-  aim += f' {target.other}' if target.other else ''
-  if not {target.case, target.other or target.case} <= rows.keys():
-    return [target.suite, target.case, aim, 'unmeasured', '']
-  value = measured(target, rows)
-  met = value >= target.limit if target.bound == AT_LEAST else value <= target.limit
-  return [target.suite, target.case, aim, f'{value:,.4g}', 'met' if met else 'missed']
+def _aim_row(suite: str, aim: Aim, measured_rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  rows = {row['name']: row for row in measured_rows}
+  said = f'{aim.bound} {aim.limit:,g} {aim.what.replace("_", " ")}'
+  said += f' {aim.other}' if aim.other else ''
+  if not {aim.case, aim.other or aim.case} <= rows.keys():
+    return [suite, aim.case, said, 'unmeasured', '']
+  value = measured(aim, rows)
+  met = value >= aim.limit if aim.bound == AT_LEAST else value <= aim.limit
+  return [suite, aim.case, said, f'{value:,.4g}', 'met' if met else 'missed']
 
 
-def measured(target: Target, rows: Mapping[str, Mapping[str, Any]]) -> float:
-  """Returns the number that a target bounds."""
-  case, other = rows[target.case], rows.get(target.other, {})
-  if target.what == FASTER:
-    return times_as_fast(rows, target.case, target.other)
-  if target.what == LONGER:
-    return 1 / times_as_fast(rows, target.case, target.other)
-  if target.what == LARGER:
+def measured(aim: Aim, rows: Mapping[str, Mapping[str, Any]]) -> float:
+  """Returns the number that an aim bounds."""
+  case, other = rows[aim.case], rows.get(aim.other, {})
+  if aim.what == FASTER:
+    return times_as_fast(rows, aim.case, aim.other)
+  if aim.what == LONGER:
+    return 1 / times_as_fast(rows, aim.case, aim.other)
+  if aim.what == LARGER:
     return case['temporary_mib'] / other['temporary_mib']
-  return float(np.ravel(case[target.what])[0])
+  return float(np.ravel(case[aim.what])[0])
 
 
 def suite(name: str, record: Mapping[str, Any]) -> str:
@@ -194,5 +155,5 @@ def texts(root: Path) -> dict[Path, str]:
     ValueError: if a file is no record.
   """
   suites = read_folder(root / RESULTS)
-  parts = HEAD, targets(suites), *(suite(name, each) for name, each in suites.items())
+  parts = HEAD, aims(suites), *(suite(name, each) for name, each in suites.items())
   return {PAGE: '\n'.join(parts)}

@@ -1,12 +1,12 @@
 """metakit/learners/README.md: each learner, what it meta-learns, what it costs, its scores.
 
-Papers are those of the files' docstrings. Sizes are those of the parameters that a learner makes.
-Costs are those of experiments/results/benchmarks/learners.json, which
-`experiments.benchmark --suite=learners` wrote. Scores are those of experiments/results. What the
-papers published is typed below.
+Papers, what changes in a task and what was published are lines of the files' docstrings. Sizes are
+those of the parameters that a learner makes. Costs are those of
+experiments/results/benchmarks/learners.json, which `experiments.benchmark --suite=learners` wrote.
+Scores are those of experiments/results.
 """
 
-import importlib
+import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,48 +15,22 @@ from typing import Any
 
 import jax
 
-from experiments.benchmarks.learners import IMAGE_LEARNERS, episodes, make
+from experiments.benchmarks.suites.learners import IMAGE_LEARNERS, episodes, make
 from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
 from experiments.components.specs import parse
 from experiments.output.results import format_duration, format_estimate
 from experiments.tables.pages import markdown_table
 from experiments.tables.records import RESULTS, read_folder, read_records
+from metakit import learners
 
 PAGE = Path('metakit') / 'learners' / 'README.md'
 COSTS = RESULTS / 'benchmarks' / 'learners.json'
 MODES = RESULTS / 'benchmarks' / 'memory.json'
 COMPARISONS = RESULTS / 'comparisons'
 NONE = '-'
+CHANGES = 'Changes in a task'
+PUBLISHED = 'Published on Omniglot, 5-way and 20-way 1-shot'  # in percent
 
-# Omniglot 5-way 1-shot and 20-way 1-shot, in percent, as published; None where none is known.
-PUBLISHED: dict[str, tuple[float | None, float | None]] = {
-  'anil': (None, 96.2),
-  'imaml': (99.50, 96.18),
-  'maml': (98.7, 95.8),
-  'maml_plus_plus': (99.47, 97.65),
-  'meta_sgd': (99.5, 95.9),
-  'prototypical': (98.8, 96.0),
-  'reptile': (97.68, 89.43),
-}
-ADAPTS = {
-  'alfa': 'the network',
-  'anil': 'the last layer',
-  'boil': 'all but the last layer',
-  'cavia': 'a context vector',
-  'fine_tuning': 'the network, or the last layer',
-  'from_scratch': 'the network, from random weights',
-  'imaml': 'the network, held close to its start',
-  'maml': 'the network',
-  'maml_plus_plus': 'the network but its normalisation',
-  'meta_curvature': 'the network',
-  'meta_sgd': 'the network',
-  'proto_maml': 'the network, the last layer from prototypes',
-  'prototypical': 'nothing: class means',
-  'reptile': 'the network',
-}
-FILES = dict.fromkeys(
-  ('fine_tuning', 'from_scratch'), 'ordinary_training'
-)  # where not of their own name
 COLUMNS = (
   'learner',
   'paper',
@@ -112,17 +86,44 @@ def row(
   name: str, cost: Mapping[str, Any] | None, records: Sequence[Mapping[str, Any]]
 ) -> list[str]:
   """Returns the cells of a learner."""
-  module = importlib.import_module(f'metakit.learners.{FILES.get(name, name)}')
+  file = Path(inspect.getsourcefile(getattr(learners, name)) or '').name
+  text = docstring(name)
   return [
-    f'[{name}]({FILES.get(name, name)}.py)',
-    paper(module.__doc__ or ''),
+    f'[{name}]({file})',
+    paper(text),
     meta_learned(name),
-    ADAPTS[name],
+    said(text, CHANGES, f'metakit/learners/{file}'),
     steps(name),
     *costs_of(cost),
-    ', '.join(NONE if score is None else f'{score}' for score in PUBLISHED.get(name, (None, None))),
+    said(text, PUBLISHED) or f'{NONE}, {NONE}',
     measured(name, records),
   ]
+
+
+def docstring(name: str) -> str:
+  """Returns the docstring of a learner, and then that of its file, in which several may be."""
+  make = getattr(learners, name)
+  return f'{inspect.getdoc(make)}\n{inspect.getdoc(inspect.getmodule(make))}'
+
+
+def said(text: str, what: str, needed_in: str = '') -> str:
+  """Returns what a line of a docstring says, or '' without such a line.
+
+  Args:
+    text: the docstring.
+    what: how the line begins, CHANGES or PUBLISHED.
+    needed_in: the file that must have one.
+
+  Raises:
+    ValueError: if it is needed, and there is none.
+
+  >>> said('MAML.\\n\\nChanges in a task: the network.', CHANGES)
+  'the network'
+  """
+  match = re.search(rf'^{re.escape(what)}: (.+)\.$', text, re.MULTILINE)
+  if needed_in and not match:
+    raise ValueError(f'{needed_in} lacks a line "{what}: ..." in its docstring')
+  return match[1] if match else ''
 
 
 def costs_of(cost: Mapping[str, Any] | None) -> list[str]:

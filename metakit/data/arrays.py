@@ -39,9 +39,9 @@ _HEADERS = {
 
 
 def arrays(
-  x: Any, labels: Any = None, names: Any = None, groups: Any = None, group_names: Any = None
+  x: Any, labels: Any = None, names: Any = None, *, groups: Any = None, group_names: Any = None
 ) -> ClassTable:
-  """Makes a table of examples and labels.
+  """Makes a table of examples and labels: of arrays, or of an .npz file.
 
   Args:
     x: [rows, ...] numbers, or the path of an .npz file which holds 'x' (or 'images') and 'y' (or
@@ -89,7 +89,7 @@ def _table(
     names, labels = values, places.reshape(labels.shape)
   if groups is not None and plain_array('groups', groups).dtype.kind == 'U' and group_names is None:
     group_names, groups = np.unique(groups, return_inverse=True)
-  return class_table(x, labels, _strings(names), groups, _strings(group_names))
+  return class_table(x, labels, _strings(names), groups=groups, group_names=_strings(group_names))
 
 
 def _strings(names: Any) -> list[str] | None:

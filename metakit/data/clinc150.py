@@ -32,6 +32,7 @@ def clinc150(
   data_dir: PathLike | None = None,
   split: str = 'train',
   features: int = 2048,
+  *,
   units: str = 'characters',
 ) -> ClassTable:
   """Reads the intents of some domains, their utterances as hashed n-grams.
@@ -62,11 +63,14 @@ def clinc150(
   rows = [(text, number[i]) for part in PARTS for text, i in said[part] if i in number]
   if missing := set(range(len(names))) - {label for _, label in rows}:
     raise damaged(path, f'no utterance of {names[min(missing)][0]}')
-  length = (1, 1) if units == 'words' else (3, 5)
-  x = hashed_ngrams([text for text, _ in rows], features, units, *length)
+  shortest, longest = (1, 1) if units == 'words' else (3, 5)
+  texts = [text for text, _ in rows]
+  x = hashed_ngrams(texts, features, units, shortest=shortest, longest=longest)
   groups = [DOMAINS[split].index(domain) for _, domain in names]
   labels = np.array([label for _, label in rows])
-  return class_table(x, labels, [intent for intent, _ in names], groups, DOMAINS[split])
+  return class_table(
+    x, labels, [intent for intent, _ in names], groups=groups, group_names=DOMAINS[split]
+  )
 
 
 def _read(path: Path) -> Any:

@@ -32,6 +32,7 @@ def folder(
   path: PathLike,
   size: int | None = None,
   part: str | None = None,
+  *,
   split: PathLike | None = None,
   skip: bool = False,
 ) -> ClassTable:
@@ -74,13 +75,14 @@ def folder(
     )
   if part is None:
     return parted.table
-  return select_part(parted.table, parted.parts or {}, part, f'folder {path}')
+  return select_part(parted.table, parted.parts or {}, part, where=f'folder {path}')
 
 
 def read_folder(
   path: PathLike,
   size: int | None = None,
   split: PathLike | None = None,
+  *,
   pool: bool = False,
   skip: bool = False,
 ) -> PartedTable:
@@ -245,7 +247,8 @@ def _table(
   present, places = np.unique(labels, return_inverse=True)
   names = [list(classes)[number] for number in present]
   left_out = tuple(file.relative_to(root).as_posix() for file in failed)
-  return class_table(x, places, names, *_groups(names)), left_out
+  groups, group_names = _groups(names)
+  return class_table(x, places, names, groups=groups, group_names=group_names), left_out
 
 
 def _check_read(root: Path, failed: dict[Path, Exception], skip: bool) -> None:

@@ -335,6 +335,7 @@ def glyphs(
   split: str = 'train',
   alphabets: int = 40,
   characters: int = 25,
+  *,
   drawings: int = 20,
   size: int = 28,
   seed: int = 0,
@@ -376,10 +377,12 @@ def glyphs(
   names = [f'{g}/character{c:02d}{t}' for g in groups for c in range(characters) for t in turns]
   labels = np.repeat(np.arange(len(names)), drawings)
   numbers = np.repeat(np.arange(alphabets), characters * len(turns))
-  return class_table(x.reshape(-1, size, size, 1), labels, names, numbers, groups)
+  return class_table(
+    x.reshape(-1, size, size, 1), labels, names, groups=numbers, group_names=groups
+  )
 
 
-def glyph_sampler(ways: int = 5, shots: int = 1, queries: int = 15, size: int = 28) -> Sampler:
+def glyph_sampler(ways: int = 5, shots: int = 1, queries: int = 15, *, size: int = 28) -> Sampler:
   """N-way K-shot episodes in which every class is new: drawn from the key, with no table.
 
   Each class comes from an alphabet of its own. Args and raises: see `few_shot`; size is in pixels.

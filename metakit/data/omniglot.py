@@ -38,6 +38,7 @@ def omniglot(
   data_dir: PathLike | None = None,
   split: str = 'train',
   protocol: str = 'vinyals',
+  *,
   size: int = 28,
   rotations: bool = True,
 ) -> ClassTable:
@@ -134,7 +135,7 @@ def _table(x: np.ndarray, names: Sequence[str], rotations: bool) -> ClassTable:
     names = [f'{name}/rot{angle:03d}' for name in names for angle in (0, 90, 180, 270)]
     groups = np.repeat(groups, 4)
   labels = np.repeat(np.arange(len(names)), DRAWINGS)
-  return class_table(x, labels, names, groups, alphabets)
+  return class_table(x, labels, names, groups=groups, group_names=alphabets)
 
 
 def _rotated(x: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ _LINE = re.compile(r'(run\d\d/test/item\d\d\.png)\s+run\d\d/training/class(\d\d)
 
 
 def omniglot_runs(data_dir: PathLike | None = None, size: int = 28) -> Episode:
-  """Reads the 20 official runs.
+  """Reads the 20 official runs of one-shot classification of Omniglot.
 
   Args:
     data_dir: the folder of all_runs.zip, or the folder above it if its own is called 'omniglot';

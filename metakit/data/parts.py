@@ -116,7 +116,7 @@ def check_apart(parts: Mapping[str, Sequence[str]], where: object, remedy: str) 
     raise ValueError(f'{where}: {classes} in two parts: {listed([*twice.values()])}; {remedy}')
 
 
-def select_part(table: ClassTable, parts: Parts, part: str, where: object) -> ClassTable:
+def select_part(table: ClassTable, parts: Parts, part: str, *, where: object) -> ClassTable:
   """Returns the classes of a part, in the order of the table.
 
   A class goes by its name, or by the last component of its name if no other class has that.

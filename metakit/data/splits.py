@@ -14,6 +14,7 @@ def split_classes(
   table: ClassTable,
   split: str,
   fractions: Sequence[float] = (0.6, 0.2, 0.2),
+  *,
   seed: int = 0,
   by: str = 'group',
 ) -> ClassTable:

@@ -35,6 +35,7 @@ def class_table(
   x: Any,
   labels: Any,
   names: Sequence[str] | None = None,
+  *,
   groups: Any = None,
   group_names: Sequence[str] | None = None,
 ) -> ClassTable:

@@ -20,6 +20,7 @@ def hashed_ngrams(
   texts: Sequence[str],
   features: int = 2048,
   units: str = 'characters',
+  *,
   shortest: int = 3,
   longest: int = 5,
 ) -> np.ndarray:
@@ -38,7 +39,7 @@ def hashed_ngrams(
   Raises:
     ValueError: for an unknown unit, sizes that make no sense, or vectors that memory does not hold.
 
-  >>> hashed_ngrams(['one two two two'], 4, 'words', 1, 1).tolist()
+  >>> hashed_ngrams(['one two two two'], 4, 'words', shortest=1, longest=1).tolist()
   [[0.0, 0.5, 0.8660253882408142, 0.0]]
   """
   check_choice('units', units, UNITS)

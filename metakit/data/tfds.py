@@ -26,6 +26,7 @@ def tfds_table(
   name: str,
   data_dir: PathLike | None = None,
   split: str = 'train',
+  *,
   image_key: str = 'image',
   label_key: str = 'label',
   group_key: str | None = None,

@@ -36,6 +36,7 @@ def categorical_tasks(
   tasks: int = 64,
   inputs: int = 4,
   classes: int = 4,
+  *,
   power: float = 1.0,
   concentration: float = 0.3,
   seed: int = 0,

@@ -283,7 +283,7 @@ def _check_first_class(
     raise ValueError("first_class is given, and the episodes have no info['classes']; leave it out")
 
 
-def ramp(step: Any, start: int, end: int, by: int, every: int) -> jax.Array:
+def ramp(step: Any, start: int, end: int, *, by: int, every: int) -> jax.Array:
   """Returns start, and `by` more after every `every` steps, up to `end`; for a curriculum.
 
   A curriculum is the `schedule` of a source (metakit.sources). Its episodes have

@@ -42,7 +42,7 @@ def few_shot(
   >>> episode.support.x.shape, episode.query.y.tolist()
   ((3,), [0, 0, 1, 1, 2, 2])
   """
-  check_few_shot(table, ways, shots, queries)
+  check_few_shot(table, ways, shots, queries=queries)
   starts, counts = jnp.asarray(table.starts, jnp.int32), jnp.asarray(table.counts, jnp.int32)
 
   @jax.jit
@@ -63,7 +63,7 @@ def split_rows(rows: jax.Array, shots: int, info: dict[str, jax.Array]) -> Episo
   return Episode(part(0, shots), part(shots, rows.shape[1]), info)
 
 
-def check_few_shot(table: ClassTable, ways: int, shots: int, queries: int) -> None:
+def check_few_shot(table: ClassTable, ways: int, shots: int, *, queries: int) -> None:
   """Raises ValueError in the user's words if such episodes cannot be drawn from the table."""
   check_positive(ways=ways, shots=shots, queries=queries)
   check_classes(table, 'ways', ways)

@@ -25,6 +25,7 @@ def task_pool(
   function_class: FunctionClass,
   tasks: int | jax.Array,
   seed: int = 0,
+  *,
   most: int | None = None,
 ) -> FunctionClass:
   """A finite pool of functions drawn from a class, all equally likely.

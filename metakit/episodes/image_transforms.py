@@ -71,7 +71,7 @@ def shift_image(max_pixels: int, fill: float = 0) -> Transform:
 
 
 def warp_image(
-  max_pixels: float, max_degrees: float, max_stretch: float, fill: float = 0
+  max_pixels: float, max_degrees: float, max_stretch: float, *, fill: float = 0
 ) -> Transform:
   """Makes a transform that turns, stretches and shifts an image, with linear interpolation.
 

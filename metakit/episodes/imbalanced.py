@@ -52,7 +52,7 @@ def imbalanced(
   >>> episode.query.y.shape, int(episode.info['counts'].sum())
   ((12,), 12)
   """
-  check_few_shot(table, ways, shots, queries)
+  check_few_shot(table, ways, shots, queries=queries)
   if concentration < 1:
     raise ValueError(f'concentration={concentration} is not positive; use concentration>=1')
   used_up = [

@@ -13,7 +13,7 @@ def check_classes(table: ClassTable, name: str, number: int) -> None:
     raise ValueError(f'{name}={number} exceeds the {classes} classes; use {name}<={classes}')
 
 
-def check_rows(table: ClassTable, name: str, number: int, least: int = 2) -> None:
+def check_rows(table: ClassTable, name: str, number: int, *, least: int = 2) -> None:
   """Raises ValueError, naming the classes, if any has fewer rows than episodes take of it.
 
   Args:

@@ -46,7 +46,7 @@ def within_group(
   >>> sorted(episode.info['classes'].tolist()), episode.info['group'].tolist()
   ([1, 3, 5], 1)
   """
-  check_few_shot(table, ways, shots, queries)
+  check_few_shot(table, ways, shots, queries=queries)
   by_group = np.argsort(table.groups, kind='stable')  # class numbers
   groups, firsts, sizes = np.unique(table.groups[by_group], return_index=True, return_counts=True)
   _check_groups(table, groups, sizes, ways)

@@ -135,7 +135,7 @@ def mixture_weight(
   if len(prior.log_weight) != 2:
     raise ValueError(f'a prior of {len(prior.log_weight)} components; use one of two')
   present = presence(support)
-  variance = variance_of(noise, [prior], support.x, present)
+  variance = variance_of(noise, [prior], support.x, present=present)
   means, evidence = component_posteriors(
     prior, variance, support.x, y=support.y[:, 0], present=present, asked=asked
   )

@@ -72,8 +72,8 @@ def alpha_tim(
       conditional_weight=conditional_weight,
       entropy=lambda p: alpha_entropy(p, order),
     )
-    points = descend(loss, points, learning_rate, steps)
-    return log_odds(query.x, points, present, temperature)
+    points = descend(loss, points, learning_rate, steps=steps)
+    return log_odds(query.x, points, present, temperature=temperature)
 
   return transductive_head(infer, objective=objective)
 

@@ -140,7 +140,7 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
     centre, roots, factors, present = fitted
-    measure = lambda middle, root, factor: ridge_distances(z - middle, root, factor, ridge)
+    measure = lambda middle, root, factor: ridge_distances(z - middle, root, factor, ridge=ridge)
     away = jax.vmap(measure, out_axes=1)(centre, roots, factors)
     return jnp.where(present, -0.5 * away, ABSENT)
 
@@ -169,7 +169,9 @@ def ridge_factor(root: jax.Array, ridge: float) -> jax.Array:
   return cholesky_of_root(jnp.concatenate([root, ridge**0.5 * eye]))
 
 
-def ridge_distances(away: jax.Array, root: jax.Array, factor: jax.Array, ridge: float) -> jax.Array:
+def ridge_distances(
+  away: jax.Array, root: jax.Array, factor: jax.Array, *, ridge: float
+) -> jax.Array:
   """Returns v'(U'U + ridge I)^-1 v [n] for v [n, features] and U [rows, features].
 
   For long features the matrix is nearly singular in float32. So the value is computed as the

@@ -81,8 +81,8 @@ def pt_map(
     def assigned(points: jax.Array, log_v: jax.Array | None) -> tuple[jax.Array, jax.Array]:
       cost = jnp.where(present, regularisation * squared_distances(query.x, points), -ABSENT)
       if log_v is None:
-        log_v = sinkhorn(cost, rows, columns, sinkhorn_steps)
-      return transport(cost, rows, columns, log_v)
+        log_v = sinkhorn(cost, rows, columns, steps=sinkhorn_steps)
+      return transport(cost, rows, columns, start=log_v)
 
     def step(carry, _: None):
       points, share, log_v = carry
@@ -105,7 +105,7 @@ def prepared(examples: Examples, power: float) -> Examples:
 
 
 def transport(
-  cost: jax.Array, rows: jax.Array, columns: jax.Array, start: jax.Array
+  cost: jax.Array, rows: jax.Array, columns: jax.Array, *, start: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the plan [n, m] of entropic optimal transport, and log v [m].
 
@@ -142,10 +142,12 @@ def _dual(cost: jax.Array, rows: jax.Array, columns: jax.Array, log_v: jax.Array
 
 @one_by_one  # side by side, every task would take as many steps as the slowest
 def _solved(cost: jax.Array, rows: jax.Array, columns: jax.Array, start: jax.Array) -> jax.Array:
-  return descend(partial(_dual, cost, rows, columns), start, NEWTON_STEPS, NEWTON_TOLERANCE)
+  return descend(
+    partial(_dual, cost, rows, columns), start, NEWTON_STEPS, tolerance=NEWTON_TOLERANCE
+  )
 
 
-def sinkhorn(cost: jax.Array, rows: jax.Array, columns: jax.Array, steps: int) -> jax.Array:
+def sinkhorn(cost: jax.Array, rows: jax.Array, columns: jax.Array, *, steps: int) -> jax.Array:
   """Returns log v [m], of mean 0, after steps that each scale rows and then columns.
 
   Marco Cuturi, Sinkhorn Distances, NeurIPS 2013, arXiv:1306.0895. Args as `transport`.

@@ -62,7 +62,7 @@ def ridge(
       jnp.exp(params['log_penalty']).astype(dtype) if learned else jnp.asarray(penalty, dtype)
     )
     targets = jax.nn.one_hot(support.y, ways, dtype=dtype)
-    weights = ridge_weights(support.x, targets, weight_of(support, dtype), strength)
+    weights = ridge_weights(support.x, targets, weight_of(support, dtype), penalty=strength)
     scale, bias = (params['scale'], params['bias']) if learned else (1.0, 0.0)
     present = (targets * weight_of(support, dtype)[:, None]).sum(0) > 0
     return weights, scale, bias, present
@@ -75,7 +75,7 @@ def ridge(
 
 
 def ridge_weights(
-  x: jax.Array, targets: jax.Array, weight: jax.Array, penalty: jax.Array | float
+  x: jax.Array, targets: jax.Array, weight: jax.Array, *, penalty: jax.Array | float
 ) -> jax.Array:
   """Returns argmin_W sum_i weight_i |x_i W - t_i|^2 + penalty |W|^2, [features, outputs].
 

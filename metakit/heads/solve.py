@@ -47,7 +47,7 @@ def minimise(loss: Loss, start: jax.Array, steps: int, *, tolerance: float) -> j
   """
   plain, held = jax.closure_convert(loss, start)
   still = jax.lax.stop_gradient(held)
-  return at_minimum(loss, descend(lambda x: plain(x, *still), start, steps, tolerance))
+  return at_minimum(loss, descend(lambda x: plain(x, *still), start, steps, tolerance=tolerance))
 
 
 def at_minimum(loss: Loss, minimum: jax.Array) -> jax.Array:
@@ -67,7 +67,7 @@ def _conjugate(
   return jax.scipy.sparse.linalg.cg(curvature, right, tol=tolerance, maxiter=right.size)[0]
 
 
-def descend(loss: Loss, start: jax.Array, steps: int, tolerance: float) -> jax.Array:
+def descend(loss: Loss, start: jax.Array, steps: int, *, tolerance: float) -> jax.Array:
   """Returns the minimum, which has no derivative. Args as `minimise`."""
   at = lambda x: Place(x, *jax.value_and_grad(loss)(x))
 

@@ -70,7 +70,7 @@ def recursive_ridge(
   def fit(key: Key, params: Params, support: Examples) -> Fitted:
     del key
     member, x = members(support, ways), expanded(params, support.x)
-    weights = ridge_weights(x, jnp.sign(member), member.sum(-1), penalty)
+    weights = ridge_weights(x, jnp.sign(member), member.sum(-1), penalty=penalty)
     return weights, *sums(params, support), params
 
   def extend(fitted: Fitted, more: Examples) -> Fitted:

@@ -92,13 +92,15 @@ def tim(
         marginal_weight=1.0,
         conditional_weight=conditional_weight,
       )
-      points = descend(cost, points, learning_rate, steps)
-    return log_odds(query.x, points, present, temperature)
+      points = descend(cost, points, learning_rate, steps=steps)
+    return log_odds(query.x, points, present, temperature=temperature)
 
   return transductive_head(infer, objective=objective)
 
 
-def log_odds(z: jax.Array, points: jax.Array, present: jax.Array, temperature: float) -> jax.Array:
+def log_odds(
+  z: jax.Array, points: jax.Array, present: jax.Array, *, temperature: float
+) -> jax.Array:
   """Returns the logits [n, ways] of z [n, features]."""
   return jnp.where(present, -temperature / 2 * squared_distances(z, points), ABSENT)
 
@@ -123,11 +125,11 @@ def alternate(
 
   def moved(points: jax.Array, z: jax.Array, weight: jax.Array, target: jax.Array) -> jax.Array:
     """sum_i (q_i z_i + p_i (w - z_i)), [ways, features]."""
-    p = weight[:, None] * jax.nn.softmax(log_odds(z, points, present, temperature))
+    p = weight[:, None] * jax.nn.softmax(log_odds(z, points, present, temperature=temperature))
     return product(target.T, z) + points * p.sum(0)[:, None] - product(p.T, z)
 
   def step(points: jax.Array, _: None) -> tuple[jax.Array, None]:
-    log_p = jax.nn.log_softmax(log_odds(query.x, points, present, temperature))
+    log_p = jax.nn.log_softmax(log_odds(query.x, points, present, temperature=temperature))
     sharp = (1 + conditional_weight) * log_p
     column = jax.nn.logsumexp(sharp, axis=0, b=there)
     q = there * jax.nn.softmax(jnp.where(present, sharp - column / 2, ABSENT))
@@ -154,8 +156,8 @@ def information_loss(
   measure = entropy or shannon
 
   def loss(points: jax.Array) -> jax.Array:
-    value = cross_entropy(log_odds(support.x, points, present, temperature), support)[0]
-    p = jax.nn.softmax(log_odds(query.x, points, present, temperature))
+    value = cross_entropy(log_odds(support.x, points, present, temperature=temperature), support)[0]
+    p = jax.nn.softmax(log_odds(query.x, points, present, temperature=temperature))
     weight = weight_of(query, p.dtype)
     marginal = product(weight, p) / jnp.maximum(weight.sum(), 1e-12)
     single = weighted_mean(measure(p), query.weight)
@@ -172,7 +174,7 @@ def shannon(p: jax.Array) -> jax.Array:
 
 
 def descend(
-  loss: Callable[[jax.Array], jax.Array], points: jax.Array, learning_rate: float, steps: int
+  loss: Callable[[jax.Array], jax.Array], points: jax.Array, learning_rate: float, *, steps: int
 ) -> jax.Array:
   """Returns weights after steps of Adam."""
   adam = optax.adam(learning_rate, eps_root=1e-16)  # with a derivative where a gradient is zero

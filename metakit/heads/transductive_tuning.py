@@ -59,6 +59,6 @@ def transductive_tuning(
       fit = cross_entropy(outputs(kernel, support.x), support)[0]
       return fit + weighted_mean(certainty, query.weight)
 
-    return outputs(descend(loss, scale * unit(points), learning_rate, steps), query.x)
+    return outputs(descend(loss, scale * unit(points), learning_rate, steps=steps), query.x)
 
   return transductive_head(infer, objective=objective)

@@ -7,6 +7,8 @@ gradients of every layer. It gives a rate alpha and a decay beta for each layer 
 multiplied with learned values of each layer and step (section 3.3). Deviations: a "layer" is an
 array. The factors are 1 + tanh of a network whose last layer starts at zero, so training starts as
 MAML.
+
+Changes in a task: the network.
 """
 
 from typing import Any

@@ -6,6 +6,9 @@ changes the last linear layer alone (section 4), so an episode is embedded once,
 of inner steps. Deviation: training embeds support and queries in one batch, as all learners with a
 head on an embedding do (metakit.learners.embedded). Test episodes are embedded with the statistics
 of training episodes, or with their own (statistics='episode').
+
+Changes in a task: the last layer.
+Published on Omniglot, 5-way and 20-way 1-shot: -, 96.2.
 """
 
 from metakit.learners.descent import Descent, by_descent, by_optimizer

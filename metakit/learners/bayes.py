@@ -28,7 +28,7 @@ from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params,
 def bayes(
   function_class: FunctionClass, noise: float, objective: Objective = squared_error
 ) -> MetaLearner:
-  """Predicts the posterior mean.
+  """Predicts the posterior mean, which is the best possible prediction under a known prior.
 
   Args:
     function_class: one of metakit.episodes.functions; its `priors` are the prior.
@@ -61,7 +61,7 @@ def bayes(
   def posterior_mean(fitted: Fitted, x: jax.Array | None) -> jax.Array:
     seen, y, present = fitted
     with jax.default_matmul_precision('highest'):  # fewer bits than the noise floor assumes
-      variance = variance_of(noise, [prior for _, prior in priors], seen, present)
+      variance = variance_of(noise, [prior for _, prior in priors], seen, present=present)
       each = [
         posterior(prior, variance, seen, y=y, present=present, asked=x) for _, prior in priors
       ]
@@ -131,7 +131,7 @@ ROUNDING = 8  # units in the last place of the sum of variances: what a factoris
 
 
 def variance_of(
-  noise: float, priors: Sequence[Prior], x: jax.Array, present: jax.Array
+  noise: float, priors: Sequence[Prior], x: jax.Array, *, present: jax.Array
 ) -> jax.Array:
   """Returns the variance of the noise on each y that posteriors are computed with, [n].
 

@@ -3,6 +3,8 @@
 Jaehoon Oh, Hyungjun Yoo, ChangHwan Kim, Se-Young Yun, BOIL: Towards Representation Change for
 Few-shot Learning, ICLR 2021, arXiv:2008.08882. Implemented: the inner learning rate of the last
 linear layer is zero (eq. 2), so the representation has to change; the layer is meta-learned.
+
+Changes in a task: all but the last layer.
 """
 
 from metakit.learners.descent import Descent, by_descent

@@ -5,6 +5,8 @@ Adaptation via Meta-Learning, ICML 2019, arXiv:1810.03642. Implemented: the inne
 a context vector, which starts at zero in each task (eq. 5); everything else is meta-learned (eq.
 6). The network decides how the context enters: mlp takes it as further inputs, conv4 as scale and
 shift of every block (FiLM).
+
+Changes in a task: a context vector.
 """
 
 from typing import Any

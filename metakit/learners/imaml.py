@@ -5,6 +5,9 @@ NeurIPS 2019, arXiv:1909.04630. Implemented: the inner problem L(phi) + lambda /
 (eq. 3), which gradient steps solve approximately, and the meta-gradient (I + H / lambda)^{-1} grad
 L_query (lemma 1). Conjugate gradients compute it (algorithm 2), and its memory does not grow with
 the inner steps.
+
+Changes in a task: the network, held close to its start.
+Published on Omniglot, 5-way and 20-way 1-shot: 99.5, 96.18.
 """
 
 from metakit.learners.descent import Descent, by_descent, by_optimizer, refuse

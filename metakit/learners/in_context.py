@@ -73,7 +73,8 @@ def in_context(
   Args:
     model: a network of metakit.networks.transformer or metakit.networks.recurrent.
     num_outputs: classes of the labels, or size of the regression targets.
-    layout: 'pairs', 'shifted' or 'interleaved'.
+    layout: how examples become tokens: 'pairs' (x and y in one), 'shifted' (the last y with the
+      next x) or 'interleaved' (x and y after one another).
     objective: loss of the predictions: of each support example from those before it, and of each
       query from the support. The metric `gain` is added: the mean loss of the first half of the
       predictions less that of the second. It is 0 until the model learns from what it reads.

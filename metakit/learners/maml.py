@@ -5,6 +5,9 @@ Networks, ICML 2017, arXiv:1703.03400. Implemented: the inner update theta' = th
 L(theta) (eq. 1), repeated, and with any optax transformation; the meta-objective L(theta') on the
 query set (Algorithm 1, line 8). The mode first_order is the approximation of section 5.2: it treats
 the inner gradients as constants.
+
+Changes in a task: the network.
+Published on Omniglot, 5-way and 20-way 1-shot: 98.7, 95.8.
 """
 
 from metakit.learners.descent import Descent, by_descent

@@ -22,6 +22,9 @@ normalises at test time:
   queries by the support                                        96.5%
   queries by training episodes                                  86.8%
   every step and the queries by training episodes               46.9%
+
+Changes in a task: the network but its normalisation.
+Published on Omniglot, 5-way and 20-way 1-shot: 99.47, 97.65.
 """
 
 from collections.abc import Callable, Sequence
@@ -126,7 +129,7 @@ def maml_plus_plus(
     return diagnose(last, outer, key, fast=fast, slow=params, data=data, steps=inner_steps)
 
   return meta_learner(
-    lambda key, episode: initial(model, inner_steps, initial_rate, key, episode),
+    lambda key, episode: initial(model, inner_steps, initial_rate, key=key, episode=episode),
     adapt,
     ask,
     loss=lambda key, params, episode: phases[-1](begins[-1], key, params, episode),
@@ -214,7 +217,7 @@ def in_turn(begins: Sequence[int], phases: Sequence[LossAt]) -> LossAt:
   return loss_at
 
 
-def initial(model: Model, inner_steps: int, rate: float, key: Key, episode: Episode) -> Params:
+def initial(model: Model, inner_steps: int, rate: float, *, key: Key, episode: Episode) -> Params:
   """Returns the first meta-parameters.
 
   They are the network, a copy of its normalisation for each step, and the rates. The last two are

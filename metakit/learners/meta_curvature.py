@@ -4,6 +4,8 @@ Eunbyung Park, Junier B. Oliva, Meta-Curvature, NeurIPS 2019, arXiv:1902.03356. 
 meta-learned matrices transform the inner gradient G of every layer before the step: MC(G) = G x_1
 M_o x_2 M_i x_3 M_f (eq. 9). They start at the identity. M_o acts on output channels, M_i on input
 channels and, in convolutions, M_f on the positions of the kernel. Vectors have M_o alone.
+
+Changes in a task: the network.
 """
 
 from typing import Any

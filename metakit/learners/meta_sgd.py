@@ -4,6 +4,9 @@ Zhenguo Li, Fengwei Zhou, Fei Chen, Hang Li, Meta-SGD: Learning to Learn Quickly
 Learning, 2017, arXiv:1707.09835. Implemented: theta' = theta - alpha o grad L(theta) (eq. 2) with a
 rate alpha for every parameter, meta-learned together with theta (algorithm 1). Deviation: all rates
 start at one value rather than at random ones, and further steps use the same rates.
+
+Changes in a task: the network.
+Published on Omniglot, 5-way and 20-way 1-shot: 99.5, 95.9.
 """
 
 from typing import Any

@@ -46,6 +46,8 @@ def fine_tuning(
 ) -> MetaLearner:
   """Ordinary training on all training classes, then gradient descent on each test task.
 
+  Changes in a task: the network, or the last layer.
+
   Args:
     embedding: x [examples, ...] -> features [examples, features].
     num_outputs: outputs in a test episode.
@@ -105,6 +107,8 @@ def from_scratch(
   statistics: str | None = None,
 ) -> MetaLearner:
   """Trains a new random network on the support set of each episode. Nothing is meta-learned.
+
+  Changes in a task: the network, from random weights.
 
   Args: as `fine_tuning`. Its loss is 0.
   """

@@ -5,6 +5,8 @@ Datasets for Learning to Learn from Few Examples, ICLR 2020, arXiv:1903.03096. I
 episode the last layer starts as the classifier by the nearest prototype: w_k = 2 c_k and
 b_k = -|c_k|^2 (section 3.2). The meta-gradient passes through this start. The inner loop then
 changes the whole network.
+
+Changes in a task: the network, the last layer from prototypes.
 """
 
 from typing import Any

@@ -5,6 +5,9 @@ arXiv:1703.05175. Implemented: the prototypes (eq. 1), the softmax over distance
 negative log-likelihood (Algorithm 1) and both distances of section 2.7. Deviation: batch
 normalisation at test time has no moving average. Its statistics are those of training episodes,
 pooled after training (metakit.networks.normalisation), or those of the test episode.
+
+Changes in a task: nothing: class means.
+Published on Omniglot, 5-way and 20-way 1-shot: 98.8, 96.0.
 """
 
 from metakit.heads.prototypes import prototypes
@@ -15,7 +18,7 @@ from metakit.types import MetaLearner, Objective
 
 
 def prototypical(
-  model: Model,
+  embedding: Model,
   ways: int,
   distance: str = 'euclidean',
   *,
@@ -25,7 +28,7 @@ def prototypical(
   """Classifies by the nearest class mean in a learned embedding.
 
   Args:
-    model: the embedding network, x [examples, ...] -> [examples, features].
+    embedding: x [examples, ...] -> features [examples, features].
     ways: the most classes of an episode; a class without support is never predicted.
     distance: 'euclidean' (squared) or 'cosine'.
     statistics: what a network with batch statistics normalises test examples by: those of
@@ -35,4 +38,4 @@ def prototypical(
   Raises:
     ValueError: for an unknown distance or statistics, or ways below 2.
   """
-  return embedded(model, prototypes(ways, distance, objective=objective), statistics)
+  return embedded(embedding, prototypes(ways, distance, objective=objective), statistics)

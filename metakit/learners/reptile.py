@@ -7,6 +7,9 @@ mean of this over tasks: SGD with rate epsilon gives params + epsilon mean(adapt
 inner loop runs on minibatches of support and queries together, so training sees more shots than a
 test does (section 6.1, "training shots"). Deviation: the state of the inner optimizer starts afresh
 with every task.
+
+Changes in a task: the network.
+Published on Omniglot, 5-way and 20-way 1-shot: 97.68, 89.43.
 """
 
 import jax

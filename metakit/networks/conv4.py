@@ -53,7 +53,7 @@ def conv4(
   downsample: str = 'pool',
   norm: str = 'batch',
 ) -> Model:
-  """The few-shot backbone.
+  """Blocks of convolutions, four by default: the usual few-shot backbone for small images.
 
   Args:
     num_outputs: size of a last linear layer; None for an embedding.

@@ -331,7 +331,7 @@ def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 
 def output_moments(
-  x: jax.Array, kernel: jax.Array, stride: int = 1, weight: jax.Array | None = None
+  x: jax.Array, kernel: jax.Array, stride: int = 1, *, weight: jax.Array | None = None
 ) -> Moments | None:
   """Returns the mean and variance of every feature of a convolution, without computing its output.
 
@@ -390,4 +390,4 @@ class Convolution(nn.Module):
     """
     if self.use_bias:
       return None
-    return output_moments(x, self.get_variable('params', 'kernel'), self.stride, weight)
+    return output_moments(x, self.get_variable('params', 'kernel'), self.stride, weight=weight)

@@ -58,7 +58,7 @@ def recurrent(
   remat: bool = False,
   dtype: str | None = None,
 ) -> SequenceModel:
-  """A recurrent network as a SequenceModel.
+  """A recurrent network (LSTM or GRU) that reads sequences: a SequenceModel.
 
   Args:
     num_outputs: outputs of each token.

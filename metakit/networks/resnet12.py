@@ -43,7 +43,7 @@ class ResNet12(nn.Module):
 
 
 def resnet12(num_outputs: int | None = None, width: int = 64, norm: str = 'batch') -> Model:
-  """The larger few-shot backbone.
+  """A residual network of twelve layers, the usual larger few-shot backbone.
 
   Args:
     num_outputs: size of a last linear layer; None for an embedding.

@@ -117,7 +117,7 @@ def transformer(
   remat: bool = False,
   dtype: str | None = None,
 ) -> SequenceModel:
-  """A transformer as a SequenceModel.
+  """A transformer that reads sequences, with one of several attentions: a SequenceModel.
 
   Args:
     num_outputs: outputs of each token.

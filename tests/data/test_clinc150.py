@@ -32,7 +32,8 @@ def test_ngrams_are_those_of_scikit_learn(units, analyzer, sizes):
   for name, column in vectorizer.vocabulary_.items():
     expected[:, zlib.crc32(name.encode()) % 512] += counts[:, column]
   expected = np.sqrt(expected / expected.sum(1, keepdims=True))
-  np.testing.assert_allclose(hashed_ngrams(TEXTS, 512, units, *sizes), expected, rtol=1e-6)
+  found = hashed_ngrams(TEXTS, 512, units, shortest=sizes[0], longest=sizes[1])
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_an_empty_text_is_zero_and_lengths_are_one():
@@ -45,12 +46,12 @@ def test_an_empty_text_is_zero_and_lengths_are_one():
 def test_sizes_make_sense(sizes):
   features, shortest, longest = sizes
   with pytest.raises(ValueError, match=f'features={features} must be positive, and 1 <= shortest='):
-    hashed_ngrams(TEXTS, features, 'words', shortest, longest)
+    hashed_ngrams(TEXTS, features, 'words', shortest=shortest, longest=longest)
 
 
 def test_every_intent_is_in_one_split_with_all_its_utterances():
   folder = real_data('clinc150')
-  tables = {split: clinc150(folder, split, 32, 'words') for split in DOMAINS}
+  tables = {split: clinc150(folder, split, 32, units='words') for split in DOMAINS}
   assert [len(table.names) for table in tables.values()] == [90, 30, 30]
   names = [name for table in tables.values() for name in table.names]
   assert len(set(names)) == 150

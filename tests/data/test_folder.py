@@ -15,9 +15,9 @@ def write(path, shape=(6, 5), mode=None):
   return pixels
 
 
-def refused(message, *values, kind=ValueError):
+def refused(message, *values, kind=ValueError, **more):
   with pytest.raises(kind, match=message) as error:
-    folder(*values)
+    folder(*values, **more)
   assert '\n' not in str(error.value)
 
 
@@ -227,4 +227,4 @@ def test_all_images_that_cannot_be_read_are_named_at_once_and_can_be_left_out(tm
   assert table.names == ('a', 'c') and table.counts.tolist() == [1, 1]
   for path in ('a/00.png', 'c/00.png'):
     (tmp_path / path).unlink()
-  refused('13 images cannot be read', tmp_path, 6, None, None, True)
+  refused('13 images cannot be read', tmp_path, 6, skip=True)

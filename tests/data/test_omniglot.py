@@ -14,7 +14,7 @@ from tests.data.real import real_data
 
 @functools.cache
 def part(split, protocol='vinyals', size=28, rotations=True):
-  return omniglot(real_data('omniglot'), split, protocol, size, rotations)
+  return omniglot(real_data('omniglot'), split, protocol, size=size, rotations=rotations)
 
 
 def drawing(character, number):

@@ -46,18 +46,18 @@ def test_names_of_parts():
 
 def test_a_part_is_selected_by_names_or_their_last_components():
   parts = {'train': ('cow', 'ant'), 'test': ('sea/eel',)}
-  assert select_part(TABLE, parts, 'train', 'x').names == ('ant', 'cow')
-  assert select_part(TABLE, parts, 'test', 'x').names == ('sea/eel',)
+  assert select_part(TABLE, parts, 'train', where='x').names == ('ant', 'cow')
+  assert select_part(TABLE, parts, 'test', where='x').names == ('sea/eel',)
   with pytest.raises(
     ValueError, match=r"x has no part 'validation' .it has train, test.; add it, or"
   ):
-    select_part(TABLE, parts, 'validation', 'x')
+    select_part(TABLE, parts, 'validation', where='x')
   table = select_classes(TABLE, range(4))  # of one eel
   with pytest.raises(ValueError, match=r"one class is in two parts: 'sea/eel' .in train and test."):
-    select_part(table, {'train': ('eel',), 'test': ('sea/eel',)}, 'train', 'x')
+    select_part(table, {'train': ('eel',), 'test': ('sea/eel',)}, 'train', where='x')
   for unknown in ('elk', 'eel'):  # of two groups
     with pytest.raises(ValueError, match=f"part train names '{unknown}', of which there are no"):
-      select_part(TABLE, {'train': (unknown,)}, 'train', 'x')
+      select_part(TABLE, {'train': (unknown,)}, 'train', where='x')
 
 
 @pytest.mark.parametrize(

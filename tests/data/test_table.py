@@ -7,7 +7,7 @@ from metakit.data.table import class_table, part_of_rows, select_classes
 
 X = np.arange(12.0).reshape(6, 2)
 LABELS = np.array([2, 0, 1, 0, 2, 0])
-TABLE = class_table(X, LABELS, ['a', 'b', 'c'], [1, 0, 1], ['Greek', 'Latin'])
+TABLE = class_table(X, LABELS, ['a', 'b', 'c'], groups=[1, 0, 1], group_names=['Greek', 'Latin'])
 
 
 def rows_of(table, c):
@@ -84,9 +84,9 @@ def test_what_is_no_labelled_data_set_is_refused_in_words(arguments, said):
 
 
 def test_the_order_of_bytes_makes_no_difference():
-  given = X, LABELS, ['a', 'b', 'c'], [1, 0, 1], ['Greek', 'Latin']
-  swapped = (np.asarray(value).astype('>i8') if value is LABELS else value for value in given)
-  table = class_table(*(v.astype('>f8') if v is X else v for v in swapped))
+  of_groups = {'groups': [1, 0, 1], 'group_names': ['Greek', 'Latin']}
+  labels = np.asarray(LABELS).astype('>i8')
+  table = class_table(X.astype('>f8'), labels, ['a', 'b', 'c'], **of_groups)
   groups = class_table(X, LABELS, groups=np.array([1, 0, 1], '>i4')).groups
   assert table.x.dtype.isnative and groups.dtype.isnative
   for value, other in zip(table, TABLE, strict=True):

@@ -238,8 +238,8 @@ def test_combinators_nest():
 
 def test_a_curriculum_grows_with_the_step():
   """Inputs from 2 to 5, examples from 1 to 4, in a compiled step whose number is traced."""
-  inputs = lambda step: ramp(step, 2, 5, 1, 10)
-  length = lambda step: ramp(step, 1, 4, 2, 10)
+  inputs = lambda step: ramp(step, 2, 5, by=1, every=10)
+  length = lambda step: ramp(step, 1, 4, by=2, every=10)
   at = lambda step: shorten(functions(truncate_inputs(dense(5), inputs(step)), 4), length(step))
   run = jax.jit(lambda step: at(step)(jax.random.key(0)))
   for step, dims, shots in ((0, 2, 1), (9, 2, 1), (10, 3, 3), (20, 4, 4), (30, 5, 4), (999, 5, 4)):

@@ -7,19 +7,17 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.benchmarks import (
-  figure,
+from experiments.benchmarks import figure, running, timing
+from experiments.benchmarks.running import SUITES, slower
+from experiments.benchmarks.suites import (
   growth,
   in_context,
   inner_steps,
   loops,
   meta_step,
   sampling,
-  suites,
-  timing,
 )
-from experiments.benchmarks.sampling import check_rows
-from experiments.benchmarks.suites import SUITES, slower
+from experiments.benchmarks.suites.sampling import check_rows
 from experiments.benchmarks.timing import Case, time_cases
 from experiments.tables import benchmarks
 from experiments.tables.pages import keep
@@ -155,18 +153,23 @@ SMALL = {
   | {'TRANSDUCTIVE': ('soft_kmeans', 'pt_map')},
 }
 
-MORE_SUITES = ('episodes', 'train', 'evaluate', 'heads')
+# Suites that are large whatever the sizes. Their cases have tests of their own, above and below.
+LARGE = ('in_context', 'learners', 'memory', 'meta_step', 'scaling', 'startup')
 
 
 @pytest.mark.parametrize(
   'suite',
-  ['plans', *(pytest.param(suite, marks=pytest.mark.slow) for suite in MORE_SUITES)],
+  [
+    pytest.param(suite, marks=[] if suite == 'plans' else pytest.mark.slow)
+    for suite in SUITES
+    if suite not in LARGE
+  ],
 )
 def test_every_suite_checks_its_values_and_is_timed(suite, monkeypatch):
   for module, sizes in SMALL.items():
     for name, value in sizes.items():
       monkeypatch.setattr(module, name, value)
-  rows = time_cases(SUITES[suite](), 3)
+  rows = time_cases(SUITES[suite].cases(), 3)
   assert len(rows) >= 3 and all(row['per_second'] > 0 for row in rows)
   assert any('ratio' in row for row in rows)
 
@@ -195,18 +198,18 @@ def test_a_binary_that_became_slower_fails(tmp_path):
 def test_what_another_command_has_measured_is_not_overwritten(tmp_path):
   command = 'python -m experiments.benchmark --suite=plans --repeats=5 --output=plans.json'
   path = tmp_path / 'plans.json'
-  suites.check_output(path, command)
+  running.check_output(path, command)
   path.write_text(json.dumps({'command': command, 'rows': []}))
-  suites.check_output(path, command.replace('=5', '=9') + ' --against=before.json')
+  running.check_output(path, command.replace('=5', '=9') + ' --against=before.json')
   with pytest.raises(ValueError, match=r'plans.json was measured with another command; .*--output'):
-    suites.check_output(path, command.replace('plans ', 'heads '))
+    running.check_output(path, command.replace('plans ', 'heads '))
 
 
 def test_an_aim_is_met_or_missed_by_what_was_measured():
   row = lambda name, ms, **more: {'name': name, 'milliseconds': [ms, ms, ms], **more}
   rows = [row('second order', 100, compile_seconds=16, temporary_mib=3)]
   rows.append(row('first order', 80, baseline='second order', ratio=[1.25], temporary_mib=2))
-  lines = benchmarks.targets({'meta_step': {'rows': rows}}).splitlines()
+  lines = benchmarks.aims({'meta_step': {'rows': rows}}).splitlines()
   said = {line.split(' | ')[2]: line.split(' | ')[3:] for line in lines if '| meta_step |' in line}
   assert said['at most 1.35 times as long as first order'] == ['1.25', 'met |']
   assert said['at most 15 compile seconds'] == ['16', 'missed |']

@@ -2,10 +2,15 @@
 
 import pytest
 
-from experiments.components.descent_learners import BY_DESCENT, descent_of
+from experiments.components.descent_learners import (
+  BY_DESCENT,
+  component,
+  descent_of,
+  usual_of,
+)
 from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
 from experiments.components.specs import build, parse
-from metakit import cross_entropy, squared_error
+from metakit import Descent, Model, cross_entropy, squared_error
 from metakit.networks import conv4
 
 # As specs of earlier versions were stored: the names, their order and the usual values.
@@ -43,6 +48,59 @@ def test_a_spec_makes_a_descent_and_leaves_the_arguments_of_the_learner():
   assert descent.optimizer is not None
   given = parse('learner', BY_DESCENT, 'fine_tuning:test_steps=0', LEARNER_SUPPLIED).arguments
   assert descent_of(given).steps_of_adapt == 0
+
+
+def near(
+  embedding: Model,
+  ways: int,
+  scale: float = 2.0,
+  *,
+  objective=cross_entropy,
+  statistics: str = 'training',
+):
+  """Tells classes apart."""
+  return embedding, ways, scale, statistics
+
+
+def descends(
+  model: Model, descent: Descent, pull: float = 1.0, *, objective=cross_entropy, statistics=None
+):
+  """Learns a start."""
+  return model, descent.steps, pull, statistics
+
+
+def with_own_rate(model: Model, descent=Descent(steps=3), rate: float = 0.5, *, objective=None):  # noqa: B008
+  """Learns a rate."""
+  return model, descent.steps, rate
+
+
+@pytest.mark.parametrize(
+  ('make', 'written', 'given', 'made'),
+  [
+    (near, 'scale=2.0,protocol=inductive', 'scale=3', (None, 5, 3.0, 'training')),
+    (near, 'scale=2.0,protocol=inductive', 'protocol=transductive', (None, 5, 2.0, 'episode')),
+    (
+      descends,
+      'pull=1.0,inner_optimizer=sgd,inner_learning_rate=0.1,inner_steps=1,test_steps=none,'
+      'mode=unroll,protocol=none,inner_batch=0',
+      'pull=2,inner_steps=4',
+      (5, 4, 2.0, None),
+    ),
+    (
+      with_own_rate,
+      'rate=0.5,inner_steps=3,test_steps=none,mode=unroll,inner_batch=0',
+      'rate=1',
+      (5, 3, 1.0),
+    ),
+  ],
+)
+def test_a_new_learner_is_described_by_its_signature(make, written, given, made):
+  """Its network has outputs if it takes a `model`, and none if it takes an `embedding`."""
+  new = {'new': component(make, usual_of(make))}
+  assert str(parse('learner', new, 'new', LEARNER_SUPPLIED)) == f'new:{written}'
+  spec = parse('learner', new, f'new:{given}', LEARNER_SUPPLIED)
+  network = lambda outputs: outputs
+  assert build(spec, network=network, num_outputs=5, objective=cross_entropy) == made
 
 
 def learner_of(spec, norm, objective=cross_entropy):

@@ -5,11 +5,12 @@ import re
 import pytest
 from absl import flags
 
+from experiments.command_line.checks import check_flags
 from experiments.command_line.flags import define_name
 from experiments.command_line.help import KINDS
 from experiments.command_line.runtime import check_named
 from experiments.components.descent_learners import make_inner_optimizer
-from experiments.components.ranges import SIGNED, check_flags
+from experiments.components.ranges import SIGNED
 from experiments.components.specs import arguments_of, parse, write_spec
 from experiments.runs.setup import make_optimizer
 from metakit.keys import MAX_SEED

@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from experiments.components.descent_learners import BY_DESCENT
+from experiments.components.descent_learners import BY_DESCENT, BY_SIGNATURE
 from experiments.tables import learners
 from experiments.tables.learners import (
-  ADAPTS,
-  FILES,
+  CHANGES,
   IMAGE_LEARNERS,
   PAGE,
   PUBLISHED,
@@ -17,20 +16,30 @@ from experiments.tables.learners import (
   measured,
   meta_learned,
   modes,
+  row,
+  said,
   steps,
   texts,
 )
 from experiments.tables.pages import keep
-from tests.experiments.commands import REPOSITORY
 
 CONV4 = 9 * 64 + 3 * 9 * 64 * 64 + 4 * 2 * 64  # kernels, scales and biases
 
 
-def test_every_learner_has_its_words_and_its_file():
-  assert set(IMAGE_LEARNERS) == set(ADAPTS) == {*BY_DESCENT, 'prototypical'}
-  assert set(PUBLISHED) <= set(IMAGE_LEARNERS)
-  for name in IMAGE_LEARNERS:
-    assert (REPOSITORY / PAGE).with_name(f'{FILES.get(name, name)}.py').exists()
+def test_every_learner_that_embeds_or_classifies_images_has_a_row():
+  assert set(IMAGE_LEARNERS) == {*BY_DESCENT, 'prototypical'}
+  assert 'in_context' in BY_SIGNATURE
+
+
+def test_a_row_says_what_the_docstring_of_the_learner_or_of_its_file_says():
+  file, _, _, changed, *_ = row('from_scratch', None, [])
+  assert file == '[from_scratch](ordinary_training.py)'
+  assert changed == 'the network, from random weights'
+  assert row('imaml', None, [])[-2] == '99.5, 96.18' and row('boil', None, [])[-2] == '-, -'
+  text = 'A method.\n\nChanges in a task: the bias.\nPublished on a set: 1, 2.\n'
+  assert said(text, CHANGES) == 'the bias' and said(text, PUBLISHED) == ''
+  with pytest.raises(ValueError, match=r'new\.py lacks a line "Changes in a task'):
+    said('A method.', CHANGES, 'metakit/learners/new.py')
 
 
 def test_numbers_and_steps_are_those_of_the_learner():

@@ -6,15 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.components.class_parts import ClassParts
+from experiments.components.data_sources import augmentations_of, by_signature, kept_omniglot
 from experiments.components.sequence_tasks import base_set
 from experiments.components.specs import build, parse
-from experiments.components.table_tasks import (
-  augmentations_of,
-  classification,
-  kept_omniglot,
-)
-from experiments.components.tasks import TASKS
+from experiments.components.table_tasks import classification, table_task
+from experiments.components.tasks import TASK_SUPPLIED, TASKS
 from experiments.runs import evaluation
+from metakit.data import ClassTable
 from metakit.episodes import mirror_image, shift_image, warp_image
 from metakit.keys import roots
 from tests import tiny
@@ -165,8 +164,16 @@ PIXEL = [(0, 0), (1, 1), (1, 1), (0, 0)]
 
 def test_training_images_alone_are_shifted():
   """By up to so many pixels: every one of them is some shift of the image that it was."""
-  given = (lambda split: tiny.table(classes=4)), 'few_shot', 3, 1, 2, 2**20
-  plain, moved = classification(*given), classification(*given, [(shift_image(1), 'example')])
+  plain, moved = (
+    classification(
+      ClassParts('', lambda part: tiny.table(classes=4), augmentations=transforms),
+      ways=3,
+      shots=1,
+      queries=2,
+      budget=2**20,
+    )
+    for transforms in ([], [(shift_image(1), 'example')])
+  )
   assert moved.source('test').finish is None and moved.source('validation').finish is None
   assert moved.source('train', 2).plan(jax.random.key(0)).support.x.shape == (6,)
   key = jax.random.key(0)
@@ -200,13 +207,44 @@ def test_validation_classes_may_be_trained_on_too(monkeypatch):
   kept_omniglot.cache_clear()
   loaded = []
   load = lambda data_dir, part, **given: loaded.append(part) or tiny.table(classes=6)
-  monkeypatch.setattr('experiments.components.table_tasks.load_omniglot', load)
+  monkeypatch.setattr('experiments.components.data_sources.load_omniglot', load)
   for given in ({}, {'trainval': True}):
-    task = TASKS['omniglot'](2**20, 'folder', queries=2, **given)
+    task = TASKS['omniglot'](budget=2**20, data_dir='folder', queries=2, **given)
     for part in ('train', 'validation', 'test'):
       task.source(part)
   assert loaded == ['train', 'validation', 'test', 'trainval']
   kept_omniglot.cache_clear()  # of what is no Omniglot
+
+
+def test_a_new_data_source_is_a_task_by_its_signature():
+  """Read part by part if it has an argument `split`; otherwise its classes are parted."""
+  asked = []
+
+  def birds(data_dir: str, split: str = 'train', size: int = 8) -> ClassTable:
+    """Reads calls of birds."""
+    asked.append((data_dir, split, size))
+    return tiny.table(classes=6)
+
+  def shells(path: str, size: int = 8) -> ClassTable:
+    """Reads shells."""
+    asked.append((str(path), size))
+    return tiny.table(classes=10)
+
+  known = {'birds': table_task(by_signature(birds)), 'shells': table_task(by_signature(shells))}
+  component = parse('task', known, 'birds:size=4', TASK_SUPPLIED)
+  assert str(component) == 'birds:ways=5,shots=1,queries=15,sampler=few_shot,size=4'
+  task = build(
+    parse('task', known, 'birds:queries=1,size=4', TASK_SUPPLIED), data_dir='d', budget=1e9
+  )
+  task.source('test')
+  assert asked == [('d', 'test', 4)] and task.parted() == 'official'
+  with pytest.raises(ValueError, match='task shells needs the place of its data'):
+    build(parse('task', known, 'shells', TASK_SUPPLIED), budget=1e9)
+  task = build(
+    parse('task', known, 'shells:/beach,ways=2,queries=1,split=class', TASK_SUPPLIED), budget=1e9
+  )
+  assert task.source('train')(jax.random.key(0)).support.y.shape == (2,)
+  assert asked[1:] == [('/beach', 8)] and task.parted() == 'classes'
 
 
 def test_arrays_are_a_file_or_one_for_each_split(tmp_path):

@@ -30,7 +30,7 @@ def test_ridge_is_stationary(examples, features):
   rng = np.random.default_rng(0)
   x, t = rng.normal(size=(examples, features)), rng.normal(size=(examples, 3))
   weight = rng.uniform(0, 2, examples)
-  found = np.asarray(ridge_weights(x, t, weight, 0.3))
+  found = np.asarray(ridge_weights(x, t, weight, penalty=0.3))
   slope = x.T @ (weight[:, None] * (x @ found - t)) + 0.3 * found
   assert np.abs(slope).max() < 1e-12
 

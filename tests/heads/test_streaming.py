@@ -35,7 +35,7 @@ def test_recursive_ridge_is_the_joint_solution(name, expansion):
   params = jax.tree.map(jnp.asarray, head.init(KEY, Episode(SUPPORT, QUERY)))
   order = np.random.default_rng(len(name)).permutation(60)
   z = np.maximum(SUPPORT.x @ params['expansion'], 0) if expansion else SUPPORT.x
-  joint = ridge_weights(z, np.eye(3)[SUPPORT.y], np.ones(60), 0.1)
+  joint = ridge_weights(z, np.eye(3)[SUPPORT.y], np.ones(60), penalty=0.1)
   weights = learned(head, params, order, BATCHES[name])[0]
   np.testing.assert_allclose(weights, joint, atol=1e-8 * np.abs(joint).max())
 

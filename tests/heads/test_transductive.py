@@ -265,7 +265,7 @@ def test_sinkhorn_is_the_optimal_transport():
   rng = np.random.default_rng(0)
   cost, rows, columns = rng.uniform(size=(6, 3)), np.ones(6), np.array([1.0, 2, 3])
   given = jnp.asarray(50 * cost), rows, columns
-  run = jax.jit(lambda *given: transport(*given, sinkhorn(*given, 10))[0])
+  run = jax.jit(lambda *given: transport(*given, start=sinkhorn(*given, steps=10))[0])
   plan = np.asarray(run(*given))
   np.testing.assert_allclose(plan.sum(1), rows, rtol=1e-6)
   np.testing.assert_allclose(plan.sum(0), columns, rtol=1e-6)

@@ -149,7 +149,7 @@ def test_moments_of_outputs_are_found_without_them(size, stride, channels, weigh
   rng = np.random.default_rng(0)
   x, kernel = rng.normal(size=(3, 6, 5, channels)), rng.normal(size=(size, size, channels, 4))
   with jax.enable_x64(True):
-    mean, variance = output_moments(x, kernel, stride, weight)
+    mean, variance = output_moments(x, kernel, stride, weight=weight)
     outputs = np.asarray(reference(x, kernel, stride))
   shares = np.ones(3) if weight is None else weight
   each = np.repeat(shares / shares.sum(), outputs[0].size // 4) / (outputs[0].size // 4)

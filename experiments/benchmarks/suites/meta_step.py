@@ -19,6 +19,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 
+from experiments.benchmarks.suite import AT_LEAST, AT_MOST, FASTER, LONGER, Aim, Suite
 from experiments.benchmarks.timing import Case, compiled_case
 from metakit import meta_gradient
 from metakit.devices import AXIS, task_mesh
@@ -190,3 +191,14 @@ def _over(
   put = lambda tree, spec: jax.device_put(tree, NamedSharding(mesh, spec))
   options: dict[str, Any] = {'mesh': mesh, 'in_specs': specs, 'out_specs': same}
   return jax.shard_map(step, check_vma=False, **options), tuple(map(put, arguments, specs))
+
+
+PYTORCH, LOOP = 'PyTorch, learn2learn form', 'PyTorch, torch.func, a loop over tasks'
+AIMS = (
+  Aim(OURS, FASTER, PYTORCH, AT_LEAST, 1.6),
+  Aim(OURS, FASTER, LOOP, AT_LEAST, 1.6),
+  Aim(OURS, FASTER, 'grouped convolutions', AT_LEAST, 15),
+  Aim(OURS, LONGER, FIRST_ORDER, AT_MOST, 1.35),
+  Aim(OURS, 'compile_seconds', '', AT_MOST, 15),
+)
+SUITES = {'meta_step': Suite(cases, AIMS)}

@@ -6,7 +6,7 @@ sequences with respect to the initial weights. Memory comes from XLA's analysis 
 program. A case that does not fit is not run, and has no time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +15,44 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.meta_step import check_gradient
+from experiments.benchmarks.suite import AT_LEAST, AT_MOST, LARGER, Aim, Suite
+from experiments.benchmarks.suites.meta_step import check_gradient
 from experiments.benchmarks.timing import Case, compiled_case
 from metakit import meta_gradient
 from metakit.networks.transformer import transformer
 
+ROOTS = 'mixed, one in 6 kept'
 MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'unroll': meta_gradient.unroll,
   'remat': meta_gradient.remat,
   'mixed': meta_gradient.mixed,
-  'mixed, one in 6 kept': lambda: meta_gradient.mixed(every=6),
+  ROOTS: lambda: meta_gradient.mixed(every=6),
   'truncated to 4': lambda: meta_gradient.truncated(4),
   'first_order': meta_gradient.first_order,
   'implicit': meta_gradient.implicit,
   'evolution': lambda: meta_gradient.evolution(pairs=4),
 }
-EXACT = 'unroll', 'remat', 'mixed', 'mixed, one in 6 kept'
+EXACT = 'unroll', 'remat', 'mixed', ROOTS
 PROXIMAL = 1.0  # for all, since mode implicit needs it
 FEATURES = 8
 LIMIT = 2 * 2**30  # bytes of temporaries: more is not run
 
 
-def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: int) -> list[Case]:
+def cases(
+  *, inner_steps: Sequence[int], width: int, depth: int, examples: int, tasks: int
+) -> list[Case]:
   """Returns a case for every mode and number of inner steps.
 
   Args:
-    steps: numbers of inner steps.
+    inner_steps: numbers of inner steps.
     width: width of the transformer.
     depth: depth of the transformer.
-    tokens: tokens of a sequence.
-    sequences: number of support sequences, and of query sequences.
+    examples: tokens of a sequence.
+    tasks: number of support sequences, and of query sequences.
   """
   model = transformer(FEATURES, width, depth, heads=4)
   rng = np.random.default_rng(0)
-  draw = lambda: jnp.asarray(rng.normal(size=(sequences, tokens, FEATURES)), jnp.float32)
+  draw = lambda: jnp.asarray(rng.normal(size=(tasks, examples, FEATURES)), jnp.float32)
   support, query = draw(), draw()
   params = model.init(jax.random.key(0), support[0])
 
@@ -58,7 +62,7 @@ def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: 
   cases = []
   for name, mode in MODES.items():
     solve = mode()(meta_gradient.by_optax(loss, optax.sgd(0.01), proximal=PROXIMAL))
-    for number in steps:
+    for number in inner_steps:
 
       def outer(params: Any, solve: Any = solve, number: int = number) -> jax.Array:
         end = solve(jax.random.key(1), params, {}, support, number).fast
@@ -87,7 +91,7 @@ def next_error(model: Any, params: Any, x: jax.Array) -> jax.Array:
   return jnp.square(model.apply(params, x[:-1], *nothing).outputs - x[1:]).mean()
 
 
-def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
   """Draws memory and time against the number of inner steps, a line for each mode."""
   import matplotlib
 
@@ -107,3 +111,10 @@ def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
   panels[0].legend(fontsize=7)
   drawn.savefig(path, metadata={'Date': None})
   pyplot.close(drawn)
+
+
+AIMS = (
+  Aim(f'{ROOTS}, 32 steps', LARGER, f'{ROOTS}, 4 steps', AT_MOST, 1.5),
+  Aim('unroll, 32 steps', LARGER, f'{ROOTS}, 32 steps', AT_LEAST, 10),
+)
+SUITES = {'memory': Suite(cases, AIMS, lambda rows, path, title: figure(rows, path))}

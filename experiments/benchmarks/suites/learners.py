@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, compiled_case
-from experiments.components.descent_learners import BY_DESCENT
-from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
+from experiments.components.descent_learners import BY_SIGNATURE
+from experiments.components.learners import DEFAULT_NETWORK, LEARNER_SUPPLIED, LEARNERS
 from experiments.components.specs import build, parse
 from metakit.networks.conv4 import conv4
 from metakit.objectives import cross_entropy
@@ -17,7 +18,7 @@ from metakit.train import init_state, make_train_step
 from metakit.types import Episode, Examples, MetaLearner
 
 WAYS, SHOTS, QUERIES, TASKS, CLASSES, WIDTH = 5, 1, 5, 4, 4112, 64
-IMAGE_LEARNERS = tuple(sorted({*BY_DESCENT, 'prototypical'}))
+IMAGE_LEARNERS = tuple(sorted(n for n in BY_SIGNATURE if DEFAULT_NETWORK[n] == 'conv4'))
 
 
 def make(name: str) -> MetaLearner:
@@ -59,3 +60,6 @@ def cases() -> list[Case]:
     return compiled_case(name, step, arguments, baseline='' if name == 'maml' else 'maml')
 
   return [case(name) for name in IMAGE_LEARNERS]
+
+
+SUITES = {'learners': Suite(cases)}

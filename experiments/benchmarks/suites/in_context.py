@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, compiled_case
 from metakit.learners.in_context import LAYOUTS, in_context
 from metakit.models import SequenceModel
@@ -20,7 +21,7 @@ CLOSE = 2e-2  # of the norm; bfloat16 has three digits
 
 
 def cases(
-  tasks: int, examples: int, features: int, width: int, depth: int, dtype: str | None
+  *, tasks: int, examples: int, features: int, width: int, depth: int, dtype: str | None
 ) -> list[Case]:
   """Returns the cases.
 
@@ -104,3 +105,6 @@ def check_same(name: str, actual: jax.Array, expected: jax.Array) -> None:
   apart = np.linalg.norm(one - other) / np.linalg.norm(other)
   if not apart < CLOSE:
     raise AssertionError(f'{name} is another one, by {apart:.2g} of its norm')
+
+
+SUITES = {'in_context': Suite(cases)}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmarks.suite import AT_MOST, LONGER, Aim, Suite
 from experiments.benchmarks.timing import Case
 from experiments.output.metrics_log import metrics_log
 from metakit import heads
@@ -216,3 +217,14 @@ def transductive() -> list[Case]:
     Case(name, call, number, baseline=baseline.get(name, ''), unit='episodes')
     for name, call in calls.items()
   ]
+
+
+def _in_ten_seconds(head: str) -> Aim:
+  return Aim(head, 'milliseconds', '', AT_MOST, 10_000)
+
+
+SUITES = {
+  'train': Suite(training, (Aim('metakit.train_until', LONGER, BY_HAND, AT_MOST, 1.03),)),
+  'evaluate': Suite(evaluation, (Aim('20-way 5-shot', 'milliseconds', '', AT_MOST, 2000),)),
+  'heads': Suite(transductive, (_in_ten_seconds('pt_map'), _in_ten_seconds('tim'))),
+}

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks.suite import AT_LEAST, AT_MOST, FASTER, LONGER, Aim, Suite
 from experiments.benchmarks.timing import Case
 from metakit.data.table import ClassTable
 from metakit.episodes.few_shot import few_shot
@@ -206,3 +207,15 @@ def _others_whole(name: str, table: ClassTable, draw: Callable[[], Any]) -> Call
     images = torch.from_numpy(table.x)
     return lambda: images[draw()]
   return lambda: table.x[draw()]
+
+
+OF_PLANS = (
+  Aim(OURS, 'per_second', '', AT_LEAST, 150_000),
+  Aim(OURS, FASTER, 'PyTorch, randperm', AT_LEAST, 10),
+  Aim(f'{OURS}, 1,000,000 classes', LONGER, OURS, AT_MOST, 1.1),
+)
+OF_EPISODES = (
+  Aim(f'{OURS}, rows of 784 bytes', 'per_second', '', AT_LEAST, 70_000),
+  Aim(OURS, 'per_second', '', AT_LEAST, 70_000),
+)
+SUITES = {'plans': Suite(plans, OF_PLANS), 'episodes': Suite(episodes, OF_EPISODES)}

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import optax
 
+from experiments.benchmarks.suite import AT_MOST, Aim, Suite
 from experiments.benchmarks.timing import Case
 from metakit import heads
 from metakit.data.table import class_table
@@ -133,3 +134,9 @@ def _wait_for(there: Callable[[], bool], process: Any) -> None:
     if process.poll() is not None or time.monotonic() > until:
       raise ValueError('experiments.train made no step; see what it says')
     time.sleep(0.01)
+
+
+SUITES = {
+  'scaling': Suite(scaling),
+  'startup': Suite(startup, (Aim(FIRST_STEP, 'milliseconds', '', AT_MOST, 10_000),)),
+}

@@ -1,0 +1,1 @@
+"""Suites: a module has cases, and names its suites in SUITES."""
