@@ -12,7 +12,8 @@ the machine meanwhile.
 
 from absl import flags
 
-from experiments.benchmarks.running import SUITES, main
+from experiments.benchmarks.running import SUITES, Options, benchmark
+from experiments.command_line.flags import options_of_flags
 from experiments.command_line.runtime import run
 
 if __name__ == '__main__':
@@ -27,4 +28,4 @@ if __name__ == '__main__':
   flags.DEFINE_integer('depth', 4, 'depth of the networks', lower_bound=1)
   flags.DEFINE_list('inner_steps', ['1', '2', '4', '8', '16', '32', '64'], 'numbers of inner steps')
   flags.DEFINE_string('dtype', None, "type of the transformers' arithmetic, such as bfloat16")
-  run(main, __doc__)
+  run(lambda: benchmark(options_of_flags(Options)), __doc__)

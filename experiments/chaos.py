@@ -11,12 +11,13 @@ signals. The result is written to chaos.json.
 
 from absl import flags
 
+from experiments.command_line.flags import options_of_flags
 from experiments.command_line.runtime import run
-from experiments.runs.chaos import main
+from experiments.runs.chaos import Options, chaos
 
 if __name__ == '__main__':
   flags.DEFINE_string('workdir', 'runs/chaos', 'folder for the runs and chaos.json')
   flags.DEFINE_integer('runs', 100, 'disturbed runs', lower_bound=1)
   flags.DEFINE_integer('processes', 1, 'processes of each run', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'names the random moments', lower_bound=0)
-  run(main, __doc__)
+  run(lambda: chaos(options_of_flags(Options)), __doc__)

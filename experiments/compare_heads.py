@@ -15,12 +15,13 @@ The same command, or one with more heads or tasks, goes on from there.
 
 from absl import flags
 
-from experiments.command_line.flags import define_common, define_heads
+from experiments.command_line.flags import define_common, define_heads, options_of_flags
 from experiments.command_line.runtime import run
-from experiments.runs.compare_heads import main
+from experiments.runs.compare_heads import compare_heads
+from experiments.runs.comparisons import Options
 
 if __name__ == '__main__':
   define_common()
   define_heads()
   flags.DEFINE_bool('omniglot_runs', False, 'test on the 20 official one-shot runs (20-way) too')
-  run(main, __doc__)
+  run(lambda: compare_heads(options_of_flags(Options), flags.FLAGS.omniglot_runs), __doc__)

@@ -9,11 +9,11 @@ the others go on. The same command again goes on where the last one stopped, as 
 flags is the same.
 """
 
-from experiments.command_line.flags import define_common, define_comparison
+from experiments.command_line.flags import define_common, define_comparison, options_of_flags
 from experiments.command_line.runtime import run
-from experiments.runs.compare_learners import main
+from experiments.runs.compare_learners import Options, compare_learners
 
 if __name__ == '__main__':
   define_common()
   define_comparison()
-  run(main, __doc__)
+  run(lambda: compare_learners(options_of_flags(Options)), __doc__)

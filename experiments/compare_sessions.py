@@ -10,12 +10,19 @@ once. Any other head sees the examples of all sessions so far again. The result 
 NAME.json.
 """
 
-from experiments.command_line.flags import define_common, define_heads, define_sessions
+from experiments.command_line.flags import (
+  define_common,
+  define_heads,
+  define_sessions,
+  options_of_flags,
+  sizes_of_flags,
+)
 from experiments.command_line.runtime import run
-from experiments.runs.compare_sessions import main
+from experiments.runs.compare_sessions import compare_sessions
+from experiments.runs.comparisons import Options
 
 if __name__ == '__main__':
   define_common()
   define_heads()
   define_sessions()
-  run(main, __doc__)
+  run(lambda: compare_sessions(options_of_flags(Options), sizes_of_flags()), __doc__)

@@ -10,11 +10,11 @@ mean of the pool, and from that of all tasks. All pools of one width are trained
 vmap, in one program. The same command again goes on after the last finished width.
 """
 
-from experiments.command_line.flags import define_common, define_sweep
+from experiments.command_line.flags import define_common, define_sweep, options_of_flags
 from experiments.command_line.runtime import run
-from experiments.runs.sweep import main
+from experiments.runs.sweep import Options, sweep
 
 if __name__ == '__main__':
   define_common()
   define_sweep()
-  run(main, __doc__)
+  run(lambda: sweep(options_of_flags(Options)), __doc__)

@@ -14,8 +14,9 @@ features, goes on from there.
 
 from absl import flags
 
+from experiments.command_line.flags import options_of_flags
 from experiments.command_line.runtime import run
-from experiments.runs.two_regimes import main
+from experiments.runs.two_regimes import Options, two_regimes
 from metakit.keys import MAX_SEED
 
 if __name__ == '__main__':
@@ -24,4 +25,4 @@ if __name__ == '__main__':
   flags.DEFINE_list('features', ['100', '200', '400', '1000'], 'numbers of features')
   flags.DEFINE_list('ways', ['2', '3', '5', '7'], 'numbers of classes')
   flags.DEFINE_integer('repeats', 5, 'draws that the error is averaged over', lower_bound=1)
-  run(main, __doc__)
+  run(lambda: two_regimes(options_of_flags(Options)), __doc__)

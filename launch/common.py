@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-from experiments.components.ranges import check_flags
+from experiments.command_line.checks import check_flags
 from launch.children import ENDING, children
 
 TOKEN = 'TOKEN'  # what a dry run shows in place of the token of a run

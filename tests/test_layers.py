@@ -33,7 +33,7 @@ LAYERS = [
   'metakit',
   'experiments',
   'experiments.components',
-  'experiments.output',
+  'experiments.output experiments.command_line.checks',
   'experiments.command_line launch.common',
   'experiments.runs launch.local_pod launch.tpu_vm launch.slurm launch.gke',
   'experiments.benchmarks launch.preflight',
@@ -114,6 +114,25 @@ def test_no_imports_form_a_circle():
     for name in done:
       del left[name]
   assert not left
+
+
+def uses_absl(name):
+  nodes = list(ast.walk(ast.parse(FILES[name].read_text(encoding='utf-8'))))
+  modules = [node.module or '' for node in nodes if isinstance(node, ast.ImportFrom)]
+  modules += [a.name for node in nodes if isinstance(node, ast.Import) for a in node.names]
+  return any(module.partition('.')[0] == 'absl' for module in modules)
+
+
+def test_flags_are_read_in_commands_alone():
+  """Rooms and the library get values. (What launch/ holds are commands.)"""
+  may = lambda name: (
+    is_command(name)
+    or name == 'experiments.tables.__main__'
+    or name.startswith(('experiments.command_line.', 'launch.'))
+  )
+  readers = {name for name in FILES if uses_absl(name)}
+  assert 'experiments.compare_heads' in readers
+  assert not {name for name in readers if not may(name)}
 
 
 @pytest.mark.parametrize('name', sorted(name for name in FILES if is_command(name)))

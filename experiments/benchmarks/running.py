@@ -3,21 +3,21 @@
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import pkgutil
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import flags
 
 from experiments.benchmarks import suites
 from experiments.benchmarks.suite import Suite
-from experiments.benchmarks.timing import time_cases
+from experiments.benchmarks.timing import Case, time_cases
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.output.results import (
   describe_device,
@@ -28,8 +28,23 @@ from experiments.output.results import (
 )
 from experiments.runs.wrap_up import command_line
 
-FLAGS = flags.FLAGS
 Row = dict[str, Any]
+
+
+class Options(NamedTuple):
+  """The flags of the command, by their names."""
+
+  suite: str
+  repeats: int
+  output: str | None
+  against: str | None
+  tasks: int
+  examples: int
+  features: int
+  width: int
+  depth: int
+  inner_steps: list[str]
+  dtype: str | None
 
 
 def _found() -> dict[str, Suite]:
@@ -44,24 +59,32 @@ PEERS = 'torch', 'torchopt'
 TOLERATED = 1.1  # how many times as long, or as large, as before a case may be
 
 
-def main() -> None:
+def benchmark(options: Options) -> None:
+  """Times the cases of a suite; prints, stores and compares them."""
   jax.config.update('jax_enable_compilation_cache', False)  # what is compiled is timed
+  output, against = options.output and Path(options.output), options.against
   with one_line_errors(*BAD_INPUT):
-    if FLAGS.output:
-      check_output(Path(FLAGS.output), command_line())
-    stored = read_json(FLAGS.against).get('rows', []) if FLAGS.against else []
-    suite = SUITES[FLAGS.suite]
-    rows = time_cases(suite.cases(), FLAGS.repeats)
-    record = {'suite': FLAGS.suite, 'command': command_line(), 'device': describe_device()}
-    record |= {'versions': versions() | versions_of_peers(), 'threads': threads()}
-    record |= {'repeats': FLAGS.repeats, 'rows': rows}
+    if output:
+      check_output(output, command_line())
+    stored = read_json(against).get('rows', []) if against else []
+    suite = SUITES[options.suite]
+    rows = time_cases(cases_of(suite, options), options.repeats)
+    record: dict[str, Any] = {'suite': options.suite, 'command': command_line()}
+    record |= {'device': describe_device(), 'versions': versions() | versions_of_peers()}
+    record |= {'threads': threads(), 'repeats': options.repeats, 'rows': rows}
     for row in rows:
       print(line(row))
-    if FLAGS.output:
-      write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
-      suite.draw(rows, Path(FLAGS.output).with_suffix('.svg'), FLAGS.suite)
-    if FLAGS.against and (worse := slower(rows, stored)):
-      raise ValueError(f'slower than in {FLAGS.against}: {"; ".join(worse)}')
+    if output:
+      write_text(output, json.dumps(record, indent=2) + '\n')
+      suite.draw(rows, output.with_suffix('.svg'), options.suite)
+    if against and (worse := slower(rows, stored)):
+      raise ValueError(f'slower than in {against}: {"; ".join(worse)}')
+
+
+def cases_of(suite: Suite, options: Options) -> list[Case]:
+  """Returns the cases of a suite, made with the flags that it takes."""
+  given = options._asdict() | {'inner_steps': [int(number) for number in options.inner_steps]}
+  return suite.cases(**{name: given[name] for name in inspect.signature(suite.cases).parameters})
 
 
 def check_output(path: Path, command: str) -> None:

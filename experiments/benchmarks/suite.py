@@ -34,11 +34,11 @@ class Suite(NamedTuple):
   """Cases that are timed together.
 
   Attributes:
-    cases: () -> the cases. It may read flags of experiments.benchmark.
+    cases: returns the cases. Its arguments get the flags of experiments.benchmark of these names.
     aims: what was aimed at.
     draw: (rows, path, title) writes the figure.
   """
 
-  cases: Callable[[], list[Case]]
+  cases: Callable[..., list[Case]]
   aims: tuple[Aim, ...] = ()
   draw: Callable[[Sequence[Mapping[str, Any]], Path, str], None] = figure.draw

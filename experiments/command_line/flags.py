@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from absl import flags
 
@@ -82,6 +82,26 @@ def options_of_flags(kind: Callable[..., T], no_default: tuple[str, ...] = ()) -
   known = {name: flags.FLAGS[name] for name in names}
   counts = lambda flag: flag.present or flag.name not in no_default
   return kind(**{name: flag.value if counts(flag) else None for name, flag in known.items()})
+
+
+def sizes_of_flags() -> Sessions:
+  """Returns the sizes of a stream of sessions."""
+  sizes: dict[str, Any] = {field: flags.FLAGS[name].value for name, (field, _) in SIZES.items()}
+  return Sessions(**sizes)
+
+
+def read_flagfile(path: str) -> dict[str, str]:
+  """Returns the flags in a file, by their names.
+
+  Raises:
+    ValueError: if there is no such file.
+  """
+  try:
+    lines = flags.FlagValues().read_flags_from_files([f'--flagfile={path}'])
+  except flags.Error as error:
+    raise ValueError(str(error).removeprefix('ERROR:: ')) from None
+  parts = [text.lstrip('-').partition('=') for text in lines]
+  return {name: value for name, _, value in parts}
 
 
 def define_common() -> None:

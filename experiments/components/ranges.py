@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from absl import flags
-
 MOST = 2**31 - 1  # whole numbers (steps, rows, sizes) are int32 on the devices
 LARGEST = 3.4e38  # of float32
 
@@ -80,23 +78,3 @@ def _ranges(name: str) -> Iterator[tuple[Callable[[float], bool], str]]:
     yield lambda number: number > 0, f'is not positive; use {name} > 0'
   if name not in SIGNED:
     yield lambda number: number >= 0, f'is negative; use {name} >= 0'
-
-
-def check_flags(values: flags.FlagValues) -> None:
-  """Checks the numbers among flags as arguments, and whole ones in lists.
-
-  A flag's own bounds say the rest; absl's let NaN pass, which is neither below nor above any.
-
-  Raises:
-    flags.IllegalFlagValueError: naming the flag.
-  """
-  present = (flag for flag in map(values.__getitem__, values) if flag.present)
-  for flag in present:
-    try:
-      if isinstance(flag.value, list):
-        for text in filter(str.isdecimal, map(str, flag.value)):
-          check_number(f'--{flag.name}', int(text))
-      elif isinstance(flag.value, float) or getattr(flag.parser, 'upper_bound', None) is None:
-        check_argument(f'--{flag.name}', flag.name, flag.value, flag.default)
-    except ValueError as error:
-      raise flags.IllegalFlagValueError(str(error)) from None

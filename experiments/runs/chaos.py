@@ -9,9 +9,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
-
-from absl import flags
+from typing import Any, NamedTuple
 
 from experiments.command_line.runtime import BAD_INPUT, LOST, end_preempted, one_line_errors
 from experiments.output.metrics_log import read_metrics
@@ -25,7 +23,6 @@ from experiments.output.results import (
 from experiments.runs.wrap_up import command_line
 from launch.children import PREEMPTED, Children, children
 
-FLAGS = flags.FLAGS
 STEPS = 60
 TRAINING = (
   '--task=glyphs:ways=3,shots=1,queries=3',
@@ -44,79 +41,109 @@ MOST_STARTS = 200
 HIT_AGAIN = 1 / 3  # the probability of a signal in each start after the first
 
 
-def main() -> None:
-  with one_line_errors(*BAD_INPUT), children() as programs:
-    workdir = Path(FLAGS.workdir)
-    check_stored(workdir / 'chaos.json')
-    finish(programs, start(programs, workdir / 'undisturbed'))
+class Options(NamedTuple):
+  """The flags of the command, by their names."""
+
+  workdir: str
+  runs: int
+  processes: int
+  seed: int
+
+
+class Trainings(NamedTuple):
+  """Starts trainings.
+
+  Attributes:
+    children: starts processes, and ends them with this one.
+    processes: how many processes a training has.
+  """
+
+  children: Children
+  processes: int
+
+
+def chaos(options: Options) -> None:
+  """Disturbs the runs, and writes how often they ended differently."""
+  with one_line_errors(*BAD_INPUT), children() as started:
+    workdir, trainings = Path(options.workdir), Trainings(started, options.processes)
+    check_stored(workdir / 'chaos.json', options)
+    finish(trainings, start(trainings, workdir / 'undisturbed'))
     begun = time.monotonic()
     # Its programs were compiled by the first, as those of the following runs are.
-    finish(programs, start(programs, workdir / 'again'))
+    finish(trainings, start(trainings, workdir / 'again'))
     usual = time.monotonic() - begun
     expected = ending(workdir / 'undisturbed')
-    chance, seen = random.Random(FLAGS.seed), Counter[str]()
-    for number in range(FLAGS.runs):
+    chance, seen = random.Random(options.seed), Counter[str]()
+    for number in range(options.runs):
       folder = workdir / 'disturbed'
       shutil.rmtree(folder, ignore_errors=True)
-      disturb(programs, folder, chance, usual, seen)
+      disturb(trainings, folder, chance, usual=usual, seen=seen)
       seen['runs that ended differently'] += ending(folder) != expected
       print(f'{number + 1}: {dict(seen)}', flush=True)
-    record = {'runs': FLAGS.runs, 'processes': FLAGS.processes, 'seen': dict(sorted(seen.items()))}
-    record |= {'training': TRAINING, 'seed': FLAGS.seed, 'command': command_line()}
-    record |= {'device': describe_device(), 'versions': versions()}
-    write_text(workdir / 'chaos.json', json.dumps(record, indent=2) + '\n')
+    write_text(workdir / 'chaos.json', json.dumps(record_of(options, seen), indent=2) + '\n')
     if seen['runs that ended differently'] or seen['other exit statuses']:
       sys.exit(1)
 
 
-def check_stored(path: Path) -> None:
+def record_of(options: Options, seen: Counter[str]) -> dict[str, Any]:
+  """Returns what is stored."""
+  record: dict[str, Any] = {'runs': options.runs, 'processes': options.processes}
+  record |= {'seen': dict(sorted(seen.items())), 'training': TRAINING, 'seed': options.seed}
+  return record | {
+    'command': command_line(),
+    'device': describe_device(),
+    'versions': versions(),
+  }
+
+
+def check_stored(path: Path, options: Options) -> None:
   """Raises ValueError if a record of other runs is stored."""
-  setting = {'runs': FLAGS.runs, 'processes': FLAGS.processes, 'seed': FLAGS.seed}
+  setting = {'runs': options.runs, 'processes': options.processes, 'seed': options.seed}
   if path.exists():
     refuse_other(path, read_json(path), setting | {'training': list(TRAINING)}, '--workdir')
 
 
-def start(programs: Children, folder: Path) -> subprocess.Popen:
+def start(trainings: Trainings, folder: Path) -> subprocess.Popen:
   """Starts the training in a folder, as a local pod if it has several processes."""
   train = [sys.executable, '-m', 'experiments.train', *TRAINING, f'--workdir={folder}']
-  if FLAGS.processes > 1:
-    pod = [sys.executable, '-m', 'launch.local_pod', f'--processes={FLAGS.processes}']
+  if trainings.processes > 1:
+    pod = [sys.executable, '-m', 'launch.local_pod', f'--processes={trainings.processes}']
     train = [*pod, '--devices=2', '--grace=20', '--', *train, '--parallel=shard_map']
   folder.parent.mkdir(parents=True, exist_ok=True)
   with open(folder.parent / f'{folder.name}.log', 'w', encoding='utf-8') as log:
-    return programs.start(train, stdout=log, stderr=log)
+    return trainings.children.start(train, stdout=log, stderr=log)
 
 
-def finish(programs: Children, process: subprocess.Popen) -> int:
+def finish(trainings: Trainings, process: subprocess.Popen) -> int:
   """Waits for the end of a training; returns its exit status."""
   status = process.wait()
-  if programs.signals:
+  if trainings.children.signals:
     end_preempted('its runs begin anew')
   return status
 
 
 def disturb(
-  programs: Children, folder: Path, chance: random.Random, usual: float, seen: Counter[str]
+  trainings: Trainings, folder: Path, chance: random.Random, *, usual: float, seen: Counter[str]
 ) -> None:
   """Starts a training until it finishes. It gets a signal in the first start and in some others.
 
   Args:
-    programs: starts the processes, and ends them with this one.
+    trainings: starts the training.
     folder: the folder of the run.
     chance: draws the signals and their times.
     usual: seconds that an undisturbed run takes.
     seen: counts what happened, by name.
   """
   for number_of_start in range(MOST_STARTS):
-    process = start(programs, folder)
+    process = start(trainings, folder)
     left_alone = number_of_start > 0 and chance.random() > HIT_AGAIN
     try:
       process.wait(None if left_alone else chance.uniform(0, 0.9 * usual))
     except subprocess.TimeoutExpired:
       number = chance.choice(SIGNALS)
       seen[f'{number.name} in {phase(folder)}'] += 1
-      hit(process, number, chance)
-    status = finish(programs, process)
+      hit(process, number, chance, alone=trainings.processes == 1)
+    status = finish(trainings, process)
     if status == 0:
       return
     ended = status in (PREEMPTED, LOST, -signal.SIGKILL, 128 + signal.SIGKILL, 134)
@@ -126,10 +153,19 @@ def disturb(
   raise ValueError(f'{folder} did not finish in {MOST_STARTS} starts')
 
 
-def hit(process: subprocess.Popen, number: signal.Signals, chance: random.Random) -> None:
-  """Sends a signal to one process of the training, or to its launcher, which ends all."""
+def hit(
+  process: subprocess.Popen, number: signal.Signals, chance: random.Random, *, alone: bool
+) -> None:
+  """Sends a signal to one process of the training, or to its launcher, which ends all.
+
+  Args:
+    process: the training, or its launcher.
+    number: the signal.
+    chance: draws which process gets it.
+    alone: whether the training has one process, and no launcher.
+  """
   victims = [process.pid]
-  if FLAGS.processes > 1:
+  if not alone:
     search = ['pgrep', '-P', str(process.pid), '-f', 'experiments.train']  # not its guard
     pids = subprocess.run(search, capture_output=True, text=True, check=False).stdout.split()
     children = [int(child) for child in pids]

@@ -12,28 +12,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.components.specs import Component
 from experiments.output.results import (
-  describe_device,
   format_estimate,
   refuse_other,
-  versions,
   with_ending,
   write_text,
 )
-from experiments.runs.features import (
-  Features,
-  checksums,
-  chosen_heads,
-  embedded_once,
-  features_of_flags,
-  make_head,
-  make_task,
-  ready_params,
-)
+from experiments.runs.comparisons import Comparison, Options, begin, make_head, ready_params
+from experiments.runs.features import embedded_once
 from experiments.runs.lock import lock_file
 from experiments.runs.wrap_up import command_line, say_not_finite, write_episodes
 from metakit.data.files import damaged
@@ -43,10 +32,9 @@ from metakit.evaluation import evaluate, judge_queries
 from metakit.keys import learner_key, roots
 from metakit.objectives import cross_entropy
 from metakit.sources import EpisodeSource
-from metakit.types import Episode, MetaLearner, Objective, Params
+from metakit.types import Episode, Key, MetaLearner, Objective, Params
 from metakit.workdir import check_same_data
 
-FLAGS = flags.FLAGS
 NONE = '-'
 RUNS = 'omniglot_runs'
 DEFINING = 'split', 'seed', 'episodes', 'head_steps', 'head_tasks_per_step'
@@ -72,50 +60,60 @@ class Judged(NamedTuple):
 Done = dict[tuple[str, str], Judged]  # by task and head
 
 
-def main() -> None:
+def compare_heads(options: Options, official_runs: bool = False) -> None:
+  """Measures what is not measured yet, and writes all after each measurement.
+
+  Args:
+    options: the flags.
+    official_runs: whether to test on the official runs of Omniglot too.
+  """
   with one_line_errors(*BAD_INPUT):
-    if FLAGS.omniglot_runs and FLAGS.split != 'test':
+    if official_runs and options.split != 'test':
       raise ValueError('--omniglot_runs are of test characters; use --split=test')
-    heads, features = chosen_heads(), features_of_flags()
-    path = Path(FLAGS.workdir) / FLAGS.name
-    setting = {name: FLAGS[name].value for name in DEFINING} | features.description
-    setting |= {'head_task': str(features.train), 'device': describe_device()}
-    setting |= {'versions': versions(), 'data': checksums(features, FLAGS.split)}
+    begun = begin(options, DEFINING)
+    heads, path = begun.heads, begun.path
+    setting = begun.setting | {'head_task': str(begun.features.train)}
     done = read_done(path, setting)
     # The file is locked at the first write, so that a refused command leaves no folder.
     locked = functools.cache(lock_file)
-    pairs = list(measurements(heads, features))
+    pairs = list(measurements(begun, options, official_runs))
     for task, head, measure in pairs:
       if (task, head) not in done:
         measured = measure()
         locked(path)
         done |= read_done(path, setting) | {(task, head): measured}
         write_done(path, setting, done, [each[:2] for each in pairs])
-      print_cell(cell(task, head, done, heads[0].brief()))
+      print_cell(cell(task, head, done, first=heads[0].brief()))
     locked(path)
     write_done(path, setting, done, [each[:2] for each in pairs])
 
 
 def measurements(
-  heads: list[Component], features: Features
+  begun: Comparison, options: Options, official_runs: bool
 ) -> Iterator[tuple[str, str, Callable[[], Judged]]]:
   """Yields task, head, and a function that measures. What several need is made once."""
-  source = embedded_once(features.embed)
-  task = functools.cache(lambda: make_task(features.train))
-  ready = functools.cache(lambda i: ready_params(heads[i], task(), source(features.train, 'train')))
-  runs = functools.cache(lambda: runs_of_features(features.embed))
+  heads, features = begun.heads, begun.features
+  source = embedded_once(features)
+  task = functools.cache(lambda: features.make_task(features.train))
+  runs = functools.cache(lambda: runs_of_features(features.embed, options.data_dir))
+
+  @functools.cache
+  def ready(i: int) -> Params:
+    return ready_params(heads[i], task(), source(features.train, 'train'), options=options)
 
   def sampled(component: Component, i: int) -> Judged:
-    tested, test = make_task(component), source(component, FLAGS.split)
-    return judge(make_head(heads[i], tested), ready(i), tested.objective, test)
+    tested, test = features.make_task(component), source(component, options.split)
+    head = make_head(heads[i], tested)
+    return judge(head, ready(i), tested.objective, test=test, options=options)
 
   def official(i: int) -> Judged:
-    return judge_runs(make_head(heads[i], task(), WAYS), ready(i), runs())
+    head = make_head(heads[i], task(), WAYS)
+    return judge_runs(head, ready(i), runs(), root=roots(options.seed).test)
 
   for component in features.tests:
     for i, head in enumerate(heads):
       yield component.brief(), head.brief(), partial(sampled, component, i)
-  for i, head in enumerate(heads if FLAGS.omniglot_runs else []):
+  for i, head in enumerate(heads if official_runs else []):
     yield RUNS, head.brief(), partial(official, i)
 
 
@@ -152,7 +150,7 @@ def write_done(
 ) -> None:
   """Writes what is measured: first `pairs` in their order, then what was measured before."""
   order = [key for key in dict.fromkeys([*pairs, *done]) if key in done]
-  cells = [cell(task, head, done, pairs[0][1]) for task, head in order]
+  cells = [cell(task, head, done, first=pairs[0][1]) for task, head in order]
   record = {'cells': cells, **setting, 'command': command_line()}
   record[DATA] = _checksums_before(path) | setting[DATA]  # also of tasks of earlier commands
   values = {'/'.join(key): done[key].accuracies for key in order}
@@ -161,10 +159,15 @@ def write_done(
 
 
 def judge(
-  learner: MetaLearner, params: Params, objective: Objective, test: EpisodeSource
+  learner: MetaLearner,
+  params: Params,
+  objective: Objective,
+  *,
+  test: EpisodeSource,
+  options: Options,
 ) -> Judged:
   """Tests a head."""
-  root = getattr(roots(FLAGS.seed), FLAGS.split)
+  root = getattr(roots(options.seed), options.split)
   run = partial(
     evaluate,
     learner,
@@ -172,21 +175,23 @@ def judge(
     params,
     source=test,
     root=root,
-    parallel=FLAGS.parallel,
+    parallel=options.parallel,
     warn=False,
   )
-  warm = min(WARM * jax.local_device_count(), FLAGS.episodes)  # the same chunks, compiled
+  warm = min(WARM * jax.local_device_count(), options.episodes)  # the same chunks, compiled
   run(episodes=warm)
   start = time.perf_counter()
-  values = run(episodes=FLAGS.episodes)
-  seconds = (time.perf_counter() - start) / FLAGS.episodes * 1000
+  values = run(episodes=options.episodes)
+  seconds = (time.perf_counter() - start) / options.episodes * 1000
   say_not_finite(values)
   return Judged(values['accuracy'], learner.protocol, round(seconds, 3))
 
 
-def runs_of_features(embed: Callable[[EpisodeSource], EpisodeSource]) -> Episode:
+def runs_of_features(
+  embed: Callable[[EpisodeSource], EpisodeSource], data_dir: str | None
+) -> Episode:
   """Returns the 20 official one-shot runs of Omniglot as features, with a leading axis."""
-  runs = omniglot_runs(FLAGS.data_dir)
+  runs = omniglot_runs(data_dir)
   images = np.concatenate([part.x.reshape(-1, *part.x.shape[2:]) for part in runs[:2]])
   rows = EpisodeSource(lambda key: Episode(*runs[:2]), images)
   halves = jnp.split(embed(rows).data, 2)
@@ -194,16 +199,15 @@ def runs_of_features(embed: Callable[[EpisodeSource], EpisodeSource]) -> Episode
   return Episode(*(like(part, z) for part, z in zip(runs[:2], halves, strict=True)))
 
 
-def judge_runs(learner: MetaLearner, params: Params, runs: Episode) -> Judged:
+def judge_runs(learner: MetaLearner, params: Params, runs: Episode, *, root: Key) -> Judged:
   """Tests a head on the official runs."""
-  root = roots(FLAGS.seed).test
   keys = jax.vmap(lambda i: learner_key(root, i))(jnp.arange(len(runs.query.y)))
   judged = jax.jit(jax.vmap(partial(judge_queries, learner, cross_entropy, params)))(keys, runs)
   say_not_finite(judged)
   return Judged(np.asarray(judged['accuracy']), learner.protocol, None)
 
 
-def cell(task: str, head: str, done: Done, first: str) -> dict[str, Any]:
+def cell(task: str, head: str, done: Done, *, first: str) -> dict[str, Any]:
   """Returns the record of a head on a task."""
   judged = done[task, head]
   mean, ci95, episodes = estimate(judged.accuracies)

@@ -8,12 +8,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from absl import flags
-
+from experiments.command_line.flags import read_flagfile
 from experiments.command_line.runtime import BAD_INPUT, end_preempted, one_line_errors
 from experiments.components.descent_learners import BY_DESCENT
 from experiments.components.learners import LEARNER_SUPPLIED
@@ -33,45 +32,60 @@ from launch.children import PREEMPTED, run_child
 from metakit.tasks import Task, fingerprint_of
 from metakit.workdir import DATA, read_flags
 
-FLAGS = flags.FLAGS
 DEFINING = 'training', 'seed', 'episodes'
 KEPT = 'mean', 'ci95', 'episodes'
 OF_TRAINING = {*setup.DEFINING} - {'learner', 'seed'}  # flags of their own say these two
 
 
-def main() -> None:
+class Options(NamedTuple):
+  """The flags of the command, by their names."""
+
+  task: str | None
+  learner: list[str]
+  inner_steps: list[str]
+  training: str
+  workdir: str | None
+  seed: int
+  episodes: int
+  parallel: str
+  data_dir: str | None
+  table_budget_gib: float
+
+
+def compare_learners(options: Options) -> None:
+  """Trains and tests the learners, and writes a record of all."""
   with one_line_errors(*BAD_INPUT):
-    if not FLAGS.workdir or FLAGS.task:
+    if not options.workdir or options.task:
       raise ValueError('give --workdir, the folder of all runs, and the task in --training')
-    names = folders(FLAGS.learner)
-    steps = numbers(FLAGS.inner_steps)
-    workdir = Path(FLAGS.workdir)
-    own_workdir(workdir, claim(workdir))
-    cells = compare_all({spec: workdir / name for spec, name in names.items()}, steps)
+    names = folders(options.learner)
+    steps = numbers(options.inner_steps)
+    workdir = Path(options.workdir)
+    own_workdir(workdir, claim(workdir, options))
+    runs = {spec: workdir / name for spec, name in names.items()}
+    cells = compare_all(runs, lambda spec, folder: compare(spec, folder, steps, options=options))
     record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'versions': versions()}
-    record |= {'device': describe_device(), 'training': FLAGS.training, 'seed': FLAGS.seed}
+    record |= {'device': describe_device(), 'training': options.training, 'seed': options.seed}
     write_text(workdir / 'results.json', json.dumps(record, indent=2) + '\n')
     print(f'{len(cells)} learners: {workdir / "results.json"}')
 
 
-def claim(workdir: Path) -> dict[str, Any]:
+def claim(workdir: Path, options: Options) -> dict[str, Any]:
   """Returns what the folder of all runs belongs to: the flags of the training, among others.
 
   A folder of an earlier version holds only the name of the file of these flags. It goes on
   with that name.
   """
   named = isinstance(read_flags(workdir).get('training'), str)
-  claimed: dict[str, Any] = {name: FLAGS[name].value for name in DEFINING}
+  claimed: dict[str, Any] = {name: getattr(options, name) for name in DEFINING}
   if named:
     return claimed
   training = training_flags(claimed['training'])
-  return claimed | {'training': training, DATA: checksums_of(training)}
+  return claimed | {'training': training, DATA: checksums_of(training, options)}
 
 
-def checksums_of(training: Mapping[str, str]) -> dict[str, str | None]:
+def checksums_of(training: Mapping[str, str], options: Options) -> dict[str, str | None]:
   """Returns the fingerprints of the data of a training, and of the data of its test."""
-  budget = float(FLAGS['table_budget_gib'].value or 0) * 2**30
-  supplied = {'data_dir': FLAGS['data_dir'].value, 'budget': budget}
+  supplied = {'data_dir': options.data_dir, 'budget': options.table_budget_gib * 2**30}
 
   @functools.cache
   def task_of(spec: str) -> Task:
@@ -86,17 +100,16 @@ def checksums_of(training: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def training_flags(path: str) -> dict[str, str]:
-  """Returns the flags in a file that determine what is trained, by their names.
+  """Returns the flags in the file of --training that determine what is trained, by their names.
 
   Raises:
     ValueError: if there is no such file.
   """
   try:
-    lines = flags.FlagValues().read_flags_from_files([f'--flagfile={path}'])
-  except flags.Error as error:
-    raise ValueError(f'--training={path}: {str(error).removeprefix("ERROR:: ")}') from None
-  parts = [text.lstrip('-').partition('=') for text in lines]
-  return {name: value for name, _, value in parts if name in OF_TRAINING}
+    values = read_flagfile(path)
+  except ValueError as error:
+    raise ValueError(f'--training={path}: {error}') from None
+  return {name: value for name, value in values.items() if name in OF_TRAINING}
 
 
 def folders(specs: list[str]) -> dict[str, str]:
@@ -121,8 +134,14 @@ def numbers(texts: list[str]) -> list[int]:
   return [int(text) for text in texts]
 
 
-def compare_all(runs: dict[str, Path], steps: list[int]) -> list[dict[str, Any]]:
+def compare_all(
+  runs: dict[str, Path], compare: Callable[[str, Path], dict[str, Any]]
+) -> list[dict[str, Any]]:
   """Returns a cell for each learner.
+
+  Args:
+    runs: the folder of each learner, by its spec.
+    compare: (spec, folder) -> the cell.
 
   Raises:
     ValueError: if the runs of some fail. It is raised when the runs of all others are done.
@@ -130,7 +149,7 @@ def compare_all(runs: dict[str, Path], steps: list[int]) -> list[dict[str, Any]]
   cells, failed = [], []
   for spec, folder in runs.items():
     try:
-      cells.append(compare(spec, folder, steps))
+      cells.append(compare(spec, folder))
     except subprocess.CalledProcessError:  # it has said why
       failed.append(spec)
   if failed:
@@ -141,22 +160,24 @@ def compare_all(runs: dict[str, Path], steps: list[int]) -> list[dict[str, Any]]
   return cells
 
 
-def compare(spec: str, folder: Path, steps: list[int]) -> dict[str, Any]:
+def compare(spec: str, folder: Path, steps: list[int], *, options: Options) -> dict[str, Any]:
   """Trains a learner and tests it after each number of inner steps.
 
   Raises:
     CalledProcessError: if a run fails; it has said why.
   """
-  shared = {name: FLAGS[name].value for name in ('seed', 'parallel', 'data_dir')}
-  options = [f'--workdir={folder}', *(f'--{n}={v}' for n, v in shared.items() if v is not None)]
+  shared = {name: getattr(options, name) for name in ('seed', 'parallel', 'data_dir')}
+  flags = [f'--workdir={folder}', *(f'--{n}={v}' for n, v in shared.items() if v is not None)]
   if not (folder / 'results.json').exists():
-    call('train', f'--flagfile={FLAGS.training}', f'--learner={spec}', *options, '--episodes=100')
+    training = f'--flagfile={options.training}'
+    call('train', training, f'--learner={spec}', *flags, '--episodes=100')
   scores = {}
   for number in steps:
     path = folder / f'results-{number}-steps.json'
     if not path.exists():
       tested = f'--learner={spec.partition(":")[0]}:test_steps={number}'
-      call('evaluate', *options, tested, f'--episodes={FLAGS.episodes}', f'--name={number}-steps')
+      named = f'--name={number}-steps'
+      call('evaluate', *flags, tested, f'--episodes={options.episodes}', named)
     record = read_results(path)
     scores[str(number)] = {name: record[name] for name in KEPT}
   shown = (format_estimate(record['metric'], e['mean'], e['ci95']) for e in scores.values())

@@ -1,32 +1,23 @@
-"""Features that heads are compared on, and heads made ready for them."""
+"""Features that heads are compared on: of a trained run, or the examples of a task themselves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
-from absl import flags
 
 from experiments.components import tasks
-from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.specs import Component, build, parse, write_spec
 from experiments.runs.evaluate import restore
 from experiments.runs.setup import make_setup
 from experiments.runs.workdir import check_former_split, read_specs
-from metakit.dispatch import make_dispatch, train_until
 from metakit.evaluation import calibrate, embed_source
 from metakit.inputs import as_float
-from metakit.keys import roots, task_key
+from metakit.keys import roots
 from metakit.sources import EpisodeSource, on_host
 from metakit.tasks import Task, fingerprint_of
-from metakit.train import init_state_for
-from metakit.types import Episode, MetaLearner, Params
 from metakit.workdir import open_workdir
 
-FLAGS = flags.FLAGS
 # Arguments of a task that leave its table as it is.
 OF_EPISODES = ('ways', 'shots', 'queries', 'sampler', 'shift', 'degrees', 'stretch', 'mirror')
 
@@ -40,27 +31,27 @@ class Features(NamedTuple):
     tests: the specs of the tasks to test on.
     embed: source of examples -> source of features.
     description: what a record says about the features.
+    make_task: makes a task of its spec.
   """
 
   train: Component
   tests: list[Component]
   embed: Callable[[EpisodeSource], EpisodeSource]
   description: dict[str, Any]
+  make_task: Callable[[Component], Task]
 
 
-def features_of_flags() -> Features:
-  """Returns the features of the run in --workdir, or the examples themselves of --task.
+def of_examples(
+  spec: str, tested: Sequence[str], make_task: Callable[[Component], Task]
+) -> Features:
+  """Returns the examples of a task themselves as features.
 
-  Raises:
-    ValueError: if there is no such run, or its learner does not embed examples one by one.
+  Args:
+    spec: the task that calibrates and trains the heads.
+    tested: the tasks to test on; if there are none, it is the same task.
+    make_task: makes a task of its spec.
   """
-  if not FLAGS.workdir:
-    raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
-  return _given() if FLAGS.task else _trained(Path(FLAGS.workdir))
-
-
-def _given() -> Features:
-  task = _component(FLAGS.task)
+  task = component_of(spec)
 
   def check(source: EpisodeSource) -> EpisodeSource:
     if source.data is None or source.data.ndim != 2:
@@ -68,13 +59,32 @@ def _given() -> Features:
     z = as_float(jnp.asarray(source.data))  # as networks see them
     return source.replace(data=z.astype(jnp.float32))
 
-  tests = [_component(spec) for spec in FLAGS.test_task or [FLAGS.task]]
-  return Features(task, tests, check, {'training_task': str(task)})
+  tests = [component_of(each) for each in tested or [spec]]
+  return Features(task, tests, check, {'training_task': str(task)}, make_task)
 
 
-def _trained(workdir: Path) -> Features:
+def of_run(
+  workdir: Path,
+  tested: Sequence[str],
+  make_task: Callable[[Component], Task],
+  *,
+  data_dir: str | None,
+  budget_gib: float,
+) -> Features:
+  """Returns the features that the learner of a run computes.
+
+  Args:
+    workdir: the folder of the run.
+    tested: the tasks to test on; if there are none, it is the test task of the run.
+    make_task: makes a task of its spec.
+    data_dir: where real data lies.
+    budget_gib: device memory for a table, GiB.
+
+  Raises:
+    ValueError: if there is no such run, or its learner does not embed examples one by one.
+  """
   specs = read_specs(workdir)
-  setup = make_setup(specs, FLAGS.data_dir, FLAGS.table_budget_gib)
+  setup = make_setup(specs, data_dir, budget_gib)
   open_workdir(workdir).check_data({'train': fingerprint_of(setup.task, 'train')})
   check_former_split(specs['task'], setup.task)
   step, state = restore(setup, specs, workdir)
@@ -84,93 +94,47 @@ def _trained(workdir: Path) -> Features:
   source = setup.task.source('train')
   params = calibrate(learner, state.params, source, root=roots(specs['seed']).calibration)
   embed = lambda source: embed_source(learner, params, source)[1]
-  tests = [_component(spec) for spec in FLAGS.test_task or [specs['test_task']]]
+  tests = [component_of(spec) for spec in tested or [specs['test_task']]]
   names = 'learner', 'network', 'optimizer', 'schedule', 'tasks_per_step'
   said = {name: setup.specs[name] for name in names} | {'steps': step}
   said |= {'training_task': setup.specs['task'], 'training_seed': specs['seed']}
-  return Features(tests[0], tests, embed, said)
+  return Features(tests[0], tests, embed, said, make_task)
 
 
-def _component(spec: str) -> Component:
+def component_of(spec: str) -> Component:
+  """Reads the spec of a task."""
   return parse('task', tasks.tasks_for(spec), spec, tasks.TASK_SUPPLIED)
 
 
 def checksums(features: Features, split: str) -> dict[str, str | None]:
   """Returns the fingerprint of each task's data, by its spec, and of the training classes."""
-  of = lambda component, split: fingerprint_of(make_task(component), split)
+  of = lambda component, split: fingerprint_of(features.make_task(component), split)
   tested = {component.brief(): of(component, split) for component in features.tests}
   return {'train': of(features.train, 'train'), **tested}
 
 
-def make_task(component: Component) -> Task:
-  """Makes a task by the flags --data_dir and --table_budget_gib."""
-  budget = FLAGS.table_budget_gib * 2**30
-  return build(component, data_dir=FLAGS.data_dir, budget=budget)
+def task_maker(data_dir: str | None, budget_gib: float) -> Callable[[Component], Task]:
+  """Returns a function that makes a task of its spec.
+
+  Args:
+    data_dir: where real data lies.
+    budget_gib: device memory for a table, GiB.
+  """
+  return lambda component: build(component, data_dir=data_dir, budget=budget_gib * 2**30)
 
 
-def embedded_once(
-  embed: Callable[[EpisodeSource], EpisodeSource],
-) -> Callable[[Component, str], EpisodeSource]:
+def embedded_once(features: Features) -> Callable[[Component, str], EpisodeSource]:
   """Returns (task, split) -> source of features; tasks of one table share its embedding."""
   tables: dict[tuple[str, str], Any] = {}
 
   def source(component: Component, split: str) -> EpisodeSource:
-    examples = make_task(component).source(split).replace(finish=None, schedule=None)
+    examples = features.make_task(component).source(split).replace(finish=None, schedule=None)
     if examples.data is None or on_host(examples):
       raise ValueError(f'{component.name} has no table of examples in memory, to be embedded once')
     rest = {k: v for k, v in component.arguments.items() if k not in OF_EPISODES}
     name = write_spec(component.name, rest), split
     if name not in tables:
-      tables[name] = embed(examples).data
+      tables[name] = features.embed(examples).data
     return examples.replace(data=tables[name])
 
   return source
-
-
-def chosen_heads() -> list[Component]:
-  """Reads the heads of --head."""
-  return [parse('head', HEADS, spec, HEAD_SUPPLIED) for spec in FLAGS.head]
-
-
-def make_head(head: Component, task: Task, ways: int | None = None) -> MetaLearner:
-  """Makes a head for a task."""
-  return build(head, num_outputs=ways or task.num_outputs, objective=task.objective)
-
-
-def ready_params(head: Component, task: Task, train: EpisodeSource) -> Params:
-  """Returns the parameters of a head, trained and calibrated on training classes."""
-  learner = make_head(head, task)
-  params = _meta_trained(learner, train, FLAGS.head_steps)
-  return calibrate(learner, params, train, root=roots(FLAGS.seed).calibration)
-
-
-def _meta_trained(learner: MetaLearner, source: EpisodeSource, steps: int) -> Params:
-  """Returns the parameters after training with Adam on tasks of features.
-
-  If training would change none, it returns them at once.
-  """
-  keys = roots(FLAGS.seed)
-  episode = source(task_key(keys.train, 0, 0))
-  optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
-  state = init_state_for(learner, optimizer, keys.init, episode)
-  state = state._replace(params=calibrate(learner, state.params, source, root=keys.calibration))
-  if not _learns(learner, state.params, episode):
-    return state.params
-  dispatch = make_dispatch(
-    learner, optimizer, source, keys, tasks_per_step=FLAGS.head_tasks_per_step
-  )
-  return train_until(
-    dispatch,
-    state,
-    source,
-    first=0,
-    stop=steps,
-    steps_per_dispatch=min(steps, 100),
-    on_metrics=lambda *_: None,
-  ).params
-
-
-def _learns(learner: MetaLearner, params: Params, episode: Episode) -> bool:
-  """Tells whether the loss of an episode has a gradient. (It has none in the mean of features.)"""
-  loss = lambda params: learner.loss(roots(FLAGS.seed).init, params, episode)[0]
-  return any(np.any(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(params)))

@@ -5,13 +5,12 @@ import html
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import flags
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.components.specs import build, parse
@@ -32,7 +31,6 @@ from metakit.sources import abstract_episode, complete
 from metakit.train import TrainState, init_state_for
 from metakit.types import Key, MetaLearner
 
-FLAGS = flags.FLAGS
 DEFINING = [
   *('task', 'pools', 'widths', 'network', 'layout'),
   *('steps', 'tasks_per_step', 'learning_rate', 'seed', 'episodes'),
@@ -41,26 +39,46 @@ DEFAULT_TASK = 'projected:shots=49'
 STEPS_PER_DISPATCH = 10
 
 
-def main() -> None:
+class Options(NamedTuple):
+  """The flags of the command, by their names."""
+
+  task: str | None
+  pools: list[str]
+  widths: list[str]
+  network: str
+  layout: str
+  steps: int
+  tasks_per_step: int
+  learning_rate: float
+  seed: int
+  episodes: int
+  workdir: str | None
+  data_dir: str | None
+  parallel: str
+
+
+def sweep(options: Options) -> None:
+  """Trains and judges the models of each width; then writes a record and a report of all."""
   with one_line_errors(*BAD_INPUT):
-    if not FLAGS.workdir:
+    if not options.workdir:
       raise ValueError('--workdir is missing; give the folder of the sweep')
-    if FLAGS.parallel != 'none':
-      raise ValueError(f'--parallel={FLAGS.parallel}: a sweep uses one device; leave it out')
-    pools = 2 ** np.array(integers('pools', 0, 30))
-    spec = FLAGS.task or DEFAULT_TASK
-    varied = family(spec, FLAGS.data_dir, int(pools.max()))
-    learners = {width: make_learner(width, varied) for width in integers('widths', 1, 2**16)}
+    if options.parallel != 'none':
+      raise ValueError(f'--parallel={options.parallel}: a sweep uses one device; leave it out')
+    pools = 2 ** np.array(integers('pools', options.pools, least=0, most=30))
+    spec = options.task or DEFAULT_TASK
+    varied = family(spec, options.data_dir, int(pools.max()))
+    widths = integers('widths', options.widths, least=1, most=2**16)
+    learners = {width: make_learner(width, varied, options) for width in widths}
     for learner in learners.values():  # loads the data, or says what is missing
-      check_learner(learner, varied, int(pools.max()))
-    workdir = Path(FLAGS.workdir)
-    own_workdir(workdir, {name: FLAGS[name].value for name in DEFINING})
+      check_learner(learner, varied, int(pools.max()), network=options.network)
+    workdir = Path(options.workdir)
+    own_workdir(workdir, {name: getattr(options, name) for name in DEFINING})
   cells: list[dict[str, Any]] = []
   for width, learner in learners.items():
     path = workdir / f'width-{width}.json'
     with one_line_errors(NonFiniteLoss, *BAD_INPUT):
       if not path.exists():
-        reached = train_side_by_side(width, learner, pools, varied)
+        reached = train_side_by_side(learner, pools, varied, width=width, options=options)
         write_text(path, json.dumps(reached, indent=2) + '\n')
       cells += read_json(path)
   record: dict[str, Any] = {'cells': cells, 'command': command_line(), 'device': describe_device()}
@@ -70,13 +88,12 @@ def main() -> None:
   print(f'phase diagram: {workdir / "report.html"}')
 
 
-def integers(flag: str, least: int, most: int) -> list[int]:
+def integers(flag: str, texts: list[str], *, least: int, most: int) -> list[int]:
   """Returns the values of a list flag.
 
   Raises:
     ValueError: unless there is at least one, and all are different integers from least to most.
   """
-  texts: list[str] = list(FLAGS[flag].value or ())
   values = [int(text) for text in texts if text.strip().isdigit()]
   inside = values and least <= min(values) and max(values) <= most
   if len(values) < len(texts) or len(set(values)) < len(values) or not inside:
@@ -86,18 +103,18 @@ def integers(flag: str, least: int, most: int) -> list[int]:
   return values
 
 
-def make_learner(width: int, varied: Family) -> MetaLearner:
+def make_learner(width: int, varied: Family, options: Options) -> MetaLearner:
   """Returns the learner of a width."""
   known, supplied = {'transformer': transformer}, ('num_outputs', 'width')
-  network = parse('network of a sweep', known, FLAGS.network, supplied)
+  network = parse('network of a sweep', known, options.network, supplied)
   model = build(network, num_outputs=varied.num_outputs, width=width)
-  return in_context(model, varied.num_outputs, FLAGS.layout, objective=varied.objective)
+  return in_context(model, varied.num_outputs, options.layout, objective=varied.objective)
 
 
-def check_learner(learner: MetaLearner, varied: Family, largest: int) -> None:
+def check_learner(learner: MetaLearner, varied: Family, largest: int, *, network: str) -> None:
   """Raises ValueError if a learner cannot be judged as it will be after training."""
   if learner.prefixes is None:
-    raise ValueError(f'--network={FLAGS.network}: a sweep needs a causal network; use softmax')
+    raise ValueError(f'--network={network}: a sweep needs a causal network; use softmax')
   for measure in varied.measures.values():
     source, judge = measure.source(1), measure.judge(largest)
 
@@ -105,19 +122,20 @@ def check_learner(learner: MetaLearner, varied: Family, largest: int) -> None:
       episode = complete(source, source.plan(key), data)
       return judge(learner, varied.objective, learner.init(key, episode), key, episode)
 
-    jax.eval_shape(judged, roots(FLAGS.seed).init, source.data)
+    jax.eval_shape(judged, roots(0).init, source.data)
 
 
 def train_side_by_side(
-  width: int, learner: MetaLearner, pools: np.ndarray, varied: Family
+  learner: MetaLearner, pools: np.ndarray, varied: Family, *, width: int, options: Options
 ) -> list[dict[str, Any]]:
   """Trains one model of a width for each pool; returns what each reached.
 
   Raises:
     NonFiniteLoss: if a loss is not finite.
   """
-  rate = optax.warmup_cosine_decay_schedule(0, FLAGS.learning_rate, FLAGS.steps // 20, FLAGS.steps)
-  optimizer, keys, begun = optax.adam(rate), roots(FLAGS.seed), time.monotonic()
+  steps, highest = options.steps, options.learning_rate
+  rate = optax.warmup_cosine_decay_schedule(0, highest, steps // 20, steps)
+  optimizer, keys, begun = optax.adam(rate), roots(options.seed), time.monotonic()
   any_pool = varied.train(1)
   data = jax.tree.map(jnp.asarray, any_pool.data)
 
@@ -125,7 +143,7 @@ def train_side_by_side(
   def advance(steps: int, states: TrainState, data: Any) -> Any:
     def one(state: TrainState, tasks: jax.Array) -> Any:
       dispatch = make_dispatch(
-        learner, optimizer, varied.train(tasks), keys, tasks_per_step=FLAGS.tasks_per_step
+        learner, optimizer, varied.train(tasks), keys, tasks_per_step=options.tasks_per_step
       )
       return dispatch.sampled(steps, state, data)
 
@@ -134,9 +152,9 @@ def train_side_by_side(
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract_episode(any_pool))
   state = init_state_for(learner, optimizer, keys.init, zeros)
   states = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], len(pools), axis=0), state)
-  with progress(FLAGS.steps, FLAGS.tasks_per_step * len(pools), 0) as bar:
-    for start in range(0, FLAGS.steps, STEPS_PER_DISPATCH):
-      count = min(STEPS_PER_DISPATCH, FLAGS.steps - start)
+  with progress(steps, options.tasks_per_step * len(pools), 0) as bar:
+    for start in range(0, steps, STEPS_PER_DISPATCH):
+      count = min(STEPS_PER_DISPATCH, steps - start)
       states, metrics = advance(count, states, data)
       means = {name: float(metrics[name].mean()) for name in ('loss', 'gain')}
       if not np.isfinite(means['loss']):
@@ -147,7 +165,7 @@ def train_side_by_side(
   seconds = time.monotonic() - begun
   size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   judged = {
-    name: judge_all(learner, states.params, pools, varied, measure)
+    name: judge_all(learner, states.params, pools, varied, measure=measure, options=options)
     for name, measure in varied.measures.items()
   }
   return [
@@ -158,10 +176,16 @@ def train_side_by_side(
 
 
 def judge_all(
-  learner: MetaLearner, params: Any, pools: np.ndarray, varied: Family, measure: Measure
+  learner: MetaLearner,
+  params: Any,
+  pools: np.ndarray,
+  varied: Family,
+  *,
+  measure: Measure,
+  options: Options,
 ) -> np.ndarray:
   """Returns a measure of each model on the same episodes: [models, episodes]."""
-  root, data = roots(FLAGS.seed).test, jax.tree.map(jnp.asarray, measure.source(1).data)
+  root, data = roots(options.seed).test, jax.tree.map(jnp.asarray, measure.source(1).data)
 
   @jax.jit
   def judge(params: Any, data: Any, index: jax.Array) -> jax.Array:
@@ -174,7 +198,7 @@ def judge_all(
 
     return jax.vmap(one)(params, jnp.asarray(pools))
 
-  each = [judge(params, data, jnp.int32(i)) for i in range(FLAGS.episodes)]
+  each = [judge(params, data, jnp.int32(i)) for i in range(options.episodes)]
   return np.stack(jax.device_get(each), axis=1)
 
 

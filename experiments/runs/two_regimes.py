@@ -5,15 +5,14 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.output.results import (
@@ -30,7 +29,6 @@ from metakit.keys import roots, stream
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Key, MetaLearner
 
-FLAGS = flags.FLAGS
 CLOSE = 0.01  # an error this far above the least one is close to it
 TESTED = 10_000
 ROOMS = [8**power for power in range(2, 12)]  # sizes that programs are compiled for
@@ -40,19 +38,32 @@ HEADS: dict[str, Callable[[int], MetaLearner]] = {
 }
 
 
-def main() -> None:
+class Options(NamedTuple):
+  """The flags of the command, by their names."""
+
+  workdir: str | None
+  seed: int
+  features: list[str]
+  ways: list[str]
+  repeats: int
+
+
+def two_regimes(options: Options) -> None:
+  """Measures what is not measured yet; writes the record after each pair of sizes."""
   with one_line_errors(*BAD_INPUT):
-    if not FLAGS.workdir:
+    if not options.workdir:
       raise ValueError('--workdir is missing; give the folder of the results')
-    pairs = list(itertools.product(sizes('ways'), sizes('features')))
-    path = Path(FLAGS.workdir) / 'two_regimes.json'
-    setting = {'seed': FLAGS.seed, 'repeats': FLAGS.repeats}
+    ways_asked, features_asked = sizes('ways', options.ways), sizes('features', options.features)
+    pairs = list(itertools.product(ways_asked, features_asked))
+    path = Path(options.workdir) / 'two_regimes.json'
+    setting: dict[str, Any] = {'seed': options.seed, 'repeats': options.repeats}
     setting |= {'device': describe_device(), 'versions': versions()}
     lock_file(path)
     done = read_done(path, setting, pairs)
     for ways, features in pairs:
       if (ways, features) not in done:
-        needed = {name: needs(make(ways), ways, features) for name, make in HEADS.items()}
+        keys = draws_of(options.seed, options.repeats)
+        needed = {name: needs(make(ways), ways, features, keys) for name, make in HEADS.items()}
         done[ways, features] = {'ways': ways, 'features': features, **needed}
         cells = [done[key] for key in pairs if key in done]
         record = {'cells': cells, **setting, 'command': command_line()}
@@ -83,15 +94,14 @@ def read_done(
   return done
 
 
-def sizes(name: str) -> list[int]:
-  """Reads a flag of sizes.
+def sizes(flag: str, texts: list[str]) -> list[int]:
+  """Reads the values of a flag of sizes.
 
   Raises:
     ValueError: unless all are numbers of 2 or more.
   """
-  texts: list[str] = FLAGS[name].value or []
   if not texts or not all(text.isdigit() and int(text) > 1 for text in texts):
-    raise ValueError(f'--{name}={",".join(texts)} is no list of numbers of 2 or more')
+    raise ValueError(f'--{flag}={",".join(texts)} is no list of numbers of 2 or more')
   return [int(text) for text in texts]
 
 
@@ -125,16 +135,28 @@ def draw(key: Key, labels: jax.Array, ways: int, features: int) -> Examples:
   return Examples(jnp.asarray(class_means(ways))[labels][:, None] + noise, labels)
 
 
-def needs(head: MetaLearner, ways: int, features: int) -> int | None:
-  """Returns how many examples a head needs; None if it needs more than 100 times the features."""
+def draws_of(seed: int, repeats: int) -> list[Key]:
+  """Returns a key for each draw that the error is averaged over."""
+  return [roots(seed + repeat).test for repeat in range(repeats)]
+
+
+def needs(head: MetaLearner, ways: int, features: int, keys: Sequence[Key]) -> int | None:
+  """Returns how many examples a head needs; None if it needs more than 100 times the features.
+
+  Args:
+    head: a head without parameters.
+    ways: number of classes.
+    features: number of features of an example.
+    keys: one for each draw that the error is averaged over.
+  """
   tried = range(2 * ways, 100 * features, math.ceil(math.log(features)))  # as published
   enough = least_error(ways, features) + CLOSE
   measured = jax.jit(partial(error, head, ways, features), static_argnums=2)
 
   def close(number: int) -> bool:
     room = next(size for size in ROOMS if size >= number)
-    keys = (jax.random.fold_in(roots(FLAGS.seed + r).test, number) for r in range(FLAGS.repeats))
-    return statistics.fmean(float(measured(key, number, room)) for key in keys) < enough
+    errors = (measured(jax.random.fold_in(key, number), number, room) for key in keys)
+    return statistics.fmean(map(float, errors)) < enough
 
   place = first_true(lambda i: close(tried[i]), len(tried))
   return None if place == len(tried) else tried[place]

@@ -3,12 +3,17 @@
 import json
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from experiments.runs import compare_learners
-from experiments.runs.compare_learners import folders, numbers, training_flags
+from experiments.runs.compare_learners import (
+  Options,
+  claim,
+  compare_all,
+  folders,
+  numbers,
+  training_flags,
+)
 from experiments.runs.workdir import claim_workdir
 from tests.experiments.commands import run
 
@@ -21,21 +26,20 @@ def test_each_learner_has_a_folder_of_its_own():
     folders(['prototypical'])
 
 
-def test_a_learner_that_fails_leaves_the_others_alone(monkeypatch):
+def test_a_learner_that_fails_leaves_the_others_alone():
   done = []
 
-  def compare(spec, folder, steps):
+  def compare(spec, folder):
     done.append(spec)
     if spec == 'anil':
       raise subprocess.CalledProcessError(1, 'train')
 
-  monkeypatch.setattr(compare_learners, 'compare', compare)
   with pytest.raises(ValueError, match='no result of anil, as said above'):
-    compare_learners.compare_all({'anil': Path('a'), 'maml': Path('b')}, [1])
+    compare_all({'anil': Path('a'), 'maml': Path('b')}, compare)
   assert done == ['anil', 'maml']
 
 
-def test_a_training_is_known_by_its_flags_and_not_by_the_name_of_their_file(tmp_path, monkeypatch):
+def test_a_training_is_known_by_its_flags_and_not_by_the_name_of_their_file(tmp_path):
   """The folders of an earlier version hold the name, and are held to it."""
   one, other = tmp_path / 'one.flags', tmp_path / 'other.flags'
   one.write_text('# A comment.\n--task=sinusoid:shots=5\n--steps=2\n--save_every=10\n')
@@ -44,10 +48,9 @@ def test_a_training_is_known_by_its_flags_and_not_by_the_name_of_their_file(tmp_
 
   def claimed(folder, path):
     given = {'training': str(path), 'seed': 0, 'episodes': 5}
-    given |= {'data_dir': '', 'table_budget_gib': 1}
-    values = {name: SimpleNamespace(value=value) for name, value in given.items()}
-    monkeypatch.setattr(compare_learners, 'FLAGS', values)
-    claim_workdir(folder, compare_learners.claim(folder))
+    given |= {'data_dir': '', 'table_budget_gib': 1.0}
+    options = Options(**{name: given.get(name) for name in Options._fields})
+    claim_workdir(folder, claim(folder, options))
 
   claimed(tmp_path / 'new', one)
   claimed(tmp_path / 'new', other)

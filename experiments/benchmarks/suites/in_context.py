@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import flags
 
 from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, compiled_case
@@ -17,13 +16,12 @@ from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from metakit.types import Episode, Examples, MetaLearner
 
-FLAGS = flags.FLAGS
 WAYS = 10
 CLOSE = 2e-2  # of the norm; bfloat16 has three digits
 
 
 def cases(
-  tasks: int, examples: int, features: int, width: int, depth: int, dtype: str | None
+  *, tasks: int, examples: int, features: int, width: int, depth: int, dtype: str | None
 ) -> list[Case]:
   """Returns the cases.
 
@@ -109,9 +107,4 @@ def check_same(name: str, actual: jax.Array, expected: jax.Array) -> None:
     raise AssertionError(f'{name} is another one, by {apart:.2g} of its norm')
 
 
-def _by_flags() -> list[Case]:
-  sizes = FLAGS.tasks, FLAGS.examples, FLAGS.features, FLAGS.width, FLAGS.depth, FLAGS.dtype
-  return cases(*sizes)
-
-
-SUITES = {'in_context': Suite(_by_flags)}
+SUITES = {'in_context': Suite(cases)}

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import flags
 
 from experiments.benchmarks.suite import AT_LEAST, AT_MOST, LARGER, Aim, Suite
 from experiments.benchmarks.suites.meta_step import check_gradient
@@ -22,7 +21,6 @@ from experiments.benchmarks.timing import Case, compiled_case
 from metakit import meta_gradient
 from metakit.networks.transformer import transformer
 
-FLAGS = flags.FLAGS
 ROOTS = 'mixed, one in 6 kept'
 MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'unroll': meta_gradient.unroll,
@@ -40,19 +38,21 @@ FEATURES = 8
 LIMIT = 2 * 2**30  # bytes of temporaries: more is not run
 
 
-def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: int) -> list[Case]:
+def cases(
+  *, inner_steps: Sequence[int], width: int, depth: int, examples: int, tasks: int
+) -> list[Case]:
   """Returns a case for every mode and number of inner steps.
 
   Args:
-    steps: numbers of inner steps.
+    inner_steps: numbers of inner steps.
     width: width of the transformer.
     depth: depth of the transformer.
-    tokens: tokens of a sequence.
-    sequences: number of support sequences, and of query sequences.
+    examples: tokens of a sequence.
+    tasks: number of support sequences, and of query sequences.
   """
   model = transformer(FEATURES, width, depth, heads=4)
   rng = np.random.default_rng(0)
-  draw = lambda: jnp.asarray(rng.normal(size=(sequences, tokens, FEATURES)), jnp.float32)
+  draw = lambda: jnp.asarray(rng.normal(size=(tasks, examples, FEATURES)), jnp.float32)
   support, query = draw(), draw()
   params = model.init(jax.random.key(0), support[0])
 
@@ -62,7 +62,7 @@ def cases(steps: Sequence[int], width: int, depth: int, tokens: int, sequences: 
   cases = []
   for name, mode in MODES.items():
     solve = mode()(meta_gradient.by_optax(loss, optax.sgd(0.01), proximal=PROXIMAL))
-    for number in steps:
+    for number in inner_steps:
 
       def outer(params: Any, solve: Any = solve, number: int = number) -> jax.Array:
         end = solve(jax.random.key(1), params, {}, support, number).fast
@@ -113,13 +113,8 @@ def figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
   pyplot.close(drawn)
 
 
-def _by_flags() -> list[Case]:
-  steps = [int(number) for number in FLAGS.inner_steps]
-  return cases(steps, FLAGS.width, FLAGS.depth, FLAGS.examples, FLAGS.tasks)
-
-
 AIMS = (
   Aim(f'{ROOTS}, 32 steps', LARGER, f'{ROOTS}, 4 steps', AT_MOST, 1.5),
   Aim('unroll, 32 steps', LARGER, f'{ROOTS}, 32 steps', AT_LEAST, 10),
 )
-SUITES = {'memory': Suite(_by_flags, AIMS, lambda rows, path, title: figure(rows, path))}
+SUITES = {'memory': Suite(cases, AIMS, lambda rows, path, title: figure(rows, path))}

@@ -1,0 +1,25 @@
+"""Checks the numbers among flags. It needs no JAX, so that launchers start at once."""
+
+from absl import flags
+
+from experiments.components.ranges import check_argument, check_number
+
+
+def check_flags(values: flags.FlagValues) -> None:
+  """Checks the numbers among flags as arguments, and whole ones in lists.
+
+  A flag's own bounds say the rest; absl's let NaN pass, which is neither below nor above any.
+
+  Raises:
+    flags.IllegalFlagValueError: naming the flag.
+  """
+  present = (flag for flag in map(values.__getitem__, values) if flag.present)
+  for flag in present:
+    try:
+      if isinstance(flag.value, list):
+        for text in filter(str.isdecimal, map(str, flag.value)):
+          check_number(f'--{flag.name}', int(text))
+      elif isinstance(flag.value, float) or getattr(flag.parser, 'upper_bound', None) is None:
+        check_argument(f'--{flag.name}', flag.name, flag.value, flag.default)
+    except ValueError as error:
+      raise flags.IllegalFlagValueError(str(error)) from None
