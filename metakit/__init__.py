@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-  return sorted({*globals(), *_ORIGINS})
+  return sorted({*(name for name in globals() if name.startswith('__')), *_ORIGINS})
 
 
 turn_off_wrong_fusions(late=used_a_cpu())  # before anything asks for a device

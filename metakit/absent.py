@@ -52,6 +52,15 @@ def known(examples: Examples) -> jax.Array:
   return there & (jnp.asarray(examples.y) >= 0) if _are_classes(examples.y) else there
 
 
+def check_classes(y: Any) -> None:
+  """Raises ValueError for class labels [examples], traced or not, that are no integers."""
+  if np.ndim(y) == 1 and not jnp.issubdtype(y.dtype, jnp.integer):
+    raise ValueError(
+      f'labels are {y.dtype}; this learner tells classes apart: give integers from 0, '
+      'y.astype(int) for instance'
+    )
+
+
 def check_labels(y: Any, outputs: int) -> None:
   """Raises ValueError if a class label is not between -1 and outputs - 1.
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metakit.absent import UNLABELLED, blanked, check_labels
+from metakit.absent import UNLABELLED, blanked, check_classes, check_labels
 from metakit.types import Examples, Metrics, Objective
 
 # (outputs [examples, outputs], y) -> losses [examples]
@@ -42,11 +42,12 @@ def classification(losses: Losses) -> Objective:
 
   Returns:
     An Objective with the metrics 'loss', the mean, and 'accuracy', a fraction. If the largest logit
-    is not finite, no class counts as predicted. Outside jit it raises ValueError for labels that
-    are none of the classes.
+    is not finite, no class counts as predicted. It raises ValueError for labels that are no
+    integers and, outside jit, for labels that are none of the classes.
   """
 
   def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
+    check_classes(examples.y)
     check_labels(examples.y, outputs.shape[-1])
     outputs, examples = _summable(outputs, examples)
     y, mean = _labelled_mean(jnp.asarray(examples.y), examples.weight)

@@ -34,6 +34,11 @@ def test_every_public_name_is_reached_from_metakit_alone():
   assert done.returncode == 0, done.stderr
 
 
+def test_only_what_is_public_is_listed():
+  others = {name for name in dir(metakit) if not name.startswith('__')} - set(metakit.__all__)
+  assert not others and '__version__' in dir(metakit)
+
+
 def test_a_module_that_was_imported_first_hides_no_function():
   for name in metakit.__all__:
     module = PACKAGE / f'{name}.py'

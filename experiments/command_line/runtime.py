@@ -223,11 +223,22 @@ def show_help(doc: str) -> None:
   print(help_text(doc, flags.FLAGS, GROUPS).encode(encoding, 'replace').decode(encoding))
 
 
+def check_named(values: flags.FlagValues) -> None:
+  """Raises flags.IllegalFlagValueError for an empty spec, as a shell's unset variable gives."""
+  for name in GROUPS['Components (see below)']:
+    given = values[name].value if name in values and values[name].present else None
+    if '' in (given if isinstance(given, list) else [given]):
+      raise flags.IllegalFlagValueError(
+        f'--{name}= is empty; give a {name.removeprefix("test_")}, or leave the flag out'
+      )
+
+
 def _parse(arguments: list[str]) -> list[str]:
   """Parses flags; absl's own handler prints the whole usage text after an error."""
   try:
     rest = flags.FLAGS(arguments)
     check_flags(flags.FLAGS)
+    check_named(flags.FLAGS)
     return rest
   except flags.Error as error:
     print(f'error: {" ".join(str(error).split())}; see --help', file=sys.stderr)

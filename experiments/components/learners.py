@@ -74,7 +74,10 @@ def cosine(learning_rate: float, steps: int, warmup: int = 0, final: float = 0.0
     final: share of the learning rate at the last step.
   """
   if not 0 <= warmup < steps:
-    raise ValueError(f'warmup={warmup} is not between 0 and the {steps} steps')
+    raise ValueError(
+      f'warmup={warmup} is not between 0 and the {steps} steps; use --steps above {warmup}, or '
+      f'--schedule=cosine:warmup={(steps - 1) // 10} (after --flagfile, if that names another)'
+    )
   return optax.warmup_cosine_decay_schedule(
     0.0 if warmup else learning_rate, learning_rate, warmup, steps, final * learning_rate
   )

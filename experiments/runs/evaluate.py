@@ -53,6 +53,7 @@ def evaluate(options: Options) -> None:
     setup = make_setup(specs, options.data_dir, options.table_budget_gib, options.parallel)
     open_workdir(workdir).check_data({'train': fingerprint_of(setup.task, 'train')})
     setup = of_part(setup, begun, options.split)
+    check_part(setup.test_task)
     setup = measuring(setup, options.metric)
     check_fits(setup, ['test'])
     check_judges(setup, setup.test_task)
@@ -82,6 +83,16 @@ def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:
   data_of_run = {data_of(begun[flag]) for flag in ('task', 'test_task')}
   chosen = part or usual_part(setup.test_task, data_of(setup.specs['test_task']) in data_of_run)
   return setup._replace(test_task=with_tested(setup.test_task, chosen))
+
+
+def check_part(task: Task) -> None:
+  """Raises ValueError if a part has too little for the episodes, and names --split=all."""
+  try:
+    task.source('test')
+  except ValueError as error:
+    if task.table is None or task.tested == 'all':
+      raise
+    raise ValueError(f'{error}; or --split=all, for the classes of all parts') from error
 
 
 def usual_part(task: Task, seen: bool) -> str:

@@ -80,9 +80,9 @@ def _table(
   x: Any, labels: Any, names: Any = None, groups: Any = None, group_names: Any = None
 ) -> ClassTable:
   x, labels = plain_array('x', x), plain_array('labels', labels)
+  check_shapes(x, labels)  # first: no labels at all are of no type that was meant
   if labels.dtype.kind not in 'iuU':
     raise ValueError(f'labels are {labels.dtype}; give integers or strings')
-  check_shapes(x, labels)
   if names is None:
     check_labelled(labels)
     values, places = np.unique(labels, return_inverse=True)

@@ -392,6 +392,7 @@ def glyph_sampler(ways: int = 5, shots: int = 1, queries: int = 15, *, size: int
   """
   check_positive(ways=ways, shots=shots, queries=queries, size=size)
 
+  @jax.enable_x64(False)  # as in `glyphs`
   def sampler(key: Key) -> Episode:
     x = jax.vmap(lambda key: _drawings(key, None, shots + queries, size))(_keys(key, ways))
     y = jnp.broadcast_to(jnp.arange(ways, dtype=jnp.int32)[:, None], x.shape[:2])

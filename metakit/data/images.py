@@ -25,6 +25,8 @@ from metakit.data.table import ClassTable
 # float) are refused, because their range is not known.
 _MODES = {'1': 'L', 'L': 'L', 'P': 'RGB', 'RGB': 'RGB', 'CMYK': 'RGB', 'YCbCr': 'RGB'}
 
+ROUNDED = 'rounded to 8 bits'  # in the `info` of an image of 16 bits a channel that lost digits
+
 # What Pillow raises for damaged files, PNG chunks and sizes.
 _DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, KeyError)
 _DAMAGE += (struct.error, zlib.error, TypeError, OverflowError)
@@ -35,7 +37,8 @@ def decode_image(data: bytes, name: str) -> Image.Image:
   """Decodes an image file of one of the formats BMP, GIF, JPEG, PNG, PPM, TIFF and WEBP.
 
   The orientation that a camera wrote (EXIF) is applied. 16 bits a channel are rounded to 8: the
-  nearest integer to value / 257. Transparent images are laid over white, or over black where white
+  nearest integer to value / 257; if digits are lost, ROUNDED is in the `info` of the image, and
+  `stack_images` counts it. Transparent images are laid over white, or over black where white
   would hide them (metakit.data.image_modes.on_paper).
 
   Args:
@@ -59,7 +62,10 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     orientation = _orientation(file)
   if image.mode not in _MODES:
     raise ValueError(f'{name}: pixels of mode {image.mode}; save it as 8-bit grayscale or RGB')
-  return _upright(image.convert(_MODES[image.mode]), orientation)
+  image = _upright(image.convert(_MODES[image.mode]), orientation)
+  if values is not None and (values % 257).any():
+    image.info[ROUNDED] = True
+  return image
 
 
 @contextlib.contextmanager
@@ -116,7 +122,8 @@ def stack_images(images: Iterable[tuple[str, Image.Image]], size: int | None = N
   """Stacks images to one array, resized where `size` is given.
 
   Resizing is bilinear with Pillow's support (a triangle as wide as the reduction), so it does not
-  alias, never rings, and keeps the mean.
+  alias, never rings, and keeps the mean. A warning says how many images of 16 bits a channel lost
+  digits, as metakit.data.numbers.as_pixels says it of arrays.
 
   Args:
     images: (name, image of `decode_image`) pairs.
@@ -136,7 +143,9 @@ def stack_images(images: Iterable[tuple[str, Image.Image]], size: int | None = N
   if size is not None and most is not None and size**2 > most:
     raise ValueError(f'size={size} is more than {most:,} pixels an image; use a smaller one')
   arrays: list[np.ndarray] = []
+  rounded: list[str] = []
   for name, image in images:
+    rounded += [name] if ROUNDED in image.info else []
     if size is not None and image.size != (size, size):
       image = image.resize((size, size), Image.Resampling.BILINEAR)
     arrays.append(np.atleast_3d(np.asarray(image)))
@@ -147,6 +156,12 @@ def stack_images(images: Iterable[tuple[str, Image.Image]], size: int | None = N
       )
   if not arrays:
     raise ValueError('no images')
+  if rounded:
+    warnings.warn(
+      f'{len(rounded)} of {len(arrays)} images have 16 bits a channel, such as {rounded[0]}: '
+      'rounded to 8',
+      stacklevel=3,
+    )
   channels = max(array.shape[-1] for array in arrays)
   return np.stack([np.broadcast_to(a, (*a.shape[:2], channels)) for a in arrays])
 

@@ -37,10 +37,12 @@ def plain_array(name: str, values: Any) -> np.ndarray:
 
 
 def is_numeric(x: np.ndarray) -> bool:
-  """Says whether an array holds booleans, or numbers that JAX knows, bfloat16 and such included."""
+  """Says whether an array holds booleans, or real numbers that JAX knows, such as bfloat16."""
   if x.dtype == bool:
     return True
-  return dtypes.issubdtype(x.dtype, np.number) and x.dtype.char not in 'mgG'  # times, 128 bits
+  if dtypes.issubdtype(x.dtype, np.complexfloating):
+    return False
+  return dtypes.issubdtype(x.dtype, np.number) and x.dtype.char not in 'mg'  # times, 128 bits
 
 
 def check_numbers(x: np.ndarray) -> None:
@@ -53,7 +55,7 @@ def check_numbers(x: np.ndarray) -> None:
     ValueError: if they are no numbers, or hold NaN, infinity, or what 32 bits do not hold.
   """
   if not is_numeric(x):
-    raise ValueError(f'x is {x.dtype}; give numbers of at most 64 bits')
+    raise ValueError(f'x is {x.dtype}; give real numbers of at most 64 bits')
   if dtypes.issubdtype(x.dtype, np.inexact):
     for first, block in _blocks(x):
       if not np.isfinite(block).all():
@@ -103,7 +105,7 @@ def as_pixels(x: np.ndarray) -> np.ndarray:
     x: [rows, ...] finite numbers.
   """
   images = x.ndim == 3 or (x.ndim > 3 and x.shape[-1] <= CHANNELS)
-  if not images or x.size == 0 or dtypes.issubdtype(x.dtype, np.complexfloating):
+  if not images or x.size == 0:
     return x
   if x.dtype == bool:
     return x * np.uint8(255)

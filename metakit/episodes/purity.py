@@ -1,6 +1,8 @@
 """Checks that a sampler depends on its key alone, as a compiled sampler must."""
 
 import inspect
+import warnings
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,11 +10,14 @@ import numpy as np
 from metakit.sources import EpisodeSource
 from metakit.types import Episode, Key, Sampler
 
+SEVERAL = 8  # keys that a constant is told by; two episodes of a small table may be equal by chance
+
 
 def check_sampler(sampler: Sampler, key: Key) -> None:
-  """Calls a sampler a few times, and checks that its episodes depend on the key alone.
+  """Calls a sampler a few times, and checks that its episodes depend on the key, and on it alone.
 
-  A constant sampler passes. Under a transformation of JAX nothing can be checked, and all pass.
+  A sampler that gives one episode for every key is a warning, since one task may be what is meant.
+  Under a transformation of JAX nothing can be checked, and all pass.
 
   Args:
     sampler: a source, or another sampler.
@@ -24,14 +29,22 @@ def check_sampler(sampler: Sampler, key: Key) -> None:
   """
   if isinstance(key, jax.core.Tracer):
     return
-  first, again, other = sampler(key), sampler(key), sampler(jax.random.fold_in(key, 1))
-  if same_examples(first, other):  # a constant, or compiled already
+  first, again = sampler(key), sampler(key)
+  others = (sampler(jax.random.fold_in(key, number)) for number in range(1, 1 + SEVERAL))
+  constant = all(_same(first, other) for other in others)  # or compiled already
+  if constant:
     plain = _not_compiled(sampler)
     first, again = plain(key), plain(key)
   if not same_examples(first, again):
     raise ValueError(
       "the sampler gives two episodes for one key, as with NumPy's generator inside; compiled, it "
       'would give one episode for all keys: draw with jax.random, from its key'
+    )
+  if constant:
+    warnings.warn(
+      'the sampler gives the same episode for every key; draw with jax.random, from its key, or '
+      'ignore this if there is only one task',
+      stacklevel=3,
     )
 
 
@@ -57,5 +70,9 @@ def check_keys_matter(sampler: Sampler, keys: Key, episodes: Episode) -> None:
 
 def same_examples(one: Episode, other: Episode) -> bool:
   """Says whether the examples of two episodes are the same to the bit."""
-  pairs = zip(jax.tree.leaves(one[:2]), jax.tree.leaves(other[:2]), strict=True)
+  return _same(one[:2], other[:2])
+
+
+def _same(one: Any, other: Any) -> bool:
+  pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
   return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)

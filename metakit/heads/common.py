@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metakit.absent import check_classes
 from metakit.builder import meta_learner
 from metakit.objectives import cross_entropy
 from metakit.types import (
@@ -55,6 +56,7 @@ def inductive_head(
   """
 
   def seen(support: Examples) -> Examples:
+    check_classes(support.y)
     support = in_precision(support)
     return support if every else only_labelled(support)
 
@@ -88,6 +90,7 @@ def transductive_head(
   """
 
   def seen(support: Examples) -> Examples:
+    check_classes(support.y)
     support = in_precision(support)
     return support if every else only_labelled(support)
 
@@ -151,6 +154,7 @@ def members(support: Examples, ways: int) -> jax.Array:
 
   Labels outside 0 to ways - 1 (-1 for examples without one) belong to no class.
   """
+  check_classes(support.y)
   member = jax.nn.one_hot(support.y, ways, dtype=support.x.dtype)
   return member if support.weight is None else member * support.weight[:, None]
 

@@ -198,6 +198,11 @@ def targets(examples: Examples, num_outputs: int, label_scale: float | None) -> 
   """Returns the labels as [examples, outputs]; integer labels become one-hot, times their scale."""
   x = flat(examples.x[:1])
   if not jnp.issubdtype(examples.y.dtype, jnp.integer):
+    if examples.y.ndim == 1:
+      raise ValueError(
+        f'targets are {examples.y.dtype} of shape {examples.y.shape}; give class labels as '
+        'integers, and targets of a regression as [examples, outputs]'
+      )
     return examples.y.astype(x.dtype)
   scale = x.shape[1] ** 0.5 if label_scale is None else label_scale
   return scale * jax.nn.one_hot(examples.y, num_outputs, dtype=x.dtype)

@@ -53,6 +53,16 @@ def test_other_modes_become_grayscale_or_rgb(tmp_path, mode):
   assert table.x.dtype == np.uint8 and table.x.max() > 200
 
 
+def test_sixteen_bits_are_rounded_and_said_to_be(tmp_path):
+  (tmp_path / 'a').mkdir()
+  deep = RNG.integers(0, 65536, (6, 5), np.uint16)
+  Image.fromarray(deep).save(tmp_path / 'a/1.png')
+  write(tmp_path / 'a/2.png')
+  with pytest.warns(UserWarning, match='1 of 2 images have 16 bits .*a/1.png: rounded to 8'):
+    table = folder(tmp_path)
+  np.testing.assert_array_equal(table.x[0, ..., 0], np.rint(deep / 257))
+
+
 def test_size_resizes_all_images(tmp_path):
   write(tmp_path / 'a/1.png', (40, 30))
   Image.new('L', (100, 60), 77).save(tmp_path / 'a/2.png')

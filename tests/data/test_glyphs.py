@@ -212,6 +212,13 @@ def test_the_sampler_is_a_function_of_the_key_and_every_drawing_is_new(episodes)
   assert len(set(rows)) == len(rows) == 720
 
 
+def test_float64_changes_no_image_of_the_sampler():
+  sampler = glyph_sampler(ways=2, shots=1, queries=1)
+  with jax.enable_x64(True):
+    program = jax.make_jaxpr(jax.vmap(sampler))(jax.random.split(jax.random.key(0), 2))
+  assert 'f32' in str(program) and 'f64' not in str(program)
+
+
 def test_labels_of_the_sampler_belong_to_their_drawings(episodes):
   episode = episodes(2)
   support = np.asarray(episode.support.x, float).reshape(20, 3, 2, -1).mean(2)

@@ -169,6 +169,28 @@ def test_eight_bits_in_sixteen_are_what_they_were():
   np.testing.assert_array_equal(decoded(png(COLOURS.astype(int) * 257, 2)), COLOURS)
 
 
+@pytest.mark.parametrize('size', [None, 3])
+def test_images_that_lose_digits_are_counted_in_one_warning(size):
+  exif = Image.Exif()
+  exif[274] = 6
+  turned = io.BytesIO()
+  Image.fromarray(np.uint16(GRAY[..., 0])).save(turned, 'PNG', exif=exif)
+  files = {
+    'eight.png': saved(COLOURS),
+    'rgb.png': png(RGB, 2),
+    'gray.png': png(GRAY, 0),
+    'eight_in_sixteen.png': png(COLOURS.astype(int) * 257, 2),
+    'turned.png': turned.getvalue(),
+  }
+  images = {name: decode_image(data, name) for name, data in files.items()}
+  images['turned.png'] = images['turned.png'].rotate(90, expand=True)
+  with pytest.warns(UserWarning) as warned:
+    stack_images(images.items(), size)
+  said = '3 of 5 images have 16 bits a channel, such as rgb.png: rounded to 8'
+  assert [str(each.message) for each in warned] == [said]
+  stack_images([(name, images[name]) for name in ('eight.png', 'eight_in_sixteen.png')], size)
+
+
 def test_transparency_of_sixteen_bits_is_heeded():
   values = np.where(INK[..., None] > 0, 3000, 40000).repeat(3, -1)
   named = chunk(b'tRNS', struct.pack('>HHH', 40000, 40000, 40000))

@@ -31,8 +31,7 @@ def own_generator(key):
 
 
 IMPURE = {'global': global_numpy, 'own': own_generator, 'compiled': jax.jit(global_numpy)}
-PURE = {
-  'of its key': lambda key: episode(jax.random.normal(key, (3, 2))),
+CONSTANT = {
   'constant': lambda key: episode(np.zeros((3, 2), np.float32)),
   'compiled constant': jax.jit(lambda key: episode(np.full((3, 2), -0.0, np.float32))),
 }
@@ -49,8 +48,41 @@ def test_a_sampler_that_draws_without_its_key_is_refused(name):
     )
 
 
-@pytest.mark.parametrize('name', PURE)
-def test_functions_of_a_key_and_constants_pass(name):
-  check_sampler(PURE[name], KEY)
-  jax.eval_shape(lambda key: check_sampler(PURE[name], key), KEY)
-  evaluate(prototypes(3), cross_entropy, {}, source=EpisodeSource(PURE[name]), root=KEY, episodes=2)
+def evaluated(sampler, episodes=2):
+  source = EpisodeSource(sampler)
+  evaluate(prototypes(3), cross_entropy, {}, source=source, root=KEY, episodes=episodes)
+
+
+def of_its_key(key):
+  return episode(jax.random.normal(key, (3, 2)))
+
+
+def rarely_another(key):
+  """As of a table with few rows: two episodes are often equal."""
+  return episode(jax.random.bernoulli(key, 0.3) * np.ones((3, 2), np.float32))
+
+
+def of_its_finish(key):
+  """A plan whose rows are the same, for a source that turns them by what `info` holds."""
+  return episode(np.ones((3, 2), np.float32))._replace(info={'turn': jax.random.normal(key)})
+
+
+@pytest.mark.parametrize('sampler', [of_its_key, rarely_another, of_its_finish])
+def test_functions_of_a_key_pass(sampler):
+  for number in range(4):
+    check_sampler(sampler, jax.random.key(number))
+  jax.eval_shape(lambda key: check_sampler(sampler, key), KEY)
+  evaluated(sampler)
+
+
+@pytest.mark.parametrize('name', CONSTANT)
+def test_one_episode_for_every_key_is_a_warning(name):
+  """And no more, since there may be only one task."""
+  said = '^the sampler gives the same episode for every key; draw with jax.random, from its key, or'
+  with pytest.warns(UserWarning, match=said) as warned:
+    init_state(prototypes(3), optax.sgd(0.1), KEY, CONSTANT[name])
+  assert len(warned) == 1 and warned[0].filename == __file__
+  with pytest.warns(UserWarning, match=said):
+    evaluated(CONSTANT[name])
+  evaluated(CONSTANT[name], episodes=1)
+  jax.eval_shape(lambda key: check_sampler(CONSTANT[name], key), KEY)

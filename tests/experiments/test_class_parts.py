@@ -9,7 +9,7 @@ from PIL import Image
 from experiments.components.class_parts import MOST_NAMES, class_names, write_names
 from experiments.components.specs import build, parse
 from experiments.components.tasks import TASKS, data_of
-from experiments.runs.evaluate import usual_part
+from experiments.runs.evaluate import check_part, usual_part
 from experiments.runs.workdir import check_former_split
 from metakit.data import arrays, save_table
 from metakit.data.splits import PARTS
@@ -182,6 +182,17 @@ def test_a_foreign_set_without_parts_is_tested_whole(tmp_path):
     with_tested(made('sinusoid'), 'all')
   glyphs = made('glyphs:alphabets=1,characters=3,drawings=2')
   assert glyphs.parted() == 'official' and glyphs.said() == ''
+
+
+def test_a_part_that_is_too_small_for_a_test_names_all_of_them(tmp_path):
+  task = made(f'arrays:{spoken(tmp_path)},ways=8,shots=1,queries=1')
+  with pytest.raises(ValueError, match=r'part validation .* use ways<=5, .*; or --split=all'):
+    check_part(with_tested(task, 'validation'))
+  check_part(with_tested(task, 'all'))
+  more = made(f'arrays:{spoken(tmp_path)},ways=31,shots=1,queries=1')
+  with pytest.raises(ValueError, match=r'part all .* use ways<=30') as error:
+    check_part(with_tested(more, 'all'))
+  assert '--split=all' not in str(error.value)
 
 
 def test_data_is_known_by_its_place(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from absl import flags
 from experiments.command_line.checks import check_flags
 from experiments.command_line.flags import define_name
 from experiments.command_line.help import KINDS
+from experiments.command_line.runtime import check_named
 from experiments.components.descent_learners import make_inner_optimizer
 from experiments.components.ranges import SIGNED
 from experiments.components.specs import arguments_of, parse, write_spec
@@ -98,6 +99,34 @@ def test_an_inner_optimizer_and_a_clip_are_checked_too():
   given = {'optimizer': 'adam', 'schedule': 'constant', 'steps': 2, 'clip_norm': float('nan')}
   with pytest.raises(ValueError, match='clip_norm=nan is not finite'):
     make_optimizer(given)
+
+
+@pytest.mark.parametrize(('steps', 'warmup'), [(1, 0), (200, 19)])
+def test_a_warm_up_as_long_as_the_training_names_the_remedy(steps, warmup):
+  """Of a preset, say, that is tried for a step."""
+  given = {'optimizer': 'adam', 'steps': steps, 'clip_norm': 0.0}
+  remedy = f'cosine:warmup={warmup}'
+  said = f'warmup=300 .* {steps} steps; use --steps above 300, or --schedule={remedy} '
+  with pytest.raises(ValueError, match=said):
+    make_optimizer({**given, 'schedule': 'cosine:warmup=300'})
+  make_optimizer({**given, 'schedule': remedy})
+
+
+@pytest.mark.parametrize('flag', ['task', 'test_task', 'learner', 'network', 'head'])
+def test_an_empty_spec_is_not_taken_for_the_default(flag):
+  """As of a variable of a shell that is not set."""
+  values = flags.FlagValues()
+  define = flags.DEFINE_multi_string if flag == 'head' else flags.DEFINE_string
+  define(flag, None, '', flag_values=values)
+  values(['binary'])
+  check_named(values)
+  values(['binary', f'--{flag}=maml'])
+  check_named(values)
+  kind = flag.removeprefix('test_')
+  values.unparse_flags()
+  values(['binary', f'--{flag}='])
+  with pytest.raises(flags.IllegalFlagValueError, match=f'--{flag}= is empty; give a {kind}, or'):
+    check_named(values)
 
 
 @pytest.mark.parametrize(

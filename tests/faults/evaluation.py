@@ -33,7 +33,7 @@ FAULTS = (
     'episodes beyond those asked for count',
     EVALUATOR,
     'values = jax.tree.map(lambda metric: _of_all(metric)[:episodes], chunks)',
-    'return jax.tree.map(_of_all, chunks)',
+    'values = jax.tree.map(_of_all, chunks)',
     'test_evaluate.py::test_the_chunk_size_does_not_matter',
   ),
   Fault(

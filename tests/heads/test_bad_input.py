@@ -4,11 +4,15 @@ import builtins
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from metakit import heads
+from metakit.learners import in_context, maml
+from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
 from metakit.models import Model, identity
+from metakit.networks import mlp, transformer
 from metakit.types import Episode, Examples
 from tests.heads.made import KEY, blobs
 
@@ -88,6 +92,28 @@ def test_a_query_alone_is_answered_where_none_are_moved():
     ask = jax.jit(lambda z, head=head: head.predict(head.adapt(KEY, {}, support), z).argmax(-1)[0])
     alone = [ask(query.x[i : i + 1]) for i in range(9)]
     assert len({int(each) for each in alone}) > 1
+
+
+@pytest.mark.parametrize('dtype', [np.float32, bool])
+@pytest.mark.parametrize(
+  'learner',
+  [
+    heads.prototypes(3),
+    heads.ridge(3),
+    heads.soft_kmeans(3),
+    maml(mlp(3, width=4), Descent(optax.sgd(0.1), 1)),
+    in_context(transformer(3, width=4, depth=1, heads=1), 3),
+  ],
+)
+def test_labels_that_are_no_integers_are_refused(learner, dtype):
+  """Without a warning of JAX before, which every test takes for an error."""
+  support, query, _ = blobs()
+  params = jax.jit(learner.init)(KEY, Episode(support, query))
+  wrong = support._replace(y=support.y.astype(dtype))
+  for adapt in (learner.adapt, jax.jit(learner.adapt)):
+    with pytest.raises(ValueError, match=r'(labels|targets) are (float32|bool)') as error:
+      adapt(KEY, params, wrong)
+    assert '\n' not in str(error.value) and 'integers' in str(error.value)
 
 
 def test_an_embedding_must_give_vectors():
