@@ -70,13 +70,11 @@ def test_a_folder_belongs_to_the_flags_and_data_that_it_was_claimed_with(tmp_pat
   flags = {'rate': 0.1, 'seed': 0, 'data': {'train': 'a'}}
   assert own_workdir(tmp_path / 'run', flags).data == {'train': 'a'}
   claim_workdir(tmp_path / 'run', flags)
-  with pytest.raises(
-    ValueError, match='other flags: rate is 0.1 there and 0.2 here; use another w'
-  ):
+  with pytest.raises(ValueError, match=r'other flags: rate is 0\.1 there and 0\.2 here; use'):
     claim_workdir(tmp_path / 'run', flags | {'rate': 0.2})
   with pytest.raises(ValueError, match='the checksum of train is a there and b here'):
     claim_workdir(tmp_path / 'run', flags | {'data': {'train': 'b'}})
-  with pytest.raises(ValueError, match='--rate is None there and 0.1 here; use another --workdir'):
+  with pytest.raises(ValueError, match=r'--rate is None there and 0\.1 here; use another --w'):
     claim_workdir(written(tmp_path, {'seed': 0}), flags, named='--{}'.format)
   claim_workdir(tmp_path, flags, complete=lambda flags: {'rate': 0.1, **flags})
 
