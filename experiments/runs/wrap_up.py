@@ -15,21 +15,16 @@ import numpy as np
 from experiments.components.class_parts import class_names, write_names
 from experiments.output.metrics_log import read_metrics
 from experiments.output.progress import episode_progress
-from experiments.output.report import Report, write_report
+from experiments.output.report import Report, render
 from experiments.output.results import (
-  check_writable,
   finite,
-  format_closeness,
-  format_estimate,
-  format_onset,
   read_results,
   refuse_other,
   result_record,
-  write_bytes,
   write_results,
-  write_text,
 )
 from experiments.output.sums import with_sum, without_sum
+from experiments.output.text import format_closeness, format_estimate, format_onset
 from experiments.runs.evaluation import (
   Curves,
   Tested,
@@ -45,6 +40,7 @@ from experiments.runs.setup import Setup, with_defaults
 from metakit.estimates import IDENTITY, Estimate, estimate
 from metakit.evaluation import not_finite
 from metakit.evaluation.in_context import state_size
+from metakit.files import check_writable, write_bytes, write_text
 from metakit.fingerprint import fingerprint
 from metakit.keys import GENERATOR
 from metakit.onset import can_tell, onset
@@ -176,7 +172,7 @@ def wrap_up(
       **({'classes': write_names(classes)} if classes else {}),
     },
   )
-  write_report(path, report)
+  write_text(path, render(report))
   score = format_estimate(metric, record['mean'], record['ci95'])
   print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
   print(f'report: {path}')
