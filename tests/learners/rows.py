@@ -262,8 +262,8 @@ LEARNERS |= {
 SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,)}
 KEY = jax.random.key(0, impl='threefry2x32')
 
-# Variants of a learner whose mechanism another row holds. The slow tier computes their values in any
-# case, to compare float32 with them.
+# Variants of a learner whose mechanism another row holds. The slow tier computes their values in
+# any case, to compare float32 with them.
 SLOW = (
   'maml:conv4_group',
   'maml:adam',
