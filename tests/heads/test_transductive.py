@@ -353,7 +353,7 @@ HEADS = {
 
 @functools.cache
 def episodes(queries, shots, count=200):
-  """Of overlapping Gaussian classes, 5 ways; all have rows for 5 shots, some of which are absent."""
+  """Of overlapping Gaussian classes, 5 ways. All have rows for 5 shots, some of them absent."""
   made = [blobs(seed, 5, shots, queries, 8, 1.1)[:2] for seed in range(count)]
   support, query = jax.tree.map(lambda *leaves: np.stack(leaves).astype(leaves[0].dtype), *made)
   times = lambda leaf: np.concatenate([leaf] * (5 // shots), axis=1)
