@@ -120,13 +120,19 @@ INVALID = [
   (shift_image, 'max_pixels', -1),
 ]
 
-every_sampler = pytest.mark.parametrize('name', SAMPLERS)
+
+def slow_but(quick):
+  """Rows of SAMPLERS, of which those that are not `quick` are slow."""
+  slow = [pytest.param(name, marks=pytest.mark.slow) for name in SAMPLERS if name not in quick]
+  return pytest.mark.parametrize('name', [*quick, *slow])
+
+
+# A plan is part of the whole episode, whose row is quick.
+every_sampler = slow_but([name for name in SAMPLERS if not name.endswith('_plan')])
 # A plan, floats, numbers of examples that vary, a choice of samplers: what compiles differently.
-DIFFERENT = ('few_shot', 'variable_shot_plan', 'functions:noise', 'projected', 'mixture')
-slow_if_alike = pytest.mark.parametrize(
-  'name',
-  [name if name in DIFFERENT else pytest.param(name, marks=pytest.mark.slow) for name in SAMPLERS],
-)
+DIFFERENT = ('few_shot', 'functions:noise', 'mixture')
+slow_if_alike = slow_but((*DIFFERENT, 'variable_shot', 'projected'))
+slow_op_by_op = slow_but(DIFFERENT)
 
 
 class Built(NamedTuple):
@@ -178,7 +184,7 @@ def test_the_same_key_gives_the_same_episode(name):
     assert_same_bits(build(name).jitted(key), build(name).jitted(key))
 
 
-@slow_if_alike
+@slow_op_by_op
 def test_jit_changes_nothing(name):
   key = keys()
   with jax.disable_jit():

@@ -303,6 +303,7 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_good_checkpoint_is_kept(tm
   # The learning rate is 0 in the first step, so the first state is good. The second is finite too,
   # but nothing that follows from it is.
   huge = ['--optimizer=sgd:learning_rate=1e30', '--schedule=cosine:warmup=2']
+  huge += ['--network=mlp:width=4,depth=1']  # without a norm, which would divide it away
   workdir = tmp_path / 'work'
   status, out, error = run(
     'train',
