@@ -156,7 +156,7 @@ def judged(name):
   with jax.enable_x64(True):
     given = variants(name)
     params, episodes, x = stack(given.values())
-    run_all = compiled_fast(jax.vmap(run))
+    run_all = jax.jit(jax.vmap(run))
     together = result = jax.device_get(run_all(params, episodes, x))
     for _ in range(2):
       params = jax.tree.map(lambda p, g: p - 0.1 * np.mean(g, 0), params, result['gradient'])
