@@ -30,7 +30,6 @@ QUICK = (('softmax', 'pairs'), ('linear', 'interleaved'), ('gru', 'shifted'))
 SLOW = (
   ('lstm', 'pairs'),
   ('fused', 'shifted'),
-  ('momentum', 'shifted'),
   ('scanned', 'interleaved'),
   ('softmax', 'interleaved'),
 )
@@ -40,6 +39,7 @@ SLOW = (
   ('model', 'layout'),
   [
     *(pytest.param(*pair, marks=pytest.mark.compiler) for pair in QUICK),
+    pytest.param('momentum', 'shifted', marks=[pytest.mark.compiler, pytest.mark.slow]),
     *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW),
   ],
 )
