@@ -190,6 +190,16 @@ def test_the_same_key_gives_the_same_episode(name):
     assert_same_bits(build(name).jitted(key), build(name).jitted(key))
 
 
+@pytest.mark.compiler
+@pytest.mark.slow
+@pytest.mark.parametrize('name', OPTIMISED)
+def test_an_episode_outside_of_a_jit_has_the_same_bits(name):
+  """Where one program multiplies and adds, it rounds once; two programs round twice."""
+  sampler = SAMPLERS[name]()
+  for key in keys(2):
+    assert_same_bits(sampler(key), build(name).jitted(key))
+
+
 @samplers(slow=set(SAMPLERS) - set(DIFFERENT), compiler=OPTIMISED)
 def test_jit_changes_nothing(name):
   sampler, key = build(name).sampler, keys()  # what an episode is drawn from is made before
