@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table
+from metakit.episodes.augmentation import augment
 from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.episodes.class_incremental import Sessions, class_incremental
-from metakit.episodes.combinators import augment, mixture, relabel, shorten, switch
+from metakit.episodes.combinators import mixture, relabel, shorten, switch
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.functions import dense, functions, gaussian_process
 from metakit.episodes.image_transforms import mirror_image, shift_image

@@ -33,17 +33,17 @@ FAULTS = (
   ),
   Fault(
     'two processes have the lock of a workdir',
-    'experiments/runs/lock.py',
+    'metakit/lock.py',
     'fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)',
     'fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)',
-    'experiments/test_lock.py::test_a_second_process_is_told_who_has_it_and_changes_nothing',
+    'test_lock.py::test_a_second_process_is_told_who_has_it_and_changes_nothing',
   ),
   Fault(
     'children keep the lock of who was killed',
-    'experiments/runs/lock.py',
+    'metakit/lock.py',
     '  os.register_at_fork(after_in_child=file.close)',
     '  os.register_at_fork(after_in_child=lambda: file)',
-    'experiments/test_lock.py::test_a_killed_process_has_no_lock_nor_have_its_children',
+    'test_lock.py::test_a_killed_process_has_no_lock_nor_have_its_children',
   ),
   Fault(
     'who ends with an error says that all was well',

@@ -91,7 +91,7 @@ FAULTS = (
   ),
   Fault(
     'support and query are augmented by the same keys',
-    COMBINATORS,
+    'metakit/episodes/augmentation.py',
     "keys = (key, key) if each == 'class' else jax.random.split(key)",
     'keys = key, key',
     f'{COMBINED}test_augment_draws_independently_for_every_example',

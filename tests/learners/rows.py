@@ -262,31 +262,50 @@ LEARNERS |= {
 SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,)}
 KEY = jax.random.key(0, impl='threefry2x32')
 
-# To compile; the other rows hold the same code on smaller networks or with fewer steps.
-SLOW = ('maml:conv4_group', 'maml:adam', 'in_context:regression')
+# Variants of a learner whose mechanism another row holds.
+SLOW = (
+  'maml:conv4_group',
+  'maml:adam',
+  'maml:inductive',
+  'maml:mixed',
+  'maml:remat',
+  'maml_plus_plus',
+  'anil:transductive',
+  'imaml:unroll',
+  'prototypical:cosine',
+  'linear_probe',
+  'in_context:shifted',
+  'in_context:interleaved',
+  'in_context:momentum',
+  'in_context:linear',
+  'in_context:regression',
+  'baseline:cosine',
+  'naive_bayes:own',
+  'discriminant:own',
+  'soft_kmeans:distractors',
+  'slk:modes',
+  'normalised:tim',
+)
 
 # One row of each mechanism is judged in half precision in the quick tier, and fewer operation by
 # operation, which compiles every operation by itself. The slow tier has more of either.
 MECHANISMS = (
   'prototypical:batch',
-  'maml:3_steps',
+  'maml:batch',
   'maml:minibatches',
-  'anil',
   'reptile',
   'maml_plus_plus:inductive',
   'imaml',
-  'cavia',
+  'cavia:conv4',
   'meta_curvature',
   'alfa',
-  'proto_maml',
   'in_context',
   'ridge',
   'tim',
-  'pretrained:transforms',
 )
-OPERATION_BY_OPERATION = ('prototypical:batch', 'maml:3_steps', 'cavia', 'ridge')
-# Images, curves, and a head of each kind: by a loop, by a quadratic program, and by attention.
-OTHERS_BY_OPERATION = ('cavia:conv4', 'maml:regression', 'logistic', 'svm', 'feat')
+OPERATION_BY_OPERATION = ('maml:batch', 'ridge')
+# Images, curves and attention; heads without a long loop.
+OTHERS_BY_OPERATION = ('cavia:conv4', 'maml:regression', 'feat')
 
 
 def kind(name):

@@ -69,8 +69,13 @@ def test_pure_and_deterministic(name):
 @beside_operations
 def test_jit_and_vmap_equal_a_plain_loop(name):
   """Values and gradients: a compiler that fuses operations may change either."""
-  for task, variant in enumerate(['first', 'second']):
+  given, tasks = variants(name), ['first', 'second']
+  with jax.enable_x64(True):
+    run = jax.jit(jax.vmap(functools.partial(judge, made(name)[0])))
+    together = jax.device_get(run(*stack([given[task] for task in tasks])))
+  for task, variant in enumerate(tasks):
     assert_close(plain(name, task), judged(name)[variant], 1e-6)
+    assert_close(jax.tree.map(lambda leaf: leaf[task], together), plain(name, task), 1e-6)  # noqa: B023
 
 
 @of_known_values
@@ -94,27 +99,21 @@ def test_traced_once_through_steps_and_calibration(name):
 
 
 @every_learner
-def test_numpy_arrays_will_do(name):
-  """Parameters from a file, and examples, without a jit around: traced, which shows what fails."""
+def test_numpy_arrays_will_do_and_arrays_come_back(name):
+  """Parameters from a file, and examples, without a jit around: traced, which shows what fails.
+
+  What is returned of them holds arrays only: those of JAX, or those that were given.
+  """
   learner, (params, episode) = made(name)[0], (made(name)[1], episode_of(name))
+  given = {id(leaf) for leaf in jax.tree.leaves((params, episode))}
 
   def run():
     fitted = learner.adapt(KEY, params, episode.support)
+    returned = jax.tree.leaves((learner.init(KEY, episode), fitted))
+    assert all(isinstance(leaf, jax.Array) or id(leaf) in given for leaf in returned)
     return learner.loss(KEY, params, episode), learner.predict(fitted, episode.query.x)
 
   jax.eval_shape(run)
-
-
-@every_learner
-def test_parameters_and_fitted_hold_arrays_only(name):
-  learner, episode = made(name)[0], jax.tree.map(jnp.asarray, episode_of(name))
-
-  def check():
-    params = learner.init(KEY, episode)
-    fitted = learner.adapt(KEY, params, episode.support)
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves((params, fitted)))
-
-  jax.eval_shape(check)
 
 
 @padding
