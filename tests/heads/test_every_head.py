@@ -66,7 +66,7 @@ def test_identical_examples_give_numbers(name):
     assert_undecided(single(name)['identical'][:, :3], name)
 
 
-# A head of each kind. Of all of them tests/learners/test_laws.py says that an absent row is as none.
+# A head of each kind. tests/learners/test_laws.py says of all that an absent row is as none.
 OF_FEW_ROWS = (
   *('prototypes', 'feat', 'ridge', 'logistic', 'svm', 'baseline', 'naive_bayes', 'mahalanobis'),
   *('soft_kmeans', 'slk', 'tim', 'alpha_tim', 'pt_map'),
