@@ -22,7 +22,7 @@ from tests.experiments.commands import (
   start,
   task,
 )
-from tests.experiments.test_binaries import parameters
+from tests.experiments.runs.test_binaries import parameters
 from tests.test_processes import free_port
 
 SGD = '--optimizer=sgd:learning_rate=0.05'
