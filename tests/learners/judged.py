@@ -157,7 +157,7 @@ def judged(name):
     return judge(learner, params, episode, x)
 
   with jax.enable_x64(True):
-    given, run = variants(name), compiled_fast(run)
+    given, run = variants(name), jax.jit(run)
     found = Judged({variant: jax.device_get(run(*each)) for variant, each in given.items()})
     (params, episode, x), result = given['first'], found['first']
     for _ in range(2):
