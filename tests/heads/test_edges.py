@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from metakit import heads
-from metakit.heads.common import ABSENT
+from metakit.heads.common import ABSENT, squared_distances
 from metakit.types import Episode, Examples
-from tests.heads.judged import COUNTED, EVERY, double, head_of, judge, single
+from tests.heads.judged import COUNTED, EVERY, double, head_of, single
 from tests.heads.made import KEY, blobs
 
 TASKWIDE = {'soft_kmeans'}  # what examples without a label are for
@@ -94,27 +94,38 @@ def test_supports_of_few_rows_are_as_those_with_rows_that_are_absent(name):
     assert np.isfinite(loss) and (outputs.argmax(1) == 0).all()
 
 
-@pytest.mark.parametrize('name', [name for name in EVERY if name != 'svm'])
+@every_head
 def test_a_class_without_support_leaves_the_gradients_of_the_others(name):
   """With respect to features of support and queries; learned heads may differ, and are finite.
 
   Those without it are computed in float64.
   """
   found, expected = (each(name)['plain']['slopes'] for each in (single, double))
-  assert_gradients(found, expected, name)
-
-
-def assert_gradients(found, expected, name):
   assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in found)
-  if name not in COUNTED:
+  if name == 'svm' or name not in COUNTED:
     for a, b in zip(found, expected, strict=True):
       np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())
 
 
-def test_a_class_without_support_leaves_the_gradients_of_the_svm():
-  support, query = map(in_float32, blobs()[:2])
-  run = jax.jit(lambda *given: judge(head_of('svm', 4), {'scale': np.float32(1)}, *given))
-  assert_gradients(run(support, query)['slopes'], None, 'svm')
+@pytest.mark.parametrize(
+  'head', [heads.svm(4), heads.pt_map(4, 2), heads.pt_map(4, 2, regularisation=100.0)]
+)
+def test_gradients_are_finite_where_classes_are_far_apart_or_support_is_absent(head):
+  """Then every assignment is sure, and the squares of what is left vanish in float32."""
+
+  @jax.jit
+  @jax.vmap
+  def run(support, query):
+    loss = lambda x: head.loss(KEY, params, Episode(support._replace(x=x), query))[0]
+    return jax.value_and_grad(loss)(support.x)
+
+  drawn = [blobs(seed, shots=2, queries=(5, 5, 5), spread=0.1)[:2] for seed in range(12)]
+  support, query = (
+    in_float32(jax.tree.map(lambda *a: np.stack(a), *e)) for e in zip(*drawn, strict=True)
+  )
+  some = support._replace(weight=np.ones(support.y.shape, np.float32) * (np.arange(6) != 2))
+  params = head.init(KEY, Episode(*drawn[0]))
+  assert all(np.isfinite(leaf).all() for leaf in run(some, query))
 
 
 @every_head
@@ -122,6 +133,15 @@ def test_absent_is_below_every_logit_of_a_class_with_support(name):
   outputs = single(name)['plain']['outputs']
   assert (outputs[:, 3] < outputs[:, :3].min()).all()
   assert (outputs[:, 3] <= ABSENT / 2).all() or name in ('paddle', 'slk', 'laplacian_shot')
+
+
+def test_classes_without_support_cost_distances_no_digits():
+  """Their points at zero would draw the centre away from the others, which are far from zero."""
+  near = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+  far, asked = near + np.float32(1e4), near[::-1] + np.float32(1e4)
+  points = np.concatenate([far, np.zeros((17, 5), np.float32)])
+  found = squared_distances(asked, points)[:, :3]
+  np.testing.assert_allclose(found, squared_distances(asked, far), atol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['prototypes', 'slk', 'soft_kmeans', 'mahalanobis'])
