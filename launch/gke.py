@@ -73,6 +73,27 @@ def selector(accelerator: str, topology: str | None) -> dict[str, str]:
   return labels | ({'cloud.google.com/gke-tpu-topology': topology} if topology else {})
 
 
+def _job(hosts: int, pod: dict[str, Any]) -> dict[str, Any]:
+  """Returns the job of so many pods."""
+  return {
+    'parallelism': hosts,
+    'completions': hosts,
+    'completionMode': 'Indexed',
+    'backoffLimit': 0,
+    # These rules single out disruptions and runs that were told to end. Any other failure counts.
+    'podFailurePolicy': {
+      'rules': [
+        {
+          'action': 'FailJob',
+          'onPodConditions': [{'type': 'DisruptionTarget', 'status': 'True'}],
+        },
+        {'action': 'FailJob', 'onExitCodes': {'operator': 'In', 'values': [PREEMPTED]}},
+      ]
+    },
+    'template': {'spec': pod},
+  }
+
+
 def manifest(
   command: Sequence[str],
   name: str,
@@ -105,23 +126,7 @@ def manifest(
   }
   if volume:
     pod['volumes'] = [{'name': VOLUME, 'persistentVolumeClaim': {'claimName': volume}}]
-  job = {
-    'parallelism': hosts,
-    'completions': hosts,
-    'completionMode': 'Indexed',
-    'backoffLimit': 0,
-    # These rules single out disruptions and runs that were told to end. Any other failure counts.
-    'podFailurePolicy': {
-      'rules': [
-        {
-          'action': 'FailJob',
-          'onPodConditions': [{'type': 'DisruptionTarget', 'status': 'True'}],
-        },
-        {'action': 'FailJob', 'onExitCodes': {'operator': 'In', 'values': [PREEMPTED]}},
-      ]
-    },
-    'template': {'spec': pod},
-  }
+  job = _job(hosts, pod)
   again = {
     'name': 'preempted',
     'action': 'RestartJobSetAndIgnoreMaxRestarts',

@@ -32,8 +32,7 @@ from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 
 from experiments.command_line.flags import define_common, define_training  # noqa: E402
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run  # noqa: E402
-from experiments.output.results import versions as known_versions  # noqa: E402
-from experiments.output.results import write_text  # noqa: E402
+from experiments.output.machine import versions as known_versions  # noqa: E402
 from experiments.runs.setup import (  # noqa: E402
   DEFINING,
   abstract_state,
@@ -44,6 +43,7 @@ from experiments.runs.wrap_up import command_line  # noqa: E402
 from metakit.costs import collectives, product_flops  # noqa: E402
 from metakit.devices import task_mesh  # noqa: E402
 from metakit.dispatch import make_dispatch  # noqa: E402
+from metakit.files import write_text  # noqa: E402
 from metakit.keys import roots  # noqa: E402
 from metakit.platforms import compiling_for  # noqa: E402
 from metakit.sources import abstract_episode  # noqa: E402

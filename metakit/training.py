@@ -1,13 +1,15 @@
 """A whole training. It begins or continues, validates and saves on the way, and ends early if told.
 
   course = Course(steps=5000, validate_every=500, save_every=500)
-  with checkpoints('runs/mine') as saved:
+  own_workdir('runs/mine', {'learner': 'maml', 'rate': 1e-3, 'seed': 0})
+  with checkpoints('runs/mine/checkpoints') as saved:
     state = begin(learner, optimizer, train, keys, saved=saved)
     dispatch = make_dispatch(learner, optimizer, train, keys, tasks_per_step=4)
     state = train_on(dispatch, state, course, save=saving(saved), validate=validate)
 
 The same lines again continue where the last ones stopped, and end with the same bits. (Each state
-belongs to its step, and the step names its tasks.)
+belongs to its step, and the step names its tasks.) metakit.workdir.own_workdir refuses a second
+process in the folder, and other flags than those that the run began with.
 """
 
 import time

@@ -1,15 +1,23 @@
-"""Reads the folder of a run: its flags, the checksums of its data, its checkpoints.
+"""The folder of a run: the flags and data that it belongs to, its checkpoints, its lock.
 
 flags.json holds the flags that determine the parameters that the run ends with, and the checksums
-of its data (metakit.fingerprint). metakit.checkpoint writes the folder checkpoints/.
+of its data (metakit.fingerprint). metakit.checkpoint writes the folder checkpoints/. Commands and
+Python use the same lock (metakit.lock). So this is refused while a command trains in the folder:
+
+  own_workdir('runs/mine')  # goes on with a run; a new one is given its flags
+  with checkpoints('runs/mine/checkpoints') as saved:
+    ...
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metakit.checkpoint import checkpoints
+from metakit.distributed import is_first
+from metakit.files import write_text
+from metakit.lock import NAME, lock
 from metakit.train import TrainState
 
 FLAGS = 'flags.json'
@@ -73,6 +81,90 @@ def open_workdir(folder: str | Path, needed: Iterable[str] = ()) -> Workdir:
     )
   data = flags.pop(DATA, {})
   return Workdir(path, flags, data)
+
+
+def own_workdir(
+  folder: str | Path,
+  flags: Mapping[str, Any] | None = None,
+  *,
+  complete: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
+  named: Callable[[str], str] = str,
+) -> Workdir:
+  """Claims a folder for a run and locks it for as long as this process lives.
+
+  Of several processes, the first one checks, locks and writes. The others go on at once.
+
+  Args:
+    folder: where the run is, or is to be.
+    flags: what determines the parameters that the run ends with, as JSON can hold it; under 'data'
+      the checksums of its data. None goes on with the run that is there.
+    complete: flags -> flags with the defaults of those that were added since.
+    named: name of a flag -> how messages write it.
+
+  Raises:
+    ValueError: like `claim_workdir`, and if another process has the folder; nothing is changed.
+      Without flags, like `open_workdir`.
+    OSError: if it cannot be written.
+  """
+  path = Path(folder)
+  if flags is None:
+    opened = open_workdir(path)
+    lock(path / NAME)
+    return opened
+  if is_first():
+    # Before the lock is written, since the folder may be something else.
+    check_claim(path, flags, complete=complete, named=named)
+    lock(path / NAME)
+    claim_workdir(path, flags, complete=complete, named=named)
+  return Workdir(path, {n: v for n, v in flags.items() if n != DATA}, dict(flags.get(DATA, {})))
+
+
+def claim_workdir(
+  folder: Path,
+  flags: Mapping[str, Any],
+  *,
+  complete: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
+  named: Callable[[str], str] = str,
+) -> None:
+  """Makes the folder of a run, or checks that it belongs to the same flags. It does not lock.
+
+  Args:
+    folder: where the run is, or is to be.
+    flags: see `own_workdir`.
+    complete: see `own_workdir`.
+    named: see `own_workdir`.
+
+  Raises:
+    ValueError: if it belongs to other flags, naming those that differ, or holds other files.
+    OSError: if it cannot be written.
+  """
+  check_claim(folder, flags, complete=complete, named=named)
+  if not (folder / FLAGS).exists():
+    write_text(folder / FLAGS, json.dumps(flags, indent=2) + '\n')
+
+
+def check_claim(
+  folder: Path,
+  flags: Mapping[str, Any],
+  *,
+  complete: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
+  named: Callable[[str], str] = str,
+) -> None:
+  """Raises ValueError like `claim_workdir`; writes nothing."""
+  another = named('workdir')
+  if not (folder / FLAGS).exists():
+    if folder.exists() and any(path.name != NAME for path in folder.iterdir()):
+      raise ValueError(f'{folder} holds files but no {FLAGS}; use an empty or new {another}')
+    return
+  theirs, ours = complete(read_flags(folder)), complete(flags)
+  differ = [
+    f'{named(name)} is {theirs.get(name)} there and {ours[name]} here'
+    for name in ours
+    if name != DATA and theirs.get(name) != ours[name]
+  ]
+  if differ:
+    raise ValueError(f'{folder} belongs to other flags: {"; ".join(differ)}; use another {another}')
+  check_same_data(folder, theirs.get(DATA, {}), flags.get(DATA, {}))
 
 
 def read_flags(workdir: Path) -> dict[str, Any]:

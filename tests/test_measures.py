@@ -35,9 +35,20 @@ from metakit.objectives import classification, cross_entropy, squared_error
 from metakit.types import Episode, Examples, join
 from tests.episodes.test_chance import SMALLEST_P, follows
 from tests.episodes.test_few_shot import many
+from tests.heads.made import softmax
 
 KEY = jax.random.key(0, impl='threefry2x32')
-PRIOR = categorical_tasks(tasks=6, inputs=3, classes=4)
+PRIOR = jax.jit(partial(categorical_tasks, tasks=6, inputs=3, classes=4))()
+
+
+def drawn(sampler):
+  """An episode, in NumPy."""
+  return jax.device_get(jax.jit(sampler)(KEY))
+
+
+def in_one_program(measure):
+  """What `measure()` returns, compiled as one program rather than operation by operation."""
+  return jax.device_get(jax.jit(measure)())
 
 
 def test_tasks_are_drawn_by_their_weight_and_labels_by_the_table():
@@ -57,7 +68,7 @@ def test_tasks_are_drawn_by_their_weight_and_labels_by_the_table():
 
 
 def test_the_mixture_is_that_of_all_tasks():
-  episode = categorical(PRIOR, 5, 2)(KEY)
+  episode = drawn(categorical(PRIOR, 5, 2))
   tables = np.exp(np.asarray(PRIOR.log_probability, np.float64))
   places = np.asarray(episode.support.x).argmax(1)
   likelihood = np.prod(tables[:, places, np.asarray(episode.support.y)], axis=1)
@@ -65,7 +76,8 @@ def test_the_mixture_is_that_of_all_tasks():
   asked = np.asarray(episode.query.x).argmax(1)
   expected = np.einsum('t,tnc->nc', posterior / posterior.sum(), tables[:, asked])
   learner = bayes_categorical(PRIOR)
-  outputs = learner.predict(learner.adapt(KEY, {}, episode.support), episode.query.x)
+  predict = lambda: learner.predict(learner.adapt(KEY, {}, episode.support), episode.query.x)
+  outputs = in_one_program(predict)
   np.testing.assert_allclose(np.exp(outputs), expected, atol=1e-5)
 
 
@@ -80,19 +92,26 @@ def test_the_regret_of_the_mixture_is_bounded_by_the_weight_of_the_task():
 
 def test_beside_the_mixture_a_classifier_differs_by_the_divergence():
   """In nats, against the sum over classes by hand; and the mixture itself not at all."""
-  learner, episode = bayes_categorical(PRIOR), categorical(PRIOR, 4)(KEY)
+  learner, episode = bayes_categorical(PRIOR), drawn(categorical(PRIOR, 4))
   zeros = lambda fitted, x: jnp.zeros((len(x), 4))
   uniform = learner._replace(predict=zeros, prefixes=None)
-  beside = lambda own: judge_beside(learner)(own, cross_entropy, {}, KEY, episode)
-  assert np.abs(beside(learner)['difference']).max() < 1e-6
-  judged = beside(uniform)
-  examples = join(episode.support, episode.query)
   one_by_one = learner._replace(prefixes=None)
-  best = jax.nn.softmax(np.asarray(predict_prefixes(one_by_one, KEY, {}, examples)))
+
+  def measure():
+    itself, judged = (
+      judge_beside(learner)(own, cross_entropy, {}, KEY, episode) for own in (learner, uniform)
+    )
+    outputs = predict_prefixes(one_by_one, KEY, {}, join(episode.support, episode.query))
+    mixture, other = (
+      judge_regret(own, cross_entropy, {}, KEY, episode) for own in (learner, uniform)
+    )
+    return itself, judged, outputs, mixture, other
+
+  itself, judged, outputs, mixture, other = in_one_program(measure)
+  assert np.abs(itself['difference']).max() < 1e-6
+  best = softmax(outputs)
   np.testing.assert_allclose(judged['difference'], (best * np.log(4 * best)).sum(-1), atol=1e-5)
-  mixture = judge_regret(learner, cross_entropy, {}, KEY, episode)
   own, known = (judged[name].sum() for name in ('loss', 'reference/loss'))
-  other = judge_regret(uniform, cross_entropy, {}, KEY, episode)
   assert other['regret'] - mixture['regret'] == pytest.approx(float(own - known), abs=1e-4)
   assert mixture['weight'] == pytest.approx(-float(episode.info['log_weight']))
 
@@ -104,22 +123,23 @@ def smoothed(share, logits, y):
 
 def test_any_classification_has_the_divergence_of_classifications():
   """Of a label-smoothed cross-entropy and a partial it was the squared difference of logits."""
-  learner, episode = bayes_categorical(PRIOR), categorical(PRIOR, 4)(KEY)
+  learner, episode = bayes_categorical(PRIOR), drawn(categorical(PRIOR, 4))
   uniform = learner._replace(predict=lambda fitted, x: jnp.zeros((len(x), 4)), prefixes=None)
   beside = lambda objective: judge_beside(learner)(uniform, objective, {}, KEY, episode)
-  expected, judged = beside(cross_entropy), beside(classification(partial(smoothed, 0.1)))
+  both = cross_entropy, classification(partial(smoothed, 0.1))
+  expected, judged = in_one_program(lambda: [beside(objective) for objective in both])
   np.testing.assert_array_equal(judged['difference'], expected['difference'])
   assert (judged['reference/loss'] != expected['reference/loss']).any()
   with pytest.raises(ValueError, match='make an objective of it'):
-    beside(partial(cross_entropy.judge))
+    in_one_program(lambda: beside(partial(cross_entropy.judge)))
 
 
 def test_the_regret_of_ignorance_grows():
   uniform = prototypical(identity, 4)._replace(
     prefixes=lambda key, params, examples: jnp.zeros((len(examples.y), 4))
   )
-  episode = categorical(PRIOR, 20, 1)(KEY)
-  excess, _ = regret(uniform, KEY, {}, episode)
+  episode = drawn(categorical(PRIOR, 20, 1))
+  excess, _ = in_one_program(lambda: regret(uniform, KEY, {}, episode))
   x, y = (np.concatenate([part[i] for part in episode[:2]]) for i in range(2))
   table = np.asarray(episode.info['log_probability'])
   expected = np.cumsum(table[x.argmax(1), y] + np.log(4))
@@ -133,7 +153,9 @@ def test_the_spectrum_of_a_wave_is_its_amplitude(wave):
   x = np.linspace(-5, 5, 40, endpoint=False, dtype=np.float32)[:, None]
   # n half waves in [-L, L) are n periods of 2 L / n
   support = Examples(x, 1.5 * np.cos(2 * np.pi * wave * x / 10))
-  amplitudes = spectrum(bayes(series, 0.0), KEY, {}, support=support, grid=jnp.asarray(x))
+  amplitudes = in_one_program(
+    lambda: spectrum(bayes(series, 0.0), KEY, {}, support=support, grid=jnp.asarray(x))
+  )
   np.testing.assert_allclose(amplitudes, 1.5 * (np.arange(21) == wave), atol=0.01)
 
 
@@ -153,7 +175,7 @@ def test_the_state_is_what_predictions_can_depend_on():
   # MAML's state is all its adapted parameters.
   adapted = maml(mlp(3, width=4, depth=1), Descent(optax.sgd(0.1)))
   support = Examples(np.zeros((5, 4), 'f'), np.zeros(5, 'i'))
-  params = adapted.init(KEY, Episode(support, support))
+  params = jax.eval_shape(adapted.init, KEY, Episode(support, support))
   assert state_size(adapted, params, support) == 4 * 4 + 4 + 4 * 3 + 3
 
 
@@ -168,12 +190,11 @@ def random_transformer(depth=2, **options):
   return model, jax.tree.map(lambda s: rng.normal(size=s.shape).astype('f'), shapes), episode
 
 
-@pytest.mark.parametrize('scan', [False, True])
-def test_likeness_is_a_cosine_and_chance_is_near_0(scan):
-  model, params, episode = random_transformer(scan=scan)
-  measure = jax.jit(lambda key: likeness_to_descent(model, 3, key, params=params, episode=episode))
-  each = [measure(key) for key in jax.random.split(KEY, 20)]
-  values = np.array([[e.to_descent, e.to_chance] for e in each])
+@pytest.mark.parametrize(('scan', 'depth'), [(False, 1), (True, 2)])
+def test_likeness_is_a_cosine_and_chance_is_near_0(scan, depth):
+  model, params, episode = random_transformer(depth, scan=scan)
+  measure = lambda key: likeness_to_descent(model, 3, key, params=params, episode=episode)
+  values = np.stack(in_one_program(lambda: jax.lax.map(measure, jax.random.split(KEY, 20))), 1)
   assert (np.abs(values) <= 1).all()
   assert np.ptp(values[:, 0]) < 1e-6  # the key draws the random change alone
   assert abs(values[:, 1].mean()) < 0.15
@@ -181,35 +202,58 @@ def test_likeness_is_a_cosine_and_chance_is_near_0(scan):
 
 @pytest.mark.parametrize(
   ('attention', 'scan', 'depth'),
-  [('softmax', False, 2), ('softmax', True, 2), ('momentum', False, 2), ('softmax', False, 11)],
+  [
+    ('softmax', False, 2),
+    ('softmax', True, 2),
+    ('momentum', False, 2),
+    pytest.param('softmax', False, 11, marks=pytest.mark.slow),
+  ],
 )
 def test_attention_weights_are_those_that_average_the_values(attention, scan, depth):
   """Weights times cached values, and the rest times its own, is what a query attended to."""
   options = {'attention': attention, 'decay': 0.0, 'scan': scan, 'depth': depth}
   model, params, (support, query, _) = random_transformer(**options)
-  fitted = in_context(model, 3).adapt(KEY, params, support)
-  weights = np.asarray(attention_to_support(model, fitted, query.x))
-  assert weights.shape == (depth, 2, 2, 6)
-  state = fitted[1][1]
-  value = np.asarray(getattr(state, 'cache', state).value)
   asked = np.hstack([query.x, np.zeros((2, 3)), np.ones((2, 1))]).astype('f')
   nothing = np.zeros(2, int), np.zeros(0, bool)
-  shown = model.inspect(params, asked[:0], asked, *nothing, fitted[1])
-  own, attended = (np.asarray(measures._shown(shown, name)) for name in ('.value', 'attended'))
+
+  def measure():
+    fitted = in_context(model, 3).adapt(KEY, params, support)
+    shown = model.inspect(params, asked[:0], asked, *nothing, fitted[1])
+    own, attended = (measures._shown(shown, name) for name in ('.value', 'attended'))
+    return attention_to_support(model, fitted, query.x), fitted[1][1], own, attended
+
+  weights, state, own, attended = in_one_program(measure)
+  assert weights.shape == (depth, 2, 2, 6)
+  value = getattr(state, 'cache', state).value
   rest = (1 - weights.sum(-1)).transpose(0, 2, 1)[..., None]
   expected = np.einsum('lhqk,lkhf->lqhf', weights, value) + rest * own
   np.testing.assert_allclose(attended, expected, atol=1e-4)
 
 
+def test_layers_are_in_their_order():
+  """Layer 2 comes before layer 10, whose name is the lower."""
+  model, params, (support, _, _) = random_transformer(11)
+  _, state, _ = jax.eval_shape(in_context(model, 3).adapt, KEY, params, support)
+  asked = np.zeros((2, 8), 'f')
+  nothing = np.zeros(2, int), np.zeros(0, bool)
+  shown = jax.eval_shape(model.inspect, params, asked[:0], asked, *nothing, state)
+  layer = lambda path: jax.tree_util.keystr(path).partition('Block_')[2].partition("'")[0]
+  filled = jax.tree_util.tree_map_with_path(
+    lambda path, leaf: np.full(leaf.shape, int(layer(path)), leaf.dtype), shown
+  )
+  layers = in_one_program(lambda: measures._shown(filled, 'attended'))
+  np.testing.assert_array_equal(layers[:, 0, 0, 0], np.arange(11))
+
+
 def test_descent_changes_keys_and_values_alone():
   _, params, _ = random_transformer()
-  kept = measures._keys_and_values(params)
+  kept = in_one_program(lambda: measures._keys_and_values(params))
   for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
     changed = 'projections' in jax.tree_util.keystr(path)
-    assert (np.asarray(leaf) != 0).any() == changed
+    assert (leaf != 0).any() == changed
     if changed:
-      assert (np.asarray(leaf)[..., 0, :, :] == 0).all()
-      assert (np.asarray(leaf)[..., 1:, :, :] != 0).all()
+      assert (leaf[..., 0, :, :] == 0).all()
+      assert (leaf[..., 1:, :, :] != 0).all()
 
 
 def test_descent_is_gradient_descent_on_keys_and_values():
@@ -227,46 +271,56 @@ def test_descent_is_gradient_descent_on_keys_and_values():
     _, state, _ = learner.adapt(KEY, params, support)
     asked = np.hstack([query.x, np.zeros((2, 3)), np.ones((2, 1))]).astype('f')
     shown = model.inspect(params, asked[:0], asked, np.zeros(2, int), np.zeros(0, bool), state)
-    return np.asarray(measures._shown(shown, 'attended'))[0].reshape(2, -1)
+    return measures._shown(shown, 'attended')[0].reshape(2, -1)
 
-  kept = measures._keys_and_values(jax.grad(loss)(params))
-  tuned = jax.tree.map(lambda p, g: p - 0.01 * g, params, kept)
-  before = attended(params, jax.tree.map(lambda leaf: leaf[:0], one))
-  read = attended(params, one) - before
-  learned = attended(tuned, jax.tree.map(lambda leaf: leaf[:0], one)) - before
+  def measure():
+    kept = measures._keys_and_values(jax.grad(loss)(params))
+    tuned = jax.tree.map(lambda p, g: p - 0.01 * g, params, kept)
+    nothing = jax.tree.map(lambda leaf: leaf[:0], one)
+    before = attended(params, nothing)
+    return attended(params, one) - before, attended(tuned, nothing) - before
+
+  read, learned = in_one_program(measure)
   cosines = (read * learned).sum(1) / np.linalg.norm(read, axis=1) / np.linalg.norm(learned, axis=1)
-  found = likeness_to_descent(model, 3, KEY, params=params, episode=episode, learning_rate=0.01)
+  options = {'params': params, 'episode': episode, 'learning_rate': 0.01}
+  found = in_one_program(lambda: likeness_to_descent(model, 3, KEY, **options))
   assert float(found.to_descent) == pytest.approx(cosines.mean(), abs=1e-3)
   assert abs(cosines.mean()) > 0.01  # a wrong sign would be seen
 
 
-def test_absent_examples_do_not_count():
-  """Regret and mixture weight of an episode with padding are those without it."""
-  learner, (support, query, _) = bayes_categorical(PRIOR), categorical(PRIOR, 5)(KEY)
-  info = categorical(PRIOR, 5)(KEY).info
-  weighted = support._replace(weight=np.array([1, 1, 0, 0, 1], 'f'))
-  kept = jax.tree.map(lambda leaf: leaf[np.array([0, 1, 4])], support)
-  excess = [regret(learner, KEY, {}, Episode(s, query, info))[0][-1] for s in (weighted, kept)]
-  assert float(excess[0]) == pytest.approx(float(excess[1]), abs=1e-5)
+def mixture_of_two():
   function_class = f.gaussian_mixture(3)
   ((_, prior),) = function_class.priors
-  support, query, _ = f.functions(function_class, 4, 32, noise=0.3)(KEY)
+  return function_class, prior
+
+
+def test_absent_examples_do_not_count():
+  """Regret and mixture weight of an episode with padding are those without it."""
+  learner, (support, query, info) = bayes_categorical(PRIOR), drawn(categorical(PRIOR, 5))
+  weighted = support._replace(weight=np.array([1, 1, 0, 0, 1], 'f'))
+  kept = jax.tree.map(lambda leaf: leaf[np.array([0, 1, 4])], support)
+  measure = lambda part: regret(learner, KEY, {}, Episode(part, query, info))[0][-1]
+  excess = in_one_program(lambda: [measure(part) for part in (weighted, kept)])
+  assert float(excess[0]) == pytest.approx(float(excess[1]), abs=1e-5)
+  function_class, prior = mixture_of_two()
+  support, query, _ = drawn(f.functions(function_class, 4, 32, noise=0.3))
   judge, absent = judge_mixture_weight(prior, 0.3), np.array([1, 0, 0, 0], 'f')
   short = Episode(support._replace(weight=absent), query)
-  posterior = judge(bayes(function_class, 0.3), squared_error, {}, KEY, short)['posterior']
+  learner = bayes(function_class, 0.3)
+  posterior = in_one_program(lambda: judge(learner, squared_error, {}, KEY, short))['posterior']
   np.testing.assert_allclose(posterior[1:], posterior[1], atol=1e-5)
   with pytest.raises(ValueError, match='queries=2 do not tell a weight'):
     few = Episode(support, jax.tree.map(lambda leaf: leaf[:2], query))
-    judge(bayes(function_class, 0.3), squared_error, {}, KEY, few)
+    judge(learner, squared_error, {}, KEY, few)
 
 
 def test_a_network_without_attention_is_refused():
   with pytest.raises(ValueError, match='without attention'):
     likeness_to_descent(recurrent(3), 3, KEY, params={}, episode=random_transformer()[2])
   model, params, episode = random_transformer(attention='linear')
-  fitted = in_context(model, 3).adapt(KEY, params, episode.support)
+  adapt = lambda: in_context(model, 3).adapt(KEY, params, episode.support)
   with pytest.raises(ValueError, match='no attention weights'):
-    attention_to_support(model, fitted, episode.query.x)
+    attention_to_support(model, jax.eval_shape(adapt), episode.query.x)
 
 
 @pytest.mark.parametrize(
@@ -282,20 +336,26 @@ def test_what_makes_no_sense_is_refused(options, named):
 
 def test_the_bayes_predictor_implies_the_posterior_weight():
   """And a learner that believes in one component alone implies 1, whatever it has seen."""
-  function_class, noise = f.gaussian_mixture(3), 0.3
-  ((_, prior),) = function_class.priors
+  (function_class, prior), noise = mixture_of_two(), 0.3
   judge = judge_mixture_weight(prior, noise)
-  first = prior._replace(mean=prior.mean[:1], variance=prior.variance[:1], log_weight=jnp.zeros(1))
+  first = prior._replace(
+    mean=prior.mean[:1], variance=prior.variance[:1], log_weight=np.zeros(1, 'f')
+  )
   convinced = bayes(function_class._replace(priors=((0.0, first),)), noise)
-  for seed in range(3):
+
+  @jax.jit
+  def measure(seed):
     episode = f.functions(function_class, 4, 32, noise=noise)(jax.random.key(seed))
-    judged = judge(bayes(function_class, noise), squared_error, {}, KEY, episode)
+    learners = bayes(function_class, noise), convinced
+    return episode, [judge(each, squared_error, {}, KEY, episode) for each in learners]
+
+  for seed in range(3):
+    episode, (judged, believed) = jax.device_get(measure(seed))
     assert judged['posterior'].shape == (5,) and judged['posterior'][0] == pytest.approx(0.5)
     np.testing.assert_allclose(judged['implied'], judged['posterior'], atol=1e-3)
-    judged = judge(convinced, squared_error, {}, KEY, episode)
-    np.testing.assert_allclose(judged['implied'], 1, atol=1e-3)
-    apart = np.abs(np.asarray(judged['implied']) - judged['posterior'])
-    assert judged['mixture_weight'] == pytest.approx(apart.mean())
+    np.testing.assert_allclose(believed['implied'], 1, atol=1e-3)
+    apart = np.abs(believed['implied'] - believed['posterior'])
+    assert believed['mixture_weight'] == pytest.approx(apart.mean())
   # Bayes' rule by hand, after one example: the components differ in the mean of y alone.
   x, y = (np.asarray(leaf[0], np.float64) for leaf in episode.support[:2])
   variance = noise**2 + 1e-8 * x[0] ** 2 + np.square(x[1:]).sum()
@@ -305,6 +365,6 @@ def test_the_bayes_predictor_implies_the_posterior_weight():
 
 
 def test_a_prior_of_three_components_has_no_one_weight():
-  prior = f.Gaussians(lambda x: x, jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones((3, 2)))
+  prior = f.Gaussians(lambda x: x, np.zeros(3), np.zeros((3, 2)), np.ones((3, 2)))
   with pytest.raises(ValueError, match='3 components'):
     mixture_weight(None, prior, 0.1, key=KEY, params={}, support=None, asked=None)

@@ -43,7 +43,6 @@ SLOW = pytest.mark.slow
   [
     ('maml', 'shard_map'),
     pytest.param('maml', 'pmap', marks=SLOW),
-    pytest.param('prototypical', 'shard_map', marks=SLOW),
     pytest.param('in_context', 'shard_map', marks=SLOW),
   ],
 )

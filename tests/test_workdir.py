@@ -1,14 +1,16 @@
 """A run's folder, read: its flags, its data, its checkpoints."""
 
 import json
+import os
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.runs.workdir import own_workdir as of_commands
 from metakit.checkpoint import checkpoints
 from metakit.train import TrainState
-from metakit.workdir import open_workdir
+from metakit.workdir import claim_workdir, open_workdir, own_workdir
 
 STATE = TrainState(jnp.int32(3), {'w': jnp.arange(4.0)}, ())
 
@@ -47,3 +49,37 @@ def test_the_newest_state_and_the_best_are_read(tmp_path):
   assert opened.restore(STATE)[0] == 4
   step, state = opened.restore(STATE, best=True)
   assert step == 3 and np.array_equal(state.params['w'], np.arange(4.0))
+
+
+def test_who_goes_on_from_python_has_the_lock_that_commands_ask_for(tmp_path):
+  """A command's own lock is refused while Python has the folder, and Python's while a command."""
+  flags = {'task': 'glyphs', 'seed': 0, 'data': {'train': 'a'}}
+  claim_workdir(tmp_path / 'run', flags)
+  mine = own_workdir(tmp_path / 'run')
+  assert mine.flags == {'task': 'glyphs', 'seed': 0} and mine.data == {'train': 'a'}
+  for again in (
+    lambda: own_workdir(tmp_path / 'run'),
+    lambda: of_commands(tmp_path / 'run', flags),
+  ):
+    with pytest.raises(ValueError, match=f'is in use by process {os.getpid()} '):
+      again()
+  assert (tmp_path / 'run' / '.metakit.lock').exists()
+
+
+def test_a_folder_belongs_to_the_flags_and_data_that_it_was_claimed_with(tmp_path):
+  flags = {'rate': 0.1, 'seed': 0, 'data': {'train': 'a'}}
+  assert own_workdir(tmp_path / 'run', flags).data == {'train': 'a'}
+  claim_workdir(tmp_path / 'run', flags)
+  with pytest.raises(ValueError, match=r'other flags: rate is 0\.1 there and 0\.2 here; use'):
+    claim_workdir(tmp_path / 'run', flags | {'rate': 0.2})
+  with pytest.raises(ValueError, match='the checksum of train is a there and b here'):
+    claim_workdir(tmp_path / 'run', flags | {'data': {'train': 'b'}})
+  with pytest.raises(ValueError, match=r'--rate is None there and 0\.1 here; use another --w'):
+    claim_workdir(written(tmp_path, {'seed': 0}), flags, named='--{}'.format)
+  claim_workdir(tmp_path, flags, complete=lambda flags: {'rate': 0.1, **flags})
+
+
+def test_only_a_run_is_gone_on_with(tmp_path):
+  with pytest.raises(ValueError, match=r'its flags\.json is missing; train first'):
+    own_workdir(tmp_path)
+  assert not list(tmp_path.iterdir())

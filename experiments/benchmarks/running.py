@@ -19,14 +19,10 @@ from experiments.benchmarks import suites
 from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, time_cases
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
-from experiments.output.results import (
-  describe_device,
-  read_json,
-  refuse_other,
-  versions,
-  write_text,
-)
+from experiments.output.machine import describe_device, versions
+from experiments.output.results import read_json, refuse_other
 from experiments.runs.wrap_up import command_line
+from metakit.files import write_text
 
 Row = dict[str, Any]
 

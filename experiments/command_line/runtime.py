@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from experiments.command_line.checks import check_flags
 from experiments.command_line.flags import GROUPS
 from experiments.command_line.help import help_text
-from experiments.output.results import versions
+from experiments.output.machine import versions
 from launch import interrupts
 from launch.children import PREEMPTED
 from metakit.distributed import abort, check_same, initialize, is_first, leave

@@ -112,13 +112,8 @@ def projected_task(
   if seen and not tasks:
     raise ValueError('seen=true: with tasks=0 none occurs twice; use a pool, tasks=1024 say')
   table = functools.cache(lambda split: base_set(base, split, data_dir, pixels))
-
   biased = max(fixed_labels, fixed_projection, repeated) > 0
-  if biased_steps < 0 or (biased_steps and not biased):
-    raise ValueError(
-      f'biased_steps={biased_steps}: use 0, or 1 and more with fixed_labels, fixed_projection or '
-      'repeated'
-    )
+  _check_biased_steps(biased_steps, biased)
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     held_out = split != 'train' and not seen
@@ -143,6 +138,14 @@ def projected_task(
 
   fields = source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True
   return Task(*fields, chance=1 / BASE_CLASSES if biased else None)
+
+
+def _check_biased_steps(biased_steps: int, biased: bool) -> None:
+  if biased_steps < 0 or (biased_steps and not biased):
+    raise ValueError(
+      f'biased_steps={biased_steps}: use 0, or 1 and more with fixed_labels, fixed_projection or '
+      'repeated'
+    )
 
 
 def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:

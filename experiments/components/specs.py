@@ -144,10 +144,18 @@ def build(component: Component, **supplied: Any) -> Any:
 
 
 def arguments_of(factory: Callable[..., Any], supplied: tuple[str, ...]) -> dict[str, Any]:
-  """Returns the parameters that a spec may set: those with a default and not supplied."""
+  """Returns the parameters that a spec may set.
+
+  Those are not supplied, and have a default that a spec can write: a function, say, is none.
+  """
   parameters = inspect.signature(factory, eval_str=True).parameters
-  settable = lambda p: p.default is not inspect.Parameter.empty and p.name not in supplied
+  settable = lambda p: p.name not in supplied and _writable(p.default)
   return {name: p for name, p in parameters.items() if settable(p)}
+
+
+def _writable(default: Any) -> bool:
+  pair = isinstance(default, tuple) and len(default) == 2
+  return pair or default is None or isinstance(default, bool | int | float | str)
 
 
 _WORDS = {'true': True, 'false': False, 'none': None}

@@ -13,7 +13,7 @@ from metakit import episodes, objectives
 from metakit.data.files import check_choice, listed
 from metakit.data.splits import leave_out_small
 from metakit.data.table import ClassTable
-from metakit.episodes.combinators import augment
+from metakit.episodes.augmentation import augment
 from metakit.sizes import check_positive
 from metakit.sources import EpisodeSource, place
 from metakit.tasks import Task

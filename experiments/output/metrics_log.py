@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.output.results import finite, naming, write_text
+from experiments.output.results import finite
 from experiments.output.sums import with_sum, without_sum
 from metakit.distributed import is_first
+from metakit.files import naming, write_text
 
 FILE_NAME = 'metrics.jsonl'
 EVENTS_FOLDER = 'tensorboard'

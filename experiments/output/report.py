@@ -1,11 +1,9 @@
 """report.html: the results of a run on one page, which needs neither a network nor a script."""
 
 import base64
-import html
 import io
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,8 +11,9 @@ import numpy as np
 
 from experiments.components.specs import arguments_in
 from experiments.output import report_figures
+from experiments.output.page import escaped, escaped_cell, page, section, table
 from experiments.output.report_figures import AdaptationPoint as AdaptationPoint
-from experiments.output.results import format_duration, format_estimate, write_text
+from experiments.output.text import format_duration, format_estimate
 
 MAX_CLASSES, MAX_SUPPORT, MAX_QUERIES = 20, 5, 8  # that are drawn; the text counts the others
 MAX_PIXELS = 96  # of the longer side of a drawn image
@@ -75,81 +74,37 @@ class Report(NamedTuple):
   settings: Mapping[str, Any] = MappingProxyType({})
 
 
-def write_report(path: str | os.PathLike, report: Report) -> None:
-  """Writes the whole report or nothing.
-
-  Raises:
-    OSError: if it cannot be written, in one line that names the file. An existing file is then
-      unchanged.
-  """
-  write_text(path, render(report))
-
-
 def render(report: Report) -> str:
   """Returns the report as HTML that needs no other file and no script; all text is escaped."""
   sections = [
     _headline(report),
-    _section('Learning curve', _learning(report)),
-    _section('Adaptation', _adaptation(report)),
-    _section('What should be equal', _pair(*report.pair) if report.pair else ''),
-    _section('One test episode', _episode(report.episode) if report.episode else ''),
-    _section('Settings', _settings(report.settings)),
-    _section('Run it again', _reproduce(report)),
+    section('Learning curve', _learning(report)),
+    section('Adaptation', _adaptation(report)),
+    section('What should be equal', _pair(*report.pair) if report.pair else ''),
+    section('One test episode', _episode(report.episode) if report.episode else ''),
+    section('Settings', _settings(report.settings)),
+    section('Run it again', _reproduce(report)),
   ]
   return page(report.title, ''.join(sections))
 
 
-def page(title: str, body: str) -> str:
-  """Returns a whole HTML page of a title (escaped) and a body (HTML)."""
-  return (
-    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    f'<title>{_text(title)}</title><style>{STYLE}</style></head>\n'
-    f'<body><main>\n{body}</main></body></html>\n'
-  )
-
-
-def _text(value: Any) -> str:
-  return html.escape(str(value))
-
-
-def _cell(value: Any) -> str:
-  # A long spec breaks between its arguments.
-  return _text(value).replace(':', ':<wbr>').replace(',', ',<wbr>')
-
-
-def _section(title: str, body: str) -> str:
-  return f'<section><h2>{_text(title)}</h2>\n{body}</section>\n' if body else ''
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-  """Returns a table of escaped cells; the first cell of a row is its head."""
-  head = ''.join(f'<th scope="col">{_text(name)}</th>' for name in heads)
-  body = ''
-  for first, *rest in rows:
-    cells = ''.join(f'<td>{_cell(cell)}</td>' for cell in rest)
-    body += f'<tr><th scope="row">{_cell(first)}</th>{cells}</tr>\n'
-  head = f'<thead><tr>{head}</tr></thead>' if head else ''
-  return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
-
-
 def _headline(report: Report) -> str:
-  title = f'<h1>{_text(report.title)}</h1>'
+  title = f'<h1>{escaped(report.title)}</h1>'
   if not report.records:
     return f'<header>{title}<p>No test result.</p></header>\n'
   first, rest = report.records[0], report.records[1:]
   mean, _, interval = _estimate(first).partition(' ± ')
   if interval:
     mean += '%' * interval.endswith('%')
-    interval = f' <span class="interval">± {_text(interval)}</span>'
+    interval = f' <span class="interval">± {escaped(interval)}</span>'
   others = ''
   if rest:
     rows = [(r['task'], r['learner'], r['protocol'], _estimate(r), _count(r)) for r in rest]
     heads = ('task', 'learner', 'protocol', 'mean ± 95% interval', 'episodes')
-    others = '<h2>Further results</h2>' + _table(heads, rows)
+    others = '<h2>Further results</h2>' + table(heads, rows)
   return (
-    f'<header>{title}<p class="result">{_text(mean)}{interval}</p>'
-    f'<p>{_text(_meaning(first))}</p>{_facts(first)}</header>{others}\n'
+    f'<header>{title}<p class="result">{escaped(mean)}{interval}</p>'
+    f'<p>{escaped(_meaning(first))}</p>{_facts(first)}</header>{others}\n'
   )
 
 
@@ -174,7 +129,9 @@ def _facts(record: Mapping[str, Any]) -> str:
   trained = f'{record["steps"]:,} steps in {format_duration(record["train_seconds"])}'
   facts = {name: record[name] for name in ('task', 'learner', 'network')}
   facts |= {'trained': trained, 'device': record['device'], 'seed': record['seed']}
-  items = (f'<div><dt>{_text(n)}</dt><dd>{_cell(value)}</dd></div>' for n, value in facts.items())
+  items = (
+    f'<div><dt>{escaped(n)}</dt><dd>{escaped_cell(value)}</dd></div>' for n, value in facts.items()
+  )
   return f'<dl>{"".join(items)}</dl>'
 
 
@@ -210,7 +167,7 @@ def _adaptation(report: Report) -> str:
   drawn = report_figures.adaptation_curve(points, label, metric, report.reference)
   return (
     f'<figure>{drawn}</figure><p class="note">{note}</p>'
-    f'<details><summary>The numbers</summary>{_table(heads, rows)}</details>'
+    f'<details><summary>The numbers</summary>{table(heads, rows)}</details>'
   )
 
 
@@ -236,7 +193,7 @@ def _episode(episode: EpisodePicture) -> str:
     figure = report_figures.truth_against_prediction(episode.query_y, episode.query_outputs)
   error = np.square(np.ravel(episode.query_outputs) - np.ravel(episode.query_y)).mean()
   note = f'{len(episode.support_x)} support points; mean squared error on the queries {error:.3g}.'
-  return f'<figure>{figure}</figure><p class="note">{_text(note)}</p>{_attention(episode)}'
+  return f'<figure>{figure}</figure><p class="note">{escaped(note)}</p>{_attention(episode)}'
 
 
 def _attention(episode: EpisodePicture) -> str:
@@ -334,7 +291,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
   for name, value in settings.items():
     first, *others = _arguments(value)
     rows += [(name, *first), *(('', *other) for other in others)]
-  return _table(('setting', 'argument', 'value'), rows) if rows else ''
+  return table(('setting', 'argument', 'value'), rows) if rows else ''
 
 
 def _arguments(value: Any) -> list[tuple[str, Any]]:
@@ -348,59 +305,12 @@ def _arguments(value: Any) -> list[tuple[str, Any]]:
 
 
 def _reproduce(report: Report) -> str:
-  words = ''.join(f'<span>{_text(word)}</span> ' for word in report.command.split(' ')).rstrip()
+  words = ''.join(f'<span>{escaped(word)}</span> ' for word in report.command.split(' ')).rstrip()
   body = f'<pre><code>{words}</code></pre>'
   if report.records:
     record = report.records[0]
     packages = record['versions'].items()
     heads = ('device', *(name for name, _ in packages))
     values = (version or 'not installed' for _, version in packages)
-    body += _table(heads, [(record['device'], *values)])
+    body += table(heads, [(record['device'], *values)])
   return body
-
-
-STYLE = """
-:root { color-scheme: light dark; --font: system-ui, 'Segoe UI', Roboto, Arial, sans-serif;
-  --paper: #fff; --ink: #1f2328; --soft: #59636e; --line: #d8dee4; --panel: #f6f8fa;
-  --train: #1f6feb; --validation: #bc4c00; --good: #1a7f37; --bad: #cf222e; }
-@media (prefers-color-scheme: dark) { :root { --paper: #0d1117; --ink: #e6edf3; --soft: #9198a1;
-  --line: #30363d; --panel: #151b23; --train: #58a6ff; --validation: #f0883e; --good: #3fb950;
-  --bad: #f85149; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 var(--font); }
-main { max-width: 980px; margin: 0 auto; padding: 32px 24px 64px; }
-h1 { margin: 0; font-size: 22px; }
-h2 { margin: 40px 0 12px; padding-bottom: 6px; font-size: 17px;
-  border-bottom: 1px solid var(--line); }
-.result { margin: 12px 0 0; font-size: 46px; font-weight: 650; line-height: 1.15; }
-.interval { font-size: 26px; font-weight: 400; color: var(--soft); }
-header p { margin: 4px 0 0; }
-.note, dt, summary { color: var(--soft); font-size: 13px; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 12px 24px;
-  margin: 20px 0 0; padding: 16px; background: var(--panel); border-radius: 8px; }
-dd { margin: 0; overflow-wrap: break-word; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(400px, 1fr)); gap: 16px; }
-figure { margin: 0; }
-svg { display: block; width: 100%; max-width: 680px; height: auto; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13.5px; }
-th, td { padding: 4px 20px 4px 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-th { font-weight: 500; }
-thead th { color: var(--soft); font-weight: 400; }
-.episode th, .episode td { vertical-align: middle; padding: 8px 20px 8px 0; }
-ul { display: flex; flex-wrap: wrap; gap: 8px; margin: 0; padding: 0; list-style: none; }
-li { text-align: center; }
-li img { display: block; width: 56px; height: 56px; object-fit: contain; image-rendering: pixelated;
-  margin: 0 auto; border: 1px solid var(--line); border-radius: 4px; }
-li.right, li.wrong { min-width: 64px; font-size: 12.5px; }
-li small { color: var(--soft); }
-li.right span { color: var(--good); }
-li.wrong span { color: var(--bad); font-weight: 600; }
-li.wrong img { outline: 2px solid var(--bad); border-color: transparent; }
-pre { margin: 0 0 16px; padding: 14px 16px; background: var(--panel); border-radius: 8px;
-  white-space: pre-wrap; overflow-x: auto; user-select: all; }
-pre span { white-space: nowrap; }
-@media (max-width: 520px) { .figures { grid-template-columns: 1fr; } }
-@media print { section { break-inside: avoid; } }
-"""

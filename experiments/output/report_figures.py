@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.output.results import is_fraction
+from experiments.output.text import is_fraction
 
 MAX_POINTS = 1500  # of a line; a screen shows no more, and the page of a long run stays small
 LOG_RANGE = 30  # a loss that falls by more than this factor is shown on a logarithmic axis

@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.command_line.runtime import BAD_INPUT, LOST, end_preempted, one_line_errors
+from experiments.output.machine import describe_device, versions
 from experiments.output.metrics_log import read_metrics
-from experiments.output.results import (
-  describe_device,
-  read_json,
-  refuse_other,
-  versions,
-  write_text,
-)
+from experiments.output.results import read_json, refuse_other
 from experiments.runs.wrap_up import command_line
 from launch.children import PREEMPTED, Children, children
+from metakit.files import write_text
 
 STEPS = 60
 TRAINING = (

@@ -15,21 +15,18 @@ import numpy as np
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.components.specs import Component
-from experiments.output.results import (
-  format_estimate,
-  refuse_other,
-  with_ending,
-  write_text,
-)
+from experiments.output.results import refuse_other
+from experiments.output.text import format_estimate
 from experiments.runs.comparisons import Comparison, Options, begin, make_head, ready_params
 from experiments.runs.features import embedded_once
-from experiments.runs.lock import lock_file
 from experiments.runs.wrap_up import command_line, say_not_finite, write_episodes
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
 from metakit.estimates import compare, estimate
 from metakit.evaluation import evaluate, judge_queries
+from metakit.files import with_ending, write_text
 from metakit.keys import learner_key, roots
+from metakit.lock import lock_file
 from metakit.objectives import cross_entropy
 from metakit.sources import EpisodeSource
 from metakit.types import Episode, Key, MetaLearner, Objective, Params

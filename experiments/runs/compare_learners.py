@@ -18,17 +18,14 @@ from experiments.components.descent_learners import BY_DESCENT
 from experiments.components.learners import LEARNER_SUPPLIED
 from experiments.components.specs import build, parse
 from experiments.components.tasks import DEFAULT_TASK, TASK_SUPPLIED, tasks_for
-from experiments.output.results import (
-  describe_device,
-  format_estimate,
-  read_results,
-  versions,
-  write_text,
-)
+from experiments.output.machine import describe_device, versions
+from experiments.output.results import read_results
+from experiments.output.text import format_estimate
 from experiments.runs import setup
 from experiments.runs.workdir import own_workdir
 from experiments.runs.wrap_up import command_line
 from launch.children import PREEMPTED, run_child
+from metakit.files import write_text
 from metakit.tasks import Task, fingerprint_of
 from metakit.workdir import DATA, read_flags
 

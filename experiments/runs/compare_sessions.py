@@ -7,22 +7,18 @@ from typing import Any
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.components.specs import Component
-from experiments.output.results import (
-  format_estimate,
-  read_json,
-  refuse_other,
-  with_ending,
-  write_text,
-)
+from experiments.output.results import read_json, refuse_other
+from experiments.output.text import format_estimate
 from experiments.runs.comparisons import Comparison, Options, begin, make_head, ready_params
 from experiments.runs.features import embedded_once
-from experiments.runs.lock import lock_file
 from experiments.runs.wrap_up import command_line
 from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.evaluation import evaluate
 from metakit.evaluation.sessions import judge_sessions
+from metakit.files import with_ending, write_text
 from metakit.keys import roots
+from metakit.lock import lock_file
 
 DEFINING = 'split', 'seed', 'episodes'
 AT_END = 'accuracy', 'base', 'novel', 'harmonic'

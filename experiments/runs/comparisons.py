@@ -10,7 +10,7 @@ import optax
 
 from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
 from experiments.components.specs import Component, build, parse
-from experiments.output.results import describe_device, versions
+from experiments.output.machine import describe_device, versions
 from experiments.runs.features import (
   Features,
   checksums,

@@ -15,15 +15,17 @@ import optax
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.components.specs import build, parse
 from experiments.output import report_figures
+from experiments.output.machine import describe_device, versions
+from experiments.output.page import page
 from experiments.output.progress import progress
-from experiments.output.report import page
-from experiments.output.results import describe_device, read_json, versions, write_text
+from experiments.output.results import read_json
 from experiments.runs.families import Family, Measure, family
 from experiments.runs.workdir import own_workdir
 from experiments.runs.wrap_up import command_line
 from metakit.dispatch import make_dispatch
 from metakit.divergence import NonFiniteLoss
 from metakit.estimates import estimate
+from metakit.files import write_text
 from metakit.keys import learner_key, roots, task_key
 from metakit.learners.in_context import in_context
 from metakit.networks.transformer import transformer

@@ -15,17 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
-from experiments.output.results import (
-  describe_device,
-  read_json,
-  refuse_other,
-  versions,
-  write_text,
-)
-from experiments.runs.lock import lock_file
+from experiments.output.machine import describe_device, versions
+from experiments.output.results import read_json, refuse_other
 from experiments.runs.wrap_up import command_line
+from metakit.files import write_text
 from metakit.heads import logistic, naive_bayes
 from metakit.keys import roots, stream
+from metakit.lock import lock_file
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Key, MetaLearner
 

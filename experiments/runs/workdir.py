@@ -1,4 +1,4 @@
-"""The folder of a run: which flags and data it belongs to, and which process has it."""
+"""The workdir of a command: its name, its flags with their defaults, and the data it belongs to."""
 
 import hashlib
 import json
@@ -7,55 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.output.results import write_text
-from experiments.runs.lock import NAME as LOCK
-from experiments.runs.lock import lock
 from experiments.runs.setup import DEFINING, Setup, brief_specs, with_defaults
-from metakit import workdir as opened
+from metakit import workdir
 from metakit.tasks import Task, fingerprint_of
-from metakit.workdir import DATA, FLAGS, check_same_data, read_flags
+
+FLAG = '--{}'.format  # name -> how messages of commands write it
 
 
-def own_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
-  """Claims a workdir for a run and locks it for as long as this process lives.
-
-  Raises:
-    ValueError: like `claim_workdir`, and if another process has the workdir; nothing is changed.
-    OSError: if it cannot be written.
-  """
-  check_claim(workdir, specs)  # before the lock is written, since the folder may be something else
-  lock(workdir / LOCK)
-  claim_workdir(workdir, specs)
+def own_workdir(folder: Path, specs: Mapping[str, Any]) -> None:
+  """Claims and locks a workdir; see metakit.workdir.own_workdir."""
+  workdir.own_workdir(folder, specs, complete=with_defaults, named=FLAG)
 
 
-def claim_workdir(workdir: Path, specs: Mapping[str, Any]) -> None:
-  """Makes the folder of a run, or checks that it belongs to the same flags.
-
-  Raises:
-    ValueError: if it belongs to other flags, naming those that differ, or holds other files.
-  """
-  check_claim(workdir, specs)
-  if not (workdir / FLAGS).exists():
-    write_text(workdir / FLAGS, json.dumps(specs, indent=2) + '\n')
-
-
-def check_claim(workdir: Path, specs: Mapping[str, Any]) -> None:
-  """Raises ValueError like `claim_workdir`; writes nothing."""
-  if not (workdir / FLAGS).exists():
-    if workdir.exists() and any(path.name != LOCK for path in workdir.iterdir()):
-      raise ValueError(f'{workdir} holds files but no {FLAGS}; use an empty or new --workdir')
-    return
-  theirs, ours = with_defaults(read_flags(workdir)), with_defaults(specs)
-  differ = [
-    f'--{name} is {theirs.get(name)} there and {ours[name]} here'
-    for name in ours
-    if name != DATA and theirs.get(name) != ours[name]
-  ]
-  if differ:
-    raise ValueError(
-      f'{workdir} belongs to other flags: {"; ".join(differ)}; use another --workdir'
-    )
-  check_same_data(workdir, theirs.get(DATA, {}), specs.get(DATA, {}))
+def claim_workdir(folder: Path, specs: Mapping[str, Any]) -> None:
+  """Claims a workdir without a lock; see metakit.workdir.claim_workdir."""
+  workdir.claim_workdir(folder, specs, complete=with_defaults, named=FLAG)
 
 
 def checksums_of(setup: Setup) -> dict[str, str | None]:
@@ -64,13 +30,13 @@ def checksums_of(setup: Setup) -> dict[str, str | None]:
   return {'train': fingerprint_of(setup.task, 'train'), **tested}
 
 
-def read_specs(workdir: Path) -> dict[str, Any]:
+def read_specs(folder: Path) -> dict[str, Any]:
   """Returns the DEFINING flags that a run was started with.
 
   Raises:
     ValueError: if the folder is no workdir of experiments.train, or its flags are damaged.
   """
-  flags = opened.open_workdir(workdir, DEFINING).flags
+  flags = workdir.open_workdir(folder, DEFINING).flags
   return {name: flags[name] for name in DEFINING}
 
 

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,23 +15,19 @@ import numpy as np
 from experiments.components.class_parts import class_names, write_names
 from experiments.output.metrics_log import read_metrics
 from experiments.output.progress import episode_progress
-from experiments.output.report import Report, write_report
+from experiments.output.report import Report, render
 from experiments.output.results import (
-  check_writable,
   finite,
-  format_closeness,
-  format_estimate,
-  format_onset,
   read_results,
   refuse_other,
   result_record,
-  write_bytes,
   write_results,
-  write_text,
 )
 from experiments.output.sums import with_sum, without_sum
+from experiments.output.text import format_closeness, format_estimate, format_onset
 from experiments.runs.evaluation import (
   Curves,
+  Pair,
   Tested,
   adaptation_curves,
   closeness,
@@ -45,6 +41,7 @@ from experiments.runs.setup import Setup, with_defaults
 from metakit.estimates import IDENTITY, Estimate, estimate
 from metakit.evaluation import not_finite
 from metakit.evaluation.in_context import state_size
+from metakit.files import check_writable, write_bytes, write_text
 from metakit.fingerprint import fingerprint
 from metakit.keys import GENERATOR
 from metakit.onset import can_tell, onset
@@ -142,27 +139,52 @@ def wrap_up(
   )
   record |= {DATA: identity['episodes']} if tested.source.data is not None else {}
   record |= record_curves(tested, curves)
-  # With a name this is a later test, which does not read validation classes again.
-  parts = ('train', 'test') if files.name else ('train', 'validation', 'test')
-  if classes := class_names(setup.task, tested.task, parts):
-    record |= {'split': tested.task.tested, 'classes': classes}
+  record |= record_classes(setup, tested, later=bool(files.name))
   compared = pair(metric, values)
-  if compared:
-    followed, follows = compared.names
-    record[f'{follows}_over_{followed}'] = {
-      'slope': float(compared.slope),
-      'correlation': float(compared.correlation),
-    }
+  record |= record_pair(compared) if compared else {}
   if can_tell(files.metrics, setup.task.chance):
     record['onset_step'] = onset(files.metrics, setup.task.chance)
     print(format_onset(record), file=sys.stderr)
   write_results(files.path('results', '.json'), record)
   path = files.path('report', '.html')
-  report = Report(
+  report = make_report(setup, tested, record, files.metrics, curves=curves, compared=compared)
+  write_text(path, render(report))
+  score = format_estimate(metric, record['mean'], record['ci95'])
+  print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
+  print(f'report: {path}')
+  return record
+
+
+def record_classes(setup: Setup, tested: Tested, *, later: bool) -> dict[str, Any]:
+  """Returns what a record says of the classes; a later test does not read those of validation."""
+  parts = ('train', 'test') if later else ('train', 'validation', 'test')
+  classes = class_names(setup.task, tested.task, parts)
+  return {'split': tested.task.tested, 'classes': classes} if classes else {}
+
+
+def record_pair(compared: Pair) -> dict[str, Any]:
+  """Returns what a record says of two quantities that should be equal."""
+  followed, follows = compared.names
+  slope, correlation = float(compared.slope), float(compared.correlation)
+  return {f'{follows}_over_{followed}': {'slope': slope, 'correlation': correlation}}
+
+
+def make_report(
+  setup: Setup,
+  tested: Tested,
+  record: Mapping[str, Any],
+  metrics: Sequence[Mapping[str, Any]],
+  *,
+  curves: Curves,
+  compared: Pair | None,
+) -> Report:
+  """Returns the report of a test."""
+  classes = record.get('classes')
+  return Report(
     title=f'{record["learner"].partition(":")[0]} on {record["task"].partition(":")[0]}',
     command=record['command'],
     records=[record],
-    metrics=files.metrics,
+    metrics=metrics,
     adaptation=curves.learner,
     adaptation_episodes=curves.episodes,
     adaptation_label=curves.amount,
@@ -176,11 +198,6 @@ def wrap_up(
       **({'classes': write_names(classes)} if classes else {}),
     },
   )
-  write_report(path, report)
-  score = format_estimate(metric, record['mean'], record['ci95'])
-  print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
-  print(f'report: {path}')
-  return record
 
 
 def check_name(setup: Setup, tested: Tested, path: Path, episodes: int, seed: int) -> None:

@@ -18,7 +18,7 @@ import jax
 from experiments.benchmarks.suites.learners import IMAGE_LEARNERS, episodes, make
 from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
 from experiments.components.specs import parse
-from experiments.output.results import format_duration, format_estimate
+from experiments.output.text import format_duration, format_estimate
 from experiments.tables.pages import markdown_table
 from experiments.tables.records import RESULTS, read_folder, read_records
 from metakit import learners

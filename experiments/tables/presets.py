@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.output.results import format_closeness, format_duration, format_onset
+from experiments.output.text import format_closeness, format_duration, format_onset
 from experiments.tables import sweeps
 from experiments.tables.records import (
   RESULTS,

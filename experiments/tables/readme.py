@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.output.results import format_closeness
+from experiments.output.text import format_closeness
 from experiments.tables.benchmarks import RESULTS as BENCHMARKS
 from experiments.tables.benchmarks import in_milliseconds, time_of, times_as_fast
 from experiments.tables.pages import markdown_table, replace_between

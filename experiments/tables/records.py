@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.output.results import format_duration, format_estimate, is_fraction, read_results
+from experiments.output.results import read_results
+from experiments.output.text import format_duration, format_estimate, is_fraction
 
 RESULTS = Path('experiments') / 'results'
 NONE = '-'

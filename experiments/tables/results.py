@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.output.results import format_closeness
+from experiments.output.text import format_closeness
 from experiments.tables.pages import markdown_table
 from experiments.tables.records import (
   NONE,

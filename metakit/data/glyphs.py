@@ -375,11 +375,9 @@ def glyphs(
   x = np.stack([np.rot90(x, turn, axes=(3, 4)) for turn in range(len(turns))], axis=2)
   groups = [f'alphabet{a:03d}' for a in range(alphabets)]
   names = [f'{g}/character{c:02d}{t}' for g in groups for c in range(characters) for t in turns]
-  labels = np.repeat(np.arange(len(names)), drawings)
+  x, y = x.reshape(-1, size, size, 1), np.repeat(np.arange(len(names)), drawings)
   numbers = np.repeat(np.arange(alphabets), characters * len(turns))
-  return class_table(
-    x.reshape(-1, size, size, 1), labels, names, groups=numbers, group_names=groups
-  )
+  return class_table(x, y, names, groups=numbers, group_names=groups)
 
 
 def glyph_sampler(ways: int = 5, shots: int = 1, queries: int = 15, *, size: int = 28) -> Sampler:

@@ -1,7 +1,8 @@
 """Samplers: factories of sources (metakit.sources), and combinators of them."""
 
+from metakit.episodes.augmentation import augment
 from metakit.episodes.class_incremental import Sessions, class_incremental
-from metakit.episodes.combinators import augment, mixture, ramp, relabel, shorten, switch
+from metakit.episodes.combinators import mixture, ramp, relabel, shorten, switch
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.image_transforms import (
   mirror_image,

@@ -8,6 +8,7 @@ permutation. With few tasks a learner can memorise them; with many it has to lea
 
 import math
 import operator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -85,15 +86,8 @@ def projected(
     raise ValueError(f'distinct={distinct} exceeds shots+queries={shots + queries}; use fewer')
   rows, inputs = len(table.x), math.prod(table.x.shape[1:])
   starts = jnp.asarray(table.starts, jnp.int32)
-  pools = jax.random.fold_in(fixed_key(seed), _STREAM)
-  pool, fixed = jax.random.fold_in(pools, int(held_out)), jax.random.fold_in(pools, 0)
   mean, deviation = _moments(table)
-
-  def part_of_task(number: jax.Array, part: int, more: jax.Array | None) -> Key:
-    task = jax.random.fold_in(pool, jnp.maximum(number, 0))
-    task = task if more is None else jax.random.fold_in(task, more)
-    first = jax.random.fold_in(fixed, 0)
-    return jax.random.fold_in(jnp.where(number < 0, first, task), part)
+  part_of_task = _keys_of_tasks(seed, held_out)
 
   @jax.jit
   def plan(key: Key) -> Episode:
@@ -116,6 +110,23 @@ def projected(
     return _project(episode, draws.normal(key, (inputs, size)) / inputs**0.5, mean, deviation)
 
   return EpisodeSource(plan, table.x, finish)
+
+
+def _keys_of_tasks(seed: int, held_out: bool) -> Callable[[jax.Array, int, jax.Array | None], Key]:
+  """Returns (number, part, second part of the number) -> the key of a part of a task.
+
+  A negative number is task 0 of the first pool.
+  """
+  pools = jax.random.fold_in(fixed_key(seed), _STREAM)
+  pool, fixed = jax.random.fold_in(pools, int(held_out)), jax.random.fold_in(pools, 0)
+
+  def part_of_task(number: jax.Array, part: int, more: jax.Array | None) -> Key:
+    task = jax.random.fold_in(pool, jnp.maximum(number, 0))
+    task = task if more is None else jax.random.fold_in(task, more)
+    first = jax.random.fold_in(fixed, 0)
+    return jax.random.fold_in(jnp.where(number < 0, first, task), part)
+
+  return part_of_task
 
 
 def _project(episode: Episode, matrix: jax.Array, mean: jax.Array, deviation: float) -> Episode:

@@ -11,6 +11,7 @@ MAML.
 Changes in a task: the network.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -59,19 +60,36 @@ def alfa(
     start = model.init(start_key, episode.support.x)
     layers = len(jax.tree.leaves(learned(model, start, episode.support.x)[0]))
     network = generator(layers).init(generator_key, jnp.zeros((1, 2 * layers)))
-    network = {
-      **network,
-      'head': optax.tree.zeros_like(network['head']),
-    }  # so that it has no effect yet
+    # A head of zeros has no effect yet.
+    network = {**network, 'head': optax.tree.zeros_like(network['head'])}
     rates = jnp.full((descent.steps, layers), initial_rate, jnp.float32)
     return {'start': start, 'generator': network, 'rates': rates, 'decays': jnp.ones_like(rates)}
+
+  def split(params: Params, support: Examples) -> tuple[Params, Any]:
+    weights, constants = learned(model, params['start'], support.x)
+    return weights, {**params, 'constants': constants}
+
+  return by_descent(
+    model,
+    descent,
+    inner=by_update(descent, _update_within(descent.steps)),
+    objective=objective,
+    statistics=statistics,
+    init=init,
+    split=split,
+    merge=lambda fast, slow, step: combine(fast, slow['constants']),
+  )
+
+
+def _update_within(steps: int) -> Callable[..., tuple[Any, Any]]:
+  """Returns the update of an InnerOptimizer; steps after the given ones use what the last does."""
 
   def update(grads: Any, state: Any, fast: Any, slow: Any, step: Any) -> tuple[Any, Any]:
     (weights, tree), gradients = jax.tree.flatten(fast), jax.tree.leaves(grads)
     layers = len(weights)
     inputs = jnp.stack([leaf.mean() for leaf in weights] + [leaf.mean() for leaf in gradients])
     outputs = generator(layers).apply(slow['generator'], inputs[None])[0]
-    place = jnp.minimum(step, descent.steps - 1)
+    place = jnp.minimum(step, steps - 1)
     # Where the generator gives 0, the factors are 1, which is plain gradient descent.
     factors = 1 + jnp.tanh(outputs)
     rate = jnp.asarray(slow['rates'])[place] * factors[:layers]
@@ -81,20 +99,7 @@ def alfa(
     ]
     return jax.tree.unflatten(tree, moved), state
 
-  def split(params: Params, support: Examples) -> tuple[Params, Any]:
-    weights, constants = learned(model, params['start'], support.x)
-    return weights, {**params, 'constants': constants}
-
-  return by_descent(
-    model,
-    descent,
-    inner=by_update(descent, update),
-    objective=objective,
-    statistics=statistics,
-    init=init,
-    split=split,
-    merge=lambda fast, slow, step: combine(fast, slow['constants']),
-  )
+  return update
 
 
 def generator(layers: int) -> Model:

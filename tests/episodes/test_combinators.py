@@ -7,14 +7,8 @@ import optax
 import pytest
 
 from metakit.data.table import class_table
-from metakit.episodes.combinators import (
-  augment,
-  mixture,
-  ramp,
-  relabel,
-  shorten,
-  switch,
-)
+from metakit.episodes.augmentation import augment
+from metakit.episodes.combinators import mixture, ramp, relabel, shorten, switch
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.function_combinators import truncate_inputs
 from metakit.episodes.functions import dense, functions

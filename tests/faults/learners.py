@@ -97,7 +97,7 @@ FAULTS = (
   Fault(
     'ALFA takes the rates of the first step in all',
     'metakit/learners/alfa.py',
-    'place = jnp.minimum(step, descent.steps - 1)',
+    'place = jnp.minimum(step, steps - 1)',
     'place = jnp.minimum(step, 0)',
     'learners/test_laws.py::test_loss_predictions_and_gradient_are_the_golden_ones[alfa]',
   ),

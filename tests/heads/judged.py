@@ -1,15 +1,17 @@
-"""What each head computes of the episodes of its tests, by one program in float32, one in float64.
+"""What each head computes of the episodes of its tests, by two programs in float32, one in float64.
 
-The former has a class more, of which there is no example. All episodes have as many rows, of which
+The former have a class more, of which there is no example. All episodes have as many rows, of which
 some are absent; a fitted head is asked of all queries.
 """
 
 import functools
+import inspect
 
 import jax
 import numpy as np
 
 from metakit import heads
+from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples
 from tests.heads.made import KEY, blobs
 
@@ -17,22 +19,66 @@ EVERY = [name for name in heads.__all__ if name != 'normalised']
 IN_MINIBATCHES = {'baseline': {'batch': 0}}
 COUNTED = {'baseline', 'feat', 'relation', 'svm'}  # parameters or sums over all classes
 SCALES = (0.001, 1, 1000)
+# Vectors of zeros among others may be of any class.
+EXACT = [*(f'times {scale}' for scale in SCALES), 'zeros among them']
+TRAINED = ('plain', 'unlabelled', 'one example')  # those of which losses and slopes are compared
 FEATURES, SHOTS = 40, 3  # the last shot of each class is absent, or has no label, in some
 
 
-def head_of(name, ways=3):
-  return getattr(heads, name)(ways, **IN_MINIBATCHES.get(name, {}))
+def head_of(name, ways=3, **options):
+  return getattr(heads, name)(ways, **IN_MINIBATCHES.get(name, {}), **options)
 
 
-def judge(head, params, support, query):
-  """Outputs, the training loss, and its gradient with respect to features of both parts."""
+def outputs_of(head, params, support, query):
+  return head.predict(head.adapt(KEY, params, support), query.x)
+
+
+def train(head, params, support, query):
+  """The training loss, its gradient with respect to features of both parts, and its metrics."""
 
   def loss(x, z):
-    return head.loss(KEY, params, Episode(support._replace(x=x), query._replace(x=z)))[0]
+    return head.loss(KEY, params, Episode(support._replace(x=x), query._replace(x=z)))
 
-  value, slopes = jax.value_and_grad(loss, (0, 1))(support.x, query.x)
-  outputs = head.predict(head.adapt(KEY, params, support), query.x)
-  return {'outputs': outputs, 'loss': value, 'slopes': slopes}
+  (value, metrics), slopes = jax.value_and_grad(loss, (0, 1), has_aux=True)(support.x, query.x)
+  return {'loss': value, 'slopes': slopes, **metrics}
+
+
+def showing(outputs, examples):
+  """Cross-entropy, with what it judges among the metrics."""
+  loss, metrics = cross_entropy(outputs, examples)
+  return loss, {**metrics, 'outputs': outputs}
+
+
+def judge(name, ways, params, support, query):
+  """`train`, with outputs: those of the loss, or predicted where a head has a loss of its own."""
+  make = functools.partial(head_of, name, ways)
+  if 'objective' in inspect.signature(getattr(heads, name)).parameters:
+    return train(make(objective=showing), params, support, query)
+  outputs = outputs_of(make(), params, support, query)
+  return train(make(), params, support, query) | {'outputs': outputs}
+
+
+def in_float32(part):
+  return part._replace(x=part.x.astype(np.float32))
+
+
+@functools.cache
+def program(name):
+  head = head_of(name)
+
+  @jax.jit
+  def both(support, query):
+    params = head.init(KEY, Episode(support, query))
+    outputs = outputs_of(head, params, support, query)
+    return outputs, head.loss(KEY, params, Episode(support, query))[0]
+
+  return both
+
+
+def asked(name, support, query):
+  """Outputs and loss of a head, by one program."""
+  outputs, loss = program(name)(support, query)
+  return np.asarray(outputs), float(loss)
 
 
 def variants():
@@ -71,10 +117,10 @@ def as_float(tree, dtype):
   return jax.tree.map(lambda leaf: cast(np.asarray(leaf)), tree)
 
 
-def results(head, params, dtype):
-  """{variant: what `judge` says of it, in NumPy}, by one program."""
-  run = jax.jit(lambda *given: judge(head, params, *given))
-  return {name: jax.device_get(run(*as_float(v, dtype))) for name, v in variants().items()}
+def results(run, names, dtype):
+  """{variant: what a program says of it, in NumPy}."""
+  given, run = variants(), jax.jit(run)
+  return {name: jax.device_get(run(*as_float(given[name], dtype))) for name in names}
 
 
 def random_params(head):
@@ -86,16 +132,35 @@ def random_params(head):
 
 @functools.cache
 def single(name):
-  """In float32, with a fourth class of which there is no example."""
+  """Outputs in float32, with a fourth class of which there is no example."""
   head = head_of(name, 4)
-  return results(head, random_params(head), np.float32)
+  return results(functools.partial(outputs_of, head, random_params(head)), variants(), np.float32)
+
+
+@functools.cache
+def trained(name):
+  """What `train` says of some variants in float32, with the fourth class."""
+  head = head_of(name, 4)
+  return results(functools.partial(train, head, random_params(head)), TRAINED, np.float32)
 
 
 @functools.cache
 def double(name):
-  """In float64, of three classes, or of four where these differ."""
+  """What `judge` says in float64, of three classes, or of four where these differ."""
   ways = 4 if name in COUNTED else 3
   with jax.enable_x64(False):
     params = random_params(head_of(name, ways))
   with jax.enable_x64(True):
-    return results(head_of(name, ways), params, np.float64)
+    run = functools.partial(judge, name, ways, params)
+    return results(run, ['plain', *EXACT], np.float64)
+
+
+def assert_same_answers(found, expected):
+  """Of outputs {variant: [queries, ways]} for all of EXACT."""
+  for variant in EXACT:
+    ours, theirs = (np.asarray(each[variant], np.float64) for each in (found, expected))
+    assert np.isfinite(ours).all()
+    if variant.startswith('times'):
+      np.testing.assert_array_equal(ours.argmax(-1), theirs.argmax(-1))
+      # Loosely: Adam divides small slopes by their size, and sure assignments leave odds free.
+      np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-2 * np.abs(theirs).max())

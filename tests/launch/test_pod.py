@@ -22,7 +22,7 @@ from tests.experiments.commands import (
   start,
   task,
 )
-from tests.experiments.test_binaries import parameters
+from tests.experiments.runs.test_binaries import parameters
 from tests.test_processes import free_port
 
 SGD = '--optimizer=sgd:learning_rate=0.05'
@@ -166,9 +166,20 @@ def test_preflight_of_a_pod(tmp_path):
   assert record['chips'] == 16 and record['collectives'] == {'all-reduce': 1}
 
 
+# experiments.chaos with a training that takes seconds.
+CHAOS = """
+import runpy, sys
+from experiments.runs import chaos
+chaos.TRAINING = tuple(sys.argv.pop().split())
+runpy.run_module('experiments.chaos', run_name='__main__', alter_sys=True)
+"""
+
+
 @pytest.mark.slow
 def test_a_few_runs_that_are_killed_at_random_end_as_if_they_were_not(tmp_path):
-  command = [sys.executable, '-m', 'experiments.chaos', '--runs=2', f'--workdir={tmp_path}']
+  steps = ['--steps=60', '--save_every=10', '--save_minutes=0.02', '--validate_every=30']
+  training = [task(images_file(tmp_path)), *TINY, *steps, '--curve=none']
+  command = [sys.executable, '-c', CHAOS, '--runs=2', f'--workdir={tmp_path}', ' '.join(training)]
   done = subprocess.run(
     command,
     capture_output=True,
@@ -180,3 +191,4 @@ def test_a_few_runs_that_are_killed_at_random_end_as_if_they_were_not(tmp_path):
   assert done.returncode == 0, done.stdout + done.stderr
   record = json.loads(Path(tmp_path / 'chaos.json').read_text())
   assert record['seen']['runs that ended differently'] == 0
+  assert any(name.startswith('SIG') for name in record['seen'])

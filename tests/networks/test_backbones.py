@@ -73,7 +73,11 @@ QUICK = ('conv4:pool,batch', 'mlp')
 
 
 @pytest.mark.parametrize(
-  'name', [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in BACKBONES]
+  'name',
+  [
+    pytest.param(name, marks=pytest.mark.compiler if name in QUICK else pytest.mark.slow)
+    for name in BACKBONES
+  ],
 )
 def test_jitted_vmapped_gradients_are_those_of_a_plain_loop(name, monkeypatch):
   """Per-task weights under vmap and jit once gave right outputs and wrong gradients, silently."""

@@ -10,8 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from experiments.runs.lock import lock
-from experiments.runs.workdir import own_workdir
+from metakit.lock import lock
+from metakit.workdir import own_workdir
 from tests.experiments.commands import REPOSITORY
 
 SPECS = {'task': 'glyphs', 'seed': 0}
@@ -46,7 +46,7 @@ def test_a_lock_that_was_released_can_be_had_again(tmp_path):
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from experiments.runs.lock import lock
+from metakit.lock import lock
 lock(Path(sys.argv[1]))
 read, write = os.pipe()
 if os.fork():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.components.specs import parse, write_spec
+from experiments.components.specs import build, parse, write_spec
 
 
 def folder(path: str = '', ways: int = 5, note: str | None = None):
@@ -13,7 +13,11 @@ def network(width: int = 8):
   return width
 
 
-FACTORIES = {'folder': folder, 'network': network}
+def loud(gain: float = 2.0, curve=abs, names: tuple[str, ...] = ()):
+  return gain, curve, names
+
+
+FACTORIES = {'folder': folder, 'network': network, 'loud': loud}
 PATHS = [
   '/plain/path',
   '/birds, trees',
@@ -69,3 +73,10 @@ def test_a_path_may_come_first_without_its_name(path):
 def test_a_value_in_another_place_is_named(spec, unknown):
   with pytest.raises(ValueError, match=f'has no argument {unknown}; accepted: '):
     parsed(spec)
+
+
+def test_an_argument_that_no_text_stands_for_keeps_its_default():
+  component = parse('task', FACTORIES, 'loud:gain=3')
+  assert component.arguments == {'gain': 3.0} and build(component) == (3.0, abs, ())
+  with pytest.raises(ValueError, match=r"has no argument 'curve'; accepted: gain=2\.0"):
+    parsed('loud:curve=abs')

@@ -121,34 +121,34 @@ UNKNOWN = {
 }
 
 
+def write_broken_files(folder):
+  """Writes a zip, IDX and image file that cannot be read; each format has a folder of its own."""
+  for name in ('omniglot', 'mnist', 'pictures', 'pictures/cat'):
+    (folder / name).mkdir()
+  for name in ('images_background.zip', 'images_evaluation.zip'):
+    (folder / 'omniglot' / name).write_bytes(b'PK\x03\x04 not a zip')
+  for part in ('train', 't10k'):
+    header = b'\x00\x00\x08\x03' + np.array([2, 28, 28], '>u4').tobytes()
+    images = folder / 'mnist' / f'{part}-images-idx3-ubyte.gz'
+    images.write_bytes(gzip.compress(header + bytes(100)))
+    labels = folder / 'mnist' / f'{part}-labels-idx1-ubyte.gz'
+    labels.write_bytes(gzip.compress(b'\x00\x00\x08\x01' + bytes(4)))
+  (folder / 'pictures' / 'cat' / 'one.png').write_bytes(b'\x89PNG\r\n\x1a\n broken')
+
+
 def broken_cases(folder):
   """(arguments, what the line says) for each kind of bad data, made in `folder`."""
+  write_broken_files(folder)
   good = images_file(folder)
-  nan = folder / 'nan'
-  nan.mkdir()
+  nan, mismatch, cut, small = (folder / name for name in ('nan', 'mismatch', 'cut', 'few'))
+  for each in (nan, mismatch, cut, small):
+    each.mkdir()
   x = np.zeros((40, 8, 8, 1), np.float32)
   x[7, 3] = np.nan
   y = np.repeat(np.arange(10), 4)
-  mismatch, cut, zips = (folder / name for name in ('mismatch', 'cut', 'omniglot'))
-  for each in (mismatch, cut, zips):
-    each.mkdir()
-  small = folder / 'few'
-  small.mkdir()
   few = images_file(small, x=np.zeros((32, 8, 8, 1), np.uint8), y=np.repeat(np.arange(8), 4))
   half = images_file(cut)
   half.write_bytes(half.read_bytes()[:3000])
-  (zips / 'images_background.zip').write_bytes(b'PK\x03\x04 not a zip')
-  (zips / 'images_evaluation.zip').write_bytes(b'PK\x03\x04 not a zip')
-  idx = folder / 'mnist'
-  idx.mkdir()
-  for name in ('train-images-idx3-ubyte.gz', 't10k-images-idx3-ubyte.gz'):
-    header = b'\x00\x00\x08\x03' + np.array([2, 28, 28], '>u4').tobytes()
-    (idx / name).write_bytes(gzip.compress(header + bytes(100)))
-  for name in ('train-labels-idx1-ubyte.gz', 't10k-labels-idx1-ubyte.gz'):
-    (idx / name).write_bytes(gzip.compress(b'\x00\x00\x08\x01' + bytes(4)))
-  pictures = folder / 'pictures' / 'cat'
-  pictures.mkdir(parents=True)
-  (pictures / 'one.png').write_bytes(b'\x89PNG\r\n\x1a\n broken')
   return {
     'ways above the classes': ([task(good, ways=30)], 'ways=30 exceeds the 12 classes'),
     'ways above the validation classes': ([task(few, ways=2)], 'ways=2 exceeds the 1 classes'),
@@ -161,10 +161,13 @@ def broken_cases(folder):
     'a truncated npz': ([task(half)], 'truncated (3000 bytes)'),
     'NaN': ([task(images_file(nan, x=x, y=y))], 'NaN'),
     'labels that do not match': ([task(images_file(mismatch, y=y))], '120 examples'),
-    'a wrong zip': (['--task=omniglot', f'--data_dir={zips}'], 'no zip file'),
+    'a wrong zip': (['--task=omniglot', f'--data_dir={folder / "omniglot"}'], 'no zip file'),
     'a missing data set': (['--task=omniglot', f'--data_dir={nan}'], '--data_dir'),
-    'a truncated IDX': (['--task=mnist', f'--data_dir={idx}'], 'truncated: 116 of 1584 bytes'),
-    'a broken image': ([f'--task=folder:path={pictures.parent},ways=2'], 'one.png'),
+    'a truncated IDX': (
+      ['--task=mnist', f'--data_dir={folder / "mnist"}'],
+      'truncated: 116 of 1584 bytes',
+    ),
+    'a broken image': ([f'--task=folder:path={folder / "pictures"},ways=2'], 'one.png'),
     'tasks that devices cannot share': (
       [task(good), '--cpu_devices=3', '--parallel=pmap', '--tasks_per_step=4'],
       'tasks_per_step=4 is not divisible by the 3 devices',

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from experiments.output import report as module
-from experiments.output.report import AdaptationPoint, EpisodePicture, Report, render, write_report
+from experiments.output.report import AdaptationPoint, EpisodePicture, Report, render
 from experiments.output.report_figures import learning_curve, smooth, smoothing_window
-from tests.experiments.test_results import files_limited_to, record
+from metakit.files import write_text
+from tests.experiments.output.test_results import files_limited_to, record
 
 VOID = {'meta', 'img', 'br', 'wbr', 'path', 'use', 'rect'}
 
@@ -292,10 +293,10 @@ def test_smoothing_is_the_mean_of_the_values_around():
 
 def test_a_failure_in_the_middle_leaves_the_former_report(tmp_path):
   path = tmp_path / 'report.html'
-  write_report(path, full_report())
+  write_text(path, render(full_report()))
   before = path.read_bytes()
   with files_limited_to(1000), pytest.raises(OSError, match=r'cannot write .*report.html'):
-    write_report(path, full_report(title='another'))
+    write_text(path, render(full_report(title='another')))
   assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ['report.html']
 
 
@@ -304,7 +305,7 @@ def test_no_drawing_is_loaded_before_it_is_needed_and_no_global_state_is_kept():
     import sys
     from experiments.output.report import Report, render
     assert not {'matplotlib', 'PIL', 'jax'} & sys.modules.keys()
-    from tests.experiments.test_report import full_report
+    from tests.experiments.output.test_report import full_report
     import matplotlib
     names = [name for name in matplotlib.rcParams if name != 'backend']  # reading it loads pyplot
     before = [matplotlib.rcParams[name] for name in names]

@@ -1,4 +1,4 @@
-"""A lock on files that only one process may write, such as the workdir of a training."""
+"""A lock on files that only one process may write, such as the folder of a training."""
 
 import os
 import socket
@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.output.results import naming, writes
+from metakit.distributed import is_first
+from metakit.files import naming
 
 NAME = '.metakit.lock'  # of the file that locks a workdir
 
@@ -35,7 +36,7 @@ def lock(path: Path) -> Callable[[], None]:
     ValueError: if another process has the lock, in one line that names the process.
     OSError: if the file cannot be written.
   """
-  if not writes():
+  if not is_first():
     return lambda: None
   with naming(path):
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.output import results
+from experiments.output import machine, results
+from experiments.output import text as text_of
 from experiments.output.results import read_results, result_record, write_results
-from metakit import Estimate
+from metakit import Estimate, files
 
 
 def record(**changes):
@@ -86,7 +87,7 @@ def test_an_interruption_before_the_rename_leaves_the_former_file(tmp_path, monk
   def interrupt(*paths):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(results.os, 'replace', interrupt)
+  monkeypatch.setattr(files.os, 'replace', interrupt)
   with pytest.raises(KeyboardInterrupt):
     write_results(path, record(seed=2))
   assert read_results(path)['seed'] == 1 and os.listdir(tmp_path) == ['results.json']
@@ -160,18 +161,18 @@ class Device:
 def test_devices_are_named_and_counted(monkeypatch):
   gpus = [Device('gpu', 'NVIDIA H100')] * 4
   monkeypatch.setattr(jax, 'devices', lambda: gpus)
-  assert results.describe_device() == 'NVIDIA H100 x4'
+  assert machine.describe_device() == 'NVIDIA H100 x4'
 
 
 def test_a_cpu_is_counted_in_cores_not_in_pretended_devices(monkeypatch):
   monkeypatch.setattr(jax, 'devices', lambda: [Device('cpu', 'cpu')] * 8)
-  monkeypatch.setattr(results, '_cores', lambda: 2)
-  monkeypatch.setattr(results, '_cpu_model', lambda: 'AMD EPYC')
-  assert results.describe_device() == 'cpu x2 (AMD EPYC)'
+  monkeypatch.setattr(machine, '_cores', lambda: 2)
+  monkeypatch.setattr(machine, '_cpu_model', lambda: 'AMD EPYC')
+  assert machine.describe_device() == 'cpu x2 (AMD EPYC)'
 
 
 def test_versions_are_those_of_the_packages_in_use():
-  found = results.versions()
+  found = machine.versions()
   assert found['jax'] == jax.__version__ and found['numpy'] == np.__version__
   assert {'python', 'jaxlib', 'flax', 'optax', 'orbax', 'metakit'} <= found.keys()
 
@@ -189,4 +190,4 @@ def test_versions_are_those_of_the_packages_in_use():
   ],
 )
 def test_an_estimate_shows_the_digits_its_interval_warrants(arguments, text):
-  assert results.format_estimate(*arguments) == text
+  assert text_of.format_estimate(*arguments) == text

@@ -1,0 +1,86 @@
+"""The HTML of a page: its frame and style, sections and tables. All text is escaped."""
+
+import html
+from collections.abc import Iterable
+from typing import Any
+
+
+def page(title: str, body: str) -> str:
+  """Returns a whole HTML page of a title (escaped) and a body (HTML)."""
+  return (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f'<title>{escaped(title)}</title><style>{STYLE}</style></head>\n'
+    f'<body><main>\n{body}</main></body></html>\n'
+  )
+
+
+def escaped(value: Any) -> str:
+  return html.escape(str(value))
+
+
+def escaped_cell(value: Any) -> str:
+  # A long spec breaks between its arguments.
+  return escaped(value).replace(':', ':<wbr>').replace(',', ',<wbr>')
+
+
+def section(title: str, body: str) -> str:
+  return f'<section><h2>{escaped(title)}</h2>\n{body}</section>\n' if body else ''
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+  """Returns a table of escaped cells; the first cell of a row is its head."""
+  head = ''.join(f'<th scope="col">{escaped(name)}</th>' for name in heads)
+  body = ''
+  for first, *rest in rows:
+    cells = ''.join(f'<td>{escaped_cell(cell)}</td>' for cell in rest)
+    body += f'<tr><th scope="row">{escaped_cell(first)}</th>{cells}</tr>\n'
+  head = f'<thead><tr>{head}</tr></thead>' if head else ''
+  return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+STYLE = """
+:root { color-scheme: light dark; --font: system-ui, 'Segoe UI', Roboto, Arial, sans-serif;
+  --paper: #fff; --ink: #1f2328; --soft: #59636e; --line: #d8dee4; --panel: #f6f8fa;
+  --train: #1f6feb; --validation: #bc4c00; --good: #1a7f37; --bad: #cf222e; }
+@media (prefers-color-scheme: dark) { :root { --paper: #0d1117; --ink: #e6edf3; --soft: #9198a1;
+  --line: #30363d; --panel: #151b23; --train: #58a6ff; --validation: #f0883e; --good: #3fb950;
+  --bad: #f85149; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 var(--font); }
+main { max-width: 980px; margin: 0 auto; padding: 32px 24px 64px; }
+h1 { margin: 0; font-size: 22px; }
+h2 { margin: 40px 0 12px; padding-bottom: 6px; font-size: 17px;
+  border-bottom: 1px solid var(--line); }
+.result { margin: 12px 0 0; font-size: 46px; font-weight: 650; line-height: 1.15; }
+.interval { font-size: 26px; font-weight: 400; color: var(--soft); }
+header p { margin: 4px 0 0; }
+.note, dt, summary { color: var(--soft); font-size: 13px; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 12px 24px;
+  margin: 20px 0 0; padding: 16px; background: var(--panel); border-radius: 8px; }
+dd { margin: 0; overflow-wrap: break-word; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(400px, 1fr)); gap: 16px; }
+figure { margin: 0; }
+svg { display: block; width: 100%; max-width: 680px; height: auto; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13.5px; }
+th, td { padding: 4px 20px 4px 0; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; }
+th { font-weight: 500; }
+thead th { color: var(--soft); font-weight: 400; }
+.episode th, .episode td { vertical-align: middle; padding: 8px 20px 8px 0; }
+ul { display: flex; flex-wrap: wrap; gap: 8px; margin: 0; padding: 0; list-style: none; }
+li { text-align: center; }
+li img { display: block; width: 56px; height: 56px; object-fit: contain; image-rendering: pixelated;
+  margin: 0 auto; border: 1px solid var(--line); border-radius: 4px; }
+li.right, li.wrong { min-width: 64px; font-size: 12.5px; }
+li small { color: var(--soft); }
+li.right span { color: var(--good); }
+li.wrong span { color: var(--bad); font-weight: 600; }
+li.wrong img { outline: 2px solid var(--bad); border-color: transparent; }
+pre { margin: 0 0 16px; padding: 14px 16px; background: var(--panel); border-radius: 8px;
+  white-space: pre-wrap; overflow-x: auto; user-select: all; }
+pre span { white-space: nowrap; }
+@media (max-width: 520px) { .figures { grid-template-columns: 1fr; } }
+@media print { section { break-inside: avoid; } }
+"""

@@ -1,0 +1,78 @@
+"""How results are written for people. It needs no JAX, as reports do not."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def is_fraction(metric: str) -> bool:
+  """Says whether a metric is a fraction, which people read in percent."""
+  return 'accuracy' in metric
+
+
+def format_closeness(closeness: Mapping[str, Any]) -> str:
+  """Says how far a learner is from the Bayes predictor.
+
+  Args:
+    closeness: a record's 'beside_bayes'. Differences of predictions are in units of the error
+      before any example; in a regression that is the variance of y.
+
+  >>> closeness = {'ratio': 1.25, 'ratio_after': 3, 'difference': 0.002, 'difference_after': 4}
+  >>> format_closeness(closeness)
+  'at most 1.250 x the Bayes error (after 3), predictions within 0.0020 (after 4)'
+  """
+  after = closeness['difference_after']
+  apart = f'predictions within {closeness["difference"]:.4f} (after {after})'
+  if closeness['ratio'] is None:
+    return apart
+  ratio = f'at most {closeness["ratio"]:.3f} x the Bayes error (after {closeness["ratio_after"]})'
+  return f'{ratio}, {apart}'
+
+
+def format_onset(record: Mapping[str, Any]) -> str:
+  """Says by which step ('onset_step' of a record) a model began to learn from the examples it
+  reads.
+
+  >>> format_onset({'onset_step': 1200, 'steps': 5000})
+  'learns in context by step 1,200'
+  >>> format_onset({'onset_step': None, 'steps': 5000})
+  'no learning in context in 5,000 steps'
+  """
+  if record['onset_step'] is None:
+    return f'no learning in context in {record["steps"]:,} steps'
+  return f'learns in context by step {record["onset_step"]:,}'
+
+
+def format_estimate(metric: str, mean: float | None, ci95: float | None = None) -> str:
+  """Returns 'mean ± ci95', in percent for accuracies, with as many digits as the interval warrants.
+
+  The interval is left out if it is None, or infinite, as that of a single episode.
+
+  >>> format_estimate('accuracy', 0.98424, 0.00131), format_estimate('loss', 0.61234, 0.0213)
+  ('98.42 ± 0.13%', '0.612 ± 0.021')
+  """
+  if mean is None or not math.isfinite(mean):
+    return 'not finite'
+  if ci95 is not None and not math.isfinite(ci95):
+    ci95 = None
+  if is_fraction(metric):
+    interval = '' if ci95 is None else f' ± {100 * ci95:.2f}'
+    return f'{100 * mean:.2f}{interval}%'
+  if not ci95:
+    return f'{mean:.4g}'
+  decimals = min(max(1 - math.floor(math.log10(ci95)), 0), 8)  # two digits of the interval
+  return f'{mean:.{decimals}f} ± {ci95:.{decimals}f}'
+
+
+def format_duration(seconds: float | None) -> str:
+  """Returns a duration for people.
+
+  >>> [format_duration(seconds) for seconds in (4.26, 95, 2460, 7530, None)]
+  ['4.3 s', '95 s', '41 min', '2 h 06 min', '-']
+  """
+  if seconds is None:
+    return '-'
+  if seconds < 120:
+    return f'{seconds:.1f} s' if seconds < 10 else f'{seconds:.0f} s'
+  minutes = round(seconds / 60)
+  return f'{minutes} min' if minutes < 120 else f'{minutes // 60} h {minutes % 60:02} min'

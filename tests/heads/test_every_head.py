@@ -1,0 +1,119 @@
+"""Laws that hold for every head, of features of any kind; tests/heads/judged.py computes them."""
+
+import numpy as np
+import pytest
+
+from metakit.heads.common import ABSENT
+from metakit.types import Examples
+from tests.heads.judged import (
+  COUNTED,
+  EVERY,
+  EXACT,
+  asked,
+  assert_same_answers,
+  double,
+  in_float32,
+  single,
+  trained,
+)
+from tests.heads.made import blobs
+
+TASKWIDE = {'soft_kmeans'}  # what examples without a label are for
+# These decide by the last bit of a sum, or by the random weights that they start from.
+TOSSES_A_COIN = {'baseline', 'transductive_tuning'}
+every_head = pytest.mark.parametrize('name', EVERY)
+
+
+def assert_same(found, expected):
+  """Of outputs and losses."""
+  size = np.abs(expected[0]).max()
+  np.testing.assert_allclose(found[0], expected[0], rtol=2e-3, atol=2e-3 * size)
+  assert found[1] == pytest.approx(expected[1], rel=2e-3)
+
+
+def assert_undecided(outputs, name):
+  assert np.isfinite(outputs).all()
+  if name not in TOSSES_A_COIN:
+    tolerance = 1e-6 + 1e-2 * np.abs(outputs).max()
+    np.testing.assert_allclose(outputs, outputs[:, :1] * np.ones(3), atol=tolerance)
+
+
+@pytest.mark.parametrize('name', sorted(set(EVERY) - TASKWIDE))
+def test_an_example_without_a_label_is_as_none(name):
+  """In predictions and in the training loss."""
+  says = lambda variant: (single(name)[variant][:, :3], float(trained(name)[variant]['loss']))
+  assert_same(says('unlabelled'), says('plain'))
+
+
+@pytest.mark.parametrize('name', sorted(set(EVERY) - {'baseline'}))
+def test_one_example_of_one_class_is_enough(name):
+  """And its class is predicted however far the query is: the others have no support."""
+  outputs, loss = single(name)['one example'], trained(name)['one example']['loss']
+  assert np.isfinite(outputs).all() and np.isfinite(loss)
+  assert (outputs.argmax(1) == 0).all()
+
+
+@every_head
+def test_identical_examples_give_numbers(name):
+  """Singular systems, no variance, distances of zero: the answer is finite, and undecided."""
+  if name in ('alpha_tim', 'slk'):  # ties are broken by the rows that are absent too
+    same = (in_float32(part._replace(x=np.ones_like(part.x))) for part in blobs()[:2])
+    assert_undecided(asked(name, *same)[0], name)
+  else:
+    assert_undecided(single(name)['identical'][:, :3], name)
+
+
+# A head of each kind. tests/learners/test_laws.py says of all that an absent row is as none.
+OF_FEW_ROWS = (
+  *('prototypes', 'feat', 'ridge', 'logistic', 'svm', 'baseline', 'naive_bayes', 'mahalanobis'),
+  *('soft_kmeans', 'slk', 'tim', 'alpha_tim', 'pt_map'),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', OF_FEW_ROWS)
+def test_supports_of_few_rows_are_as_those_with_rows_that_are_absent(name):
+  """The three laws above, of arrays that hold what is there alone."""
+  support, query = map(in_float32, blobs()[:2])
+  more = 3 * np.random.default_rng(1).normal(size=(4, 5)).astype(np.float32)
+  more = Examples(np.concatenate([support.x, more]), np.append(support.y, np.full(4, -1, np.int32)))
+  if name not in TASKWIDE:
+    assert_same(asked(name, more, query), asked(name, support, query))
+  same = (part._replace(x=np.ones_like(part.x)) for part in (support, query))
+  assert_undecided(asked(name, *same)[0], name)
+  if name != 'baseline':
+    one = Examples(np.full((1, 4), 3, np.float32), np.zeros(1, np.int32))
+    two = Examples(np.array([[-1.0] * 4, [3.0] * 4], np.float32), np.zeros(2, np.int32))
+    outputs, loss = asked(name, one, two)
+    assert np.isfinite(loss) and (outputs.argmax(1) == 0).all()
+
+
+@every_head
+def test_a_class_without_support_leaves_the_gradients_of_the_others(name):
+  """With respect to features of support and queries; learned heads may differ, and are finite.
+
+  Those without it are computed in float64.
+  """
+  found, expected = (each(name)['plain']['slopes'] for each in (trained, double))
+  assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in found)
+  if name == 'svm' or name not in COUNTED:
+    for a, b in zip(found, expected, strict=True):
+      np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())
+
+
+@every_head
+def test_absent_is_below_every_logit_of_a_class_with_support(name):
+  outputs = single(name)['plain']
+  assert (outputs[:, 3] < outputs[:, :3].min()).all()
+  assert (outputs[:, 3] <= ABSENT / 2).all() or name in ('paddle', 'slk', 'laplacian_shot')
+
+
+@pytest.mark.parametrize('name', ['matching', 'prototypes', 'ridge', 'naive_bayes'])
+def test_no_support_at_all_is_finite(name):
+  assert np.isfinite(single(name)['no support']).all()
+
+
+@every_head
+def test_a_head_says_what_it_says_in_float64(name):
+  found = {variant: outputs[:, :3] for variant, outputs in single(name).items()}
+  assert_same_answers(found, {v: double(name)[v]['outputs'][:, :3] for v in EXACT})
