@@ -119,7 +119,7 @@ def _solver() -> Solver:
     return alpha, (*problem, alpha)
 
   solve = jax.custom_vjp(one_by_one(minimum))
-  solve.defvjp(forward, lambda kept, slope: _pullback(*kept, slope))
+  solve.defvjp(forward, _pullback)
   return solve
 
 
@@ -134,7 +134,7 @@ def _program(gram: jax.Array, labels: jax.Array, caps: jax.Array) -> tuple[jax.A
 
 
 def _pullback(
-  gram: jax.Array, labels: jax.Array, caps: jax.Array, alpha: jax.Array, slope: jax.Array
+  kept: tuple[jax.Array, ...], slope: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns the slopes of gram, labels and caps, from that of the solution.
 
@@ -142,6 +142,7 @@ def _pullback(
   Kolter, OptNet, ICML 2017, arXiv:1703.00443, section 3). A variable is at its bound if it is
   nearer to it than its multiplier is to 0. All variables of an absent example are.
   """
+  gram, labels, caps, alpha = kept
   examples, ways = labels.shape
   descent = labels - product(gram, alpha)
   multiplier = descent - descent.min(-1, keepdims=True)
