@@ -13,7 +13,7 @@ KEY, WAYS, EXAMPLES = jax.random.key(0), 5, 24
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(EXAMPLES, 16)).astype(np.float32)
 Y = RNG.integers(0, WAYS, EXAMPLES).astype(np.int32)
-SIZES = {'width': 32, 'depth': 3}
+SIZES = {'width': 32, 'depth': 2}
 MODELS = {
   'softmax': transformer(WAYS, **SIZES),
   'fused': transformer(WAYS, **SIZES, attention='fused'),
