@@ -33,7 +33,7 @@ OTHERS = {
 def test_every_family_trains_to_a_report(name, tmp_path):
   usual = [each for each in TINY if '--network' not in each]
   workdir = f'--workdir={tmp_path / "run"}'
-  curve = f'--curve={"full" if name == "maml" else "short"}'
+  curve = f'--curve={"full" if name == "sinusoid" else "short"}'
   command = ['train', *usual, '--steps=2', curve, *OTHERS[name], workdir]
   status, out, error = run(*command)
   assert status == 0, error
@@ -43,7 +43,7 @@ def test_every_family_trains_to_a_report(name, tmp_path):
   if name in ('variable', 'comparison'):
     assert 'adaptation' not in record  # there is nothing to draw it against
   else:
-    assert len(next(iter(record['adaptation'].values()))) >= (6 if name == 'maml' else 2)
+    assert len(next(iter(record['adaptation'].values()))) >= (6 if name == 'sinusoid' else 2)
 
 
 @pytest.fixture(scope='module')
