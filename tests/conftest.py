@@ -2,7 +2,7 @@
 
 Tests compile much and compute little, so programs are compiled without optimisation, which takes a
 fourth of the time. Binaries that tests start, and any XLA_FLAGS that say how many devices there
-are, keep the compiler that users have; .ci/run runs the laws with it once more.
+are, keep the compiler that users have; .ci/run runs what is marked `compiler` with it once more.
 """
 
 import os

@@ -22,6 +22,7 @@ PRODUCTS = {
 }
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize('name', PRODUCTS)
 def test_a_reduced_product_is_that_without_jit(name):
   x = jax.random.normal(jax.random.key(0), (12, 20))
@@ -32,6 +33,7 @@ def test_a_reduced_product_is_that_without_jit(name):
     np.testing.assert_allclose(given, PRODUCTS[name](x), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.compiler
 def test_products_of_many_rows_are_right_to_the_last_one():
   rows = jnp.stack([jnp.arange(40_000.0), jnp.zeros(40_000), jnp.zeros(40_000)], 1)
   squares = jax.jit(jax.vmap(lambda row: jnp.square(jnp.eye(3) @ row).sum()))(rows)

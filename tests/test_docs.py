@@ -1,6 +1,8 @@
 """Pages for people: links lead to what exists, and the README stays short."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -30,6 +32,38 @@ def test_a_link_to_nothing_is_seen(tmp_path):
   page = tmp_path / 'page.md'
   page.write_text('[a](there.md) ![b](picture.png "title") [c](https://x.y) [d](e.md#part) [f](#g)')
   assert links(page) == ['there.md', 'picture.png', 'e.md']
+
+
+# A dotted name of the library: no file (.metakit.lock, metakit.sbatch), nor part of a path.
+DOTTED = re.compile(r'(?<![\w./])metakit(?!\.sbatch)(?:\.[A-Za-z_]\w*)+(?!\w*/)')
+
+
+def missing_names(text: str) -> list[str]:
+  """Returns the dotted names in a text that are neither attributes of metakit nor modules."""
+  names = sorted(set(DOTTED.findall(text)))
+  program = f"""if True:
+    import functools, importlib, metakit
+    for name in {names}:
+      try:
+        functools.reduce(getattr, name.split('.')[1:], metakit)
+      except AttributeError:
+        try:
+          importlib.import_module(name)
+        except ImportError:
+          print(name)
+  """
+  command = [sys.executable, '-c', program]
+  return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_every_name_of_the_library_on_a_page_can_be_reached():
+  """Modules that a function of the same name hides cannot, as metakit.learners.maml.maml."""
+  pages = '\n'.join(page.read_text(encoding='utf-8') for page in PAGES)
+  assert len(DOTTED.findall(pages)) > 20
+  assert not missing_names(pages)
+  known = 'metakit.evaluate, metakit.evaluation.judge_gain, .metakit.lock, metakit/metakit.py'
+  wrong = 'metakit.evaluate.judge_gain and metakit.learners.maml.maml'
+  assert missing_names(f'{known}, {wrong}') == sorted(wrong.split(' and '))
 
 
 def test_every_page_of_docs_is_linked_from_the_readme():

@@ -26,7 +26,8 @@ def test_it_is_the_formula_of_the_paper():
   """Against NumPy: minus the squared distances to the means of the two classes."""
   support, query, _ = episode_of(0)
   learner = skeleton(identity, 2)
-  outputs = learner.predict(learner.adapt(KEY, {}, support), query.x)
+  predict = jax.jit(lambda support, x: learner.predict(learner.adapt(KEY, {}, support), x))
+  outputs = predict(support, query.x)
   means = np.stack([support.x[support.y == way].mean(0) for way in range(2)])
   expected = -np.square(query.x[:, None] - means).sum(-1)
   np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
@@ -35,12 +36,12 @@ def test_it_is_the_formula_of_the_paper():
 def test_an_absent_example_is_as_none():
   """Whatever it holds, NaN included, and in the gradient too."""
   learner, episode = skeleton(mlp(width=4, depth=1), 2), episode_of(0)
-  params = learner.init(KEY, episode)
+  params = jax.jit(learner.init)(KEY, episode)
   nothing = lambda leaf: np.concatenate([leaf, np.full_like(leaf[:1], np.nan)])
   support = Examples(
     nothing(episode.support.x), np.append(episode.support.y, 0), np.array([1, 1, 1, 1, 0.0])
   )
-  slope = jax.grad(lambda p, e: learner.loss(KEY, p, e)[0])
+  slope = jax.jit(jax.grad(lambda p, e: learner.loss(KEY, p, e)[0]))
   ours, theirs = slope(params, episode._replace(support=support)), slope(params, episode)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, theirs)
 
@@ -64,7 +65,7 @@ def test_training_lowers_its_loss():
     updates, state = optimizer.update(slope, state)
     return optax.apply_updates(params, updates), state, value
 
-  params, losses = learner.init(KEY, episode_of(0)), []
+  params, losses = jax.jit(learner.init)(KEY, episode_of(0)), []
   state = optimizer.init(params)
   for _ in range(5):
     params, state, value = step(params, state)

@@ -206,8 +206,10 @@ def squared_distances(z: jax.Array, points: jax.Array) -> jax.Array:
   check_width(z.shape[-1], points.shape[-1])
   z, points = precise(z), precise(points)
   # Around the mean of the points: far from zero the squares are large beside their difference.
-  # Distances do not depend on the place, and neither do their derivatives.
-  middle = jax.lax.stop_gradient(points.mean(0))
+  # Distances do not depend on the place, and neither do their derivatives. Classes without examples
+  # are at zero, and do not count.
+  there = (points != 0).any(-1).sum()
+  middle = jax.lax.stop_gradient(points.sum(0) / jnp.maximum(there, 1))
   z, points = z - middle, points - middle
   squares = lambda v: jnp.square(v).sum(-1)
   return squares(z)[:, None] + squares(points) - 2 * product(z, points.T)

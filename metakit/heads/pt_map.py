@@ -30,6 +30,7 @@ from metakit.linear_algebra import one_by_one
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, MetaLearner, Objective, Params
 
+LARGEST = 1e30  # of Sinkhorn's factors, whose sums then stay below infinity in float32
 NEWTON_STEPS, NEWTON_TOLERANCE = 50, 1e-4  # of an assignment; usually a few steps are taken
 
 
@@ -125,6 +126,8 @@ def transport(
   log_v = at_minimum(
     partial(_dual, cost, rows, columns),
     _solved(*jax.lax.stop_gradient((cost, rows, columns, start))),
+    # Where all assignments are sure, only rounding is left of the curvature.
+    jnp.finfo(cost.dtype).eps * rows.sum(),
   )
   share = jax.nn.softmax(jnp.where(columns > 0, log_v - cost, ABSENT))
   return rows[:, None] * share, log_v
@@ -156,8 +159,8 @@ def sinkhorn(cost: jax.Array, rows: jax.Array, columns: jax.Array, *, steps: int
   some = lambda total: jnp.where(total > 1e-30, total, 1)  # its inverse is finite
 
   def step(v: jax.Array, _: None) -> tuple[jax.Array, None]:
-    u = rows / some(product(kernel, v))
-    return columns / some(product(kernel.T, u)), None
+    u = jnp.minimum(rows / some(product(kernel, v)), LARGEST)
+    return jnp.minimum(columns / some(product(kernel.T, u)), LARGEST), None
 
   v, _ = jax.lax.scan(step, jnp.ones_like(columns), length=steps)
   log_v = jnp.log(jnp.where(v > 0, v, 1))

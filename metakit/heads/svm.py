@@ -19,7 +19,7 @@ from metakit.heads.common import (
   members,
   product,
 )
-from metakit.linear_algebra import one_by_one, with_ridge
+from metakit.linear_algebra import EXACT, one_by_one, solve_positive, with_ridge
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -83,7 +83,7 @@ def dual_solution(
   alpha sum to 0.
 
   The solver's tolerance is absolute, so that it is given the same problem in other units: alpha is
-  `unit` times a variable of size 1, as is the kernel, and bounds far above 1 are divided.
+  `unit` times a variable of size 1, as is the kernel.
 
   Args:
     solve: see `_solver`.
@@ -92,22 +92,15 @@ def dual_solution(
     caps: C times labels.
     jitter: see `svm`.
   """
-  examples, ways = labels.shape
   square = (labels.sum(-1) * jnp.square(x).sum(-1)).sum() / jnp.maximum(labels.sum(), 1)
   largest = jnp.maximum(caps.max(), jnp.finfo(x.dtype).tiny)
   unit = jax.lax.stop_gradient(1 / (square + jitter + 1 / largest))
   gram = unit * with_ridge(product(x, x.T), jitter)
-  kernel = jnp.kron(gram, jnp.eye(ways, dtype=x.dtype))
-  rows = jnp.kron(jnp.eye(examples, dtype=x.dtype), jnp.ones((1, ways), x.dtype))
-  zero = jnp.zeros(examples, x.dtype)
-  most = jnp.maximum(caps.ravel() / unit, 1)
-  bounds, least = jnp.diag(1 / most), caps.ravel() / unit / most
-  problem = kernel, -labels.ravel(), rows, zero, bounds, least
-  return unit * solve(*problem).reshape(labels.shape)
+  return unit * solve(gram, labels, caps / unit)
 
 
 def _solver() -> Solver:
-  """Returns a solver of min 1/2 v'Qv + q'v where Av = b and Gv <= h, (Q, q, A, b, G, h) -> v.
+  """Returns a solver of the scaled dual, (gram, labels, caps) -> alpha [examples, ways].
 
   On a CPU, tasks under vmap are solved one after the other, see metakit.linear_algebra.
   """
@@ -116,14 +109,57 @@ def _solver() -> Solver:
   except ImportError:
     raise ValueError("the svm head needs qpax; pip install 'metakit[svm]'") from None
 
-  def minimum(*problem: jax.Array) -> jax.Array:
-    # Derivatives are those of a problem relaxed by kappa, off by a fifth with the default of 1e-3.
-    tolerance = max(float(jnp.finfo(problem[0].dtype).eps), 1e-11)
-    return qpax.solve_qp_primal(*problem, solver_tol=tolerance, target_kappa=tolerance / 10)
+  def minimum(gram: jax.Array, labels: jax.Array, caps: jax.Array) -> jax.Array:
+    tolerance = max(float(jnp.finfo(gram.dtype).eps), 1e-11)
+    problem = _program(gram, labels, caps)
+    return qpax.solve_qp_primal(*problem, solver_tol=tolerance).reshape(labels.shape)
 
-  def pullback(problem: tuple[jax.Array, ...], slope: jax.Array) -> tuple[jax.Array, ...]:
-    return jax.vjp(minimum, *problem)[1](slope)
+  def forward(*problem: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    alpha = one_by_one(minimum)(*problem)
+    return alpha, (*problem, alpha)
 
   solve = jax.custom_vjp(one_by_one(minimum))
-  solve.defvjp(lambda *problem: (one_by_one(minimum)(*problem), problem), one_by_one(pullback))
+  solve.defvjp(forward, _pullback)
   return solve
+
+
+def _program(gram: jax.Array, labels: jax.Array, caps: jax.Array) -> tuple[jax.Array, ...]:
+  """Returns (Q, q, A, b, G, h) of: minimise 1/2 v'Qv + q'v where Av = b and Gv <= h."""
+  examples, ways = labels.shape
+  kernel = jnp.kron(gram, jnp.eye(ways, dtype=gram.dtype))
+  rows = jnp.kron(jnp.eye(examples, dtype=gram.dtype), jnp.ones((1, ways), gram.dtype))
+  most = jnp.maximum(caps.ravel(), 1)
+  bounds, least = jnp.diag(1 / most), caps.ravel() / most
+  return kernel, -labels.ravel(), rows, jnp.zeros(examples, gram.dtype), bounds, least
+
+
+def _pullback(
+  kept: tuple[jax.Array, ...], slope: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns the slopes of gram, labels and caps, from that of the solution.
+
+  Variables at their bound stay there, and the others solve linear equations (Brandon Amos, J. Zico
+  Kolter, OptNet, ICML 2017, arXiv:1703.00443, section 3). A variable is at its bound if it is
+  nearer to it than its multiplier is to 0. All variables of an absent example are.
+  """
+  gram, labels, caps, alpha = kept
+  examples, ways = labels.shape
+  descent = labels - product(gram, alpha)
+  multiplier = descent - descent.min(-1, keepdims=True)
+  free = ((caps - alpha >= multiplier) & (labels.sum(-1, keepdims=True) > 0)).astype(gram.dtype)
+  number = jnp.maximum(free.sum(-1), 1)[:, None, None]
+  # Onto moves of the free variables of each example that leave their sum as it is.
+  onto = jax.vmap(jnp.diag)(free) - free[:, :, None] * free[:, None] / number
+  system = jnp.einsum('st,skm,tml->sktl', gram, onto, onto, precision=EXACT)
+  rest = jnp.eye(ways, dtype=gram.dtype) - onto
+  system += jnp.einsum('st,skl->sktl', jnp.eye(examples, dtype=gram.dtype), rest)
+  project = lambda v: jnp.einsum('skl,sl->sk', onto, v, precision=EXACT)
+  size = examples * ways
+  move = project(
+    solve_positive(system.reshape(size, size), project(slope).ravel()).reshape(slope.shape)
+  )
+  left = slope - product(gram, move)
+  level = (free * left).sum(-1, keepdims=True) / number[..., 0]
+  bound = jnp.where((free == 0) & (free.sum(-1, keepdims=True) > 0), left - level, 0)
+  both = product(move, alpha.T)
+  return -(both + both.T) / 2, move, bound

@@ -121,13 +121,29 @@ INVALID = [
   (shift_image, 'max_pixels', -1),
 ]
 
-every_sampler = pytest.mark.parametrize('name', SAMPLERS)
 # A plan, floats, numbers of examples that vary, a choice of samplers: what compiles differently.
-DIFFERENT = ('few_shot', 'variable_shot_plan', 'functions:noise', 'projected', 'mixture')
-slow_if_alike = pytest.mark.parametrize(
-  'name',
-  [name if name in DIFFERENT else pytest.param(name, marks=pytest.mark.slow) for name in SAMPLERS],
-)
+DIFFERENT = ('few_shot', 'variable_shot', 'functions:noise', 'projected', 'mixture')
+# Those of them that are asked operation by operation, which compiles hundreds of programs.
+OP_BY_OP = ('few_shot', 'functions:noise', 'mixture')
+# A plan is part of the whole episode, whose row is quick.
+PLANS = [name for name in SAMPLERS if name.endswith('_plan')]
+# What an optimised program might round otherwise, beside other programs of the same draws.
+OPTIMISED = (*DIFFERENT, 'sinusoid:noise', 'categorical', 'augment')
+
+
+def samplers(slow=(), compiler=()):
+  """Marks a law of all samplers that is slow for some, and asked of optimised programs of some."""
+
+  def marked(name):
+    marks = [pytest.mark.slow] if name in slow else []
+    return pytest.param(name, marks=[*marks, *[pytest.mark.compiler] * (name in compiler)])
+
+  return pytest.mark.parametrize('name', [marked(name) for name in SAMPLERS])
+
+
+every_sampler = samplers(slow=PLANS)
+of_optimised_programs = samplers(slow=PLANS, compiler=OPTIMISED)
+slow_if_alike = samplers(slow=set(SAMPLERS) - set(DIFFERENT))
 
 
 class Built(NamedTuple):
@@ -171,7 +187,7 @@ def stack(episodes):
   return jax.tree.map(lambda *leaves: np.stack(leaves), *episodes)
 
 
-@every_sampler
+@of_optimised_programs
 def test_the_same_key_gives_the_same_episode(name):
   again = jax.jit(SAMPLERS[name]())
   for key in keys(2):
@@ -179,11 +195,21 @@ def test_the_same_key_gives_the_same_episode(name):
     assert_same_bits(build(name).jitted(key), build(name).jitted(key))
 
 
-@slow_if_alike
+@pytest.mark.compiler
+@pytest.mark.slow
+@pytest.mark.parametrize('name', OPTIMISED)
+def test_an_episode_outside_of_a_jit_has_the_same_bits(name):
+  """Where one program multiplies and adds, it rounds once; two programs round twice."""
+  sampler = SAMPLERS[name]()
+  for key in keys(2):
+    assert_same_bits(sampler(key), build(name).jitted(key))
+
+
+@samplers(slow=set(SAMPLERS) - set(OP_BY_OP), compiler=OPTIMISED)
 def test_jit_changes_nothing(name):
-  key = keys()
+  sampler, key = build(name).sampler, keys()  # what an episode is drawn from is made before
   with jax.disable_jit():
-    plain = build(name).sampler(key)
+    plain = sampler(key)
   assert_same(build(name).jitted(key), plain, name in FLOATS)
 
 
@@ -204,7 +230,7 @@ def test_other_generators_are_refused_by_name():
     task_key(jax.random.key(0, impl='rbg'), 0, 0)
 
 
-@every_sampler
+@of_optimised_programs
 def test_vmap_is_a_loop(name):
   loop = [build(name).jitted(key) for key in keys(16)]
   assert_same(build(name).mapped(keys(16)), stack(loop), name == 'mixture')

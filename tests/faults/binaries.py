@@ -3,8 +3,8 @@
 from tests.faults.fault import Fault
 
 SETUP = 'experiments/runs/setup.py'
-RUNS = 'experiments/test_binaries.py::'
-PARTS = 'experiments/test_train_and_evaluate.py::'
+RUNS = 'experiments/runs/test_binaries.py::'
+PARTS = 'experiments/runs/test_train_and_evaluate.py::'
 REPEATED = f'{RUNS}test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks'
 
 FAULTS = (
@@ -13,7 +13,7 @@ FAULTS = (
     SETUP,
     "  'clip_norm',\n  'steps',\n",
     "  'steps',\n",
-    'experiments/test_setup.py::test_every_flag_of_a_training_defines_it_or_changes_no_parameter',
+    'experiments/runs/test_setup.py::test_every_flag_of_a_training_defines_it_or_changes_no_parameter',
     added=True,
   ),
   Fault(
@@ -21,7 +21,7 @@ FAULTS = (
     SETUP,
     "optax.chain(optax.clip_by_global_norm(flags['clip_norm']), outer)",
     "optax.chain(outer, optax.clip_by_global_norm(flags['clip_norm']))",
-    'experiments/test_setup.py::test_gradients_are_clipped_before_the_optimizer_sees_them',
+    'experiments/runs/test_setup.py::test_gradients_are_clipped_before_the_optimizer_sees_them',
     added=True,
   ),
   Fault(
@@ -29,7 +29,7 @@ FAULTS = (
     'metakit/workdir.py',
     '    if name in there and there[name] != here[name]:\n',
     '    if name not in there and there[name] != here[name]:\n',
-    'experiments/test_setup.py::test_a_run_does_not_go_on_with_other_data',
+    'experiments/runs/test_setup.py::test_a_run_does_not_go_on_with_other_data',
   ),
   Fault(
     'two processes have the lock of a workdir',
@@ -50,21 +50,21 @@ FAULTS = (
     'experiments/command_line/runtime.py',
     '    abort(line)\n    sys.exit(1)\n',
     '    abort(line)\n    sys.exit(0)\n',
-    'experiments/test_runtime.py::test_no_memory_is_one_line',
+    'experiments/command_line/test_runtime.py::test_no_memory_is_one_line',
   ),
   Fault(
     'the metrics of the step that is continued are lost',
     'experiments/output/metrics_log.py',
     "if line['step'] <= resume_step]",
     "if line['step'] < resume_step]",
-    'experiments/test_metrics_log.py::test_a_resume_takes_back_the_steps_after_it',
+    'experiments/output/test_metrics_log.py::test_a_resume_takes_back_the_steps_after_it',
   ),
   Fault(
     'TensorBoard forgets the step that is continued',
     'experiments/output/metrics_log.py',
     'EVENTS_FOLDER, resume_step + 1)',
     'EVENTS_FOLDER, resume_step)',
-    'experiments/test_metrics_log.py::test_a_resume_takes_back_the_steps_after_it',
+    'experiments/output/test_metrics_log.py::test_a_resume_takes_back_the_steps_after_it',
   ),
   Fault(
     'the clock of saves goes on after a save',
@@ -79,7 +79,7 @@ FAULTS = (
     'experiments/runs/wrap_up.py',
     "return shlex.join(['python', '-m', f'{path.parent.name}.{path.stem}', *sys.argv[1:]])",
     "return ' '.join(['python', '-m', f'{path.parent.name}.{path.stem}', *sys.argv[1:]])",
-    'experiments/test_wrap_up.py::test_a_command_can_be_typed_again',
+    'experiments/runs/test_wrap_up.py::test_a_command_can_be_typed_again',
     added=True,
   ),
   Fault(
@@ -87,14 +87,14 @@ FAULTS = (
     'experiments/runs/wrap_up.py',
     "  setting |= {'seed': seed, 'episodes': episodes}\n",
     "  setting |= {'episodes': episodes}\n",
-    'experiments/test_wrap_up.py::test_results_of_another_test_are_not_overwritten',
+    'experiments/runs/test_wrap_up.py::test_results_of_another_test_are_not_overwritten',
   ),
   Fault(
     'the seconds of earlier steps are forgotten',
     'experiments/runs/wrap_up.py',
     'noted = _seconds(workdir) | {str(step): round(seconds, 1)}',
     'noted = {str(step): round(seconds, 1)}',
-    'experiments/test_wrap_up.py::test_seconds_are_those_of_each_saved_step',
+    'experiments/runs/test_wrap_up.py::test_seconds_are_those_of_each_saved_step',
   ),
   Fault(
     'a test is of the arguments that were trained with',
@@ -147,35 +147,35 @@ FAULTS = (
     'experiments/runs/evaluate.py',
     "return 'test' if seen or task.parted() in ('official', 'given') else 'all'",
     "return 'test' if task.parted() in ('official', 'given') else 'all'",
-    'experiments/test_class_parts.py::test_a_foreign_set_without_parts_is_tested_whole',
+    'experiments/components/test_class_parts.py::test_a_foreign_set_without_parts_is_tested_whole',
   ),
   Fault(
     'a value with a comma is not quoted',
     'experiments/components/specs.py',
     """return text if plain else '"{}"'.format(text.replace('"', '""'))""",
     'return text if plain or text else repr(text)',
-    'experiments/test_specs.py::test_what_is_written_is_read_back',
+    'experiments/components/test_specs.py::test_what_is_written_is_read_back',
   ),
   Fault(
     'an average may forget nothing',
     'experiments/components/ranges.py',
     'yield lambda number: 0 <= number < 1, f',
     'yield lambda number: 0 <= number <= 1, f',
-    'experiments/test_ranges.py::test_what_an_argument_may_be_is_said',
+    'experiments/components/test_ranges.py::test_what_an_argument_may_be_is_said',
   ),
   Fault(
     'the rate counts the dispatch that compiles',
     'experiments/output/progress.py',
     'rate = (done - first[0]) / (now - first[1]) if now > first[1] else 0.0',
     'rate = done / (now - started) if now > started else 0.0',
-    'experiments/test_progress.py::test_rate_and_time_left_do_not_count_the_first_dispatch',
+    'experiments/output/test_progress.py::test_rate_and_time_left_do_not_count_the_first_dispatch',
   ),
   Fault(
     'a width that was finished is trained again',
     'experiments/runs/sweep.py',
     '      if not path.exists():\n        reached = train_side_by_side(',
     '      if path:\n        reached = train_side_by_side(',
-    'experiments/test_sweep.py::test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width',
+    'experiments/runs/test_sweep.py::test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width',
     'slow',
   ),
 )

@@ -25,7 +25,7 @@ OPTIONS = (
   *('-n0', '-x', '-q', '--tb=short', '--show-capture=no'),
   *('-W', 'ignore:Error (reading|writing) persistent compilation cache'),  # two may write at once
 )
-MARKS = {'quick': 'not slow', 'slow': 'slow', 'optimised': 'not slow or compiler'}  # see .ci/run
+MARKS = {'quick': 'not slow', 'slow': 'slow', 'optimised': 'compiler'}  # see .ci/run
 
 
 class Run(NamedTuple):

@@ -8,9 +8,40 @@ import numpy as np
 import pytest
 
 from metakit import heads
+from metakit.heads.common import squared_distances
 from metakit.types import Episode, Examples
 from tests.heads.judged import asked, in_float32
 from tests.heads.made import KEY, blobs
+
+
+@pytest.mark.parametrize(
+  'head', [heads.svm(4), heads.pt_map(4, 2), heads.pt_map(4, 2, regularisation=100.0)]
+)
+def test_gradients_are_finite_where_classes_are_far_apart_or_support_is_absent(head):
+  """Then every assignment is sure, and the squares of what is left vanish in float32."""
+
+  @jax.jit
+  @jax.vmap
+  def run(support, query):
+    loss = lambda x: head.loss(KEY, params, Episode(support._replace(x=x), query))[0]
+    return jax.value_and_grad(loss)(support.x)
+
+  drawn = [blobs(seed, shots=2, queries=(5, 5, 5), spread=0.1)[:2] for seed in range(12)]
+  support, query = (
+    in_float32(jax.tree.map(lambda *a: np.stack(a), *e)) for e in zip(*drawn, strict=True)
+  )
+  some = support._replace(weight=np.ones(support.y.shape, np.float32) * (np.arange(6) != 2))
+  params = head.init(KEY, Episode(*drawn[0]))
+  assert all(np.isfinite(leaf).all() for leaf in run(some, query))
+
+
+def test_classes_without_support_cost_distances_no_digits():
+  """Their points at zero would draw the centre away from the others, which are far from zero."""
+  near = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+  far, asked = near + np.float32(1e4), near[::-1] + np.float32(1e4)
+  points = np.concatenate([far, np.zeros((17, 5), np.float32)])
+  found = squared_distances(asked, points)[:, :3]
+  np.testing.assert_allclose(found, squared_distances(asked, far), atol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['prototypes', 'slk', 'soft_kmeans', 'mahalanobis'])

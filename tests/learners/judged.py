@@ -1,5 +1,6 @@
 """What the learner of a row computes: one program in float64 judges all episodes of its laws."""
 
+import contextlib
 import functools
 
 import jax
@@ -157,7 +158,7 @@ def judged(name):
     return judge(learner, params, episode, x)
 
   with jax.enable_x64(True):
-    given, run = variants(name), compiled_fast(run)
+    given, run = variants(name), jax.jit(run)
     found = Judged({variant: jax.device_get(run(*each)) for variant, each in given.items()})
     (params, episode, x), result = given['first'], found['first']
     for _ in range(2):
@@ -169,9 +170,20 @@ def judged(name):
   return found
 
 
+@contextlib.contextmanager
+def operation_by_operation():
+  """Without jit: what Python says. Each operation is a program of its own, hardly optimised."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  try:
+    with jax.disable_jit():
+      yield
+  finally:
+    jax.config.update('jax_disable_most_optimizations', False)
+
+
 def plainly(learner, params, episode, x=None):
   """`judge` operation by operation: what the learner's Python says, without a compiler."""
-  with jax.disable_jit():
+  with operation_by_operation():
     return judge(learner, params, episode, x)
 
 

@@ -262,8 +262,7 @@ LEARNERS |= {
 SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,)}
 KEY = jax.random.key(0, impl='threefry2x32')
 
-# Variants of a learner whose mechanism another row holds. The slow tier computes their values in
-# any case, to compare float32 with them.
+# Variants of a learner whose mechanism another row holds.
 SLOW = (
   'maml:conv4_group',
   'maml:adam',
@@ -288,8 +287,8 @@ SLOW = (
   'normalised:tim',
 )
 
-# One row of each mechanism is judged in half precision in the quick tier, and one operation by
-# operation, which compiles every operation by itself. All rows are in the slow tier.
+# One row of each mechanism is judged in half precision in the quick tier, and fewer operation by
+# operation, which compiles every operation by itself. The slow tier has more of either.
 MECHANISMS = (
   'prototypical:batch',
   'maml:batch',
@@ -305,19 +304,33 @@ MECHANISMS = (
   'tim',
 )
 OPERATION_BY_OPERATION = ('maml:batch', 'ridge')
+# Images, curves and attention; heads without a long loop.
+OTHERS_BY_OPERATION = ('cavia:conv4', 'maml:regression', 'feat')
 
 
-def rows(condition=lambda row: True, slow=SLOW):
+def kind(name):
+  """Rows of one kind are variants of one learner on the same data."""
+  return name.partition(':')[0], LEARNERS[name].data
+
+
+def one_of_each_kind(names=()):
+  """Names of rows, and a row of each kind that none of them is of."""
+  first = {kind(name): name for name in reversed(LEARNERS)}
+  return (*names, *(name for each, name in first.items() if each not in set(map(kind, names))))
+
+
+def rows(condition=lambda row: True, slow=SLOW, names=tuple(LEARNERS), compiler=()):
   """Marks a law of all learners that meet a condition. Laws of a row run in one process."""
 
   def marked(name):
     marks = [pytest.mark.slow] if name in slow else []
+    marks += [pytest.mark.compiler] if name in compiler else []
     return pytest.param(name, marks=[*marks, pytest.mark.xdist_group(name)])
 
-  names = [marked(name) for name, row in LEARNERS.items() if condition(row)]
+  names = [marked(name) for name, row in LEARNERS.items() if name in names and condition(row)]
   return pytest.mark.parametrize('name', names)
 
 
-def quick_for(names):
-  """Marks a law of all learners that is quick for some."""
-  return rows(slow=set(LEARNERS) - set(names))
+def quick_for(quick, names, compiler=()):
+  """Marks a law of some learners that is quick for some of them."""
+  return rows(slow=set(LEARNERS) - set(quick), names=(*quick, *names), compiler=compiler)

@@ -22,13 +22,27 @@ def episode(function_class, shots=6, queries=3, noise=NOISE, key=KEY):
   return jax.device_get(jax.jit(f.functions(function_class, shots, queries, noise=noise))(key))
 
 
-def predict(function_class, support, x, noise=NOISE):
-  """In float64."""
+def predictor(function_class, noise=NOISE):
+  """(support, x) -> predictions in float64, by one program."""
   learner = bayes(function_class, noise)
-  with jax.enable_x64(True):
-    wide = lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
-    ask = jax.jit(lambda support, x: learner.predict(learner.adapt(KEY, {}, support), x))
-    return np.asarray(ask(wide(support), wide(x)))[:, 0]
+  wide = lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+  ask = jax.jit(lambda support, x: learner.predict(learner.adapt(KEY, {}, support), x))
+
+  def run(support, x):
+    with jax.enable_x64(True):
+      return np.asarray(ask(wide(support), wide(x)))[:, 0]
+
+  return run
+
+
+def predict(function_class, support, x, noise=NOISE):
+  return predictor(function_class, noise)(support, x)
+
+
+def first(support, shots):
+  """The first of the support alone, and the same where the others are there and absent."""
+  absent = support._replace(weight=(np.arange(len(support.x)) < shots).astype(np.float32))
+  return jax.tree.map(lambda leaf: leaf[:shots], support), absent
 
 
 def ridge(features, y, asked, noise):
@@ -37,15 +51,17 @@ def ridge(features, y, asked, noise):
 
 
 @pytest.mark.parametrize('make', [f.dense, f.fourier, f.haar, f.monomials])
-@pytest.mark.parametrize('shots', [3, 40])
-def test_one_gaussian_is_ridge_regression(make, shots):
+def test_one_gaussian_is_ridge_regression(make):
   function_class = make()
-  support, query, _ = episode(function_class, shots)
+  support, query, _ = episode(function_class, 40)
   basis = function_class.priors[0][1].basis
   features, asked = (np.asarray(basis(part.x), np.float64) for part in (support, query))
-  expected = ridge(features, support.y[:, 0].astype(np.float64), asked, NOISE)
-  ours = predict(function_class, support, query.x)
-  np.testing.assert_allclose(ours, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+  ask = predictor(function_class)
+  for shots in (3, 40):
+    alone, padded = first(support, shots)
+    expected = ridge(features[:shots], alone.y[:, 0].astype(np.float64), asked, NOISE)
+    ours = ask(padded, query.x)
+    np.testing.assert_allclose(ours, expected, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
 def weighted(log_likelihoods, predictions):
@@ -57,20 +73,22 @@ def log_likelihood(weights, support, noise):
   return -np.square(support.y[:, 0] - support.x @ weights).sum() / (2 * noise**2)
 
 
-@pytest.mark.parametrize('shots', [1, 4, 9])
-def test_sign_vectors_are_enumerated(shots):
-  support, query, _ = episode(f.sign_vectors(5), shots)
+def test_sign_vectors_are_enumerated():
+  support, query, _ = episode(f.sign_vectors(5), 9)
   every = [np.array(signs) for signs in itertools.product([-1.0, 1.0], repeat=5)]
-  likelihoods = [log_likelihood(w, support, NOISE) for w in every]
-  expected = weighted(likelihoods, np.stack([query.x @ w for w in every]))
-  np.testing.assert_allclose(predict(f.sign_vectors(5), support, query.x), expected, atol=1e-5)
+  ask = predictor(f.sign_vectors(5))
+  for shots in (1, 4, 9):
+    alone, padded = first(support, shots)
+    likelihoods = [log_likelihood(w, alone, NOISE) for w in every]
+    expected = weighted(likelihoods, np.stack([query.x @ w for w in every]))
+    np.testing.assert_allclose(ask(padded, query.x), expected, atol=1e-5)
 
 
 def test_a_pool_is_enumerated():
   """The discrete minimum-mean-squared-error estimator of Raventos et al. 2023, eq. 3."""
   pool = task_pool(f.dense(4), 7)
   support, query, _ = episode(pool, 2)
-  drawn = jax.vmap(pool.draw)(jax.random.split(jax.random.key(0), 200))
+  drawn = jax.jit(lambda key: jax.vmap(pool.draw)(jax.random.split(key, 200)))(jax.random.key(0))
   every = list(np.unique(np.asarray(drawn), axis=0))
   assert len(every) == 7
   likelihoods = [log_likelihood(w, support, NOISE) for w in every]
@@ -88,16 +106,15 @@ def evidence(support, mean, variance):
   return log, mean + variance * (x.T @ np.linalg.solve(covariance, residual))
 
 
-@pytest.mark.parametrize('shots', [1, 3, 8])
-def test_a_mixture_follows_the_weight_of_its_components(shots):
-  support, query, _ = episode(f.gaussian_mixture(4, distance=1.0), shots)
-  variance = np.array([1e-8, 1, 1, 1])
-  logs, weights = zip(
-    *(evidence(support, sign * np.array([1.0, 0, 0, 0]), variance) for sign in (1, -1)), strict=True
-  )
-  expected = weighted(np.array(logs), np.stack([query.x @ w for w in weights]))
-  ours = predict(f.gaussian_mixture(4, distance=1.0), support, query.x)
-  np.testing.assert_allclose(ours, expected, atol=1e-5)
+def test_a_mixture_follows_the_weight_of_its_components():
+  support, query, _ = episode(f.gaussian_mixture(4, distance=1.0), 8)
+  variance, ask = np.array([1e-8, 1, 1, 1]), predictor(f.gaussian_mixture(4, distance=1.0))
+  for shots in (1, 3, 8):
+    alone, padded = first(support, shots)
+    each = (evidence(alone, sign * np.array([1.0, 0, 0, 0]), variance) for sign in (1, -1))
+    logs, weights = zip(*each, strict=True)
+    expected = weighted(np.array(logs), np.stack([query.x @ w for w in weights]))
+    np.testing.assert_allclose(ask(padded, query.x), expected, atol=1e-5)
 
 
 def test_sparse_functions_sum_over_all_places():
@@ -153,7 +170,14 @@ CLASSES = {
 MANY = {'many components': lambda: f.sparse(9, 3), 'many': lambda: task_pool(f.dense(2), 1500)}
 
 
-QUICK_WITHOUT_NOISE = ('dense', 'sparse', 'gaussian_process', 'many components')
+# Every kind of prior, alone and mixed; the other classes hold the same kinds.
+QUICK = ('dense', 'sparse', 'sign_vectors', 'gaussian_process', 'mixture', 'many')
+QUICK_WITHOUT_NOISE = ('dense', 'gaussian_process', 'many components')
+
+
+def by_class(names, quick):
+  marked = lambda name: pytest.param(name, marks=[] if name in quick else [pytest.mark.slow])
+  return pytest.mark.parametrize('name', list(map(marked, names)))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +185,7 @@ QUICK_WITHOUT_NOISE = ('dense', 'sparse', 'gaussian_process', 'many components')
   [
     pytest.param(name, noise, marks=[pytest.mark.slow] if slow else [])
     for name in [*CLASSES, *MANY]
-    for noise, slow in ((NOISE, False), (0.0, name not in QUICK_WITHOUT_NOISE))
+    for noise, slow in ((NOISE, name not in QUICK), (0.0, name not in QUICK_WITHOUT_NOISE))
   ],
 )
 def test_all_prefixes_at_once_are_those_one_by_one(name, noise):
@@ -179,7 +203,7 @@ def test_all_prefixes_at_once_are_those_one_by_one(name, noise):
   np.testing.assert_allclose(given, wanted, atol=1e-7)
 
 
-@pytest.mark.parametrize('name', CLASSES)
+@by_class(CLASSES, ('sparse', 'gaussian_mixture', 'gaussian_process', 'mixture'))
 def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
   """E[(y - m) m] = 0 at every length, which the prior and only the right posterior give."""
   function_class, shots = CLASSES[name](), 5
@@ -203,7 +227,7 @@ def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
     assert abs(mean) <= 2.5 * ci95 + 1e-6
 
 
-@pytest.mark.parametrize('name', [*CLASSES, 'large outputs'])
+@by_class([*CLASSES, 'large outputs'], ('sparse', 'gaussian_process', 'mixture', 'large outputs'))
 def test_without_noise_predictions_are_finite_and_become_right(name):
   """Before any example, and after more than there are weights, those of y of any size."""
   make = {**CLASSES, 'large outputs': lambda: scale_outputs(f.dense(4), 1000.0)}[name]

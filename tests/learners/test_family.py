@@ -1,5 +1,7 @@
 """The descendants of MAML: closed forms, and what each is where it should be another."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +22,12 @@ from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
-from metakit.meta_gradient import evolution, first_order, unroll
+from metakit.meta_gradient import first_order, unroll
 from metakit.minibatches import minibatch
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode, Examples
-from tests.learners.judged import episode_of, judge
+from tests.learners.judged import episode_of
 from tests.learners.rows import KEY, WAYS, perceptron, small
 from tests.learners.test_maml import (
   CENTRE,
@@ -46,9 +48,20 @@ def same(ours, theirs, tolerance=1e-5):
     np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=0, atol=tolerance)
 
 
+def random_of(learner, episode):
+  return random_like(jax.eval_shape(learner.init, KEY, episode))
+
+
 def random_like(params, seed=0):
   rng = np.random.default_rng(seed)
   return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), params)
+
+
+@functools.cache
+def slope_of_maml():
+  """params -> the gradient of two steps of MAML, by one program for all who are compared."""
+  learner = maml(perceptron(), Descent(SGD, 2))
+  return jax.jit(jax.grad(lambda p: learner.loss(KEY, p, episode_of('maml:3_steps'))[0]))
 
 
 def loss_and_slope(learner, params, episode):
@@ -82,51 +95,41 @@ def test_imaml_on_a_quadratic():
 
 def test_equal_rates_make_meta_sgd_maml():
   episode = episode_of('maml:3_steps')
-  ours, theirs = (
-    meta_sgd(perceptron(), Descent(steps=3), initial_rate=0.3),
-    maml(perceptron(), Descent(SGD, 3)),
-  )
-  start = random_like(theirs.init(KEY, episode))
-  params = {'start': start, 'rates': jax.tree.map(lambda p: jnp.full_like(p, 0.3), start)}
-  same(loss_and_slope(ours, params, episode)[1]['start'], loss_and_slope(theirs, start, episode)[1])
+  ours = meta_sgd(perceptron(), Descent(steps=2), initial_rate=0.3)
+  start = random_of(ours, episode)['start']
+  params = {'start': start, 'rates': jax.tree.map(lambda p: np.full(p.shape, 0.3, p.dtype), start)}
+  same(loss_and_slope(ours, params, episode)[1]['start'], slope_of_maml()(start))
 
 
 def test_meta_curvature_is_maml_at_the_identity_and_turns_gradients_otherwise():
   episode = episode_of('maml:3_steps')
-  ours, theirs = (
-    meta_curvature(perceptron(), Descent(steps=3), inner_learning_rate=0.3),
-    maml(perceptron(), Descent(SGD, 3)),
-  )
+  ours = meta_curvature(perceptron(), Descent(steps=2), inner_learning_rate=0.3)
   params = jax.jit(ours.init)(KEY, episode)
-  slope = loss_and_slope(theirs, params['start'], episode)[1]
+  slope = slope_of_maml()(params['start'])
   same(loss_and_slope(ours, params, episode)[1]['start'], slope)
   rng = np.random.default_rng(0)
   gradient, turn = rng.normal(size=(3, 3, 2, 4)), [rng.normal(size=(n, n)) for n in (9, 2, 4)]
   expected = np.einsum('pq,ij,of,qjf->pio', *turn, gradient.reshape(9, 2, 4)).reshape(3, 3, 2, 4)
-  np.testing.assert_allclose(transform(gradient, tuple(turn)), expected, atol=1e-5)
+  np.testing.assert_allclose(jax.jit(transform)(gradient, tuple(turn)), expected, atol=1e-5)
 
 
 def test_alfa_starts_as_maml():
   episode = episode_of('maml:3_steps')
-  ours, theirs = (
-    alfa(perceptron(), Descent(steps=3), initial_rate=0.3),
-    maml(perceptron(), Descent(SGD, 3)),
-  )
-  params = jax.jit(ours.init)(KEY, episode)
-  slope = loss_and_slope(theirs, params['start'], episode)[1]
-  same(loss_and_slope(ours, params, episode)[1]['start'], slope)
-  faster = jax.jit(ours.adapt)(KEY, {**params, 'rates': 2 * params['rates']}, episode.support)
-  slower = jax.jit(ours.adapt)(KEY, params, episode.support)
+  ours = alfa(perceptron(), Descent(steps=2), initial_rate=0.3)
+  params, adapt = jax.jit(ours.init)(KEY, episode), jax.jit(ours.adapt)
+  same(loss_and_slope(ours, params, episode)[1]['start'], slope_of_maml()(params['start']))
+  faster = adapt(KEY, {**params, 'rates': 2 * np.asarray(params['rates'])}, episode.support)
+  slower = adapt(KEY, params, episode.support)
   assert not np.allclose(jax.tree.leaves(faster)[0], jax.tree.leaves(slower)[0])
 
 
 def test_anil_and_boil_change_what_they_should():
   episode = episode_of('maml:3_steps')
   frozen, moving = (
-    anil(perceptron(None), WAYS, Descent(SGD, 3)),
-    boil(perceptron(None), WAYS, Descent(SGD, 3)),
+    anil(perceptron(None), WAYS, Descent(SGD, 2)),
+    boil(perceptron(None), WAYS, Descent(SGD, 2)),
   )
-  params = random_like(moving.init(KEY, episode))
+  params = random_of(moving, episode)
   network, head = jax.jit(frozen.adapt)(KEY, params, episode.support)
   same(network, params, 0)
   assert not np.allclose(head['kernel'], params['head']['kernel'])
@@ -142,11 +145,12 @@ def test_anil_is_maml_of_the_last_layer():
   """The features as inputs, and the last layer as the network."""
   episode = episode_of('maml:3_steps')
   whole, layer = (
-    anil(perceptron(None), WAYS, Descent(SGD, 3)),
-    maml(mlp(WAYS, depth=0), Descent(SGD, 3)),
+    anil(perceptron(None), WAYS, Descent(SGD, 2)),
+    maml(mlp(WAYS, depth=0), Descent(SGD, 2)),
   )
-  params = random_like(whole.init(KEY, episode))
-  embed = lambda examples: examples._replace(x=perceptron(None).apply(params['body'], examples.x))
+  params = random_of(whole, episode)
+  body = jax.jit(functools.partial(perceptron(None).apply, params['body']))
+  embed = lambda examples: examples._replace(x=body(examples.x))
   features = Episode(embed(episode.support), embed(episode.query))
   inner = {'params': {'Dense_0': params['head']}}
   ours, theirs = loss_and_slope(whole, params, episode), loss_and_slope(layer, inner, features)
@@ -162,7 +166,7 @@ def test_cavia_changes_its_context_alone():
   same(fitted['network'], params, 0)
   assert fitted['context'].shape == (4,) and np.abs(fitted['context']).min() > 1e-6
   with pytest.raises(ValueError, match='takes a context beside its input'):
-    cavia(resnet12(WAYS), 4, Descent(SGD)).init(KEY, episode_of('maml:conv4_group'))
+    jax.eval_shape(cavia(resnet12(WAYS), 4, Descent(SGD)).init, KEY, episode_of('maml:conv4_group'))
   with pytest.raises(ValueError, match='context_size=0 leaves nothing to adapt'):
     cavia(perceptron(), 0, Descent(SGD))
 
@@ -173,14 +177,17 @@ def test_proto_maml_without_a_step_is_prototypical_networks(norm):
   ours = proto_maml(embedding, WAYS, Descent(SGD, 1, 0))
   statistics = 'episode' if norm == 'batch' else 'training'
   theirs = prototypical(embedding, WAYS, statistics=statistics)
-  params = random_like(theirs.init(KEY, episode)['body'])
+  params = random_of(theirs, episode)['body']
   if norm == 'group':
     both = (ours, params), (theirs, {'body': params, 'head': {}})
-    judged = (jax.nn.log_softmax(judge(*each, episode)['outputs']) for each in both)
-    np.testing.assert_allclose(*judged, atol=1e-4)
+    ask = lambda learner, params: learner.predict(
+      learner.adapt(KEY, params, episode.support), episode.query.x
+    )
+    run = jax.jit(lambda: [jax.nn.log_softmax(ask(*each)) for each in both])
+    np.testing.assert_allclose(*run(), atol=1e-4)
   else:  # prototypical networks then embed support and queries together
     fitted = jax.jit(ours.adapt)(KEY, params, episode.support)
-    z = embedding.apply(params, episode.support.x)
+    z = np.asarray(jax.jit(embedding.apply)(params, episode.support.x))
     expected = np.stack([z[episode.support.y == c].mean(0) for c in range(WAYS)])
     np.testing.assert_allclose(fitted['head']['kernel'], 2 * expected.T, atol=1e-5)
 
@@ -194,36 +201,31 @@ def test_maml_plus_plus_with_one_rate_is_maml_but_for_the_normalisation():
   before = params['start']['params']
   name = next(name for name in before if 'Norm' in name)
   same(fitted[name], before[name], 0)
-  plain = perceptron()
-  ours, theirs = (
-    maml_plus_plus(plain, Descent(steps=2), initial_rate=0.3),
-    maml(plain, Descent(SGD, 2)),
-  )
-  start = jax.jit(theirs.init)(KEY, episode)
-  own = jax.jit(ours.init)(KEY, episode)
-  slope = loss_and_slope(ours, {**own, 'start': start}, episode)[1]['start']
-  same(slope, loss_and_slope(theirs, start, episode)[1])
+  ours = maml_plus_plus(perceptron(), Descent(steps=2), initial_rate=0.3)
+  params = jax.jit(ours.init)(KEY, episode)
+  slope = loss_and_slope(ours, params, episode)[1]['start']
+  same(slope, slope_of_maml()(params['start']))
 
 
 def test_maml_plus_plus_uses_the_normalisation_and_the_rates_of_each_step():
   episode = episode_of('maml:3_steps')
   learner = maml_plus_plus(small('group'), Descent(steps=2), initial_rate=0.3)
-  params = random_like(learner.init(KEY, episode))
+  params = random_of(learner, episode)
   reached = loss_and_slope(learner, params, episode)[1]
   for name in ('norms', 'rates'):
     for leaf in jax.tree.leaves(reached[name]):
       assert (np.abs(leaf).reshape(len(leaf), -1).max(1) > 0).all()  # every step
 
 
-@pytest.mark.parametrize('step', [0, 10, 20])
-def test_the_losses_of_maml_plus_plus_follow_the_training_step(step):
-  """The loss after k steps is that of a learner of k steps with the first of the parameters."""
+@functools.cache
+def losses_of_maml_plus_plus():
+  """Of three steps: step of training -> loss, after each inner step, and of no step of training."""
   episode = episode_of('maml:3_steps')
   make = lambda steps=3, **options: maml_plus_plus(
     small('group'), Descent(steps=steps), initial_rate=0.3, **options
   )
   learner = make(multi_step_until=20)
-  params = random_like(learner.init(KEY, episode))
+  params = random_of(learner, episode)
   first = lambda tree, count: jax.tree.map(lambda leaf: leaf[:count], tree)
   cut = lambda k: (
     params
@@ -233,19 +235,26 @@ def test_the_losses_of_maml_plus_plus_follow_the_training_step(step):
     }
   )
   after = [jax.jit(make(k).loss)(KEY, cut(k), episode)[0] for k in (1, 2, 3)]
+  at = jax.jit(lambda step: learner.loss_at(step, KEY, params, episode)[0])
+  return at, np.asarray(after), jax.jit(learner.loss)(KEY, params, episode)[0]
+
+
+@pytest.mark.parametrize('step', [0, 10, 20])
+def test_the_losses_of_maml_plus_plus_follow_the_training_step(step):
+  """The loss after k steps is that of a learner of k steps with the first of the parameters."""
+  at, after, last = losses_of_maml_plus_plus()
   weights = multi_step_weights(step, 3, 20) if step < 20 else [0, 0, 1]
-  found = jax.jit(learner.loss_at)(step, KEY, params, episode)[0]
-  np.testing.assert_allclose(found, np.dot(weights, after), rtol=1e-5)
-  np.testing.assert_allclose(jax.jit(learner.loss)(KEY, params, episode)[0], after[2], rtol=1e-6)
+  np.testing.assert_allclose(at(step), np.dot(weights, after), rtol=1e-5)
+  np.testing.assert_allclose(last, after[2], rtol=1e-6)
 
 
 def test_maml_plus_plus_is_first_order_until_it_is_second():
   episode = episode_of('maml:3_steps')
   make = lambda mode=None, **options: maml_plus_plus(
-    small('group'), Descent(steps=3, mode=mode), initial_rate=0.3, **options
+    small('group'), Descent(steps=2, mode=mode), initial_rate=0.3, **options
   )
   learner = make(first_order_until=10)
-  params = random_like(learner.init(KEY, episode))
+  params = random_of(learner, episode)
   slope = jax.jit(jax.grad(lambda p, step: learner.loss_at(step, KEY, p, episode)[0]))
   first, second = (
     loss_and_slope(make(mode=mode()), params, episode)[1] for mode in (first_order, unroll)
@@ -275,8 +284,9 @@ def test_inductive_learners_normalise_queries_by_the_support(name):
     ),
   }
   learner = learners[name]()
-  params = random_like(learner.init(KEY, episode))
+  params = random_of(learner, episode)
   fitted = jax.jit(learner.adapt)(KEY, params, episode.support)
+  fitted, params = jax.device_get((fitted, params))
   z = lambda x: x @ fitted['params']['Dense_0']['kernel'] + fitted['params']['Dense_0']['bias']
   support, query = z(episode.support.x), z(episode.query.x)
   norm = fitted['params']['Norm_0']['BatchNorm_0']
@@ -288,24 +298,24 @@ def test_inductive_learners_normalise_queries_by_the_support(name):
   hidden = np.maximum(unit * norm['scale'] + norm['bias'], 0)
   last = fitted['params']['Dense_1']
   expected = hidden @ last['kernel'] + last['bias']
-  np.testing.assert_allclose(learner.predict(fitted, episode.query.x), expected, atol=1e-4)
+  outputs = jax.jit(learner.predict)(fitted, episode.query.x)
+  np.testing.assert_allclose(outputs, expected, atol=1e-4)
 
 
 def test_fine_tuning_learns_global_classes_and_the_probe_leaves_the_body_alone():
   episode = episode_of('fine_tuning')
-  learner = fine_tuning(perceptron(None), WAYS, Descent(SGD, 3), num_classes=7, tuned='head')
-  params = random_like(learner.init(KEY, episode))
+  learner = fine_tuning(perceptron(None), WAYS, Descent(SGD, 2), num_classes=7, tuned='head')
+  params = jax.device_get(random_of(learner, episode))
   x = np.concatenate([episode.support.x, episode.query.x])
   y = episode.info['classes'][np.concatenate([episode.support.y, episode.query.y])]
-  logits = perceptron(None).apply(params['body'], x) @ params['head']['kernel']
+  logits = np.asarray(jax.jit(perceptron(None).apply)(params['body'], x)) @ params['head']['kernel']
   logits = logits + params['head']['bias']
-  expected = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-  np.testing.assert_allclose(learner.loss(KEY, params, episode)[0], expected, rtol=1e-5)
+  expected = (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]).mean()
+  np.testing.assert_allclose(jax.jit(learner.loss)(KEY, params, episode)[0], expected, rtol=1e-5)
   probed = jax.jit(learner.adapt)(KEY, params, episode.support)
   same(probed['body'], params['body'], 0)
-  tuned = fine_tuning(perceptron(None), WAYS, Descent(SGD, 3), num_classes=7).adapt(
-    KEY, params, episode.support
-  )
+  whole = fine_tuning(perceptron(None), WAYS, Descent(SGD, 2), num_classes=7)
+  tuned = jax.jit(whole.adapt)(KEY, params, episode.support)
   assert not np.allclose(*(jax.tree.leaves(each['body'])[1] for each in (probed, tuned)))
   for arguments, said in (({'tuned': 'tail'}, 'tuned='), ({'num_classes': 1}, 'num_classes=1')):
     with pytest.raises(ValueError, match=said):
@@ -315,22 +325,23 @@ def test_fine_tuning_learns_global_classes_and_the_probe_leaves_the_body_alone()
 def test_from_scratch_forgets_what_it_is_given_and_learns_nothing():
   episode = episode_of('from_scratch')
   learner = from_scratch(perceptron(), Descent(SGD, 2))
-  params = jax.jit(learner.init)(KEY, episode)
+  params, adapt = jax.jit(learner.init)(KEY, episode), jax.jit(learner.adapt)
   other = random_like(params)
-  same(*(learner.adapt(KEY, p, episode.support) for p in (params, other)), 0)
+  same(*(adapt(KEY, p, episode.support) for p in (params, other)), 0)
   assert jax.jit(learner.loss)(KEY, params, episode)[0] == 0
-  fresh = jax.jit(learner.adapt)(jax.random.key(1), params, episode.support)
-  for given in (params, jax.jit(learner.adapt)(KEY, params, episode.support)):
+  fresh = adapt(jax.random.key(1), params, episode.support)
+  for given in (params, adapt(KEY, params, episode.support)):
     assert not np.allclose(jax.tree.leaves(fresh)[1], jax.tree.leaves(given)[1])
 
 
 def test_minibatches_pass_over_all_examples_before_any_comes_again():
   examples = Examples(np.arange(7), np.arange(7))
-  steps = [minibatch(KEY, examples, step, size=3).x.tolist() for step in range(7)]
+  draw = jax.jit(minibatch, static_argnames='size')
+  steps = [draw(KEY, examples, step, size=3).x.tolist() for step in range(7)]
   drawn = [row for step in steps for row in step]
   assert all(sorted(drawn[i : i + 7]) == list(range(7)) for i in (0, 7, 14))
   assert drawn[:7] != drawn[7:14]
-  assert sorted(minibatch(KEY, examples, 2, size=20).x.tolist()) == list(range(7))
+  assert sorted(draw(KEY, examples, 2, size=20).x.tolist()) == list(range(7))
 
 
 @pytest.mark.parametrize('make', [alfa, meta_curvature])
@@ -342,7 +353,7 @@ def test_normalisation_statistics_are_no_weights(make):
   assert len(jax.tree.leaves(params['start'])) == arrays + 2
   counted = params['rates'].shape[1] if make is alfa else len(params['curvature'])
   assert counted == arrays
-  given = jax.tree.map(lambda leaf: leaf + 0.1, params['start']['statistics'])
+  given = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.1, params['start']['statistics'])
   start = {**params['start'], 'statistics': given}
   fitted = jax.jit(learner.adapt)(KEY, {**params, 'start': start}, episode.support)
   same(fitted['statistics'], given, 0)
@@ -353,7 +364,7 @@ def test_examples_may_be_numpy_arrays_where_minibatches_are_drawn():
   learner = reptile(perceptron(), Descent(SGD, 3, 50, batch=2))
   params = jax.jit(learner.init)(KEY, episode_of('maml:3_steps'))
   traced = jax.jit(learner.adapt)(KEY, params, support)
-  same(learner.adapt(KEY, params, support), traced)
+  same(jax.jit(lambda: learner.adapt(KEY, params, support))(), traced)
 
 
 def test_absent_examples_are_in_no_minibatch_that_others_can_fill():
@@ -361,11 +372,13 @@ def test_absent_examples_are_in_no_minibatch_that_others_can_fill():
   weight = np.zeros(12, np.float32)
   weight[[2, 5, 7, 8, 11]] = 1
   examples = Examples(x, np.zeros(12, int), weight)
-  drawn = [minibatch(KEY, examples, step, size=4) for step in range(5)]
+  draw = jax.jit(minibatch, static_argnames='size')
+  drawn = jax.device_get([draw(KEY, examples, step, size=4) for step in range(5)])
   assert all((batch.weight == 1).all() for batch in drawn)
   seen = np.concatenate([batch.x[:, 0] for batch in drawn]).reshape(-1, 5)
   assert (np.sort(seen) == [2, 5, 7, 8, 11]).all()  # four times each
-  few = minibatch(KEY, examples._replace(weight=(x[:, 0] == 3).astype(np.float32)), 1, size=4)
+  few = draw(KEY, examples._replace(weight=(x[:, 0] == 3).astype(np.float32)), 1, size=4)
+  few = jax.device_get(few)
   assert few.x[0] == 3 and list(few.weight) == [1, 0, 0, 0]
 
 
@@ -380,21 +393,3 @@ def test_padded_supports_have_gradients(present):
   params = jax.jit(learner.init)(KEY, episode)
   _, slope = loss_and_slope(learner, params, episode._replace(support=support))
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
-
-
-def test_anil_refuses_a_mode_that_would_leave_its_network_untaught():
-  with pytest.raises(ValueError, match='learns the features in them; use mode unroll'):
-    anil(perceptron(None), WAYS, Descent(SGD, 5, mode=evolution()))
-
-
-USELESS = {
-  'optimizer': lambda descent: maml_plus_plus(perceptron(), descent),
-  'mode': lambda descent: reptile(perceptron(), descent),
-  'batch=2': lambda descent: imaml(perceptron(), descent),
-}
-
-
-@pytest.mark.parametrize('part', USELESS)
-def test_what_would_have_no_effect_is_refused(part):
-  with pytest.raises(ValueError, match=f'{part} of the descent has no effect on this learner'):
-    USELESS[part](Descent(SGD, 2, mode=unroll(), batch=2))

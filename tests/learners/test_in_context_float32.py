@@ -1,22 +1,19 @@
 """Predictions from the cache are those of one pass, in the arithmetic that users have."""
 
-import itertools
-
 import jax
 import numpy as np
 import pytest
 
-from metakit.learners.in_context import LAYOUTS, in_context
+from metakit.learners.in_context import in_context
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from metakit.types import Episode, Examples
-from tests.learners.judged import compiled_fast
 
 KEY, WAYS, EXAMPLES = jax.random.key(0), 5, 24
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(EXAMPLES, 16)).astype(np.float32)
 Y = RNG.integers(0, WAYS, EXAMPLES).astype(np.int32)
-SIZES = {'width': 32, 'depth': 3}
+SIZES = {'width': 32, 'depth': 2}
 MODELS = {
   'softmax': transformer(WAYS, **SIZES),
   'fused': transformer(WAYS, **SIZES, attention='fused'),
@@ -29,13 +26,21 @@ MODELS = {
 
 
 QUICK = (('softmax', 'pairs'), ('linear', 'interleaved'), ('gru', 'shifted'))
+# Every model and every layout once more; test_in_context.py has all pairs, in float64.
+SLOW = (
+  ('lstm', 'pairs'),
+  ('fused', 'shifted'),
+  ('scanned', 'interleaved'),
+  ('softmax', 'interleaved'),
+)
 
 
 @pytest.mark.parametrize(
   ('model', 'layout'),
   [
-    pytest.param(*pair, marks=[] if pair in QUICK else [pytest.mark.slow])
-    for pair in itertools.product(MODELS, LAYOUTS)
+    *(pytest.param(*pair, marks=pytest.mark.compiler) for pair in QUICK),
+    pytest.param('momentum', 'shifted', marks=[pytest.mark.compiler, pytest.mark.slow]),
+    *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW),
   ],
 )
 def test_cached_predictions_are_those_of_one_pass(model, layout):
@@ -50,6 +55,6 @@ def test_cached_predictions_are_those_of_one_pass(model, layout):
     asked = [learner.predict(first, X[10:11])[0], learner.predict(later, X[23:])[0]]
     return whole[np.array([10, 23])], asked
 
-  whole, asked = compiled_fast(both)(KEY)
+  whole, asked = jax.jit(both)(KEY)
   assert np.abs(whole).max() > 0.01
   np.testing.assert_allclose(asked, whole, rtol=0, atol=1e-5)

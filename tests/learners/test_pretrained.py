@@ -75,10 +75,11 @@ def test_the_prediction_adds_up_the_distances_of_all_transforms():
   z = lambda x: np.asarray(apply(params['body'], x))
   expected = 0
   for transform in [*NEGATIVE, np.cos]:
-    head = prototypes(3)
-    support = EPISODE.support._replace(x=z(transform(EPISODE.support.x)))
-    expected += head.predict(head.adapt(KEY, {}, support), z(transform(EPISODE.query.x)))
-  found = learner.predict(learner.adapt(KEY, params, EPISODE.support), EPISODE.query.x)
+    support, query = z(transform(EPISODE.support.x)), z(transform(EPISODE.query.x))
+    means = np.stack([support[EPISODE.support.y == way].mean(0) for way in range(3)])
+    expected -= np.square(query[:, None] - means).sum(-1)
+  ask = lambda params: learner.predict(learner.adapt(KEY, params, EPISODE.support), EPISODE.query.x)
+  found = jax.jit(ask)(params)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -86,13 +87,14 @@ def test_statistics_are_those_of_all_transforms_together():
   model = small('batch', None)
   wide = side_by_side(model, NEGATIVE)
   x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
-  params = model.init(KEY, x[0])
+  params = jax.jit(model.init)(KEY, x[0])
   both = np.concatenate([x, -x], axis=1)
-  found = wide.stored.calibrate(params, x, np.ones((2, 5), np.float32))
-  expected = model.stored.calibrate(params, both, np.ones((2, 10), np.float32))
+  found = jax.jit(wide.stored.calibrate)(params, x, np.ones((2, 5), np.float32))
+  expected = jax.jit(model.stored.calibrate)(params, both, np.ones((2, 10), np.float32))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
-  rows = np.asarray(wide.stored.apply(found, x[0]))
-  np.testing.assert_allclose(rows[:, 8:], model.stored.apply(found, -x[0]), rtol=1e-6)
+  rows = np.asarray(jax.jit(wide.stored.apply)(found, x[0]))
+  negative = jax.jit(model.stored.apply)(found, -x[0])
+  np.testing.assert_allclose(rows[:, 8:], negative, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,16 @@ import optax
 import pytest
 
 from metakit import meta_gradient as modes
+from metakit.learners.anil import anil
 from metakit.learners.cavia import cavia
 from metakit.learners.descent import Descent
+from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
+from metakit.learners.maml_plus_plus import maml_plus_plus
+from metakit.learners.reptile import reptile
 from metakit.meta_gradient.inner import by_optax, fault_of
 from tests.learners.judged import episode_of
-from tests.learners.rows import perceptron
+from tests.learners.rows import WAYS, perceptron
 from tests.meta_gradient.test_modes import KEY, assert_close, inner_of
 
 REFUSED = {
@@ -66,9 +70,9 @@ def test_optimizers_that_have_a_derivative_are_not_refused(optimizer):
     end = lambda w: sum(
       jnp.square(leaf) for leaf in jax.tree.leaves(solve(KEY, {'w': w, 'v': 2 * w}, {}, (), 5).fast)
     )
-    end, at, small = jax.jit(end), jnp.asarray(0.7), 1e-4
-    expected = (end(at + small) - end(at - small)) / (2 * small)
-    assert_close(jax.jit(jax.grad(end))(at), expected, 1e-3)  # some sum in float32
+    both, at, small = jax.jit(jax.value_and_grad(end)), 0.7, 1e-4
+    expected = (float(both(at + small)[0]) - float(both(at - small)[0])) / (2 * small)
+    assert_close(both(at)[1], expected, 1e-3)  # some sum in float32
 
 
 def test_a_learner_may_be_built_where_its_rate_is_traced():
@@ -121,11 +125,29 @@ def test_a_mask_by_the_paths_of_a_network_is_for_that_network():
   episode = episode_of('maml:3_steps')
   masked = optax.masked(optax.set_to_zero(), by_path)
   learner = maml(perceptron(), Descent(optax.chain(optax.sgd(0.3), masked), 2))
-  params = learner.init(KEY, episode)
-  fitted = learner.adapt(KEY, params, episode.support)['params']
+  params = jax.jit(learner.init)(KEY, episode)
+  fitted = jax.jit(learner.adapt)(KEY, params, episode.support)['params']
   for layer, before in params['params'].items():
     assert np.array_equal(fitted[layer]['kernel'], before['kernel'])
     assert not np.array_equal(fitted[layer]['bias'], before['bias'])
   learner = cavia(perceptron(), 4, Descent(masked, 2))
   with pytest.raises(ValueError, match=r'does not take what this learner adapts.*is one array'):
-    learner.adapt(KEY, learner.init(KEY, episode), episode.support)
+    jax.eval_shape(lambda: learner.adapt(KEY, learner.init(KEY, episode), episode.support))
+
+
+def test_anil_refuses_a_mode_that_would_leave_its_network_untaught():
+  with pytest.raises(ValueError, match='learns the features in them; use mode unroll'):
+    anil(perceptron(None), WAYS, Descent(optax.sgd(0.3), 5, mode=modes.evolution()))
+
+
+USELESS = {
+  'optimizer': lambda descent: maml_plus_plus(perceptron(), descent),
+  'mode': lambda descent: reptile(perceptron(), descent),
+  'batch=2': lambda descent: imaml(perceptron(), descent),
+}
+
+
+@pytest.mark.parametrize('part', USELESS)
+def test_what_would_have_no_effect_is_refused(part):
+  with pytest.raises(ValueError, match=f'{part} of the descent has no effect on this learner'):
+    USELESS[part](Descent(optax.sgd(0.3), 2, mode=modes.unroll(), batch=2))

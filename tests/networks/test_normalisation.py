@@ -56,6 +56,7 @@ def test_stored_statistics_are_used_and_kept():
   jax.tree.map(np.testing.assert_allclose, kept['statistics'], statistics)
 
 
+@pytest.mark.compiler
 def test_pooling_first_is_pooling_afterwards_to_the_second_derivative():
   """Negative scales, absent examples and an odd height too."""
   rng = np.random.default_rng(0)

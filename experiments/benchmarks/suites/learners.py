@@ -14,7 +14,7 @@ from experiments.components.learners import DEFAULT_NETWORK, LEARNER_SUPPLIED, L
 from experiments.components.specs import build, parse
 from metakit.networks.conv4 import conv4
 from metakit.objectives import cross_entropy
-from metakit.train import init_state, make_train_step
+from metakit.train import init_state_for, make_train_step
 from metakit.types import Episode, Examples, MetaLearner
 
 WAYS, SHOTS, QUERIES, TASKS, CLASSES, WIDTH = 5, 1, 5, 4, 4112, 64
@@ -49,12 +49,12 @@ def cases() -> list[Case]:
   """Returns a case for each learner of images, compared with maml."""
   tasks = episodes()
   keys = jax.random.split(jax.random.key(1), TASKS)
-  first = lambda key: jax.tree.map(lambda leaf: leaf[0], tasks)
+  first = jax.tree.map(lambda leaf: leaf[0], tasks)
   optimizer = optax.sgd(1e-3)
 
   def case(name: str) -> Case:
     learner = make(name)
-    state = init_state(learner, optimizer, jax.random.key(0), first)
+    state = init_state_for(learner, optimizer, jax.random.key(0), first)
     arguments: tuple[Any, ...] = state, keys, tasks
     step = make_train_step(learner, optimizer)
     return compiled_case(name, step, arguments, baseline='' if name == 'maml' else 'maml')

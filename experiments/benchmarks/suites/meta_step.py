@@ -30,7 +30,7 @@ from metakit.learners.prototypical import prototypical
 from metakit.models import from_linen
 from metakit.networks.conv4 import conv4
 from metakit.networks.normalisation import Norm
-from metakit.train import TrainState, TrainStep, init_state, make_train_step
+from metakit.train import TrainState, TrainStep, init_state_for, make_train_step
 from metakit.types import Episode, Examples, Key, MetaLearner
 
 WAYS, QUERIES, TASKS, STEPS, RATE, WIDTH, DEPTH = 5, 15, 4, 5, 0.4, 64, 4
@@ -162,8 +162,8 @@ def _case(
 ) -> tuple[Case, Weights]:
   """Returns a case, and the gradient that it computes."""
   optimizer = optax.sgd(1.0)
-  first = lambda key: jax.tree.map(lambda a: a[0], episodes)
-  state = init_state(learner, optimizer, jax.random.key(0), first)
+  first = jax.tree.map(lambda a: a[0], episodes)
+  state = init_state_for(learner, optimizer, jax.random.key(0), first)
   state = state._replace(params=params)
   devices = _devices()[:1] if peer or one_device else _devices()
   keys = jax.random.split(jax.random.key(1), TASKS)

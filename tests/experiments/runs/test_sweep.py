@@ -11,7 +11,7 @@ TWO_HEADS = '--network=transformer:depth=2,heads=2'
 
 @pytest.mark.slow
 def test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width(tmp_path):
-  command = ['sweep', '--task=projected:base=glyphs,shots=6', '--pools=0,3', '--widths=4,8']
+  command = ['sweep', '--task=projected:base=random,shots=6', '--pools=0,3', '--widths=4,8']
   command += [
     TWO_HEADS,
     '--steps=3',

@@ -10,7 +10,7 @@ import pytest
 from experiments.output.results import write_results
 from experiments.runs import wrap_up
 from experiments.runs.wrap_up import read_seconds, write_seconds
-from tests.experiments.test_results import record
+from tests.experiments.output.test_results import record
 
 
 def test_seconds_are_those_of_each_saved_step(tmp_path):

@@ -1,5 +1,6 @@
 """The benchmark's arithmetic on cases of known length, and the binary on tiny sizes."""
 
+import copy
 import json
 
 import jax
@@ -58,12 +59,22 @@ def test_times_rates_and_ratios_are_those_of_the_cases(monkeypatch):
   assert second['share_of_bandwidth'] is None
 
 
-@pytest.mark.slow
-def test_every_in_context_case_is_timed(tmp_path):
-  sizes = ['--tasks=2', '--examples=6', '--features=4', '--width=8', '--depth=1', '--repeats=3']
-  status, out, error = run('benchmark', *sizes, f'--output={tmp_path / "benchmark.json"}')
+SIZES = ['--tasks=2', '--examples=6', '--features=4', '--width=8', '--depth=1', '--repeats=3']
+IN_CONTEXT = ['benchmark', '--suite=in_context', *SIZES]
+
+
+@pytest.fixture(scope='module')
+def in_context_record(tmp_path_factory):
+  """What the binary stored of the suite on tiny sizes, and what it printed."""
+  path = tmp_path_factory.mktemp('benchmark') / 'benchmark.json'
+  status, out, error = run(*IN_CONTEXT, f'--output={path}')
   assert status == 0, error
-  record = json.loads((tmp_path / 'benchmark.json').read_text())
+  return json.loads(path.read_text()), out
+
+
+@pytest.mark.slow
+def test_every_in_context_case_is_timed(in_context_record):
+  record, out = in_context_record
   rows = {row['name']: row for row in record['rows']}
   assert len(rows) == len(out.splitlines()) == 12
   assert rows['one more example, extend']['ratio'][0] > 0
@@ -77,7 +88,8 @@ def test_every_in_context_case_is_timed(tmp_path):
 
 @pytest.mark.slow
 def test_every_form_of_the_meta_step_is_compiled_and_timed(monkeypatch):
-  for name, value in {'WIDTH': 4, 'QUERIES': 1, 'STEPS': 2}.items():
+  small = {'WIDTH': 4, 'DEPTH': 2, 'WAYS': 2, 'QUERIES': 1, 'STEPS': 2, 'TASKS': 2}
+  for name, value in small.items():
     monkeypatch.setattr(meta_step, name, value)
   rows = {row['name']: row for row in time_cases(meta_step.cases(), 3)}
   ours = [name for name, row in rows.items() if not row['peer']]
@@ -148,7 +160,8 @@ def test_forms_that_compute_something_else_are_not_timed():
 
 
 SMALL = {
-  sampling: {'PLANS': 32, 'WHOLE': 16, 'NUMBERS_OF_CLASSES': (50,)},
+  sampling: {'PLANS': 32, 'WHOLE': 16, 'NUMBERS_OF_CLASSES': (50,), 'NUMBERS_OF_ROWS': (200,)}
+  | {'SIZES': {name: sampling.SIZES[name] for name in (sampling.OURS, '20-way 5-shot')}},
   loops: {'STEPS': 40, 'STEPS_PER_DISPATCH': 20, 'EVALUATED': 64, 'JUDGED': 8}
   | {'TRANSDUCTIVE': ('soft_kmeans', 'pt_map')},
 }
@@ -183,16 +196,12 @@ def test_a_loop_by_hand_that_does_something_else_is_not_timed(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_binary_that_became_slower_fails(tmp_path):
-  sizes = ['--tasks=2', '--examples=6', '--features=4', '--width=8', '--depth=1', '--repeats=3']
-  output = tmp_path / 'record.json'
-  status, _, error = run('benchmark', '--suite=in_context', *sizes, f'--output={output}')
-  assert status == 0, error
-  record = json.loads(output.read_text())
+def test_a_binary_that_became_slower_fails(in_context_record, tmp_path):
+  record, path = copy.deepcopy(in_context_record[0]), tmp_path / 'record.json'
   record['rows'][0]['milliseconds'] = [0.001 * ms for ms in record['rows'][0]['milliseconds']]
-  output.write_text(json.dumps(record))
-  status, _, error = run('benchmark', '--suite=in_context', *sizes, f'--against={output}')
-  assert status == 1 and error.startswith(f'error: slower than in {output}: ')
+  path.write_text(json.dumps(record))
+  status, _, error = run(*IN_CONTEXT, f'--against={path}')
+  assert status == 1 and error.startswith(f'error: slower than in {path}: ')
 
 
 def test_what_another_command_has_measured_is_not_overwritten(tmp_path):

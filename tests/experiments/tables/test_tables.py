@@ -10,7 +10,7 @@ from experiments.tables import presets, readme, results, sweeps
 from experiments.tables.pages import keep, replace_between
 from experiments.tables.records import RESULTS
 from tests.experiments.commands import REPOSITORY
-from tests.experiments.test_results import files_limited_to, record
+from tests.experiments.output.test_results import files_limited_to, record
 
 BEGIN, END = '<!-- results -->', '<!-- /results -->'
 README = f'# metakit\n\n{BEGIN}\n{END}\n<!-- performance -->\n<!-- /performance -->\n\nMore.\n'

@@ -8,7 +8,7 @@ from experiments.runs import evaluation
 from experiments.runs.setup import make_setup
 from experiments.runs.wrap_up import say_not_finite
 from tests.experiments.commands import images_file
-from tests.experiments.test_setup import parsed
+from tests.experiments.runs.test_setup import parsed
 
 
 @pytest.fixture(scope='module')

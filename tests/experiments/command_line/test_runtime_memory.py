@@ -8,7 +8,7 @@ from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.runs import setup as setups
 from experiments.runs.setup import check_fits, check_training_memory, make_setup
 from metakit.train import TrainState
-from tests.experiments.test_setup import parsed
+from tests.experiments.runs.test_setup import parsed
 
 
 def floats(number):

@@ -9,7 +9,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments.output.metrics_log import metrics_log, read_metrics
 from experiments.output.sums import with_sum
-from tests.experiments.test_results import files_limited_to
+from tests.experiments.output.test_results import files_limited_to
 
 
 def write_run(workdir, resume_step, steps):

@@ -15,7 +15,7 @@ from experiments.output import report as module
 from experiments.output.report import AdaptationPoint, EpisodePicture, Report, render
 from experiments.output.report_figures import learning_curve, smooth, smoothing_window
 from metakit.files import write_text
-from tests.experiments.test_results import files_limited_to, record
+from tests.experiments.output.test_results import files_limited_to, record
 
 VOID = {'meta', 'img', 'br', 'wbr', 'path', 'use', 'rect'}
 
@@ -305,7 +305,7 @@ def test_no_drawing_is_loaded_before_it_is_needed_and_no_global_state_is_kept():
     import sys
     from experiments.output.report import Report, render
     assert not {'matplotlib', 'PIL', 'jax'} & sys.modules.keys()
-    from tests.experiments.test_report import full_report
+    from tests.experiments.output.test_report import full_report
     import matplotlib
     names = [name for name in matplotlib.rcParams if name != 'backend']  # reading it loads pyplot
     before = [matplotlib.rcParams[name] for name in names]

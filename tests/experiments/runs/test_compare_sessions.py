@@ -16,7 +16,7 @@ from metakit.episodes import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.evaluation.sessions import judge_sessions
 from tests.experiments.commands import run
-from tests.experiments.test_compare_heads import features_file
+from tests.experiments.runs.test_compare_heads import features_file
 
 SIZES = Sessions(2, 4, 2, 2, 2, 3)
 FLAGS = ['--base_ways=2', '--base_shots=4', '--session_ways=2', '--session_shots=2']
