@@ -146,7 +146,7 @@ def test_strangers_at_the_port_are_ignored():
         caller.sendall(said)
 
   stranger = threading.Timer(0.2, knock)
-  late = threading.Timer(1.0, lambda: meet(Cluster(f'127.0.0.1:{port}', 2, 1), 10))
+  late = threading.Timer(0.5, lambda: meet(Cluster(f'127.0.0.1:{port}', 2, 1), 10))
   stranger.start()
   late.start()
   meet(Cluster(f'127.0.0.1:{port}', 2, 0), 10)
@@ -190,7 +190,7 @@ def test_another_token_is_turned_away_and_both_are_told():
   def one(rank):
     try:
       # A wrong number of processes would end the meeting, were it believed.
-      meet(cluster._replace(rank=rank, processes=3 + (rank == 1)), 1.0, tokens[rank])
+      meet(cluster._replace(rank=rank, processes=3 + (rank == 1)), 0.5, tokens[rank])
     except Exception as error:
       raised[rank] = str(error)
 
@@ -228,17 +228,17 @@ def test_a_name_that_others_cannot_reach_means_all_addresses(monkeypatch):
 
 def test_who_is_missing_is_named_in_time():
   begun, coordinator = time.monotonic(), f'127.0.0.1:{free_port()}'
-  raised = met([Cluster(coordinator, 4, rank) for rank in (0, 2)], seconds=1.0)
+  raised = met([Cluster(coordinator, 4, rank) for rank in (0, 2)], seconds=0.5)
   assert isinstance(raised[0], TimeoutError)
-  assert 'processes [1, 3] did not come within 1 s' in str(raised[0])
+  assert 'processes [1, 3] did not come within 0.5 s' in str(raised[0])
   assert 'process 0 says: processes [1, 3] did not come' in str(raised[2])
   assert time.monotonic() - begun < 5
 
 
 def test_an_absent_coordinator_is_named_in_time():
   begun, coordinator = time.monotonic(), f'127.0.0.1:{free_port()}'
-  raised = met([Cluster(coordinator, 2, 1)], seconds=1.0)
-  assert f'no answer of process 0 at {coordinator} within 1 s' in str(raised[1])
+  raised = met([Cluster(coordinator, 2, 1)], seconds=0.5)
+  assert f'no answer of process 0 at {coordinator} within 0.5 s' in str(raised[1])
   assert time.monotonic() - begun < 5
 
 
@@ -271,7 +271,7 @@ COMES = """
 import sys
 from metakit.distributed import barrier, check_same, initialize, leave
 address, rank = sys.argv[1:]
-initialize(address, 2, int(rank), 60)
+initialize(address, 2, int(rank), seconds=60)
 check_same({'--seed': 3, 'jax': '1'}, 60)
 try:
   check_same({'--seed': rank, '--steps': 4, **({'--rate': '.1'} if rank == '1' else {})}, 60)

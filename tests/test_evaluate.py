@@ -44,7 +44,7 @@ ROOT = roots(3).test
 @functools.cache
 def calibrated(name):
   learner, source = tiny.learners()[name], tiny.source()
-  params = learner.init(jax.random.key(0), source(jax.random.key(1)))
+  params = jax.jit(learner.init)(jax.random.key(0), source(jax.random.key(1)))
   return learner, calibrate(learner, params, source, root=roots(3).calibration)
 
 
@@ -58,13 +58,17 @@ def losses(learner, params, source, episodes=10, chunk=4):
 def test_episode_i_is_made_from_the_key_of_seed_and_index(name):
   learner, params = calibrated(name)
   source = tiny.source()
-  answer = jax.jit(lambda k, e: learner.predict(learner.adapt(k, params, e.support), e.query.x))
+
+  @jax.jit
+  def loss(key, planned, data):
+    episode = gather_rows(planned, data)
+    fitted = learner.adapt(key, params, episode.support)
+    return cross_entropy(learner.predict(fitted, episode.query.x), episode.query)[0]
+
   expected = []
   for i in range(5):
-    key = task_key(ROOT, 0, i)
-    episode = gather_rows(source.plan(key), source.data)
-    outputs = answer(learner_key(ROOT, i), episode)
-    expected.append(cross_entropy(outputs, episode.query)[0])
+    planned = source.plan(task_key(ROOT, 0, i))
+    expected.append(loss(learner_key(ROOT, i), planned, source.data))
   np.testing.assert_allclose(losses(learner, params, source, 5), expected, rtol=1e-5)
 
 
@@ -137,18 +141,21 @@ def test_the_gain_is_of_the_last_example_over_the_first():
   """Of accuracies; in a regression, by how much the loss falls."""
   labels = Examples(np.zeros((3, 1)), np.zeros(3, np.int32))
   episode = Episode(labels, jax.tree.map(lambda leaf: leaf[:1], labels))
-  outputs = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+  outputs = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]], 'f')
   stub = tiny.learners()['in_context']._replace(prefixes=lambda key, params, examples: outputs)
-  assert judge_gain(stub, cross_entropy, {}, ROOT, episode)['gain'] == 1
+  gain = lambda stub, objective, episode: jax.jit(
+    lambda: judge_gain(stub, objective, {}, ROOT, episode)['gain']
+  )()
+  assert gain(stub, cross_entropy, episode) == 1
   curve = Examples(np.zeros((3, 1)), np.zeros((3, 1)))
   episode = Episode(curve, jax.tree.map(lambda leaf: leaf[:1], curve))
-  stub = stub._replace(prefixes=lambda *_: jnp.array([[2.0], [3.0], [1.0], [1.0]]))
-  assert judge_gain(stub, squared_error, {}, ROOT, episode)['gain'] == 3
+  stub = stub._replace(prefixes=lambda *_: np.array([[2.0], [3.0], [1.0], [1.0]], 'f'))
+  assert gain(stub, squared_error, episode) == 3
 
 
 def test_calibration_changes_the_statistics_alone():
   learner, source = tiny.learners()['prototypical'], tiny.source()
-  before = learner.init(jax.random.key(0), source(jax.random.key(1)))
+  before = jax.jit(learner.init)(jax.random.key(0), source(jax.random.key(1)))
   device = calibrate(learner, before, source, root=ROOT)
   host = calibrate(learner, before, tiny.source(on_device=False), root=ROOT)
   jax.tree.map(np.testing.assert_array_equal, device['body']['params'], before['body']['params'])

@@ -1,5 +1,7 @@
 """Small learners and sources that the tests of training and evaluation share."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +51,7 @@ def drawing(learner: MetaLearner) -> MetaLearner:
   return learner._replace(adapt=adapt, predict=predict, loss=loss, features=None)
 
 
+@functools.cache
 def learners() -> dict[str, MetaLearner]:
   """One learner of each family, with and without batch statistics, and one that draws."""
   return {

@@ -173,6 +173,7 @@ def test_vmap_in_a_table_equals_a_loop_over_folded_keys(table, character):
   assert _difference(table.x[6:12], alone).max() <= 1
 
 
+@pytest.mark.slow
 def test_drawing_without_jit_is_the_same(character):
   key, glyph = character
   with jax.disable_jit():

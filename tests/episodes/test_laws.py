@@ -122,7 +122,11 @@ INVALID = [
 ]
 
 # A plan, floats, numbers of examples that vary, a choice of samplers: what compiles differently.
-DIFFERENT = ('few_shot', 'variable_shot_plan', 'functions:noise', 'projected', 'mixture')
+DIFFERENT = ('few_shot', 'variable_shot', 'functions:noise', 'projected', 'mixture')
+# Those of them that are asked operation by operation, which compiles hundreds of programs.
+OP_BY_OP = ('few_shot', 'functions:noise', 'mixture')
+# A plan is part of the whole episode, whose row is quick.
+PLANS = [name for name in SAMPLERS if name.endswith('_plan')]
 # What an optimised program might round otherwise, beside other programs of the same draws.
 OPTIMISED = (*DIFFERENT, 'sinusoid:noise', 'categorical', 'augment')
 
@@ -137,8 +141,8 @@ def samplers(slow=(), compiler=()):
   return pytest.mark.parametrize('name', [marked(name) for name in SAMPLERS])
 
 
-every_sampler = samplers()
-of_optimised_programs = samplers(compiler=OPTIMISED)
+every_sampler = samplers(slow=PLANS)
+of_optimised_programs = samplers(slow=PLANS, compiler=OPTIMISED)
 slow_if_alike = samplers(slow=set(SAMPLERS) - set(DIFFERENT))
 
 
@@ -201,7 +205,7 @@ def test_an_episode_outside_of_a_jit_has_the_same_bits(name):
     assert_same_bits(sampler(key), build(name).jitted(key))
 
 
-@samplers(slow=set(SAMPLERS) - set(DIFFERENT), compiler=OPTIMISED)
+@samplers(slow=set(SAMPLERS) - set(OP_BY_OP), compiler=OPTIMISED)
 def test_jit_changes_nothing(name):
   sampler, key = build(name).sampler, keys()  # what an episode is drawn from is made before
   with jax.disable_jit():

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 # Two runs may write one entry of the cache at once; JAX then compiles as if there were none.
 WARNINGS = ['-W', 'error', '-W', 'ignore:Error reading persistent compilation cache']
 TINY = [
-  '--network=conv4:width=4,depth=2',
+  '--network=conv4:width=4,depth=1',
   '--tasks_per_step=2',
   '--steps_per_dispatch=2',
   '--validation_episodes=4',

@@ -28,10 +28,10 @@ def outputs(head, episode, params=None):
 
   @jax.jit
   def run(params, support, x):
+    params = head.init(KEY, Episode(*episode[:2])) if params is None else params
     return head.predict(head.adapt(KEY, params, support), x)
 
   with jax.enable_x64(True):
-    params = jax.jit(head.init)(KEY, Episode(*episode[:2])) if params is None else params
     return np.asarray(run(params, episode.support, episode.query.x))
 
 

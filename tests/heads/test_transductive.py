@@ -34,11 +34,14 @@ SUPPORT, QUERY, _ = EPISODE
 ONE_HOT = np.eye(3)[SUPPORT.y]
 
 
+graph_of = jax.jit(neighbour_graph, static_argnums=2)
+
+
 @in_float64
 def test_the_graph_joins_nearest_neighbours():
   """By brute force; a point of weight 0 is not there."""
   x, weight = QUERY.x, np.array([1.0, 1, 0, 1, 1, 1, 1, 1, 1])
-  found = np.asarray(neighbour_graph(x, weight, 2))
+  found = np.asarray(graph_of(x, weight, 2))
   expected = np.zeros((9, 9))
   for p in np.flatnonzero(weight):
     others = [q for q in np.flatnonzero(weight) if q != p]
@@ -50,7 +53,7 @@ def test_the_graph_joins_nearest_neighbours():
 
 @in_float64
 def test_more_neighbours_than_points_are_all_of_them():
-  found = neighbour_graph(QUERY.x, np.ones(9), 50)
+  found = graph_of(QUERY.x, np.ones(9), 50)
   np.testing.assert_array_equal(found, 1 - np.eye(9))
 
 
@@ -58,11 +61,16 @@ def test_more_neighbours_than_points_are_all_of_them():
 def test_assignments_end_where_no_small_change_lowers_the_energy():
   """The gradient of E with respect to logits is zero there, for a graph that is not definite."""
   rng = np.random.default_rng(0)
-  cost, graph = rng.normal(size=(9, 3)), neighbour_graph(QUERY.x, np.ones(9), 2)
+  cost, graph = rng.normal(size=(9, 3)), np.asarray(graph_of(QUERY.x, np.ones(9), 2))
   assert np.linalg.eigvalsh(graph)[0] < -0.5
-  log_z = assign(cost, graph, 2.0, log_z=jax.nn.log_softmax(-cost), steps=3000)
   total = lambda logits: energy(jax.nn.log_softmax(logits), cost, graph, strength=2.0)
-  assert np.abs(jax.grad(total)(log_z)).max() < 1e-6
+
+  @jax.jit
+  def slope():
+    log_z = assign(cost, graph, 2.0, log_z=jax.nn.log_softmax(-cost), steps=3000)
+    return jax.grad(total)(log_z)
+
+  assert np.abs(slope()).max() < 1e-6
 
 
 @pytest.mark.parametrize('kind', ['means', 'modes'])
@@ -91,12 +99,11 @@ def test_the_energy_never_rises(kind):
 @in_float64
 def test_the_energy_is_that_of_the_paper():
   """Recomputed term by term from the assignments."""
-  log_z, energies = cluster(
-    SUPPORT, QUERY, 3, strength=0.7, neighbours=3, kind='means', steps=1, bound_steps=4
-  )
+  options = dict(strength=0.7, neighbours=3, kind='means', steps=1, bound_steps=4)
+  log_z, energies = jax.jit(functools.partial(cluster, ways=3, **options))(SUPPORT, QUERY)
   z = np.concatenate([ONE_HOT, np.exp(log_z)])
   x = np.concatenate([SUPPORT.x, QUERY.x])
-  graph = np.asarray(neighbour_graph(x, np.ones(len(x)), 3))
+  graph = np.asarray(graph_of(x, np.ones(len(x)), 3))
   points = (z.T @ x) / z.sum(0)[:, None]
 
   def total(points):
@@ -169,7 +176,7 @@ def test_bd_cspn_rectifies_prototypes():
 def test_laplacian_shot_starts_from_rectified_prototypes_and_follows_the_graph():
   """One published update, all queries at once."""
   z, points = rectified()
-  graph = np.asarray(neighbour_graph(jnp.asarray(z, jnp.float32), np.ones(9), 2))
+  graph = np.asarray(graph_of(z.astype(np.float32), np.ones(9), 2))
   cost = squared(z, points)
   step = 0.5 * graph @ softmax(-cost) - cost
   found = outputs(laplacian_shot(3, 0.5, 2, steps=1), EPISODE)
@@ -197,17 +204,12 @@ def information(points, temperature=15.0, support_weight=0.1, conditional_weight
 @in_float64
 def test_the_loss_of_tim_is_equation_3():
   support, query = (part._replace(x=unit(part.x)) for part in (SUPPORT, QUERY))
-  loss = information_loss(
-    support,
-    query,
-    jnp.ones(3, bool),
-    temperature=15.0,
-    support_weight=0.1,
-    marginal_weight=1.0,
-    conditional_weight=0.1,
-  )
+  weights = dict(support_weight=0.1, marginal_weight=1.0, conditional_weight=0.1)
+  loss = lambda points: information_loss(
+    support, query, jnp.ones(3, bool), temperature=15.0, **weights
+  )(points)
   points = class_means(support)
-  np.testing.assert_allclose(loss(points), information(points), rtol=1e-9)
+  np.testing.assert_allclose(jax.jit(loss)(points), information(points), rtol=1e-9)
 
 
 @pytest.mark.parametrize('solver', ['adm', 'gd'])
@@ -240,16 +242,18 @@ def test_alternating_directions_are_proposition_1():
 @in_float64
 def test_alpha_entropies_come_to_shannons():
   p = np.random.default_rng(0).dirichlet([1.0, 2, 3], 5)
-  np.testing.assert_allclose(alpha_entropy(p, 1 + 1e-6), shannon(p), rtol=1e-5)
-  np.testing.assert_allclose(alpha_entropy(p, 2.0), 1 - np.square(p).sum(-1), rtol=1e-12)
+  entropies = jax.jit(lambda p: (alpha_entropy(p, 1 + 1e-6), alpha_entropy(p, 2.0), shannon(p)))
+  near_1, of_2, shannons = entropies(p)
+  np.testing.assert_allclose(near_1, shannons, rtol=1e-5)
+  np.testing.assert_allclose(of_2, 1 - np.square(p).sum(-1), rtol=1e-12)
 
 
 @in_float64
 def test_alpha_is_the_released_codes_for_as_many_shots():
-  of = lambda shots: float(tuned_alpha(blobs(shots=shots).support, 3))
-  assert [of(1), of(3), of(5), of(9)] == [2, 5, 7, 7]
-  absent = SUPPORT._replace(weight=np.arange(6) < 3)
-  assert float(tuned_alpha(absent._replace(y=np.arange(6) % 3), 3)) == 2
+  supports = [blobs(shots=shots).support for shots in (1, 3, 5, 9)]
+  supports.append(SUPPORT._replace(weight=np.arange(6) < 3, y=np.arange(6) % 3))
+  alphas = jax.jit(lambda: [tuned_alpha(support, 3) for support in supports])()
+  assert [float(alpha) for alpha in alphas] == [2, 5, 7, 7, 2]
 
 
 def test_alpha_tim_close_to_1_is_tim():
@@ -348,20 +352,32 @@ HEADS = {
 
 
 @functools.cache
-def episodes(queries, shots, count=300):
-  """Of overlapping Gaussian classes, 5 ways."""
+def episodes(queries, shots, count=200):
+  """Of overlapping Gaussian classes, 5 ways. All have rows for 5 shots, some of them absent."""
   made = [blobs(seed, 5, shots, queries, 8, 1.1)[:2] for seed in range(count)]
-  return jax.tree.map(lambda *leaves: np.stack(leaves).astype(leaves[0].dtype), *made)
+  support, query = jax.tree.map(lambda *leaves: np.stack(leaves).astype(leaves[0].dtype), *made)
+  times = lambda leaf: np.concatenate([leaf] * (5 // shots), axis=1)
+  there = np.broadcast_to(np.arange(25) < 5 * shots, (count, 25))
+  return Examples(times(support.x), times(support.y), there.astype(float)), query
+
+
+@functools.cache
+def predictions(name):
+  """A program of many episodes."""
+  head = HEADS[name](5)
+
+  def judge(support, x):
+    params = head.init(KEY, Episode(support, Examples(x, None)))
+    return head.predict(head.adapt(KEY, params, support), x).argmax(-1)
+
+  return jax.jit(jax.vmap(judge))
 
 
 @functools.cache
 def accuracy(name, queries, shots):
   """The mean over episodes."""
-  head, (support, query) = HEADS[name](5), episodes(queries, shots)
-  first = jax.tree.map(lambda leaf: leaf[0], Episode(support, query))
-  params = jax.jit(head.init)(KEY, first)
-  judge = lambda s, x: head.predict(head.adapt(KEY, params, s), x).argmax(-1)
-  return np.mean(np.asarray(jax.jit(jax.vmap(judge))(support, query.x)) == query.y)
+  support, query = episodes(queries, shots)
+  return np.mean(np.asarray(predictions(name)(support, query.x)) == query.y)
 
 
 BALANCED = (15,) * 5

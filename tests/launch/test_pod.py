@@ -101,13 +101,13 @@ def test_a_pod_that_is_told_to_end_saves_and_continues(tmp_path):
 def test_a_missing_host_is_named_in_the_time_that_was_given(tmp_path):
   with socket.create_server(('127.0.0.1', 0)) as free:
     port = free.getsockname()[1]
-  given = [f'--coordinator=127.0.0.1:{port}', '--num_processes=2', '--meeting_seconds=2']
+  given = [f'--coordinator=127.0.0.1:{port}', '--num_processes=2', '--meeting_seconds=1']
   begun = time.monotonic()
   status, _, error = run('train', *TINY, *given, '--process_id=0', f'--workdir={tmp_path / "run"}')
-  assert (status, error) == (1, 'error: processes [1] did not come within 2 s; see their logs\n')
+  assert (status, error) == (1, 'error: processes [1] did not come within 1 s; see their logs\n')
   status, _, error = run('train', *TINY, *given, '--process_id=1', f'--workdir={tmp_path / "run"}')
   assert status == 1
-  assert error.startswith(f'error: no answer of process 0 at 127.0.0.1:{port} within 2 s')
+  assert error.startswith(f'error: no answer of process 0 at 127.0.0.1:{port} within 1 s')
   assert time.monotonic() - begun < 60
   assert not (tmp_path / 'run').exists()
 

@@ -1,5 +1,6 @@
 """What the learner of a row computes: one program in float64 judges all episodes of its laws."""
 
+import contextlib
 import functools
 
 import jax
@@ -169,9 +170,20 @@ def judged(name):
   return found
 
 
+@contextlib.contextmanager
+def operation_by_operation():
+  """Without jit: what Python says. Each operation is a program of its own, hardly optimised."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  try:
+    with jax.disable_jit():
+      yield
+  finally:
+    jax.config.update('jax_disable_most_optimizations', False)
+
+
 def plainly(learner, params, episode, x=None):
   """`judge` operation by operation: what the learner's Python says, without a compiler."""
-  with jax.disable_jit():
+  with operation_by_operation():
     return judge(learner, params, episode, x)
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metakit import heads
 from tests.learners import golden
 from tests.learners.judged import (
   NEW,
@@ -38,6 +39,7 @@ from tests.learners.rows import (
   OPERATION_BY_OPERATION,
   OTHERS_BY_OPERATION,
   TASKS,
+  kind,
   one_of_each_kind,
   quick_for,
   rows,
@@ -55,7 +57,10 @@ unordered = rows(lambda row: not row.ordered and row.padded)
 padding = rows(lambda row: row.padded, compiler=MECHANISMS)
 supervised = rows(lambda row: row.padded and row.supervised and row.data != 'curves')
 every_kind = quick_for(MECHANISMS, one_of_each_kind(MECHANISMS))
-slow_for_every_kind = quick_for((), one_of_each_kind())
+# tests/heads/test_precision.py asks the same of all heads.
+slow_but_for_heads = quick_for(
+  (), [n for n in one_of_each_kind() if kind(n)[0] not in heads.__all__]
+)
 more = (*MECHANISMS, *OTHERS_BY_OPERATION)
 operation_by_operation = quick_for(OPERATION_BY_OPERATION, more)
 beside_operations = quick_for(OPERATION_BY_OPERATION, more, OPERATION_BY_OPERATION)
@@ -180,7 +185,7 @@ def test_bfloat16_stays_finite(name):
     assert np.isfinite(np.asarray(leaf, np.float32)).all()
 
 
-@slow_for_every_kind
+@slow_but_for_heads
 def test_float32_says_what_float64_says(name):
   """Of all variants side by side; but for metrics, which jump where two classes are as near."""
   given, what = variants(name), ['loss', 'outputs', 'gradient']

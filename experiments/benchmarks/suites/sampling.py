@@ -42,7 +42,7 @@ def plans() -> list[Case]:
     cases.append(_plan(f'{OURS}, {classes:,} classes', _table(classes, ROWS)))
   for rows in NUMBERS_OF_ROWS:
     cases.append(_plan(f'{OURS}, {rows:,} rows a class', _table(CLASSES, rows)))
-  return cases + [_case(name, draw, PLANS, peer=True) for name, draw in _other_plans().items()]
+  return cases + [_case(name, draw, PLANS, peer=True) for name, draw in _other_plans(PLANS).items()]
 
 
 def episodes() -> list[Case]:
@@ -116,7 +116,7 @@ def check_rows(rows: Any, rows_of_class: int) -> None:
     raise ValueError('a plan repeats a class or a row, or mixes classes')
 
 
-def _other_plans(number: int = PLANS) -> dict[str, Callable[[], Any]]:
+def _other_plans(number: int) -> dict[str, Callable[[], Any]]:
   """Returns other ways to draw the rows of `number` 5-way 1-shot episodes; each is checked."""
   examples, rng = SHOTS + QUERIES, np.random.default_rng(0)
 

@@ -160,7 +160,8 @@ def test_forms_that_compute_something_else_are_not_timed():
 
 
 SMALL = {
-  sampling: {'PLANS': 32, 'WHOLE': 16, 'NUMBERS_OF_CLASSES': (50,)},
+  sampling: {'PLANS': 32, 'WHOLE': 16, 'NUMBERS_OF_CLASSES': (50,), 'NUMBERS_OF_ROWS': (200,)}
+  | {'SIZES': {name: sampling.SIZES[name] for name in (sampling.OURS, '20-way 5-shot')}},
   loops: {'STEPS': 40, 'STEPS_PER_DISPATCH': 20, 'EVALUATED': 64, 'JUDGED': 8}
   | {'TRANSDUCTIVE': ('soft_kmeans', 'pt_map')},
 }

@@ -16,7 +16,7 @@ KEY = jax.random.key(0)
 
 
 def test_seen_and_unseen_are_tasks_and_images():
-  measures = family('projected:base=glyphs,shots=5,size=4', '', 1).measures
+  measures = family('projected:base=random,shots=5,size=4', '', 1).measures
   tasks = lambda name: set(many(measures[name].source(2).plan, 200).info['task'].tolist())
   assert tasks('seen tasks') == tasks('seen tasks, unseen images') == {0, 1}
   assert len(tasks('unseen tasks')) == 200
@@ -31,7 +31,7 @@ def test_a_reference_that_takes_hours_is_refused():
 
 
 def test_repeated_rows_are_of_training_alone():
-  repeating = family('projected:base=glyphs,shots=5,size=4,repeated=1,distinct=2', '', 1)
+  repeating = family('projected:base=random,shots=5,size=4,repeated=1,distinct=2', '', 1)
   different = lambda source: {len(set(row)) for row in many(source.plan, 50).support.x.tolist()}
   assert different(repeating.train(2)) <= {1, 2}
   assert all(different(m.source(2)) == {5} for m in repeating.measures.values())

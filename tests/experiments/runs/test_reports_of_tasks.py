@@ -33,7 +33,7 @@ OTHERS = {
 def test_every_family_trains_to_a_report(name, tmp_path):
   usual = [each for each in TINY if '--network' not in each]
   workdir = f'--workdir={tmp_path / "run"}'
-  curve = f'--curve={"full" if name == "maml" else "short"}'
+  curve = f'--curve={"full" if name == "sinusoid" else "short"}'
   command = ['train', *usual, '--steps=2', curve, *OTHERS[name], workdir]
   status, out, error = run(*command)
   assert status == 0, error
@@ -43,7 +43,7 @@ def test_every_family_trains_to_a_report(name, tmp_path):
   if name in ('variable', 'comparison'):
     assert 'adaptation' not in record  # there is nothing to draw it against
   else:
-    assert len(next(iter(record['adaptation'].values()))) >= (6 if name == 'maml' else 2)
+    assert len(next(iter(record['adaptation'].values()))) >= (6 if name == 'sinusoid' else 2)
 
 
 @pytest.fixture(scope='module')
@@ -82,7 +82,7 @@ def test_the_bayes_predictor_is_shown_beside_the_learner(regressor):
 
 def test_the_gain_is_a_headline_of_its_own(regressor):
   workdir, _ = regressor
-  usual = ['evaluate', f'--workdir={workdir}', '--episodes=12']
+  usual = ['evaluate', f'--workdir={workdir}', '--episodes=12', '--curve=none']
   status, out, error = run(*usual, '--metric=gain', '--name=gain')
   assert status == 0, error
   record = read_results(workdir / 'results-gain.json')
@@ -96,7 +96,7 @@ def test_the_gain_is_a_headline_of_its_own(regressor):
 @pytest.mark.slow
 def test_the_likeness_to_descent_is_a_headline_too(regressor):
   workdir, _ = regressor
-  usual = ['evaluate', f'--workdir={workdir}', '--episodes=12']
+  usual = ['evaluate', f'--workdir={workdir}', '--episodes=12', '--curve=none']
   status, out, error = run(*usual, '--metric=likeness_to_descent')
   assert status == 0 and 'likeness_to_descent' in out, error
   assert -1 <= read_results(workdir / 'results-evaluation.json')['mean'] <= 1
