@@ -41,7 +41,7 @@ def judge_sessions(sessions: Sessions) -> Judge:
     right, losses = [], []
     for after, fitted in enumerate(known):
       count = int((of_class <= after).sum()) * sessions.queries  # sorted by label, so by session
-      asked = jax.tree.map(lambda leaf: leaf[:count], episode.query)
+      asked = Examples(episode.query.x[:count], episode.query.y[:count])
       outputs = learner.predict(fitted, asked.x)
       losses.append(cross_entropy(outputs, asked)[0])
       hits = cross_entropy.point(outputs) == asked.y
