@@ -202,14 +202,16 @@ def test_damage_to_any_file_is_noticed_and_the_step_before_is_used(how, tmp_path
   save(good, 1, 2)
   files = sorted(p.relative_to(good) for p in good.rglob('*') if p.is_file())
   files = [path for path in files if path.parts[0] in ('2', '2.json')]
-  for number, file in enumerate(4 * files):
+  first, second = jax.device_get((state(1), state(2)))
+  for number, file in enumerate((1 if how == 'delete' else 4) * files):
     folder = tmp_path / str(number) / 'checkpoints'
     shutil.copytree(good, folder)
     damage(folder / file, how, rng)
     with checkpoints(folder) as saved, pytest.warns(UserWarning, match=f'{folder}/2 '):
-      jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), (1, state(1)))
-      saved.save(2, state(2))  # the damaged step is not in the way
-      jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), (2, state(2)))
+      jax.tree.map(np.testing.assert_array_equal, saved.restore(first), (1, first))
+      if number < len(files):  # the damaged step is not in the way
+        saved.save(2, second)
+        jax.tree.map(np.testing.assert_array_equal, saved.restore(first), (2, second))
 
 
 def test_damaged_steps_are_set_aside_and_never_overwritten(tmp_path):
@@ -293,10 +295,10 @@ def test_values_that_changed_on_their_way_to_the_disk_are_noticed(tmp_path, monk
 
 FILL = """
 import sys
+import numpy as np
 from metakit.checkpoint import checkpoints
-from tests.test_checkpoint import state
 with checkpoints(sys.argv[1]) as saved:
-  saved.save(2, state(2, width=10**6))
+  saved.save(2, {'kernel': np.arange(10**6, dtype=np.float32)})
 """
 
 
@@ -312,11 +314,11 @@ def test_a_disk_that_fills_up_is_named_and_the_step_before_is_kept(tmp_path):
       jax.tree.map(np.testing.assert_array_equal, saved.restore(state()), (1, state(1)))
 
 
-@pytest.mark.parametrize('other', [state(width=4), state(dtype=jnp.bfloat16)])
+@pytest.mark.parametrize('other', [{'width': 4}, {'dtype': jnp.bfloat16}])
 def test_another_configuration_is_refused_by_the_name_of_a_leaf(tmp_path, other):
   save(tmp_path, 1)
   with checkpoints(tmp_path) as saved, pytest.raises(ValueError, match=r'step 1 .*kernel'):
-    saved.restore(other)
+    saved.restore(state(**other))
 
 
 def test_a_relative_folder_works(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 from jax.sharding import PartitionSpec
@@ -10,7 +11,8 @@ from metakit.costs import product_flops
 from metakit.devices import AXIS, task_mesh
 from metakit.networks.convolution import convolution
 
-IMAGES, KERNEL = jnp.ones((3, 8, 6, 4)), jnp.ones((3, 3, 4, 5))
+IMAGES = np.ones((3, 8, 6, 4), np.float32)
+KERNEL = np.ones((3, 3, 4, 5), np.float32)
 ONCE = 2 * (3 * 8 * 6 * 5) * (3 * 3 * 4)
 
 
@@ -30,19 +32,19 @@ def test_a_convolution_has_as_many_operations_in_each_of_its_roles():
 @pytest.mark.parametrize('axes', [(0, 0), (0, None), (None, 0)])
 def test_tasks_side_by_side_are_counted_one_by_one(axes):
   given = zip((IMAGES, KERNEL), axes, strict=True)
-  tasks = [a if axis is None else jnp.stack([a] * 7) for a, axis in given]
+  tasks = [a if axis is None else np.stack([a] * 7) for a, axis in given]
   grads = jax.grad(total, argnums=(0, 1))
   assert product_flops(jax.vmap(grads, in_axes=axes), *tasks) == 7 * 3 * ONCE
 
 
 def test_a_scan_counts_as_often_as_it_runs():
-  matrix = jnp.ones((4, 4))
+  matrix = np.ones((4, 4), np.float32)
   power = lambda x: jax.lax.scan(lambda x, _: (matrix @ x, None), x, length=6)[0]
-  assert product_flops(jax.jit(power), jnp.ones(4)) == 6 * 2 * 16
+  assert product_flops(jax.jit(power), np.ones(4, np.float32)) == 6 * 2 * 16
 
 
 def test_a_program_of_several_devices_counts_on_each():
   mesh = task_mesh(jax.devices()[:2])
   options = {'mesh': mesh, 'in_specs': PartitionSpec(AXIS), 'out_specs': PartitionSpec(AXIS)}
-  shared = jax.shard_map(lambda x: x @ jnp.ones((4, 5)), **options)
-  assert product_flops(shared, jnp.ones((6, 4))) == 2 * 6 * 4 * 5
+  shared = jax.shard_map(lambda x: x @ np.ones((4, 5), np.float32), **options)
+  assert product_flops(shared, np.ones((6, 4), np.float32)) == 2 * 6 * 4 * 5

@@ -1,6 +1,7 @@
 """Imports run down: from commands to rooms, from rooms to the library, never in a circle."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,11 @@ def imports_of(name):
   return found & FILES.keys() - {name}
 
 
-IMPORTS = {name: imports_of(name) for name in FILES}
+@functools.cache
+def imports():
+  return {name: imports_of(name) for name in FILES}
+
+
 PLACE = {room: place for place, line in enumerate(LAYERS) for room in line.split()}
 
 
@@ -89,7 +94,7 @@ def test_every_module_has_a_place():
 def test_no_import_runs_up():
   ups = {
     (name, imported)
-    for name, them in IMPORTS.items()
+    for name, them in imports().items()
     for imported in them
     if not is_command(name) and not is_command(imported) and runs_up(name, imported)
   }
@@ -105,11 +110,11 @@ def test_no_command_is_imported():
   """A command is flags and one call; what others need of it is in a room."""
   commands = {name for name in FILES if is_command(name)}
   assert 'experiments.train' in commands and 'experiments.runs' not in commands
-  assert not {name: them & commands for name, them in IMPORTS.items() if them & commands}
+  assert not {name: them & commands for name, them in imports().items() if them & commands}
 
 
 def test_no_imports_form_a_circle():
-  left = dict(IMPORTS)
+  left = dict(imports())
   while done := [name for name, them in left.items() if not them & left.keys()]:
     for name in done:
       del left[name]

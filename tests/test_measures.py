@@ -1,5 +1,6 @@
 """Measures against their definitions on learners whose answer is known."""
 
+import functools
 from functools import partial
 
 import jax
@@ -38,7 +39,11 @@ from tests.episodes.test_few_shot import many
 from tests.heads.made import softmax
 
 KEY = jax.random.key(0, impl='threefry2x32')
-PRIOR = jax.jit(partial(categorical_tasks, tasks=6, inputs=3, classes=4))()
+
+
+@functools.cache
+def six_tasks():
+  return jax.jit(partial(categorical_tasks, tasks=6, inputs=3, classes=4))()
 
 
 def drawn(sampler):
@@ -52,15 +57,15 @@ def in_one_program(measure):
 
 
 def test_tasks_are_drawn_by_their_weight_and_labels_by_the_table():
-  episodes = many(categorical(PRIOR, 3, 2), 6000)
+  episodes = many(categorical(six_tasks(), 3, 2), 6000)
   weight = 1 / np.arange(1, 7) / np.sum(1 / np.arange(1, 7))
-  np.testing.assert_allclose(np.exp(PRIOR.log_weight), weight, rtol=1e-5)
+  np.testing.assert_allclose(np.exp(six_tasks().log_weight), weight, rtol=1e-5)
   assert follows(episodes.info['task'], weight) > SMALLEST_P
   first = episodes.info['task'] == 0
   for part in episodes[:2]:
     place = part.x[first].argmax(-1)
     for x in range(3):
-      probability = np.exp(np.asarray(PRIOR.log_probability[0, x], np.float64))
+      probability = np.exp(np.asarray(six_tasks().log_probability[0, x], np.float64))
       drawn = part.y[first][place == x]
       expected = probability / probability.sum()
       seen = np.bincount(drawn, minlength=4) / len(drawn)
@@ -68,14 +73,14 @@ def test_tasks_are_drawn_by_their_weight_and_labels_by_the_table():
 
 
 def test_the_mixture_is_that_of_all_tasks():
-  episode = drawn(categorical(PRIOR, 5, 2))
-  tables = np.exp(np.asarray(PRIOR.log_probability, np.float64))
+  episode = drawn(categorical(six_tasks(), 5, 2))
+  tables = np.exp(np.asarray(six_tasks().log_probability, np.float64))
   places = np.asarray(episode.support.x).argmax(1)
   likelihood = np.prod(tables[:, places, np.asarray(episode.support.y)], axis=1)
-  posterior = np.exp(np.asarray(PRIOR.log_weight, np.float64)) * likelihood
+  posterior = np.exp(np.asarray(six_tasks().log_weight, np.float64)) * likelihood
   asked = np.asarray(episode.query.x).argmax(1)
   expected = np.einsum('t,tnc->nc', posterior / posterior.sum(), tables[:, asked])
-  learner = bayes_categorical(PRIOR)
+  learner = bayes_categorical(six_tasks())
   predict = lambda: learner.predict(learner.adapt(KEY, {}, episode.support), episode.query.x)
   outputs = in_one_program(predict)
   np.testing.assert_allclose(np.exp(outputs), expected, atol=1e-5)
@@ -83,7 +88,7 @@ def test_the_mixture_is_that_of_all_tasks():
 
 def test_the_regret_of_the_mixture_is_bounded_by_the_weight_of_the_task():
   """For every sequence, and close to it once the task is known."""
-  sampler, learner = categorical(PRIOR, 60, 1), bayes_categorical(PRIOR)
+  sampler, learner = categorical(six_tasks(), 60, 1), bayes_categorical(six_tasks())
   measure = jax.jit(jax.vmap(lambda key: regret(learner, key, {}, sampler(key))))
   excess, bound = measure(jax.random.split(KEY, 200))
   assert (excess <= bound[:, None] + 1e-3).all()
@@ -92,7 +97,7 @@ def test_the_regret_of_the_mixture_is_bounded_by_the_weight_of_the_task():
 
 def test_beside_the_mixture_a_classifier_differs_by_the_divergence():
   """In nats, against the sum over classes by hand; and the mixture itself not at all."""
-  learner, episode = bayes_categorical(PRIOR), drawn(categorical(PRIOR, 4))
+  learner, episode = bayes_categorical(six_tasks()), drawn(categorical(six_tasks(), 4))
   zeros = lambda fitted, x: jnp.zeros((len(x), 4))
   uniform = learner._replace(predict=zeros, prefixes=None)
   one_by_one = learner._replace(prefixes=None)
@@ -123,7 +128,7 @@ def smoothed(share, logits, y):
 
 def test_any_classification_has_the_divergence_of_classifications():
   """Of a label-smoothed cross-entropy and a partial it was the squared difference of logits."""
-  learner, episode = bayes_categorical(PRIOR), drawn(categorical(PRIOR, 4))
+  learner, episode = bayes_categorical(six_tasks()), drawn(categorical(six_tasks(), 4))
   uniform = learner._replace(predict=lambda fitted, x: jnp.zeros((len(x), 4)), prefixes=None)
   beside = lambda objective: judge_beside(learner)(uniform, objective, {}, KEY, episode)
   both = cross_entropy, classification(partial(smoothed, 0.1))
@@ -138,7 +143,7 @@ def test_the_regret_of_ignorance_grows():
   uniform = prototypical(identity, 4)._replace(
     prefixes=lambda key, params, examples: jnp.zeros((len(examples.y), 4))
   )
-  episode = drawn(categorical(PRIOR, 20, 1))
+  episode = drawn(categorical(six_tasks(), 20, 1))
   excess, _ = in_one_program(lambda: regret(uniform, KEY, {}, episode))
   x, y = (np.concatenate([part[i] for part in episode[:2]]) for i in range(2))
   table = np.asarray(episode.info['log_probability'])
@@ -296,7 +301,10 @@ def mixture_of_two():
 
 def test_absent_examples_do_not_count():
   """Regret and mixture weight of an episode with padding are those without it."""
-  learner, (support, query, info) = bayes_categorical(PRIOR), drawn(categorical(PRIOR, 5))
+  learner, (support, query, info) = (
+    bayes_categorical(six_tasks()),
+    drawn(categorical(six_tasks(), 5)),
+  )
   weighted = support._replace(weight=np.array([1, 1, 0, 0, 1], 'f'))
   kept = jax.tree.map(lambda leaf: leaf[np.array([0, 1, 4])], support)
   measure = lambda part: regret(learner, KEY, {}, Episode(part, query, info))[0][-1]
@@ -331,7 +339,7 @@ def test_what_makes_no_sense_is_refused(options, named):
   with pytest.raises(ValueError, match=named):
     categorical_tasks(**options)
   with pytest.raises(ValueError, match='shots=0'):
-    categorical(PRIOR, 0)
+    categorical(six_tasks(), 0)
 
 
 def test_the_bayes_predictor_implies_the_posterior_weight():

@@ -103,7 +103,8 @@ def test_the_nearest_class_mean_after_each_session_by_hand():
 
 def test_predictions_that_are_not_finite_are_of_no_class():
   blind = ridge(8, 0.3, learned=False)._replace(predict=lambda _, x: jnp.full((len(x), 8), jnp.nan))
-  assert not judged(blind)['accuracy'].any()
+  with pytest.warns(UserWarning, match='episodes have a loss that is not finite'):
+    assert not judged(blind)['accuracy'].any()
 
 
 def test_forgetting_is_the_fall_from_the_best():

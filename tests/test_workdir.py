@@ -3,7 +3,6 @@
 import json
 import os
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,7 +11,7 @@ from metakit.checkpoint import checkpoints
 from metakit.train import TrainState
 from metakit.workdir import claim_workdir, open_workdir, own_workdir
 
-STATE = TrainState(jnp.int32(3), {'w': jnp.arange(4.0)}, ())
+STATE = TrainState(np.int32(3), {'w': np.arange(4, dtype=np.float32)}, ())
 
 
 def written(folder, flags):
@@ -45,7 +44,7 @@ def test_the_newest_state_and_the_best_are_read(tmp_path):
     opened.restore(STATE)
   with checkpoints(tmp_path / 'checkpoints') as saved:
     saved.save(3, STATE, 0.9)
-    saved.save(4, STATE._replace(step=jnp.int32(4)), 0.1)
+    saved.save(4, STATE._replace(step=np.int32(4)), 0.1)
   assert opened.restore(STATE)[0] == 4
   step, state = opened.restore(STATE, best=True)
   assert step == 3 and np.array_equal(state.params['w'], np.arange(4.0))

@@ -11,7 +11,7 @@ from experiments.output.results import read_json, refuse_other
 from experiments.output.text import format_estimate
 from experiments.runs.comparisons import Comparison, Options, begin, make_head, ready_params
 from experiments.runs.features import embedded_once
-from experiments.runs.wrap_up import command_line
+from experiments.runs.wrap_up import command_line, say_not_finite
 from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.evaluation import evaluate
@@ -77,7 +77,9 @@ def compare_all(begun: Comparison, sizes: Sessions, options: Options) -> list[di
       episodes=options.episodes,
       parallel=options.parallel,
       judge=judge_sessions(sizes),
+      warn=False,
     )
+    say_not_finite(values)
     first = first or values
     cells.append(cell(head.brief(), values, first, streaming=learner.extend is not None))
   return cells

@@ -27,23 +27,27 @@ def judge_sessions(sessions: Sessions) -> Judge:
     'base', on the base classes; 'novel', on the later classes (nan after session 0); 'harmonic',
     the harmonic mean of these two ('base' after session 0). One metric is a single number:
     'forgetting' [], how far the accuracy on a session's classes falls from its best to the end, the
-    mean over all sessions but the last (Chaudhry et al. 2018, arXiv:1801.10112, eq. 3).
+    mean over all sessions but the last (Chaudhry et al. 2018, arXiv:1801.10112, eq. 3). A 'loss'
+    [number + 1], the cross-entropy on all classes so far, shows predictions that are not finite;
+    they count as wrong.
   """
   starts, of_class = sessions.starts, sessions.session_of
 
   def judge(
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
-    del objective  # accuracies alone
+    del objective  # of classes alone
     known = _after_each(learner, key, params, episode.support, starts)
-    right = []
+    right, losses = [], []
     for after, fitted in enumerate(known):
       count = int((of_class <= after).sum()) * sessions.queries  # sorted by label, so by session
-      answers = cross_entropy.point(learner.predict(fitted, episode.query.x[:count]))
-      hits = answers == episode.query.y[:count]
+      asked = Examples(episode.query.x[:count], episode.query.y[:count])
+      outputs = learner.predict(fitted, asked.x)
+      losses.append(cross_entropy(outputs, asked)[0])
+      hits = cross_entropy.point(outputs) == asked.y
       right.append(jnp.pad(hits, (0, len(episode.query.y) - count)))
     per_class = jnp.stack(right).reshape(len(right), sessions.total_ways, -1).mean(-1)
-    return _metrics(per_class, jnp.asarray(of_class))
+    return {**_metrics(per_class, jnp.asarray(of_class)), 'loss': jnp.stack(losses)}
 
   return judge
 

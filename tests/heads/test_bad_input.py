@@ -96,18 +96,18 @@ def test_a_query_alone_is_answered_where_none_are_moved():
 
 @pytest.mark.parametrize('dtype', [np.float32, bool])
 @pytest.mark.parametrize(
-  'learner',
+  'make',
   [
-    heads.prototypes(3),
-    heads.ridge(3),
-    heads.soft_kmeans(3),
-    maml(mlp(3, width=4), Descent(optax.sgd(0.1), 1)),
-    in_context(transformer(3, width=4, depth=1, heads=1), 3),
+    lambda: heads.prototypes(3),
+    lambda: heads.ridge(3),
+    lambda: heads.soft_kmeans(3),
+    lambda: maml(mlp(3, width=4), Descent(optax.sgd(0.1), 1)),
+    lambda: in_context(transformer(3, width=4, depth=1, heads=1), 3),
   ],
 )
-def test_labels_that_are_no_integers_are_refused(learner, dtype):
+def test_labels_that_are_no_integers_are_refused(make, dtype):
   """Without a warning of JAX before, which every test takes for an error."""
-  support, query, _ = blobs()
+  learner, (support, query, _) = make(), blobs()
   params = jax.jit(learner.init)(KEY, Episode(support, query))
   wrong = support._replace(y=support.y.astype(dtype))
   for adapt in (learner.adapt, jax.jit(learner.adapt)):

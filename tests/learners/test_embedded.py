@@ -1,5 +1,7 @@
 """Embedding before learning: calibration, the features of a table, and training in one batch."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +30,11 @@ def stacked(*rows):
 
 
 ROWS = [RNG.permutation(20) for _ in range(3)]
-PARAMS = jax.jit(LEARNER.init)(KEY, episode_of(ROWS[0]))
+
+
+@functools.cache
+def initial():
+  return jax.jit(LEARNER.init)(KEY, episode_of(ROWS[0]))
 
 
 def test_calibrated_on_one_episode_both_protocols_agree_on_it():
@@ -44,16 +50,16 @@ def test_calibrated_on_one_episode_both_protocols_agree_on_it():
     loss = LEARNER.loss(KEY, params, episode)[0]
     return predict(LEARNER), predict(TRANSDUCTIVE), loss
 
-  inductive, transductive, loss = outputs(PARAMS)
+  inductive, transductive, loss = outputs(initial())
   np.testing.assert_allclose(inductive, transductive, atol=1e-4)
   np.testing.assert_allclose(loss, cross_entropy(inductive, episode.query)[0], atol=1e-4)
 
 
 def test_calibration_pools_the_moments_of_all_episodes():
   """Of the first layer's outputs, which no earlier statistics change."""
-  params = jax.jit(LEARNER.calibrate)(PARAMS, stacked(*ROWS))
+  params = jax.jit(LEARNER.calibrate)(initial(), stacked(*ROWS))
   images = np.concatenate([TABLE[rows[:12]] for rows in ROWS])
-  kernel = PARAMS['body']['params']['Convolution_0']['kernel']
+  kernel = initial()['body']['params']['Convolution_0']['kernel']
   convolved = jax.lax.conv_general_dilated(
     images.astype(np.float32) / 255,
     kernel,
@@ -67,7 +73,7 @@ def test_calibration_pools_the_moments_of_all_episodes():
 
 
 def test_the_head_on_an_embedded_table_is_the_learner_on_images():
-  params = jax.jit(LEARNER.calibrate)(PARAMS, stacked(*ROWS))
+  params = jax.jit(LEARNER.calibrate)(initial(), stacked(*ROWS))
   embed, head = LEARNER.features
   table = jax.jit(embed)(params, TABLE)
 

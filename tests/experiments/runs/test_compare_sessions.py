@@ -89,3 +89,14 @@ def test_what_makes_no_stream_is_said(tmp_path, flag, said):
   assert (status, out, len(error.strip().splitlines())) == (1, '', 1)
   assert said in error
   assert not (tmp_path / 'heads.json').exists()
+
+
+def test_predictions_that_are_not_finite_are_said(tmp_path):
+  """Squares of such features overflow."""
+  with np.load(features_file(tmp_path)) as file:
+    np.savez(tmp_path / 'large.npz', x=file['x'] * np.float32(1e25), y=file['y'])
+  task = f'arrays:path={tmp_path / "large.npz"},ways=4,shots=2,queries=3'
+  chosen = '--head=class_mean_stream', *FLAGS, f'--workdir={tmp_path}'
+  status, out, error = run('compare_sessions', f'--task={task}', *chosen)
+  assert (status, len(out.splitlines())) == (0, 1), error
+  assert error.count('20 of 20 episodes have a loss that is not finite; ') == 1
