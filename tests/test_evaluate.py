@@ -41,11 +41,19 @@ from tests.tiny import WAYS
 ROOT = roots(3).test
 
 
+tiny_source = functools.cache(tiny.source)  # `evaluate` keeps the programs of a source
+
+
 @functools.cache
 def calibrated(name):
-  learner, source = tiny.learners()[name], tiny.source()
-  params = jax.jit(learner.init)(jax.random.key(0), source(jax.random.key(1)))
-  return learner, calibrate(learner, params, source, root=roots(3).calibration)
+  learner, source = tiny.learners()[name], tiny_source()
+
+  @jax.jit
+  def made():
+    params = learner.init(jax.random.key(0), source(jax.random.key(1)))
+    return calibrate(learner, params, source, root=roots(3).calibration)
+
+  return learner, made()
 
 
 def losses(learner, params, source, episodes=10, chunk=4):
@@ -57,7 +65,7 @@ def losses(learner, params, source, episodes=10, chunk=4):
 @pytest.mark.parametrize('name', ['maml', 'drawing'])
 def test_episode_i_is_made_from_the_key_of_seed_and_index(name):
   learner, params = calibrated(name)
-  source = tiny.source()
+  source = tiny_source()
 
   @jax.jit
   def loss(key, planned, data):
@@ -74,7 +82,7 @@ def test_episode_i_is_made_from_the_key_of_seed_and_index(name):
 
 def test_the_chunk_size_does_not_matter():
   learner, params = calibrated('mlp')
-  results = [losses(learner, params, tiny.source(), 10, chunk) for chunk in (1, 3, None)]
+  results = [losses(learner, params, tiny_source(), 10, chunk) for chunk in (1, 3, None)]
   for each in results[1:]:
     np.testing.assert_allclose(each, results[0], rtol=1e-5)
   assert len(results[0]) == 10
@@ -91,7 +99,7 @@ def test_on_a_cpu_large_episodes_are_evaluated_few_at_a_time(numbers, chunk):
 def test_eight_devices_give_what_one_gives(parallel, on_device):
   learner, params = calibrated('drawing')
   judge = partial(
-    evaluate, learner, cross_entropy, params, source=tiny.source(on_device), root=ROOT, episodes=13
+    evaluate, learner, cross_entropy, params, source=tiny_source(on_device), root=ROOT, episodes=13
   )
   one, eight = judge(chunk=2), judge(chunk=2, parallel=parallel)
   np.testing.assert_allclose(eight['loss'], one['loss'], rtol=1e-5)
@@ -100,13 +108,13 @@ def test_eight_devices_give_what_one_gives(parallel, on_device):
 
 def test_the_first_episodes_do_not_depend_on_how_many_there_are():
   learner, params = calibrated('mlp')
-  few, many = (losses(learner, params, tiny.source(), n) for n in (6, 20))
+  few, many = (losses(learner, params, tiny_source(), n) for n in (6, 20))
   np.testing.assert_array_equal(few, many[:6])
 
 
 def test_episodes_read_by_the_host_are_the_same():
   learner, params = calibrated('mlp')
-  device, host = (losses(learner, params, tiny.source(where)) for where in (True, False))
+  device, host = (losses(learner, params, tiny_source(where)) for where in (True, False))
   assert len(set(device)) > 5
   np.testing.assert_array_equal(device, host)
 
@@ -114,7 +122,7 @@ def test_episodes_read_by_the_host_are_the_same():
 @pytest.mark.parametrize('on_device', [True, False])
 def test_embedding_the_table_once_changes_no_prediction(on_device):
   learner, params = calibrated('prototypical')
-  source = tiny.source(on_device)
+  source = tiny_source(on_device)
   head, embedded = embed_source(learner, params, source, chunk=50)  # 96 rows: a padded chunk
   assert embedded.data.shape == (96, 16)
   slow = evaluate(learner, cross_entropy, params, source=source, root=ROOT, episodes=20)
@@ -125,7 +133,7 @@ def test_embedding_the_table_once_changes_no_prediction(on_device):
 
 def test_a_learner_that_cannot_be_embedded_is_left_alone():
   learner, params = calibrated('maml')
-  source = tiny.source()
+  source = tiny_source()
   assert embed_source(learner, params, source) == (learner, source)
 
 
@@ -133,7 +141,7 @@ def test_rows_that_are_still_to_be_finished_are_not_embedded_before():
   learner, params = calibrated('prototypical')
   dimmed = lambda examples: examples._replace(x=examples.x // 2)
   finish = lambda e: e._replace(support=dimmed(e.support), query=dimmed(e.query))
-  source = tiny.source().replace(finish=finish)
+  source = tiny_source().replace(finish=finish)
   assert embed_source(learner, params, source) == (learner, source)
 
 
@@ -154,10 +162,10 @@ def test_the_gain_is_of_the_last_example_over_the_first():
 
 
 def test_calibration_changes_the_statistics_alone():
-  learner, source = tiny.learners()['prototypical'], tiny.source()
+  learner, source = tiny.learners()['prototypical'], tiny_source()
   before = jax.jit(learner.init)(jax.random.key(0), source(jax.random.key(1)))
   device = calibrate(learner, before, source, root=ROOT)
-  host = calibrate(learner, before, tiny.source(on_device=False), root=ROOT)
+  host = calibrate(learner, before, tiny_source(on_device=False), root=ROOT)
   jax.tree.map(np.testing.assert_array_equal, device['body']['params'], before['body']['params'])
   assert not np.allclose(jax.tree.leaves(device['body']['statistics'])[0], 0)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), device, host)
@@ -196,13 +204,13 @@ def test_values_that_mean_nothing_are_refused(call):
 def test_no_episodes_are_refused():
   learner, params = calibrated('mlp')
   with pytest.raises(ValueError, match='episodes=0'):
-    losses(learner, params, tiny.source(), 0)
+    losses(learner, params, tiny_source(), 0)
 
 
 @pytest.mark.parametrize('parallel', ['none', 'pmap', 'shard_map'])
 def test_a_learner_is_compiled_once_and_judged_with_the_parameters_given(parallel):
   learner, params = calibrated('mlp')
-  source, traced, counts = tiny.source(), [], []
+  source, traced, counts = tiny_source(), [], []
 
   def judge(*given):
     traced.append(given)
@@ -225,7 +233,7 @@ def test_a_judge_that_cannot_be_hashed_is_compiled_each_time():
       return judge_queries(*given)
 
   run = partial(
-    evaluate, learner, cross_entropy, params, source=tiny.source(), root=ROOT, episodes=5, chunk=4
+    evaluate, learner, cross_entropy, params, source=tiny_source(), root=ROOT, episodes=5, chunk=4
   )
   np.testing.assert_array_equal(run(judge=Named())['loss'], run()['loss'])
 
@@ -234,7 +242,7 @@ def test_a_judge_that_cannot_be_hashed_is_compiled_each_time():
 def test_predictions_that_are_not_finite_are_wrong_and_said_to_be(judge):
   learner, params = calibrated('mlp')
   broken = jax.tree.map(lambda leaf: leaf * np.nan, params)
-  run = partial(evaluate, learner, cross_entropy, source=tiny.source(), root=ROOT, judge=judge)
+  run = partial(evaluate, learner, cross_entropy, source=tiny_source(), root=ROOT, judge=judge)
   said = (
     r'^5 of 5 episodes have a loss that is not finite; predictions that are not finite count as '
   )

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -38,8 +39,11 @@ THEIRS = {
 }
 
 
-@pytest.mark.parametrize('columns', [(), (3,)])
-@pytest.mark.parametrize('name', OURS)
+# The first and the last multiply by what they are given, whatever its columns.
+@pytest.mark.parametrize(
+  ('name', 'columns'),
+  [*((name, ()) for name in OURS), *((name, (3,)) for name in ('lower', 'upper', 'positive'))],
+)
 def test_values_and_both_derivatives_are_those_of_the_dense_inverse(name, columns):
   with jax.enable_x64(True):
     a, b = positive(), RNG.normal(size=(5, *columns))
@@ -57,12 +61,19 @@ def test_values_and_both_derivatives_are_those_of_the_dense_inverse(name, column
       np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-10)
 
 
+def factorised(compiled):
+  """The sizes of the arrays that a program gives to LAPACK."""
+  return re.findall(r'= \(?f32\[([\d,]+)\].*custom_call_target="lapack', compiled.as_text())
+
+
 @pytest.mark.parametrize('name', OURS)
 def test_many_are_each_alone(name):
+  """In their values, and in the program: one that has several at once may not end (STORM)."""
   a, b = (np.asarray(x, np.float32) for x in (positive(batch=(7,)), RNG.normal(size=(7, 5, 2))))
   both = lambda a, b: jax.value_and_grad(lambda a: OURS[name](a, b).sum())(a)
-  many = jax.jit(jax.vmap(both))(a, b)
-  one = jax.jit(both)
+  together, one = jax.jit(jax.vmap(both)).lower(a, b).compile(), jax.jit(both)
+  many, sizes = together(a, b), factorised(together)
+  assert sizes and all(size.count(',') <= 1 or size.startswith('1,') for size in sizes), sizes
   alone = [one(*each) for each in zip(a, b, strict=True)]
   jax.tree.map(
     lambda x, *y: np.testing.assert_allclose(x, np.stack(y), rtol=2e-4, atol=1e-4), many, *alone
@@ -86,6 +97,7 @@ print(float(out[0]))
 """
 
 
+@pytest.mark.slow
 def test_several_batches_at_once_end():
   """With jnp.linalg.cholesky in its place this has not ended in a minute, on two cores."""
   done = subprocess.run(

@@ -318,6 +318,19 @@ def test_learners_of_all_classes_refuse_a_mixture_that_numbers_them_alike(make):
     learner.loss(jax.random.key(0), params, episode)
 
 
+@pytest.mark.parametrize('make', ON_TWELVE.values(), ids=ON_TWELVE)
+def test_a_class_beyond_those_of_training_is_named_before_the_loss_is_nan(make):
+  table = class_table(np.arange(60.0)[:, None], np.arange(60) % 6)
+  samplers = 2 * [few_shot(table, 3, 1, queries=1)]
+  far, near = (mixture(samplers, [0, 1], first_class=(0, n))(jax.random.key(0)) for n in (9, 6))
+  largest = int(far.info['classes'].max())
+  assert largest > 11
+  with pytest.raises(ValueError, match=f'training class {largest}, but num_classes=12 .* all'):
+    make().init(jax.random.key(0), far)
+  assert jax.eval_shape(make().init, jax.random.key(0), far)  # nothing is known of its classes
+  make().init(jax.random.key(0), near)
+
+
 def test_relabelled_examples_without_a_label_have_none():
   table = class_table(np.arange(60), np.arange(60) % 6)
   plain = semi_supervised(table, 3, 1, queries=2, unlabelled=2)

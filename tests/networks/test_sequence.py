@@ -28,7 +28,7 @@ FIXED_STATE = ('linear', 'lstm', 'gru')
 
 RNG = np.random.default_rng(0)
 TOKENS, ASKED = RNG.normal(size=(6, 4)), RNG.normal(size=(3, 4))
-SEEN = np.array([0, 4, 6])
+SEEN, LATER = np.array([0, 4, 6]), np.array([0, 1, 2])
 PRESENT = np.array([1, 1, 0, 1, 0, 1], bool)
 
 every_model = pytest.mark.parametrize('name', MODELS)
@@ -44,10 +44,15 @@ def float64():
 @cache
 def made(name):
   """The model of a row, compiled, and random parameters; initial ones would hide faults."""
-  model, rng = MODELS[name](), np.random.default_rng(1)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
-  params = jax.tree.map(lambda leaf: 0.7 * rng.normal(size=leaf.shape), shapes)
-  return compiled_fast(model.apply), params
+  model = MODELS[name]()
+  return compiled_fast(model.apply), random_params(model)
+
+
+def random_params(model, tokens=TOKENS, scale=0.7):
+  """Of the shapes and types of initial ones, which would take a program to make."""
+  rng, shapes = np.random.default_rng(1), jax.eval_shape(model.init, jax.random.key(0), tokens)
+  random = lambda leaf: (scale * rng.normal(size=leaf.shape)).astype(leaf.dtype)
+  return jax.tree.map(random, shapes)
 
 
 def read(name, tokens=TOKENS, asked=ASKED, seen=SEEN, present=None, state=None):
@@ -64,11 +69,12 @@ def assert_close(ours, theirs):
 
 @causal_model
 def test_reading_can_stop_and_go_on(name):
-  whole, first = read(name), read(name, TOKENS[:4], ASKED[:2], SEEN[:2])
-  second = read(name, TOKENS[4:], ASKED[2:], SEEN[2:] - 4, state=first.state)
-  for part in ('outputs', 'answers'):
-    parts = [getattr(first, part), getattr(second, part)]
-    assert_close(np.concatenate(parts), getattr(whole, part))
+  """Where it stops, a question has the same answer before and after."""
+  whole, first = read(name), read(name, TOKENS[:4], seen=np.minimum(SEEN, 4))
+  second = read(name, TOKENS[4:], seen=np.maximum(SEEN - 4, 0), state=first.state)
+  assert_close(np.concatenate([first.outputs, second.outputs]), whole.outputs)
+  assert_close(first.answers[SEEN <= 4], whole.answers[SEEN <= 4])
+  assert_close(second.answers[SEEN >= 4], whole.answers[SEEN >= 4])
   assert_close(second.state, whole.state)
 
 
@@ -90,12 +96,12 @@ def test_nobody_sees_a_question(name):
 
 @causal_model
 def test_a_token_depends_on_those_before_it(name):
-  model, (_, params) = MODELS[name](), made(name)
-  sums = lambda t: [part.sum(-1) for part in model.apply(params, t, ASKED, SEEN)[:2]]
-  jacobians = compiled_fast(jax.jacobian(sums))
-  outputs, answers = (np.abs(j).max(-1) > 0 for j in jacobians(TOKENS))
-  np.testing.assert_array_equal(outputs, np.tril(np.ones((6, 6), bool)))
-  np.testing.assert_array_equal(answers, np.arange(6) < SEEN[:, None])
+  """Which outputs and answers change, even in the last bits, with each of the tokens."""
+  plain, changed = read(name), [read(name, TOKENS + 0.1 * row[:, None]) for row in np.eye(6)]
+  outputs = [np.abs(each.outputs - plain.outputs).max(-1) > 0 for each in changed]
+  answers = [np.abs(each.answers - plain.answers).max(-1) > 0 for each in changed]
+  np.testing.assert_array_equal(outputs, np.triu(np.ones((6, 6), bool)))
+  np.testing.assert_array_equal(answers, np.arange(6)[:, None] < SEEN)
 
 
 @every_model
@@ -111,7 +117,7 @@ def test_padding_has_no_effect(name):
 @every_model
 def test_padding_is_not_seen_later(name):
   padded, plain = read(name, present=PRESENT), read(name, TOKENS[PRESENT])
-  later = lambda before: read(name, ASKED, state=before.state)[:2]
+  later = lambda before: read(name, ASKED[:2], seen=LATER, state=before.state)[:2]
   assert_close(later(padded), later(plain))
 
 
@@ -138,10 +144,22 @@ def test_positions_matter():
   assert apart('softmax') < 1e-11 < 1e-2 < apart('positions')
 
 
+def slopes(model, params):
+  """A loss of all outputs and answers, and its gradient."""
+  read = lambda p: model.apply({'params': p}, TOKENS, ASKED, SEEN)
+  loss = lambda p: sum(jnp.sin(o).sum() for o in read(p)[:2])
+  return compiled_fast(jax.value_and_grad(loss))(params)
+
+
+@cache
+def layer_by_layer():
+  return slopes(MODELS['softmax'](), made('softmax')[1]['params'])
+
+
 @pytest.mark.parametrize('remat', [False, True])
 def test_scan_and_remat_change_no_value_or_gradient(remat):
   """The parameters of the scanned layers are those of the layers one by one, stacked."""
-  loop, scanned = transformer(3, **SIZES), transformer(3, **SIZES, scan=True, remat=remat)
+  scanned = transformer(3, **SIZES, scan=True, remat=remat)
   params = made('softmax')[1]['params']
   blocks = [params[f'Block_{i}'] for i in range(SIZES['depth'])]
   stacked = {k: v for k, v in params.items() if not k.startswith('Block')}
@@ -150,13 +168,7 @@ def test_scan_and_remat_change_no_value_or_gradient(remat):
   )
   stacked[name] = jax.tree.map(lambda *leaves: np.stack(leaves), *blocks)
 
-  def judge(model, params):
-    loss = lambda p: sum(
-      jnp.sin(o).sum() for o in model.apply({'params': p}, TOKENS, ASKED, SEEN)[:2]
-    )
-    return compiled_fast(jax.value_and_grad(loss))(params)
-
-  (loss, grads), (other, other_grads) = judge(loop, params), judge(scanned, stacked)
+  (loss, grads), (other, other_grads) = layer_by_layer(), slopes(scanned, stacked)
   assert_close(other, loss)
   blocks = [grads[f'Block_{i}'] for i in range(SIZES['depth'])]
   assert_close(other_grads[name], jax.tree.map(lambda *leaves: np.stack(leaves), *blocks))
@@ -165,12 +177,10 @@ def test_scan_and_remat_change_no_value_or_gradient(remat):
 @pytest.mark.parametrize('cell', ['lstm', 'gru'])
 def test_remat_of_a_recurrent_network_saves_memory_and_changes_no_value_or_gradient(cell):
   tokens = np.tile(TOKENS, (50, 1))
-  shape = jax.eval_shape(recurrent(3, width=8, depth=2, cell=cell).init, jax.random.key(0), tokens)
-  rng = np.random.default_rng(1)
-  params = jax.tree.map(lambda leaf: 0.7 * rng.normal(size=leaf.shape), shape)
+  params = random_params(recurrent(3, width=8, cell=cell), tokens)
 
   def compiled(remat):
-    model = recurrent(3, width=8, depth=2, cell=cell, remat=remat)
+    model = recurrent(3, width=8, cell=cell, remat=remat)
     loss = lambda p: jnp.sin(model.apply(p, tokens, ASKED, SEEN).outputs).sum()
     return jax.jit(jax.value_and_grad(loss)).lower(params).compile()
 
@@ -185,7 +195,7 @@ def test_half_precision_of_a_recurrent_network_is_of_its_products_alone(cell):
   with jax.enable_x64(False):
     whole, half = (recurrent(3, width=32, depth=2, cell=cell, dtype=d) for d in (None, 'bfloat16'))
     tokens, asked = TOKENS.astype('f'), ASKED.astype('f')
-    params = jax.jit(half.init)(jax.random.key(0), tokens)
+    params = random_params(half, tokens, 0.2)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype('f')}
     ours, theirs = (jax.jit(m.apply)(params, tokens, asked, SEEN) for m in (half, whole))
     assert ours.outputs.dtype == ours.answers.dtype == 'bfloat16'
@@ -201,10 +211,10 @@ def test_gates_near_1_let_go_as_slowly_in_half_precision(cell):
   with jax.enable_x64(False):
     models = [recurrent(3, width=4, cell=cell, dtype=dtype) for dtype in (None, 'bfloat16')]
     tokens, none = np.zeros((200, 4), 'f'), np.zeros(0, int)
-    params = jax.tree.map(jnp.zeros_like, jax.jit(models[0].init)(jax.random.key(0), tokens))
+    params = random_params(models[0], tokens, 0)
     ((name, layer),) = ((n, c) for n, c in params['params'].items() if 'Cell' in n)
     gate = {'lstm': 'hf', 'gru': 'iz'}[cell]
-    layer = {**layer, gate: {**layer[gate], 'bias': jnp.full(4, 6.0)}}
+    layer = {**layer, gate: {**layer[gate], 'bias': np.full(4, 6, 'f')}}
     params = {'params': {**params['params'], name: layer}}
     start = jax.eval_shape(models[0].apply, params, tokens, tokens[:0], none).state
     start = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), start)
@@ -228,7 +238,7 @@ def test_half_precision_computes_in_it_and_keeps_parameters_whole(options):
     make = lambda dtype: transformer(3, width=32, depth=2, heads=2, dtype=dtype, **options)
     whole, half = make(None), make('bfloat16')
     tokens, asked = TOKENS.astype('f'), ASKED.astype('f')
-    params = jax.jit(half.init)(jax.random.key(0), tokens)
+    params = random_params(half, tokens, 0.2)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype('f')}
     given = params, tokens, asked, SEEN, np.ones(6, bool), None
     ours, theirs = (jax.jit(model.apply)(*given) for model in (half, whole))
