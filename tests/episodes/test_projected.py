@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -33,7 +34,7 @@ def maker(**options):
   def make(key, tasks):
     source = projected(TABLE, **SIZES, **options, tasks=tasks)
     plan = source.plan(key)
-    return plan, complete(source, plan, source.data)
+    return plan, complete(source, plan, jnp.asarray(source.data))
 
   return jax.jit(jax.vmap(make, in_axes=(0, None)))
 
