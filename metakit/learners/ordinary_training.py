@@ -14,7 +14,7 @@ import optax
 
 from metakit.absent import guarded
 from metakit.learners.descent import Descent, by_descent, refuse
-from metakit.learners.training_classes import of_training_classes
+from metakit.learners.training_classes import check_training_classes, of_training_classes
 from metakit.meta_gradient import first_order
 from metakit.models import Model, drawing, draws_of
 from metakit.networks.last_layer import with_last_layer
@@ -61,13 +61,18 @@ def fine_tuning(
 
   Raises:
     ValueError: for an unknown `tuned`, or a descent, a number of classes or statistics without
-      sense.
+      sense; `init` raises it if its episode is of a class beyond them.
   """
   if tuned not in TUNED:
     raise ValueError(f'tuned={tuned!r} is unknown; use one of {", ".join(TUNED)}')
   if num_classes is not None and num_classes < 2:
     raise ValueError(f'num_classes={num_classes} leaves nothing to tell apart; use 2 or more')
   whole = with_last_layer(embedding, num_outputs if num_classes is None else num_classes)
+
+  def init(key: Key, episode: Episode) -> Params:
+    if num_classes is not None:
+      check_training_classes(episode.info, num_classes)
+    return whole.init(key, episode.support.x)
 
   def split(params: Params, support: Examples) -> tuple[Any, Any]:
     head = params['head']
@@ -92,7 +97,7 @@ def fine_tuning(
     at_test_time(descent),
     objective=objective,
     statistics=statistics,
-    init=lambda key, episode: whole.init(key, episode.support.x),
+    init=init,
     split=split,
     merge=lambda fast, slow, step: {**slow, **fast},
   )

@@ -20,7 +20,7 @@ from metakit.absent import UNLABELLED, guarded
 from metakit.heads.common import check_positive, cosine_similarity
 from metakit.keys import stream
 from metakit.learners.embedded import embedded
-from metakit.learners.training_classes import of_training_classes
+from metakit.learners.training_classes import check_training_classes, of_training_classes
 from metakit.models import Model, StoredStatistics, drawing, draws_of
 from metakit.networks.last_layer import init_last_layer, linear
 from metakit.objectives import cross_entropy
@@ -67,6 +67,7 @@ def pretrained(
   copies = max(1, len(transforms))
 
   def init(key: Key, episode: Episode) -> Params:
+    check_training_classes(episode.info, num_classes)
     params = base.init(key, episode)
     width = jax.eval_shape(model.apply, params['body'], episode.support.x).shape[1]
     return {**params, 'layer': init_last_layer(stream(key, 'layer'), width, num_classes * copies)}

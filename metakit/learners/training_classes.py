@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import jax
+import numpy as np
+
 from metakit.absent import numbered
 from metakit.types import Examples
 
@@ -23,3 +26,21 @@ def of_training_classes(examples: Examples, info: Any) -> Examples:
       '64 and more classes, or (0, 0) for one table'
     )
   return examples._replace(y=numbered(examples.y, info['classes']))
+
+
+def check_training_classes(info: Any, num_classes: int) -> None:
+  """Raises ValueError if an episode is of a class that the layer of training has no output for.
+
+  Args:
+    info: that of the episode; a traced one, or one that names no classes, is not checked.
+    num_classes: outputs of the layer.
+  """
+  classes = info.get('classes') if isinstance(info, dict) else None
+  if classes is None or isinstance(classes, jax.core.Tracer) or not np.size(classes):
+    return
+  largest = int(np.max(np.asarray(classes)))
+  if largest >= num_classes:
+    raise ValueError(
+      f'an episode is of training class {largest}, but num_classes={num_classes} has outputs for 0 '
+      f'to {num_classes - 1}; give the number of classes of all training tables together'
+    )

@@ -24,7 +24,7 @@ from metakit.networks.mlp import mlp
 from metakit.sources import EpisodeSource, gather_rows
 from metakit.types import Episode
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
-from tests.episodes.test_few_shot import COUNTS, LABELS, TABLE, many, orders
+from tests.episodes.test_few_shot import COUNTS, LABELS, TABLE, many, one, orders
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (26, 4, 4, 1), np.uint8)
 IMAGE_TABLE = class_table(IMAGES, LABELS)
@@ -32,9 +32,8 @@ IMAGE_TABLE = class_table(IMAGES, LABELS)
 
 def test_augment_changes_x_alone():
   base = few_shot(IMAGE_TABLE, ways=3, shots=1, queries=2)
-  key = jax.random.key(0)
-  before = base(jax.random.split(key)[0])
-  after = augment(base, lambda key, x: 255 - x)(key)
+  before = one(lambda key: base(jax.random.split(key)[0]))
+  after = one(augment(base, lambda key, x: 255 - x))
   np.testing.assert_array_equal(after.support.x, 255 - before.support.x)
   np.testing.assert_array_equal(after.query.x, 255 - before.query.x)
   assert after.support.y.tolist() == before.support.y.tolist()
@@ -45,30 +44,26 @@ def test_an_augmented_source_is_its_episodes_with_x_transformed():
   """After its rows are in place and `finish`, independently for every example."""
   finish = lambda episode: episode._replace(query=episode.query._replace(x=episode.query.x // 2))
   base = few_shot(IMAGE_TABLE, 3, 1, queries=2).replace(finish=finish)
-  key = jax.random.key(0)
-  before = base(jax.random.split(key)[0])
-  after = augment(base, lambda key, x: 255 - x)(key)
+  before = one(lambda key: base(jax.random.split(key)[0]))
+  after = one(augment(base, lambda key, x: 255 - x))
   np.testing.assert_array_equal(after.support.x, 255 - before.support.x)
   np.testing.assert_array_equal(after.query.x, 255 - before.query.x)
   assert after.support.y.tolist() == before.support.y.tolist()
   assert after.info['classes'].tolist() == before.info['classes'].tolist()
   draw = lambda key, x: jnp.full(x.shape, jax.random.bits(key, (), jnp.uint32))
-  drawn = augment(base, draw)
-  numbers = [np.asarray(part.x)[:, 0, 0, 0] for seed in (0, 1) for part in drawn_parts(drawn, seed)]
-  assert len(np.unique(np.concatenate(numbers))) == 2 * 9  # support and query, every episode
-  again = np.concatenate([np.asarray(part.x)[:, 0, 0, 0] for part in drawn_parts(drawn, 0)])
-  assert again.tolist() == np.concatenate(numbers[:2]).tolist()
-
-
-def drawn_parts(sampler, seed):
-  return sampler(jax.random.key(seed))[:2]
+  numbers_of = jax.jit(lambda key: jnp.concatenate([p.x for p in augment(base, draw)(key)[:2]]))
+  numbers, other, again = (
+    np.ravel(numbers_of(jax.random.key(seed))[:, 0, 0, 0]) for seed in (0, 1, 0)
+  )
+  assert len(np.unique([numbers, other])) == 2 * 9  # support and query, every episode
+  assert again.tolist() == numbers.tolist()
 
 
 def test_an_augmented_schedule_is_that_of_its_plans():
   plans = [few_shot(IMAGE_TABLE, 3, 1, queries=2).plan for _ in range(2)]
   base = EpisodeSource(plans[0], IMAGES, schedule=lambda step: plans[step])
-  scheduled = augment(base, shift_image(1)).schedule(1)(jax.random.key(0))
-  alone = plans[1](jax.random.split(jax.random.key(0))[0])
+  scheduled = one(augment(base, shift_image(1)).schedule(1))
+  alone = one(lambda key: plans[1](jax.random.split(key)[0]))
   assert scheduled.support.x.tolist() == alone.support.x.tolist()
   assert scheduled.info['augmentation'].shape == (1, 2)
 
@@ -187,12 +182,11 @@ def test_a_mixed_episode_is_the_component_episode():
   plans = [plan_of([0, 1]), plan_of([2, 3])]
   mixed = mixture(plans)
   seen = set()
-  for key in jax.random.split(jax.random.key(0), 8):
-    episode = mixed(key)
-    component = int(episode.info['component'])
-    alone = plans[component](jax.random.split(key)[0])
-    assert episode.support.x.tolist() == alone.support.x.tolist()
-    assert episode.info['classes'].tolist() == alone.info['classes'].tolist()
+  alone = [many(lambda key, plan=plan: plan(jax.random.split(key)[0]), 8) for plan in plans]
+  episodes = many(mixed, 8)
+  for i, component in enumerate(episodes.info['component'].tolist()):
+    assert episodes.support.x[i].tolist() == alone[component].support.x[i].tolist()
+    assert episodes.info['classes'][i].tolist() == alone[component].info['classes'][i].tolist()
     seen.add(component)
   assert seen == {0, 1}
 
@@ -219,8 +213,9 @@ def test_mixture_refuses_bad_weights(weights):
 def test_mixture_keeps_any_kind_of_info():
   bare = lambda key: plan_of([0, 1])(key)._replace(info=())
   named = lambda key: plan_of([0, 1])(key)._replace(info=(jnp.ones(()),))
-  assert set(mixture([bare, bare])(jax.random.key(0)).info) == {'component'}
-  assert set(mixture([named, named])(jax.random.key(0)).info) == {'component', 'info'}
+  info_of = lambda sampler: set(jax.eval_shape(sampler, jax.random.key(0)).info)
+  assert info_of(mixture([bare, bare])) == {'component'}
+  assert info_of(mixture([named, named])) == {'component', 'info'}
 
 
 def test_combinators_nest():
@@ -251,9 +246,9 @@ def test_a_switch_is_between_episodes_of_one_shape():
 
 def test_shorten_keeps_the_weights_there_are():
   weighted = lambda key: shorten(functions(dense(2), 4), 3)(key)
-  twice = shorten(lambda key: weighted(key), 2)(jax.random.key(0))
+  twice = one(shorten(lambda key: weighted(key), 2))
   np.testing.assert_array_equal(twice.support.weight, [1, 1, 0, 0])
-  longer = shorten(lambda key: weighted(key), 9)(jax.random.key(0))
+  longer = one(shorten(lambda key: weighted(key), 9))
   np.testing.assert_array_equal(longer.support.weight, [1, 1, 1, 0])
 
 
@@ -279,16 +274,12 @@ def test_a_mixture_of_tables_is_of_one_table():
   mixed, whole = mixture(sources), mixture([lambda key, s=s: s(key) for s in sources])
   assert mixed.data.shape == (52, 4, 4, 1) and whole.data is None
   assert mixture([sources[0], sources[0]]).data is IMAGE_TABLE.x
-  seen = set()
-  for key in jax.random.split(jax.random.key(0), 6):
-    episode = mixed(key)
-    jax.tree.map(np.testing.assert_array_equal, episode, whole(key))
-    seen.add(int(episode.info['component']))
-  assert seen == {0, 1}
+  episodes = many(mixed, 6)
+  jax.tree.map(np.testing.assert_array_equal, episodes, many(whole, 6))
+  assert set(episodes.info['component'].tolist()) == {0, 1}
   finished = mixture([sources[0].replace(finish=zero_x), sources[0]])
-  assert finished.data is None and {
-    int(finished(k).support.x.max()) > 0 for k in jax.random.split(jax.random.key(0), 6)
-  } == {True, False}
+  assert finished.data is None
+  assert set((many(finished, 6).support.x.reshape(6, -1).max(1) > 0).tolist()) == {True, False}
 
 
 def test_a_mixture_follows_the_schedules_of_its_sources():
@@ -296,19 +287,18 @@ def test_a_mixture_follows_the_schedules_of_its_sources():
   marked = lambda step: lambda key: base.plan(key)._replace(info={'step': jnp.asarray(step)})
   source = base.replace(plan=marked(-1), schedule=marked)
   mixed = mixture([source, source])
-  assert int(mixed.schedule(7)(jax.random.key(0)).info['step']) == 7
-  assert int(mixed(jax.random.key(0)).info['step']) == -1
+  assert one(mixed.schedule(7)).info['step'] == 7 and one(mixed).info['step'] == -1
   assert mixture([base, base]).schedule is None
 
 
 def test_a_switch_between_tables_is_of_one_table():
   tables = [IMAGE_TABLE, IMAGE_TABLE._replace(x=255 - IMAGES)]
   sources = [few_shot(table, 3, 1, queries=1) for table in tables]
-  both, key = switch(*sources, steps=3), jax.random.key(0)
+  both, alone = switch(*sources, steps=3), [one(source).query.x for source in sources]
+  whole = jax.jit(lambda step, data: gather_rows(both.schedule(step)(jax.random.key(0)), data))
   for step, of in ((2, 0), (3, 1)):
-    episode = gather_rows(both.schedule(step)(key), jnp.asarray(both.data))
-    np.testing.assert_array_equal(episode.query.x, sources[of](key).query.x)
-  np.testing.assert_array_equal(both(key).query.x, sources[1](key).query.x)
+    np.testing.assert_array_equal(whole(step, both.data).query.x, alone[of])
+  np.testing.assert_array_equal(one(both).query.x, alone[1])
 
 
 ON_TWELVE = {
@@ -322,14 +312,27 @@ ON_TWELVE = {
 @pytest.mark.parametrize('make', ON_TWELVE.values(), ids=ON_TWELVE)
 def test_learners_of_all_classes_refuse_a_mixture_that_numbers_them_alike(make):
   table = class_table(np.arange(60.0)[:, None], np.arange(60) % 6)
-  learner, episode = make(), mixture(2 * [few_shot(table, 3, 1, queries=1)])(jax.random.key(0))
-  params = learner.init(jax.random.key(0), episode)
+  learner, episode = make(), one(mixture(2 * [few_shot(table, 3, 1, queries=1)]))
+  params = jax.jit(learner.init)(jax.random.key(0), episode)
   with pytest.raises(ValueError, match=r'mixture\(..., first_class=\)'):
     learner.loss(jax.random.key(0), params, episode)
+
+
+@pytest.mark.parametrize('make', ON_TWELVE.values(), ids=ON_TWELVE)
+def test_a_class_beyond_those_of_training_is_named_before_the_loss_is_nan(make):
+  table = class_table(np.arange(60.0)[:, None], np.arange(60) % 6)
+  samplers = 2 * [few_shot(table, 3, 1, queries=1)]
+  far, near = (mixture(samplers, [0, 1], first_class=(0, n))(jax.random.key(0)) for n in (9, 6))
+  largest = int(far.info['classes'].max())
+  assert largest > 11
+  with pytest.raises(ValueError, match=f'training class {largest}, but num_classes=12 .* all'):
+    make().init(jax.random.key(0), far)
+  assert jax.eval_shape(make().init, jax.random.key(0), far)  # nothing is known of its classes
+  make().init(jax.random.key(0), near)
 
 
 def test_relabelled_examples_without_a_label_have_none():
   table = class_table(np.arange(60), np.arange(60) % 6)
   plain = semi_supervised(table, 3, 1, queries=2, unlabelled=2)
-  new = relabel(plain, ways=3)(jax.random.key(0)).support.y
-  assert (np.asarray(new) == -1).sum() == 6 and set(np.asarray(new).tolist()) == {-1, 0, 1, 2}
+  new = one(relabel(plain, ways=3)).support.y
+  assert (new == -1).sum() == 6 and set(new.tolist()) == {-1, 0, 1, 2}

@@ -25,6 +25,11 @@ def many(sampler, num_keys, seed=0):
   return jax.tree.map(np.asarray, jax.jit(jax.vmap(sampler))(keys))
 
 
+def one(sampler, seed=0):
+  """Runs a sampler for one key, compiled as one program; returns NumPy arrays."""
+  return jax.device_get(jax.jit(sampler)(jax.random.key(seed)))
+
+
 @pytest.fixture(scope='module')
 def episodes():
   return many(few_shot(TABLE, ways=3, shots=1, queries=2).plan, 20000)

@@ -1,13 +1,17 @@
 """Projected tasks: a pure function of their number, on rows that are all equally likely."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metakit.data.table import class_table
 from metakit.episodes.projected import projected
+from metakit.sources import complete
 from tests.episodes.test_chance import SMALLEST_P, equally_likely
-from tests.episodes.test_few_shot import many
+from tests.episodes.test_few_shot import one
 
 RNG = np.random.default_rng(0)
 LABELS = np.repeat(np.arange(4), [10, 5, 15, 10])
@@ -16,12 +20,35 @@ TABLE = class_table(IMAGES, LABELS)
 SIZES = {'size': 8, 'shots': 5, 'queries': 2}
 
 
-def planned(**options):
-  return many(projected(TABLE, **{**SIZES, **options}).plan, 4000)
+@functools.cache
+def planner(**options):
+  """A compiled (keys, size of the pool) -> plans; one program for all sizes."""
+  plan = lambda key, tasks: projected(TABLE, **{**SIZES, **options}, tasks=tasks).plan(key)
+  return jax.jit(jax.vmap(plan, in_axes=(0, None)))
 
 
-def whole(count=200, **options):
-  return many(projected(TABLE, **SIZES, **options), count)
+@functools.cache
+def maker(**options):
+  """A compiled (keys, size of the pool) -> plans and whole episodes."""
+
+  def make(key, tasks):
+    source = projected(TABLE, **SIZES, **options, tasks=tasks)
+    plan = source.plan(key)
+    return plan, complete(source, plan, jnp.asarray(source.data))
+
+  return jax.jit(jax.vmap(make, in_axes=(0, None)))
+
+
+def keys(count):
+  return jax.random.split(jax.random.key(0, impl='threefry2x32'), count)
+
+
+def planned(tasks=2**30, **options):
+  return jax.device_get(planner(**options)(keys(4000), tasks))
+
+
+def whole(tasks=2**30, **options):
+  return jax.device_get(maker(**options)(keys(600), tasks))
 
 
 def rows_of(episodes):
@@ -63,11 +90,12 @@ def test_all_permutations_are_equally_likely():
   assert equally_likely(first, 4) > SMALLEST_P
 
 
-def matrices(episodes, **options):
+def matrices(**options):
   """{number of a task: its matrix [36, 8]}, by least squares of its projected rows."""
+  plans, episodes = whole(**options)
   standard = IMAGES.reshape(40, 36) - IMAGES.reshape(40, 36).mean(0)
   standard /= standard.std()
-  rows = rows_of(many(projected(TABLE, **SIZES, **options).plan, len(episodes.support.x)))
+  rows = rows_of(plans)
   x = np.concatenate([episodes.support.x, episodes.query.x], axis=1)
   found = {}
   for number in np.unique(episodes.info['projection']):
@@ -82,7 +110,7 @@ def matrices(episodes, **options):
 
 def test_a_task_is_one_gaussian_matrix():
   """A_ij ~ N(0, 1 / inputs), the same whenever its number is drawn, another for another."""
-  found = matrices(whole(600, tasks=10), tasks=10)
+  found = matrices(tasks=10)
   entries = np.stack(list(found.values())) * 6
   assert entries.shape == (10, 36, 8)
   assert abs(entries.mean()) < 4 / np.sqrt(entries.size)
@@ -92,13 +120,13 @@ def test_a_task_is_one_gaussian_matrix():
 
 
 def test_held_out_tasks_are_others():
-  seen, unseen = (matrices(whole(tasks=3, held_out=h), tasks=3, held_out=h) for h in (False, True))
+  seen, unseen = (matrices(tasks=3, held_out=h) for h in (False, True))
   distances = [np.abs(a - b).max() for a in seen.values() for b in unseen.values()]
   assert min(distances) > 0.1
 
 
 def test_a_larger_pool_holds_the_smaller():
-  small, large = (matrices(whole(tasks=n), tasks=n) for n in (2, 8))
+  small, large = (matrices(tasks=n) for n in (2, 8))
   for number, matrix in small.items():
     np.testing.assert_allclose(large[number], matrix, atol=1e-4)
 
@@ -137,8 +165,10 @@ def test_without_a_pool_every_episode_is_a_task_of_its_own():
 
 def test_both_parts_of_a_number_make_the_task():
   source = projected(TABLE, **SIZES, tasks=None)
-  plan = source.plan(jax.random.key(0))
-  x = lambda **other: source.finish(images(plan)._replace(info={**plan.info, **other})).support.x
+  plan = one(source.plan)
+  x = lambda **other: np.asarray(
+    source.finish(images(plan)._replace(info={**plan.info, **other})).support.x
+  )
   images = lambda plan: plan._replace(
     support=plan.support._replace(x=IMAGES[plan.support.x]),
     query=plan.query._replace(x=IMAGES[plan.query.x]),
@@ -153,13 +183,9 @@ def test_both_parts_of_a_number_make_the_task():
 
 def test_a_share_of_the_episodes_has_the_projection_of_task_0():
   fixed = {'tasks': 2, 'fixed_projection': 0.5}
-  np.testing.assert_allclose(
-    matrices(whole(**fixed), **fixed)[-1], matrices(whole(tasks=1), tasks=1)[0], atol=1e-4
-  )
+  np.testing.assert_allclose(matrices(**fixed)[-1], matrices(tasks=1)[0], atol=1e-4)
   held_out = {**fixed, 'held_out': True}
-  np.testing.assert_allclose(
-    matrices(whole(**held_out), **held_out)[-1], matrices(whole(tasks=1), tasks=1)[0], atol=1e-4
-  )
+  np.testing.assert_allclose(matrices(**held_out)[-1], matrices(tasks=1)[0], atol=1e-4)
 
 
 def test_a_share_of_the_episodes_repeats_a_few_rows():
@@ -183,7 +209,7 @@ def test_a_share_of_the_episodes_repeats_a_few_rows():
 
 
 def test_outputs_are_of_order_1():
-  x = whole().support.x
+  x = whole()[1].support.x
   assert abs(x.std() - 1) < 0.1
   assert x.dtype == np.float32
 

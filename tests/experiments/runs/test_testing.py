@@ -11,6 +11,11 @@ from tests.experiments.commands import images_file
 from tests.experiments.runs.test_setup import parsed
 
 
+def initial(learner, setup):
+  source = setup.task.source('train')
+  return jax.jit(lambda key: learner.init(key, source(key)))(jax.random.key(0))
+
+
 @pytest.fixture(scope='module')
 def prototypes(tmp_path_factory):
   """A learner without training; (setup, Tested)."""
@@ -18,7 +23,7 @@ def prototypes(tmp_path_factory):
   spec = f'--task=arrays:path={path},ways=3,shots=1,queries=1'
   setup = make_setup(parsed([spec, '--network=mlp:width=4']), '', budget_gib=1)
   made = setup.learner(setup.test_task)
-  params = made.init(jax.random.key(0), setup.task.source('train')(jax.random.key(1)))
+  params = initial(made, setup)
   return setup, evaluation.prepare(setup, params, setup.test_task, 'test', seed=0)
 
 
@@ -69,7 +74,7 @@ def test_a_curve_over_inner_steps_of_a_learner_of_features(monkeypatch):
   learner = '--learner=anil:inner_steps=2,test_steps=3,protocol=inductive'
   setup = make_setup(parsed([task, learner, '--network=conv4:width=4']), '', budget_gib=1)
   made = setup.learner(setup.test_task)
-  params = made.init(jax.random.key(0), setup.task.source('train')(jax.random.key(1)))
+  params = initial(made, setup)
   tested = evaluation.prepare(setup, params, setup.test_task, 'test', seed=0)
   assert tested.quick[0] is not tested.learner
   before, after = evaluation.adaptation_curves(setup, tested, 8).learner
