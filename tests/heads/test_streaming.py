@@ -20,9 +20,9 @@ BATCHES = {'one by one': [1] * 60, 'uneven': [1, 30, 1, 28], 'halves': [30, 30]}
 def streaming(expansion):
   """The functions of a head, compiled: of ridge regression, or of class means for None."""
   head = class_mean_stream(3) if expansion is None else recursive_ridge(3, 0.1, expansion)
-  return head._replace(**{
-    name: jax.jit(getattr(head, name)) for name in ('init', 'adapt', 'extend', 'predict')
-  })
+  return head._replace(
+    **{name: jax.jit(getattr(head, name)) for name in ('init', 'adapt', 'extend', 'predict')}
+  )
 
 
 def learned(head, params, order, sizes):
