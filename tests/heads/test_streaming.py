@@ -1,24 +1,33 @@
 """Heads that go on learning: equal to the joint solution, whatever the order and the batches."""
 
+from functools import cache
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metakit.heads import class_mean_stream, prototypes, recursive_ridge, ridge
-from metakit.heads.ridge import ridge_weights
 from metakit.learners.embedded import embedded
 from metakit.networks.mlp import mlp
 from metakit.types import Episode, Examples
-from tests.heads.made import KEY, blobs, in_float64
+from tests.heads.made import KEY, blobs, in_float64, outputs
 
 SUPPORT, QUERY, _ = blobs(shots=20, features=6)
-BATCHES = {'one by one': [1] * 60, 'uneven': [1, 7, 30, 2, 20], 'halves': [30, 30]}
+BATCHES = {'one by one': [1] * 60, 'uneven': [1, 30, 1, 28], 'halves': [30, 30]}
+
+
+@cache
+def streaming(expansion):
+  """The functions of a head, compiled: of ridge regression, or of class means for None."""
+  head = class_mean_stream(3) if expansion is None else recursive_ridge(3, 0.1, expansion)
+  return head._replace(
+    **{name: jax.jit(getattr(head, name)) for name in ('init', 'adapt', 'extend', 'predict')}
+  )
 
 
 def learned(head, params, order, sizes):
   """What a head has learned after batches of such sizes, in such an order."""
-  fitted, start, adapt, extend = None, 0, jax.jit(head.adapt), jax.jit(head.extend)
+  fitted, start, adapt, extend = None, 0, head.adapt, head.extend
   for size in sizes:
     rows = order[start : start + size]
     part = Examples(SUPPORT.x[rows], SUPPORT.y[rows])
@@ -31,31 +40,29 @@ def learned(head, params, order, sizes):
 @pytest.mark.parametrize('expansion', [0, 40])
 @in_float64
 def test_recursive_ridge_is_the_joint_solution(name, expansion):
-  head = recursive_ridge(3, 0.1, expansion)
-  params = jax.tree.map(jnp.asarray, head.init(KEY, Episode(SUPPORT, QUERY)))
+  head = streaming(expansion)
+  params = jax.device_get(head.init(KEY, Episode(SUPPORT, QUERY)))
   order = np.random.default_rng(len(name)).permutation(60)
   z = np.maximum(SUPPORT.x @ params['expansion'], 0) if expansion else SUPPORT.x
-  joint = ridge_weights(z, np.eye(3)[SUPPORT.y], np.ones(60), penalty=0.1)
+  joint = np.linalg.solve(z.T @ z + 0.1 * np.eye(z.shape[1]), z.T @ np.eye(3)[SUPPORT.y])
   weights = learned(head, params, order, BATCHES[name])[0]
   np.testing.assert_allclose(weights, joint, atol=1e-8 * np.abs(joint).max())
 
 
 @in_float64
 def test_recursive_ridge_of_one_batch_is_the_ridge_head():
-  found, expected = (
-    head.predict(head.adapt(KEY, {}, SUPPORT), QUERY.x)
-    for head in (recursive_ridge(3, 0.5), ridge(3, 0.5, learned=False))
-  )
+  heads = recursive_ridge(3, 0.5), ridge(3, 0.5, learned=False)
+  say = lambda: [head.predict(head.adapt(KEY, {}, SUPPORT), QUERY.x) for head in heads]
+  found, expected = jax.jit(say)()
   np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize('name', BATCHES)
 @in_float64
 def test_streamed_class_means_are_those_of_all_examples(name):
-  head, order = class_mean_stream(3), np.random.default_rng(0).permutation(60)
+  head, order = streaming(None), np.random.default_rng(0).permutation(60)
   fitted = learned(head, {}, order, BATCHES[name])
-  whole = prototypes(3)
-  expected = whole.predict(whole.adapt(KEY, {}, SUPPORT), QUERY.x)
+  expected = outputs(prototypes(3), Episode(SUPPORT, QUERY), {})
   np.testing.assert_allclose(head.predict(fitted, QUERY.x), expected, rtol=1e-10)
 
 

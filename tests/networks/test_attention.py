@@ -17,7 +17,7 @@ def test_attention_is_the_softmax_average():
   read, asked = Heads(*rng.normal(size=(3, 5, 2, 4))), Heads(*rng.normal(size=(3, 3, 2, 4)))
   seen, present = np.array([0, 2, 5]), np.array([1, 1, 0, 1, 1], bool)
   with jax.enable_x64(True):
-    ours, _ = softmax_attention()(*jax.tree.map(jnp.asarray, (read, asked, seen, present)), None)
+    ours = np.asarray(jax.jit(softmax_attention())(read, asked, seen, present, None)[0])
   shown = [present & (np.arange(5) <= i) for i in range(5)]
   shown += [present & (np.arange(5) < n) for n in seen]
   for i, there in enumerate(shown):
@@ -58,10 +58,9 @@ def test_fused_attention_is_the_same():
     outputs, state = attend(read._replace(query=query), asked, seen, there, state)
     return (outputs**2).sum(), (outputs, state)
 
-  each = [
-    jax.jit(jax.value_and_grad(functools.partial(judge, attend), has_aux=True))(read.query)
-    for attend in (softmax_attention(), fused_attention())
-  ]
+  slope = lambda attend: jax.value_and_grad(functools.partial(judge, attend), has_aux=True)
+  forms = softmax_attention(), fused_attention()
+  each = jax.jit(lambda query: [slope(attend)(query) for attend in forms])(read.query)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *each)
 
 
@@ -69,7 +68,7 @@ def lowered_for_cuda(examples, heads, monkeypatch):
   """On a machine without: JAX's checks of the GPU at hand are answered for it."""
   model = transformer(3, width=16, depth=1, heads=heads, attention='fused', dtype='bfloat16')
   tokens, asked = (np.zeros((count, 4), 'f') for count in (examples, examples + 1))
-  params = jax.jit(model.init)(jax.random.key(0), tokens)
+  params = jax.eval_shape(model.init, jax.random.key(0), tokens)
   given = tokens, asked, np.arange(examples + 1), np.ones(examples, bool), None
   total = lambda params: model.apply(params, *given).answers.astype(jnp.float32).sum()
   checks = 'jax._src.cudnn.fused_attention_stablehlo'

@@ -69,16 +69,13 @@ def assert_close(ours, theirs, tolerance):
     np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(floor, np.abs(b).max()))
 
 
-# The others are slow to compile.
-QUICK = ('conv4:pool,batch', 'mlp')
+# The others are slow to compile; tests/learners/test_laws.py asks the same of learners with an mlp.
+SLOW = [pytest.mark.slow]
+MARKS = {'conv4:pool,batch': [pytest.mark.compiler], 'mlp': [pytest.mark.compiler, *SLOW]}
 
 
 @pytest.mark.parametrize(
-  'name',
-  [
-    pytest.param(name, marks=pytest.mark.compiler if name in QUICK else pytest.mark.slow)
-    for name in BACKBONES
-  ],
+  'name', [pytest.param(name, marks=MARKS.get(name, SLOW)) for name in BACKBONES]
 )
 def test_jitted_vmapped_gradients_are_those_of_a_plain_loop(name, monkeypatch):
   """Per-task weights under vmap and jit once gave right outputs and wrong gradients, silently."""
@@ -132,8 +129,10 @@ def test_shapes():
 def test_uint8_is_float_over_255_and_other_integers_are_floats():
   model = conv4(2, width=4, depth=1)
   x = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 1), np.uint8)
-  params = jax.jit(model.init)(KEY, x)
-  outputs = lambda x: np.asarray(jax.jit(model.apply)(params, x))
+  rng, shapes = np.random.default_rng(1), jax.eval_shape(model.init, KEY, x)
+  params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
+  apply = jax.jit(model.apply)
+  outputs = lambda x: np.asarray(apply(params, x))
   np.testing.assert_allclose(outputs(x), outputs((x / 255).astype(np.float32)), atol=1e-5)
   np.testing.assert_array_equal(outputs(x.astype(np.int32)), outputs(x.astype(np.float32)))
   assert np.abs(outputs(x.astype(np.int32))).max() > 1e-3
