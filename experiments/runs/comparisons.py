@@ -128,5 +128,6 @@ def _meta_trained(learner: MetaLearner, source: EpisodeSource, options: Options)
 
 def _learns(learner: MetaLearner, key: Key, params: Params, episode: Episode) -> bool:
   """Tells whether the loss of an episode has a gradient. (It has none in the mean of features.)"""
-  loss = lambda params: learner.loss(key, params, episode)[0]
-  return any(np.any(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(params)))
+  loss = lambda params, episode: learner.loss(key, params, episode)[0]
+  gradient = jax.jit(jax.grad(loss))(params, episode)
+  return any(np.any(leaf) for leaf in jax.tree.leaves(gradient))

@@ -53,19 +53,27 @@ def paper_episode(rng, counts, limits, alpha=LOG_HALF_TO_LOG_2, ceil=np.ceil):
 
 def paper_summaries(num_episodes, seed=1, **changes):
   rng = np.random.default_rng(seed)
-  return np.stack(
-    [summary(*paper_episode(rng, COUNTS, LIMITS, **changes)) for _ in range(num_episodes)]
-  )
+  by_class, queries = np.zeros((num_episodes, len(COUNTS))), np.zeros(num_episodes)
+  for i in range(num_episodes):
+    classes, shots, queries[i] = paper_episode(rng, COUNTS, LIMITS, **changes)
+    by_class[i, classes] = shots
+  return summary(by_class, queries)
 
 
-def summary(classes, shots, queries):
-  """Ways, support size, queries, two measures of imbalance; their squares; shots by class."""
-  numbers = np.array(
-    [len(shots), shots.sum(), queries, shots.std() / shots.mean(), shots.max() / shots.sum()]
-  )
-  by_class = np.zeros(len(COUNTS))
-  by_class[classes] = shots
-  return np.concatenate([numbers, numbers**2, by_class, by_class > 0])
+def summary(by_class, queries):
+  """Ways, support size, queries, two measures of imbalance; their squares; shots by class.
+
+  Args:
+    by_class: [episodes, classes] the shots of each class, 0 for those that do not take part.
+    queries: [episodes] the queries of each class.
+  """
+  real = by_class > 0
+  ways, support = real.sum(1), by_class.sum(1)
+  mean = support / ways
+  deviation = np.sqrt((real * (by_class - mean[:, None]) ** 2).sum(1) / ways)
+  numbers = [ways, support, queries, deviation / mean, by_class.max(1) / support]
+  numbers = np.stack(numbers, axis=1).astype(np.float64)
+  return np.concatenate([numbers, numbers**2, by_class, real], axis=1)
 
 
 @pytest.fixture(scope='module')
@@ -76,8 +84,10 @@ def episodes():
 @pytest.fixture(scope='module')
 def summaries(episodes):
   info = episodes.info
-  columns = zip(info['classes'], info['shots'], info['queries'], info['ways'], strict=True)
-  return np.stack([summary(c[:n], s[:n], q) for c, s, q, n in columns])
+  by_class = np.zeros((len(info['ways']), len(COUNTS)))
+  taken = np.arange(LIMITS['max_ways']) < info['ways'][:, None]
+  by_class[np.nonzero(taken)[0], info['classes'][taken]] = info['shots'][taken]
+  return summary(by_class, info['queries'])
 
 
 def test_the_moments_are_those_of_the_paper(summaries):

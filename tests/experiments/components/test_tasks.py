@@ -18,7 +18,7 @@ from metakit.episodes import mirror_image, shift_image, warp_image
 from metakit.keys import roots
 from tests import tiny
 from tests.data.test_mnist import idx
-from tests.episodes.test_few_shot import many
+from tests.episodes.test_few_shot import many, one
 
 
 @pytest.fixture(scope='module')
@@ -60,7 +60,7 @@ def task_of(episodes):
 def test_tasks_are_those_of_training_if_seen_is_true_alone(digits, seen):
   """One task in each pool: the projection of a constant image of value 1 gives it away."""
   task = made(f'projected:size=4,shots=9,tasks=1,seen={str(seen).lower()}', digits)
-  train, test = (task.source(split)(jax.random.key(0)) for split in ('train', 'test'))
+  train, test = (one(task.source(split)) for split in ('train', 'test'))
   # All images are constant, so every projected x is a multiple of the task's own direction.
   direction = lambda episode: episode.support.x[0] / np.linalg.norm(episode.support.x[0])
   alike = abs(float(direction(train) @ direction(test)))
@@ -96,8 +96,10 @@ def test_biases_are_of_training_alone(digits):
 def test_a_curriculum_grows_inputs_and_examples():
   """Garg et al. 2022, section A.2: 5 inputs and 11 examples; one and two more at a time."""
   task = made('dense:dim=8,shots=20,curriculum_steps=100')
+  schedule = task.source('train').schedule
+  at = jax.jit(lambda step: schedule(step)(jax.random.key(0)))
   for step, inputs, examples in ((0, 5, 10), (99, 5, 10), (100, 6, 12), (5000, 8, 20)):
-    episode = task.source('train').schedule(step)(jax.random.key(0))
+    episode = at(step)
     assert (np.asarray(episode.query.x) != 0).sum() == inputs
     assert np.asarray(episode.support.weight).tolist() == [1] * examples + [0] * (20 - examples)
   assert task.source('test').schedule is None
@@ -109,17 +111,14 @@ def test_biases_may_end(digits):
   spec = 'projected:size=4,shots=9,repeated=1,distinct=2,fixed_labels=1'
   task = made(f'{spec},biased_steps=100', digits)
   train = task.source('train')
-  different = lambda step: {
-    len(set(row)) for row in many(train.schedule(step), 50).support.x.tolist()
-  }
+  keys = jax.random.split(jax.random.key(0), 50)
+  planned = jax.jit(lambda step: jax.vmap(train.schedule(step))(keys).support.x)
+  different = lambda step: {len(set(row)) for row in planned(step).tolist()}
   assert different(0) | different(99) <= {1, 2} and different(100) == {9}
   always, never = made(spec, digits).source('train'), made('projected:size=4,shots=9', digits)
+  at = jax.jit(lambda step: train.schedule(step)(jax.random.key(0)))
   for step, expected in ((99, always), (100, never.source('train'))):
-    jax.tree.map(
-      np.testing.assert_array_equal,
-      jax.jit(lambda step: train.schedule(step)(jax.random.key(0)))(step),
-      expected.plan(jax.random.key(0)),
-    )
+    jax.tree.map(np.testing.assert_array_equal, at(step), one(expected.plan))
   assert task.chance == 0.1 and task.source('validation').schedule is None
   for wrong in ('projected:biased_steps=5', f'{spec},biased_steps=-1'):
     with pytest.raises(ValueError, match='biased_steps='):
@@ -176,9 +175,8 @@ def test_training_images_alone_are_shifted():
   )
   assert moved.source('test').finish is None and moved.source('validation').finish is None
   assert moved.source('train', 2).plan(jax.random.key(0)).support.x.shape == (6,)
-  key = jax.random.key(0)
-  after = moved.source('train')(key).query.x
-  before = np.pad(plain.source('train')(jax.random.split(key)[0]).query.x, PIXEL)
+  after = one(moved.source('train')).query.x
+  before = np.pad(one(lambda key: plain.source('train')(jax.random.split(key)[0])).query.x, PIXEL)
   size = after.shape[1]
   found = [
     [(i, j) for i in range(3) for j in range(3) if (old[i : i + size, j : j + size] == new).all()]
@@ -198,7 +196,7 @@ def test_images_are_shifted_by_whole_pixels_or_warped_or_left_alone():
   ):
     for mirror in (False, True):
       *first, (transform, each) = augmentations_of(*given, mirror)
-      np.testing.assert_array_equal(transform(key, image), expected(key, image))
+      np.testing.assert_array_equal(jax.jit(transform)(key, image), jax.jit(expected)(key, image))
       assert each == 'example' and first == [(mirror_image, 'class')] * mirror
 
 

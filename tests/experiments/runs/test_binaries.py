@@ -14,6 +14,7 @@ from experiments.output.results import read_results
 from metakit.checkpoint import checkpoints
 from metakit.data import arrays, save_table, split_classes
 from metakit.data.splits import PARTS
+from tests.conftest import FAST
 from tests.experiments.commands import (
   TINY,
   finish,
@@ -84,11 +85,15 @@ def test_a_run_leaves_everything_that_was_promised(trained):
   assert any((workdir / 'tensorboard').iterdir())
 
 
-def test_a_process_of_its_own_with_optimised_programs_leaves_the_same(trained, tmp_path):
-  """As users run it; the other tests fork a process and leave the optimisation out."""
+OPTIMISED = pytest.param([], marks=pytest.mark.slow, id='optimised')
+
+
+@pytest.mark.parametrize('flags', [pytest.param(FAST, id='plain'), OPTIMISED])
+def test_a_process_of_its_own_leaves_the_same(trained, tmp_path, flags):
+  """As users run it (with optimised programs); the other tests fork a process without."""
   workdir, command, out = trained
   small = ['--network=mlp:width=4,depth=1', NO_CURVE, f'--workdir={tmp_path / "run"}']
-  status, said, error = run_whole('train', *command[:-1], *small)
+  status, said, error = run_whole('train', *command[:-1], *small, XLA_FLAGS=' '.join(flags))
   assert status == 0, error
   assert len(said.splitlines()) == len(out.splitlines()) > 0
   names = lambda folder: {path.name for path in folder.iterdir() if '-' not in path.name}

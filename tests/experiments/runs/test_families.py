@@ -12,8 +12,6 @@ from metakit.learners.bayes import bayes
 from metakit.objectives import squared_error
 from tests.episodes.test_few_shot import many
 
-KEY = jax.random.key(0)
-
 
 def test_seen_and_unseen_are_tasks_and_images():
   measures = family('projected:base=random,shots=5,size=4', '', 1).measures
@@ -45,9 +43,14 @@ def test_each_measure_is_the_distance_from_its_posterior():
 
   def distance(name, learner):
     measure = measures[name]
-    episode = measure.source(1).plan(KEY)
-    judged = measure.judge(1)(learner, squared_error, {}, KEY, episode)
-    return float(judged['difference']), float(np.square(sequence(episode).y).mean())
+
+    @jax.jit
+    def judged(key):
+      episode = measure.source(1).plan(key)
+      difference = measure.judge(1)(learner, squared_error, {}, key, episode)['difference']
+      return difference, jnp.square(sequence(episode).y).mean()
+
+    return tuple(map(float, judged(jax.random.key(0))))
 
   apart, size = distance('tasks of the pool, from the posterior of the pool', zeros)
   assert apart == pytest.approx(size, rel=1e-4)
