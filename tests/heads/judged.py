@@ -1,6 +1,6 @@
-"""What each head computes of the episodes of its tests, by two programs in float32, one in float64.
+"""What each head computes of the episodes of its tests, by a program in float32, one in float64.
 
-The former have a class more, of which there is no example. All episodes have as many rows, of which
+The former has a class more, of which there is no example. All episodes have as many rows, of which
 some are absent; a fitted head is asked of all queries.
 """
 
@@ -21,7 +21,6 @@ COUNTED = {'baseline', 'feat', 'relation', 'svm'}  # parameters or sums over all
 SCALES = (0.001, 1, 1000)
 # Vectors of zeros among others may be of any class.
 EXACT = [*(f'times {scale}' for scale in SCALES), 'zeros among them']
-TRAINED = ('plain', 'unlabelled', 'one example')  # those of which losses and slopes are compared
 FEATURES, SHOTS = 40, 3  # the last shot of each class is absent, or has no label, in some
 
 
@@ -132,16 +131,12 @@ def random_params(head):
 
 @functools.cache
 def single(name):
-  """Outputs in float32, with a fourth class of which there is no example."""
-  head = head_of(name, 4)
-  return results(functools.partial(outputs_of, head, random_params(head)), variants(), np.float32)
+  """What `judge` says in float32, with a fourth class of which there is no example.
 
-
-@functools.cache
-def trained(name):
-  """What `train` says of some variants in float32, with the fourth class."""
-  head = head_of(name, 4)
-  return results(functools.partial(train, head, random_params(head)), TRAINED, np.float32)
+  tests/learners/test_laws.py has the outputs of a loss and of adapt and predict.
+  """
+  run = functools.partial(judge, name, 4, random_params(head_of(name, 4)))
+  return results(run, variants(), np.float32)
 
 
 @functools.cache

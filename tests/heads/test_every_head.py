@@ -14,7 +14,6 @@ from tests.heads.judged import (
   double,
   in_float32,
   single,
-  trained,
 )
 from tests.heads.made import blobs
 
@@ -22,6 +21,12 @@ TASKWIDE = {'soft_kmeans'}  # what examples without a label are for
 # These decide by the last bit of a sum, or by the random weights that they start from.
 TOSSES_A_COIN = {'baseline', 'transductive_tuning'}
 every_head = pytest.mark.parametrize('name', EVERY)
+# Their programs in float64 are slow to compile. Other tests in float64 are quick: the values of all
+# in test_closed_form and test_transductive, and their gradients in tests/learners/test_laws.py.
+SLOW = ('pt_map', 'alpha_tim', 'logistic')
+every_head_in_float64 = pytest.mark.parametrize(
+  'name', [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EVERY]
+)
 
 
 def assert_same(found, expected):
@@ -41,14 +46,14 @@ def assert_undecided(outputs, name):
 @pytest.mark.parametrize('name', sorted(set(EVERY) - TASKWIDE))
 def test_an_example_without_a_label_is_as_none(name):
   """In predictions and in the training loss."""
-  says = lambda variant: (single(name)[variant][:, :3], float(trained(name)[variant]['loss']))
-  assert_same(says('unlabelled'), says('plain'))
+  says = lambda found: (found['outputs'][:, :3], float(found['loss']))
+  assert_same(says(single(name)['unlabelled']), says(single(name)['plain']))
 
 
 @pytest.mark.parametrize('name', sorted(set(EVERY) - {'baseline'}))
 def test_one_example_of_one_class_is_enough(name):
   """And its class is predicted however far the query is: the others have no support."""
-  outputs, loss = single(name)['one example'], trained(name)['one example']['loss']
+  outputs, loss = (single(name)['one example'][part] for part in ('outputs', 'loss'))
   assert np.isfinite(outputs).all() and np.isfinite(loss)
   assert (outputs.argmax(1) == 0).all()
 
@@ -60,7 +65,7 @@ def test_identical_examples_give_numbers(name):
     same = (in_float32(part._replace(x=np.ones_like(part.x))) for part in blobs()[:2])
     assert_undecided(asked(name, *same)[0], name)
   else:
-    assert_undecided(single(name)['identical'][:, :3], name)
+    assert_undecided(single(name)['identical']['outputs'][:, :3], name)
 
 
 # A head of each kind. tests/learners/test_laws.py says of all that an absent row is as none.
@@ -89,31 +94,36 @@ def test_supports_of_few_rows_are_as_those_with_rows_that_are_absent(name):
 
 
 @every_head
-def test_a_class_without_support_leaves_the_gradients_of_the_others(name):
-  """With respect to features of support and queries; learned heads may differ, and are finite.
+def test_a_class_without_support_leaves_gradients_numbers(name):
+  """With respect to features of support and queries."""
+  assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in single(name)['plain']['slopes'])
 
-  Those without it are computed in float64.
-  """
-  found, expected = (each(name)['plain']['slopes'] for each in (trained, double))
-  assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in found)
+
+@every_head_in_float64
+def test_a_class_without_support_leaves_the_gradients_of_the_others(name):
+  """Those without it are computed in float64; learned heads may differ."""
   if name == 'svm' or name not in COUNTED:
+    found, expected = (each(name)['plain']['slopes'] for each in (single, double))
     for a, b in zip(found, expected, strict=True):
       np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())
 
 
 @every_head
 def test_absent_is_below_every_logit_of_a_class_with_support(name):
-  outputs = single(name)['plain']
+  outputs = single(name)['plain']['outputs']
   assert (outputs[:, 3] < outputs[:, :3].min()).all()
   assert (outputs[:, 3] <= ABSENT / 2).all() or name in ('paddle', 'slk', 'laplacian_shot')
 
 
 @pytest.mark.parametrize('name', ['matching', 'prototypes', 'ridge', 'naive_bayes'])
 def test_no_support_at_all_is_finite(name):
-  assert np.isfinite(single(name)['no support']).all()
+  assert np.isfinite(single(name)['no support']['outputs']).all()
 
 
-@every_head
+@every_head_in_float64
 def test_a_head_says_what_it_says_in_float64(name):
-  found = {variant: outputs[:, :3] for variant, outputs in single(name).items()}
-  assert_same_answers(found, {v: double(name)[v]['outputs'][:, :3] for v in EXACT})
+  found, expected = (
+    {variant: each(name)[variant]['outputs'][:, :3] for variant in EXACT}
+    for each in (single, double)
+  )
+  assert_same_answers(found, expected)
