@@ -66,13 +66,13 @@ def test_what_is_not_finite_is_said_once(prototypes, monkeypatch, capsys):
   assert capsys.readouterr().err == ''
 
 
-def test_a_curve_over_inner_steps_of_a_learner_of_features(monkeypatch):
+def test_a_curve_over_inner_steps_of_a_learner_of_features(tmp_path, monkeypatch):
   """Its table is embedded once; after as many steps as its spec says the curve is the result."""
   monkeypatch.setattr(evaluation, 'CURVE_STEPS', (0, 3))
   monkeypatch.setattr(evaluation, 'CURVE_EPISODES', 8)
-  task = '--task=glyphs:alphabets=1,ways=3,shots=1,queries=4'
+  task = f'--task=arrays:path={images_file(tmp_path)},ways=3,shots=1,queries=4'
   learner = '--learner=anil:inner_steps=2,test_steps=3,protocol=inductive'
-  setup = make_setup(parsed([task, learner, '--network=conv4:width=4']), '', budget_gib=1)
+  setup = make_setup(parsed([task, learner, '--network=conv4:width=4,depth=1']), '', budget_gib=1)
   made = setup.learner(setup.test_task)
   params = initial(made, setup)
   tested = evaluation.prepare(setup, params, setup.test_task, 'test', seed=0)
