@@ -63,8 +63,8 @@ def check_keys_matter(sampler: Sampler, keys: Key, episodes: Episode) -> None:
     keys: [episodes], at least two.
     episodes: the episodes of these keys, with a leading axis.
   """
-  inputs = jax.tree.leaves(episodes.support.x)
-  if all(np.asarray(leaf[0]).tobytes() == np.asarray(leaf[1]).tobytes() for leaf in inputs):
+  pairs = [np.asarray(leaf[:2]) for leaf in jax.tree.leaves(episodes.support.x)]
+  if all(first.tobytes() == second.tobytes() for first, second in pairs):
     check_sampler(sampler, keys[0])
 
 
