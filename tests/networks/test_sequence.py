@@ -13,12 +13,13 @@ from metakit.networks.transformer import transformer
 from tests.learners.judged import compiled_fast
 
 SIZES = {'width': 8, 'depth': 2, 'heads': 2}
+ONE = SIZES | {'depth': 1}  # several layers are those of the others
 MODELS = {
   'softmax': lambda: transformer(3, **SIZES),
-  'set': lambda: transformer(3, **SIZES, attention='set'),
-  'positions': lambda: transformer(3, **SIZES, positions=12),
-  'momentum': lambda: transformer(3, **SIZES, attention='momentum', decay=0.5),
-  'linear': lambda: transformer(3, **SIZES, attention='linear'),
+  'set': lambda: transformer(3, **ONE, attention='set'),
+  'positions': lambda: transformer(3, **ONE, positions=12),
+  'momentum': lambda: transformer(3, **ONE, attention='momentum', decay=0.5),
+  'linear': lambda: transformer(3, **ONE, attention='linear'),
   'scan': lambda: transformer(3, **SIZES, scan=True),
   'lstm': lambda: recurrent(3, width=8, depth=2),
   'gru': lambda: recurrent(3, width=8, cell='gru'),
@@ -174,7 +175,7 @@ def test_scan_and_remat_change_no_value_or_gradient(remat):
   assert_close(other_grads[name], jax.tree.map(lambda *leaves: np.stack(leaves), *blocks))
 
 
-@pytest.mark.parametrize('cell', ['lstm', 'gru'])
+@pytest.mark.parametrize('cell', ['lstm', pytest.param('gru', marks=pytest.mark.slow)])
 def test_remat_of_a_recurrent_network_saves_memory_and_changes_no_value_or_gradient(cell):
   tokens = np.tile(TOKENS, (50, 1))
   params = random_params(recurrent(3, width=8, cell=cell), tokens)
@@ -231,7 +232,14 @@ def heads(count, rng):
   return Heads(*rng.normal(size=(3, count, 2, 5)))
 
 
-@pytest.mark.parametrize('options', [{}, {'attention': 'fused'}, {'scan': True, 'remat': True}])
+@pytest.mark.parametrize(
+  'options',
+  [
+    pytest.param({}, marks=pytest.mark.slow),
+    {'attention': 'fused'},
+    {'scan': True, 'remat': True},
+  ],
+)
 def test_half_precision_computes_in_it_and_keeps_parameters_whole(options):
   """Outputs are bfloat16, within its rounding of float32's; parameters stay float32."""
   with jax.enable_x64(False):
