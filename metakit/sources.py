@@ -9,6 +9,7 @@ import collections
 import dataclasses
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -104,14 +105,13 @@ def plan_at(source: EpisodeSource, step: jax.Array) -> Sampler:
 
 def gather_rows(episode: Episode, data: jax.Array | None) -> Episode:
   """Replaces the row numbers in an episode by those rows of `data`; data None changes nothing."""
-  if data is None:
-    return episode
+  return episode if data is None else _map_rows(partial(_rows, data), episode)
 
-  def rows(numbers: jax.Array) -> jax.Array:
-    # Row numbers are never negative. A check for that would cost as much as the copy.
-    return data.at[numbers].get(mode='promise_in_bounds', wrap_negative_indices=False)
 
-  return _map_rows(rows, episode)
+@partial(jax.jit, inline=True)  # outside of a jit it is one program rather than several
+def _rows(data: jax.Array, numbers: jax.Array) -> jax.Array:
+  # Row numbers are never negative. A check for that would cost as much as the copy.
+  return data.at[numbers].get(mode='promise_in_bounds', wrap_negative_indices=False)
 
 
 def _map_rows(change: Callable[[Any], Any], episode: Episode) -> Episode:
