@@ -19,8 +19,8 @@ def test_a_table_is_read_as_it_was_written():
 @pytest.mark.parametrize(
   ('cost', 'said'),
   [
-    (Cost(154, 49.0), []),
-    (Cost(156, 1.0), ['tests/a.py compiled 156 programs, budget 100']),
+    (Cost(225, 49.0), []),
+    (Cost(226, 1.0), ['tests/a.py compiled 226 programs, budget 100']),
     (Cost(1, 51.0), ['tests/a.py took 51 s of processor, budget 10']),
   ],
 )
@@ -62,13 +62,13 @@ def session_of(tmp_path, monkeypatch, workers, **options):
 
 
 def test_the_costs_of_all_workers_are_added_and_fail_the_session(tmp_path, monkeypatch):
-  half = {'tests/a.py': (80, 2.0)}
+  half = {'tests/a.py': (120, 2.0)}
   session, plugin = session_of(tmp_path, monkeypatch, [half, half])
   assert session.exitstatus == pytest.ExitCode.TESTS_FAILED
   lines = []
   plugin.pytest_terminal_summary(SimpleNamespace(write_line=lambda text, **_: lines.append(text)))
-  assert lines[0] == '160 programs, 4 s of processor in tests, at most 1.00 GB a worker'
-  assert lines[1:] == ['FAILED budget: tests/a.py compiled 160 programs, budget 100']
+  assert lines[0] == '240 programs, 4 s of processor in tests, at most 1.00 GB a worker'
+  assert lines[1:] == ['FAILED budget: tests/a.py compiled 240 programs, budget 100']
   session, _ = session_of(tmp_path, monkeypatch, [half])
   assert session.exitstatus == pytest.ExitCode.OK
 
