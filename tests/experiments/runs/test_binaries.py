@@ -248,6 +248,8 @@ def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained, 
     np.load(workdir / f'episodes{name}.npz')['accuracy'] for name in ('', '-evaluation')
   )
   np.testing.assert_array_equal(first, again)
+  # Classes so different are told apart in the episodes of any seed.
+  assert read_results(workdir / 'results-evaluation.json')['seed'] == 1
 
 
 def damage_metrics(workdir):
