@@ -171,6 +171,19 @@ def test_calibration_changes_the_statistics_alone():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), device, host)
 
 
+def test_calibrating_again_plans_by_the_same_program():
+  (learner, params), source, calls = calibrated('mlp'), tiny_source(), []
+
+  def plan(key):
+    calls.append(key)
+    return source.plan(key)
+
+  again = source.replace(plan=plan)
+  for root in (ROOT, roots(4).test):
+    calibrate(learner, params, again, root=root)
+  assert len(calls) == 1
+
+
 def test_the_interval_is_that_of_the_mean():
   values = np.arange(10.0)
   mean, ci95, episodes = estimate(values)

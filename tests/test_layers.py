@@ -26,6 +26,7 @@ LAYERS = [
   'metakit.sources',
   'metakit.episodes metakit.devices metakit.heads metakit.fingerprint',
   'metakit.losses metakit.learners',
+  'metakit.components',
   'metakit.train',
   'metakit.dispatch metakit.interruptions',
   'metakit.training metakit.workdir',

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmarks.suites.learners import IMAGE_LEARNERS
-from experiments.components.head_learners import HEADS as HEADS_OF_SPECS
-from experiments.components.learners import LEARNERS as LEARNERS_OF_SPECS
-from experiments.components.learners import NETWORKS as NETWORKS_OF_SPECS
 from experiments.components.sequence_tasks import FUNCTION_CLASSES
 from experiments.components.table_tasks import SAMPLERS as SAMPLERS_OF_SPECS
 from experiments.components.tasks import TASKS as TASKS_OF_SPECS
 from metakit import data, episodes, heads, learners, losses, networks
+from metakit.components.head_learners import HEADS as HEADS_OF_SPECS
+from metakit.components.learners import LEARNERS as LEARNERS_OF_SPECS
+from metakit.components.learners import NETWORKS as NETWORKS_OF_SPECS
 from metakit.data.table import ClassTable
 from metakit.models import Model, SequenceModel
 from metakit.sources import EpisodeSource
@@ -111,7 +111,7 @@ def test_every_learner_and_head_obeys_the_laws():
 def test_every_learner_and_head_is_on_the_command_line():
   known = [*LEARNERS_OF_SPECS, *HEADS_OF_SPECS, *NOT_OF_SPECS]
   assert not lacking([*learners.__all__, *heads.__all__], known), (
-    'an argument has no usual value: OTHERWISE in experiments/components/descent_learners.py'
+    'an argument has no usual value: OTHERWISE in metakit/components/descent_learners.py'
   )
 
 

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from experiments.components.ranges import check_argument, check_number
+from metakit.components.ranges import check_argument, check_number
 
 
 def check_flags(values: flags.FlagValues) -> None:
@@ -20,6 +20,6 @@ def check_flags(values: flags.FlagValues) -> None:
         for text in filter(str.isdecimal, map(str, flag.value)):
           check_number(f'--{flag.name}', int(text))
       elif isinstance(flag.value, float) or getattr(flag.parser, 'upper_bound', None) is None:
-        check_argument(f'--{flag.name}', flag.name, flag.value, flag.default)
+        check_argument(f'--{flag.name}', flag.name, flag.value, default=flag.default)
     except ValueError as error:
       raise flags.IllegalFlagValueError(str(error)) from None

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from experiments.components import learners, sequence_tasks, tasks
-from experiments.components.docstrings import meanings, summary
-from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
-from experiments.components.optimizers import OPTIMIZERS
-from experiments.components.specs import Factories, arguments_of, write_spec
+from experiments.components import schedules, sequence_tasks, tasks
+from metakit.components import learners
+from metakit.components.docstrings import meanings, summary
+from metakit.components.head_learners import HEAD_SUPPLIED, HEADS
+from metakit.components.optimizers import OPTIMIZERS
+from metakit.components.specs import Factories, arguments_of, write_spec
 
 WIDTH, NAMES = 100, 26  # columns of a line, and of the names on its left
 MANY = 4  # if more components share an argument of one meaning, it is explained once for all
@@ -46,7 +47,7 @@ KINDS = (
   Kind('heads', ('head',), HEADS, HEAD_SUPPLIED),
   Kind('networks', ('network',), learners.NETWORKS, learners.NETWORK_SUPPLIED),
   Kind('optimizers', ('optimizer',), OPTIMIZERS, ()),
-  Kind('schedules', ('schedule',), learners.SCHEDULES, learners.SCHEDULE_SUPPLIED),
+  Kind('schedules', ('schedule',), schedules.SCHEDULES, schedules.SCHEDULE_SUPPLIED),
 )
 
 

@@ -1,1 +1,1 @@
-"""What specs name: learners, networks, optimizers, schedules, tasks."""
+"""What specs of the commands name beside learners and networks: tasks, schedules."""

@@ -18,9 +18,9 @@ from experiments.components.class_parts import (
   parts_of,
   with_lists,
 )
-from experiments.components.docstrings import document, meanings, summary
 from experiments.components.table_tasks import EPISODES, table_task
 from metakit import data
+from metakit.components.docstrings import document, meanings, summary
 from metakit.data.arrays import arrays as load_arrays
 from metakit.data.files import check_choice
 from metakit.data.folder import folder as load_folder

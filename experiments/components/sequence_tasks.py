@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.components.docstrings import document, meanings, summary
 from metakit import objectives
+from metakit.components.docstrings import document, meanings, summary
 from metakit.data.arrays import arrays
 from metakit.data.files import check_choice
 from metakit.data.glyphs import glyphs as make_glyphs

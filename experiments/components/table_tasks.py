@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.components.class_parts import ClassParts, counted, parts_of
-from experiments.components.docstrings import document, meanings, summary
 from metakit import episodes, objectives
+from metakit.components.docstrings import document, meanings, summary
 from metakit.data.files import check_choice, listed
 from metakit.data.splits import leave_out_small
 from metakit.data.table import ClassTable

@@ -17,7 +17,7 @@ from experiments.components.sequence_tasks import (
   each_function_task,
   mixed_functions,
 )
-from experiments.components.specs import parse
+from metakit.components.specs import parse
 from metakit.tasks import Task
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -43,7 +43,7 @@ def data_of(spec: str) -> str:
   >>> data_of('tfds:omniglot:3.0.0:ways=3') == data_of('tfds:omniglot:size=28')
   True
   """
-  component = parse('task', tasks_for(spec), spec, TASK_SUPPLIED)
+  component = parse('task', tasks_for(spec), spec, supplied=TASK_SUPPLIED)
   path = component.arguments.get('path')
   return (
     str(Path(path).expanduser().resolve()) if path else re.sub(r':[0-9.]+$', '', component.name)
@@ -54,3 +54,6 @@ _tfds = functools.cache(tfds_task)  # equal specs make equal components
 
 
 DEFAULT_TASK = 'glyphs'
+# Prototypical networks are trained with more ways than they are tested with (Snell et al. 2017,
+# section 3.1); other learners have an output for each way.
+DEFAULT_TRAINING_TASK = {'prototypical': 'glyphs:ways=20,shots=1,queries=3'}

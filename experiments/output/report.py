@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.components.specs import arguments_in
 from experiments.output import report_figures
 from experiments.output.page import escaped, escaped_cell, page, section, table
 from experiments.output.report_figures import AdaptationPoint as AdaptationPoint
 from experiments.output.text import format_duration, format_estimate
+from metakit.components.specs import arguments_in
 
 MAX_CLASSES, MAX_SUPPORT, MAX_QUERIES = 20, 5, 8  # that are drawn; the text counts the others
 MAX_PIXELS = 96  # of the longer side of a drawn image

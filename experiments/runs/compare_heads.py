@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
-from experiments.components.specs import Component
 from experiments.output.results import refuse_other
 from experiments.output.text import format_estimate
 from experiments.runs.comparisons import Comparison, Options, begin, make_head, ready_params
 from experiments.runs.features import embedded_once
 from experiments.runs.wrap_up import command_line, say_not_finite, write_episodes
+from metakit.components.specs import Component
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
 from metakit.estimates import compare, estimate

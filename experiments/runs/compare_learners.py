@@ -14,9 +14,6 @@ from typing import Any, NamedTuple
 
 from experiments.command_line.flags import read_flagfile
 from experiments.command_line.runtime import BAD_INPUT, end_preempted, one_line_errors
-from experiments.components.descent_learners import BY_DESCENT
-from experiments.components.learners import LEARNER_SUPPLIED
-from experiments.components.specs import build, parse
 from experiments.components.tasks import DEFAULT_TASK, TASK_SUPPLIED, tasks_for
 from experiments.output.machine import describe_device, versions
 from experiments.output.results import read_results
@@ -25,6 +22,9 @@ from experiments.runs import setup
 from experiments.runs.workdir import own_workdir
 from experiments.runs.wrap_up import command_line
 from launch.children import PREEMPTED, run_child
+from metakit.components.descent_learners import BY_DESCENT
+from metakit.components.learners import LEARNER_SUPPLIED
+from metakit.components.specs import build, parse
 from metakit.files import write_text
 from metakit.tasks import Task, fingerprint_of
 from metakit.workdir import DATA, read_flags
@@ -86,7 +86,7 @@ def checksums_of(training: Mapping[str, str], options: Options) -> dict[str, str
 
   @functools.cache
   def task_of(spec: str) -> Task:
-    return build(parse('task', tasks_for(spec), spec, TASK_SUPPLIED), **supplied)
+    return build(parse('task', tasks_for(spec), spec, supplied=TASK_SUPPLIED), **supplied)
 
   train = training.get('task', DEFAULT_TASK)
   test = training.get('test_task', train)
@@ -116,7 +116,7 @@ def folders(specs: list[str]) -> dict[str, str]:
     ValueError: if one does not adapt by gradient descent.
   """
   for spec in specs:
-    parse('learner', BY_DESCENT, spec, LEARNER_SUPPLIED)
+    parse('learner', BY_DESCENT, spec, supplied=LEARNER_SUPPLIED)
   return {spec: re.sub(r'[^\w.=-]+', '-', spec) for spec in specs}
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
-from experiments.components.specs import Component
 from experiments.output.results import read_json, refuse_other
 from experiments.output.text import format_estimate
 from experiments.runs.comparisons import Comparison, Options, begin, make_head, ready_params
 from experiments.runs.features import embedded_once
 from experiments.runs.wrap_up import command_line, say_not_finite
+from metakit.components.specs import Component
 from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.estimates import compare, estimate
 from metakit.evaluation import evaluate

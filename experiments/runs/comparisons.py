@@ -8,8 +8,6 @@ import jax
 import numpy as np
 import optax
 
-from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
-from experiments.components.specs import Component, build, parse
 from experiments.output.machine import describe_device, versions
 from experiments.runs.features import (
   Features,
@@ -18,6 +16,8 @@ from experiments.runs.features import (
   of_run,
   task_maker,
 )
+from metakit.components.head_learners import HEAD_SUPPLIED, HEADS
+from metakit.components.specs import Component, build, parse
 from metakit.dispatch import make_dispatch, train_until
 from metakit.evaluation import calibrate
 from metakit.keys import roots, task_key
@@ -74,7 +74,7 @@ def begin(options: Options, defining: Sequence[str]) -> Comparison:
   """
   if not options.workdir:
     raise ValueError('--workdir is missing; give the folder of a run of experiments.train')
-  heads = [parse('head', HEADS, spec, HEAD_SUPPLIED) for spec in options.head]
+  heads = [parse('head', HEADS, spec, supplied=HEAD_SUPPLIED) for spec in options.head]
   workdir, tested = Path(options.workdir), options.test_task or []
   data_dir, budget_gib = options.data_dir, options.table_budget_gib
   make_task = task_maker(data_dir, budget_gib)

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
-from experiments.components.specs import name_in
 from experiments.components.tasks import data_of
 from experiments.runs.evaluation import check_judges, judges_of, prepare
 from experiments.runs.setup import Setup, abstract_state, check_fits, make_optimizer, make_setup
 from experiments.runs.workdir import check_former_split, read_specs
 from experiments.runs.wrap_up import ready_files, wrap_up
+from metakit.components.specs import name_in
 from metakit.distributed import check_same, is_first
 from metakit.tasks import (
   Task,

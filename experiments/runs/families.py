@@ -14,8 +14,8 @@ from experiments.components.sequence_tasks import (
   base_set,
   is_slow,
 )
-from experiments.components.specs import Component, arguments_of, parse
 from experiments.components.tasks import TASK_SUPPLIED, TASKS
+from metakit.components.specs import Component, arguments_of, parse
 from metakit.episodes.function_combinators import task_pool
 from metakit.episodes.functions import functions
 from metakit.episodes.projected import projected
@@ -81,7 +81,7 @@ def family(spec: str, data_dir: str | None, largest: int) -> Family:
     ValueError: for another task.
   """
   known = {n: TASKS[n] for n in ('projected', *FUNCTION_CLASSES)}
-  component = parse('task of a sweep', known, spec, TASK_SUPPLIED)
+  component = parse('task of a sweep', known, spec, supplied=TASK_SUPPLIED)
   usual = {name: p.default for name, p in arguments_of(component.factory, ()).items()}
   for name in FIXED & usual.keys():
     if component.arguments[name] != usual[name]:

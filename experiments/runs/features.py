@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from experiments.components import tasks
-from experiments.components.specs import Component, build, parse, write_spec
 from experiments.runs.evaluate import restore
 from experiments.runs.setup import make_setup
 from experiments.runs.workdir import check_former_split, read_specs
+from metakit.components.specs import Component, build, parse, write_spec
 from metakit.evaluation import calibrate, embed_source
 from metakit.inputs import as_float
 from metakit.keys import roots
@@ -103,7 +103,7 @@ def of_run(
 
 def component_of(spec: str) -> Component:
   """Reads the spec of a task."""
-  return parse('task', tasks.tasks_for(spec), spec, tasks.TASK_SUPPLIED)
+  return parse('task', tasks.tasks_for(spec), spec, supplied=tasks.TASK_SUPPLIED)
 
 
 def checksums(features: Features, split: str) -> dict[str, str | None]:

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.components import learners, tasks
-from experiments.components.descent_learners import BY_DESCENT
-from experiments.components.optimizers import OPTIMIZERS
-from experiments.components.own import own_name
-from experiments.components.ranges import check_argument
-from experiments.components.specs import Component, build, parse
+from experiments.components import schedules, tasks
+from metakit.components import learners
+from metakit.components.descent_learners import BY_DESCENT
+from metakit.components.optimizers import OPTIMIZERS
+from metakit.components.own import own_name
+from metakit.components.ranges import check_argument
+from metakit.components.specs import Component, build, parse
 from metakit.evaluation import judge_meta_gradient
 from metakit.evaluation.in_context import judge_likeness
 from metakit.keys import roots
@@ -82,7 +83,7 @@ def make_setup(
   supplied = {'data_dir': data_dir, 'budget': budget_gib * 2**30}
   learner = _component('learner', flags['learner'])
   usual = tasks.DEFAULT_TASK
-  usual_training = learners.DEFAULT_TRAINING_TASK.get(learner.name, usual)
+  usual_training = tasks.DEFAULT_TRAINING_TASK.get(learner.name, usual)
   task = _component('task', flags['task'] or usual_training)
   test_task = _component('test_task', flags['test_task'] or flags['task'] or usual)
   check_same_pool(task, test_task)
@@ -170,16 +171,16 @@ COMPONENTS = {
   'learner': (learners.LEARNERS, learners.LEARNER_SUPPLIED),
   'network': (learners.NETWORKS, learners.NETWORK_SUPPLIED),
   'optimizer': (OPTIMIZERS, ()),
-  'schedule': (learners.SCHEDULES, learners.SCHEDULE_SUPPLIED),
+  'schedule': (schedules.SCHEDULES, schedules.SCHEDULE_SUPPLIED),
 }
 
 
 def _component(flag: str, spec: str) -> Component:
   """Reads the spec of a flag."""
   if flag in ('task', 'test_task'):
-    return parse('task', tasks.tasks_for(spec), spec, tasks.TASK_SUPPLIED)
+    return parse('task', tasks.tasks_for(spec), spec, supplied=tasks.TASK_SUPPLIED)
   factories, supplied = COMPONENTS[flag]
-  return parse(flag, factories, spec, supplied)
+  return parse(flag, factories, spec, supplied=supplied)
 
 
 def with_defaults(specs: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +220,7 @@ def make_optimizer(flags: Mapping[str, Any]) -> optax.GradientTransformation:
       f'--optimizer={optimizer} does not work ({error}); use other arguments, or '
       '--schedule=constant if it takes a number alone'
     ) from error
-  check_argument('clip_norm', 'clip_norm', flags['clip_norm'], 0.0)
+  check_argument('clip_norm', 'clip_norm', flags['clip_norm'], default=0.0)
   if not flags['clip_norm']:
     return outer
   return optax.chain(optax.clip_by_global_norm(flags['clip_norm']), outer)

@@ -13,7 +13,6 @@ import numpy as np
 import optax
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
-from experiments.components.specs import build, parse
 from experiments.output import report_figures
 from experiments.output.machine import describe_device, versions
 from experiments.output.page import page
@@ -22,6 +21,7 @@ from experiments.output.results import read_json
 from experiments.runs.families import Family, Measure, family
 from experiments.runs.workdir import own_workdir
 from experiments.runs.wrap_up import command_line
+from metakit.components.specs import build, parse
 from metakit.dispatch import make_dispatch
 from metakit.divergence import NonFiniteLoss
 from metakit.estimates import estimate
@@ -108,7 +108,7 @@ def integers(flag: str, texts: list[str], *, least: int, most: int) -> list[int]
 def make_learner(width: int, varied: Family, options: Options) -> MetaLearner:
   """Returns the learner of a width."""
   known, supplied = {'transformer': transformer}, ('num_outputs', 'width')
-  network = parse('network of a sweep', known, options.network, supplied)
+  network = parse('network of a sweep', known, options.network, supplied=supplied)
   model = build(network, num_outputs=varied.num_outputs, width=width)
   return in_context(model, varied.num_outputs, options.layout, objective=varied.objective)
 

@@ -16,12 +16,12 @@ from typing import Any
 import jax
 
 from experiments.benchmarks.suites.learners import IMAGE_LEARNERS, episodes, make
-from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
-from experiments.components.specs import parse
 from experiments.output.text import format_duration, format_estimate
 from experiments.tables.pages import markdown_table
 from experiments.tables.records import RESULTS, read_folder, read_records
 from metakit import learners
+from metakit.components.learners import LEARNER_SUPPLIED, LEARNERS
+from metakit.components.specs import parse
 
 PAGE = Path('metakit') / 'learners' / 'README.md'
 COSTS = RESULTS / 'benchmarks' / 'learners.json'
@@ -162,7 +162,7 @@ def count(tree: Any) -> int:
 
 def steps(name: str) -> str:
   """Returns the numbers of inner steps by default, in training and at test time."""
-  arguments = parse('learner', LEARNERS, name, LEARNER_SUPPLIED).arguments
+  arguments = parse('learner', LEARNERS, name, supplied=LEARNER_SUPPLIED).arguments
   if 'test_steps' not in arguments:
     return NONE
   trained = arguments.get('inner_steps', 0)

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments.components.docstrings import first_sentence, summary
 from experiments.tables.pages import markdown_table, replace_between
 from metakit import data, episodes, learners, networks
+from metakit.components.docstrings import first_sentence, summary
 from metakit.sources import EpisodeSource
 
 PAGE = Path('docs') / 'library.md'

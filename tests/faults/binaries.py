@@ -151,17 +151,17 @@ FAULTS = (
   ),
   Fault(
     'a value with a comma is not quoted',
-    'experiments/components/specs.py',
+    'metakit/components/specs.py',
     """return text if plain else '"{}"'.format(text.replace('"', '""'))""",
     'return text if plain or text else repr(text)',
-    'experiments/components/test_specs.py::test_what_is_written_is_read_back',
+    'components/test_specs.py::test_what_is_written_is_read_back',
   ),
   Fault(
     'an average may forget nothing',
-    'experiments/components/ranges.py',
+    'metakit/components/ranges.py',
     'yield lambda number: 0 <= number < 1, f',
     'yield lambda number: 0 <= number <= 1, f',
-    'experiments/components/test_ranges.py::test_what_an_argument_may_be_is_said',
+    'components/test_ranges.py::test_what_an_argument_may_be_is_said',
   ),
   Fault(
     'the rate counts the dispatch that compiles',

@@ -9,9 +9,9 @@ import optax
 
 from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, compiled_case
-from experiments.components.descent_learners import BY_SIGNATURE
-from experiments.components.learners import DEFAULT_NETWORK, LEARNER_SUPPLIED, LEARNERS
-from experiments.components.specs import build, parse
+from metakit.components.descent_learners import BY_SIGNATURE
+from metakit.components.learners import DEFAULT_NETWORK, LEARNER_SUPPLIED, LEARNERS
+from metakit.components.specs import build, parse
 from metakit.networks.conv4 import conv4
 from metakit.objectives import cross_entropy
 from metakit.train import init_state_for, make_train_step
@@ -24,7 +24,7 @@ IMAGE_LEARNERS = tuple(sorted(n for n in BY_SIGNATURE if DEFAULT_NETWORK[n] == '
 def make(name: str) -> MetaLearner:
   """Returns a learner with its default arguments, with Conv4 for 5-way tasks."""
   return build(
-    parse('learner', LEARNERS, name, LEARNER_SUPPLIED),
+    parse('learner', LEARNERS, name, supplied=LEARNER_SUPPLIED),
     network=lambda outputs: conv4(outputs, WIDTH),
     num_outputs=WAYS,
     objective=cross_entropy,

@@ -5,7 +5,7 @@ from absl import flags
 
 from experiments.command_line.flags import GROUPS
 from experiments.command_line.help import KINDS, argument_meanings, help_text
-from experiments.components.specs import arguments_of
+from metakit.components.specs import arguments_of
 
 
 @pytest.mark.parametrize('kind', KINDS, ids=lambda kind: kind.title)

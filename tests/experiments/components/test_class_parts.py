@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from experiments.components.class_parts import MOST_NAMES, class_names, write_names
-from experiments.components.specs import build, parse
 from experiments.components.tasks import TASKS, data_of
 from experiments.runs.evaluate import check_part, usual_part
 from experiments.runs.workdir import check_former_split
+from metakit.components.specs import build, parse
 from metakit.data import arrays, save_table
 from metakit.data.splits import PARTS
 from metakit.tasks import understood, with_tested

@@ -9,10 +9,10 @@ import pytest
 from experiments.components.class_parts import ClassParts
 from experiments.components.data_sources import augmentations_of, by_signature, kept_omniglot
 from experiments.components.sequence_tasks import base_set
-from experiments.components.specs import build, parse
 from experiments.components.table_tasks import classification, table_task
 from experiments.components.tasks import TASK_SUPPLIED, TASKS
 from experiments.runs import evaluation
+from metakit.components.specs import build, parse
 from metakit.data import ClassTable
 from metakit.episodes import mirror_image, shift_image, warp_image
 from metakit.keys import roots
@@ -229,17 +229,18 @@ def test_a_new_data_source_is_a_task_by_its_signature():
     return tiny.table(classes=10)
 
   known = {'birds': table_task(by_signature(birds)), 'shells': table_task(by_signature(shells))}
-  component = parse('task', known, 'birds:size=4', TASK_SUPPLIED)
+  component = parse('task', known, 'birds:size=4', supplied=TASK_SUPPLIED)
   assert str(component) == 'birds:ways=5,shots=1,queries=15,sampler=few_shot,size=4'
   task = build(
-    parse('task', known, 'birds:queries=1,size=4', TASK_SUPPLIED), data_dir='d', budget=1e9
+    parse('task', known, 'birds:queries=1,size=4', supplied=TASK_SUPPLIED), data_dir='d', budget=1e9
   )
   task.source('test')
   assert asked == [('d', 'test', 4)] and task.parted() == 'official'
   with pytest.raises(ValueError, match='task shells needs the place of its data'):
-    build(parse('task', known, 'shells', TASK_SUPPLIED), budget=1e9)
+    build(parse('task', known, 'shells', supplied=TASK_SUPPLIED), budget=1e9)
   task = build(
-    parse('task', known, 'shells:/beach,ways=2,queries=1,split=class', TASK_SUPPLIED), budget=1e9
+    parse('task', known, 'shells:/beach,ways=2,queries=1,split=class', supplied=TASK_SUPPLIED),
+    budget=1e9,
   )
   assert task.source('train')(jax.random.key(0)).support.y.shape == (2,)
   assert asked[1:] == [('/beach', 8)] and task.parted() == 'classes'

@@ -6,9 +6,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from experiments.components import learners as c
-from experiments.components.optimizers import OPTIMIZERS
+from experiments.components.schedules import SCHEDULES
 from experiments.components.tasks import TASKS
+from metakit.components import learners as c
+from metakit.components.optimizers import OPTIMIZERS
 from tests.disks import small_disk
 from tests.experiments.commands import (
   TINY,
@@ -250,7 +251,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
 def test_help_lists_every_component_with_its_defaults():
   status, out, _ = run('train', '--help')
   assert status == 0
-  for table in (TASKS, c.LEARNERS, c.NETWORKS, OPTIMIZERS, c.SCHEDULES):
+  for table in (TASKS, c.LEARNERS, c.NETWORKS, OPTIMIZERS, SCHEDULES):
     assert table
     for name in table:
       assert f'\n  {name}:' in out or f'\n  {name}\n' in out

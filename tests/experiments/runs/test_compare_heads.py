@@ -6,9 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.components.head_learners import HEADS, pretrained_learner
-from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
-from experiments.components.specs import build, parse
 from experiments.components.tasks import TASK_SUPPLIED, tasks_for
 from experiments.runs import compare_heads
 from experiments.runs.compare_heads import score
@@ -16,6 +13,9 @@ from experiments.tables import heads as page
 from experiments.tables.heads import paper_of, results
 from experiments.tables.pages import keep
 from metakit import cross_entropy, evaluate, heads, roots
+from metakit.components.head_learners import HEADS, pretrained_learner
+from metakit.components.learners import LEARNER_SUPPLIED, LEARNERS
+from metakit.components.specs import build, parse
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
 from metakit.episodes import few_shot
@@ -72,7 +72,7 @@ def test_heads_of_given_features_are_judged_on_the_same_episodes(tmp_path):
     assert (cell['mean'], cell['ci95'], cell['episodes']) == estimate(own)
     assert tuple(cell['difference']) == compare(own, accuracies[0])[:2]
     assert cell['seconds_per_1000'] > 0
-  trained = parse('task', tasks_for(spec), spec, TASK_SUPPLIED)
+  trained = parse('task', tasks_for(spec), spec, supplied=TASK_SUPPLIED)
   assert record['head_task'] == record['training_task'] == str(trained)  # not the first tested
   assert record['split'] == 'test' and record['command'].startswith('python -m experiments.compare')
 
@@ -141,7 +141,7 @@ def test_images_are_no_features(tmp_path):
 
 
 def learner_of(spec):
-  component = parse('learner', LEARNERS, spec, LEARNER_SUPPLIED)
+  component = parse('learner', LEARNERS, spec, supplied=LEARNER_SUPPLIED)
   supplied = {'network': lambda _: identity, 'num_outputs': 5, 'num_classes': lambda: 9}
   return component, build(component, objective=cross_entropy, **supplied)
 

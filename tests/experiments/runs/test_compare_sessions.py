@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
-from experiments.components.specs import parse
 from experiments.runs.compare_sessions import check_stored
 from experiments.tables.comparisons import on_sessions
 from metakit import cross_entropy, evaluate, heads, roots
+from metakit.components.head_learners import HEAD_SUPPLIED, HEADS
+from metakit.components.specs import parse
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
 from metakit.episodes import Sessions, class_incremental
@@ -67,7 +67,7 @@ def test_what_is_known_after_each_session_is_written(tmp_path):
 
 def test_a_record_of_other_heads_or_another_binary_is_not_overwritten(tmp_path):
   path, setting = tmp_path / 'heads.json', {'seed': 0}
-  heads = [parse('head', HEADS, name, HEAD_SUPPLIED) for name in ('ridge', 'prototypical')]
+  heads = [parse('head', HEADS, name, supplied=HEAD_SUPPLIED) for name in ('ridge', 'prototypical')]
   check_stored(path, setting, heads)
   path.write_text(json.dumps({'cells': [{'head': 'ridge'}, {'head': 'prototypical'}], 'seed': 0}))
   check_stored(path, setting, heads)

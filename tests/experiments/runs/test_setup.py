@@ -16,15 +16,15 @@ from experiments.command_line.flags import (
   define_training,
 )
 from experiments.command_line.runtime import define_processes
-from experiments.components.head_learners import HEAD_SUPPLIED, HEADS
-from experiments.components.optimizers import OPTIMIZERS
-from experiments.components.specs import build, parse
 from experiments.output.results import read_results
 from experiments.runs.compare_learners import folders
 from experiments.runs.families import family
 from experiments.runs.setup import DEFINING, check_fits, make_optimizer, make_setup, with_defaults
 from experiments.runs.workdir import checksums_of, claim_workdir, default_workdir, read_specs
 from metakit import cross_entropy
+from metakit.components.head_learners import HEAD_SUPPLIED, HEADS
+from metakit.components.optimizers import OPTIMIZERS
+from metakit.components.specs import build, parse
 from tests.experiments.commands import REPOSITORY, images_file, task
 
 
@@ -51,7 +51,7 @@ def check_heads(given):
 
 
 def build_head(spec):
-  component = parse('head', HEADS, spec, HEAD_SUPPLIED)
+  component = parse('head', HEADS, spec, supplied=HEAD_SUPPLIED)
   return build(component, num_outputs=5, objective=cross_entropy)
 
 

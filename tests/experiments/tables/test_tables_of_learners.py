@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from experiments.components.descent_learners import BY_DESCENT, BY_SIGNATURE
 from experiments.tables import learners
 from experiments.tables.learners import (
   CHANGES,
@@ -22,6 +21,7 @@ from experiments.tables.learners import (
   texts,
 )
 from experiments.tables.pages import keep
+from metakit.components.descent_learners import BY_DESCENT, BY_SIGNATURE
 
 CONV4 = 9 * 64 + 3 * 9 * 64 * 64 + 4 * 2 * 64  # kernels, scales and biases
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from experiments.components.descent_learners import (
+from metakit import heads
+from metakit.components.descent_learners import (
   check_classifies,
   in_words_of_specs,
   statistics_of,
 )
-from experiments.components.docstrings import document, meanings, summary
-from experiments.components.specs import Factories, build, parse
-from metakit import heads
+from metakit.components.docstrings import document, meanings, summary
+from metakit.components.specs import Factories, build, parse
 from metakit.learners.embedded import embedded
 from metakit.learners.pretrained import pretrained
 from metakit.losses import icnn, proto_triplet, with_losses
@@ -111,6 +111,7 @@ def pretrained_learner(
   network: Callable[[int | None], Model],
   num_outputs: int,
   objective: Objective,
+  *,
   num_classes: Callable[[], int],
   head: str = 'prototypical',
   how: str | None = None,
@@ -136,7 +137,7 @@ def pretrained_learner(
     protocol: protocol of the network, 'inductive' or 'transductive'.
   """
   classifier = build(
-    parse('head', HEADS, f'{head}:how={how}' if how else head, HEAD_SUPPLIED),
+    parse('head', HEADS, f'{head}:how={how}' if how else head, supplied=HEAD_SUPPLIED),
     num_outputs=num_outputs,
     objective=objective,
   )

@@ -38,7 +38,7 @@ def check_number(what: str, value: Any) -> None:
       raise ValueError(f'{what}={number} exceeds the largest number on a device, {kind}')
 
 
-def check_argument(what: str, name: str, value: Any, default: Any) -> None:
+def check_argument(what: str, name: str, value: Any, *, default: Any) -> None:
   """Checks a component's argument: `check_number`, and the range that its name stands for.
 
   Args:

@@ -2,15 +2,15 @@
 
 import pytest
 
-from experiments.components.descent_learners import (
+from metakit import Descent, Model, cross_entropy, squared_error
+from metakit.components.descent_learners import (
   BY_DESCENT,
   component,
   descent_of,
   usual_of,
 )
-from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS
-from experiments.components.specs import build, parse
-from metakit import Descent, Model, cross_entropy, squared_error
+from metakit.components.learners import LEARNER_SUPPLIED, LEARNERS
+from metakit.components.specs import build, parse
 from metakit.networks import conv4
 
 # As specs of earlier versions were stored: the names, their order and the usual values.
@@ -36,17 +36,21 @@ STORED = {
 
 @pytest.mark.parametrize('name', STORED)
 def test_specs_are_written_as_they_were_stored(name):
-  assert str(parse('learner', BY_DESCENT, name, LEARNER_SUPPLIED)) == f'{name}:{STORED[name]}'
+  assert (
+    str(parse('learner', BY_DESCENT, name, supplied=LEARNER_SUPPLIED)) == f'{name}:{STORED[name]}'
+  )
 
 
 def test_a_spec_makes_a_descent_and_leaves_the_arguments_of_the_learner():
   spec = 'reptile:inner_steps=3,test_steps=7,inner_batch=2,protocol=inductive'
-  given = parse('learner', BY_DESCENT, spec, LEARNER_SUPPLIED).arguments
+  given = parse('learner', BY_DESCENT, spec, supplied=LEARNER_SUPPLIED).arguments
   descent = descent_of(given)
   assert given == {'protocol': 'inductive'}
   assert (descent.steps, descent.test_steps, descent.batch, descent.mode) == (3, 7, 2, None)
   assert descent.optimizer is not None
-  given = parse('learner', BY_DESCENT, 'fine_tuning:test_steps=0', LEARNER_SUPPLIED).arguments
+  given = parse(
+    'learner', BY_DESCENT, 'fine_tuning:test_steps=0', supplied=LEARNER_SUPPLIED
+  ).arguments
   assert descent_of(given).steps_of_adapt == 0
 
 
@@ -97,14 +101,14 @@ def with_own_rate(model: Model, descent=Descent(steps=3), rate: float = 0.5, *, 
 def test_a_new_learner_is_described_by_its_signature(make, written, given, made):
   """Its network has outputs if it takes a `model`, and none if it takes an `embedding`."""
   new = {'new': component(make, usual_of(make))}
-  assert str(parse('learner', new, 'new', LEARNER_SUPPLIED)) == f'new:{written}'
-  spec = parse('learner', new, f'new:{given}', LEARNER_SUPPLIED)
+  assert str(parse('learner', new, 'new', supplied=LEARNER_SUPPLIED)) == f'new:{written}'
+  spec = parse('learner', new, f'new:{given}', supplied=LEARNER_SUPPLIED)
   network = lambda outputs: outputs
   assert build(spec, network=network, num_outputs=5, objective=cross_entropy) == made
 
 
 def learner_of(spec, norm, objective=cross_entropy):
-  component = parse('learner', LEARNERS, spec, LEARNER_SUPPLIED)
+  component = parse('learner', LEARNERS, spec, supplied=LEARNER_SUPPLIED)
   network = lambda outputs: conv4(outputs, 4, 2, norm=norm)
   supplied = {'network': network, 'num_outputs': 3, 'num_classes': lambda: 9}
   return build(component, objective=objective, **supplied)

@@ -9,10 +9,10 @@ from experiments.command_line.checks import check_flags
 from experiments.command_line.flags import define_name
 from experiments.command_line.help import KINDS
 from experiments.command_line.runtime import check_named
-from experiments.components.descent_learners import make_inner_optimizer
-from experiments.components.ranges import SIGNED
-from experiments.components.specs import arguments_of, parse, write_spec
 from experiments.runs.setup import make_optimizer
+from metakit.components.descent_learners import make_inner_optimizer
+from metakit.components.ranges import SIGNED
+from metakit.components.specs import arguments_of, parse, write_spec
 from metakit.keys import MAX_SEED
 
 
@@ -31,7 +31,7 @@ NUMBERS = [
 
 def refused(kind, name, argument, value):
   with pytest.raises(ValueError) as error:
-    parse(kind.title, kind.factories, f'{name}:{argument}={value}', kind.supplied)
+    parse(kind.title, kind.factories, f'{name}:{argument}={value}', supplied=kind.supplied)
   return str(error.value)
 
 
@@ -76,7 +76,7 @@ def test_no_argument_is_negative_but_a_coordinate():
 def test_what_an_argument_may_be_is_said(title, spec, rule):
   kind = next(kind for kind in KINDS if kind.title == title)
   with pytest.raises(ValueError, match=r'.') as error:
-    parse(title, kind.factories, spec, kind.supplied)
+    parse(title, kind.factories, spec, supplied=kind.supplied)
   assert rule in str(error.value)
 
 
@@ -86,7 +86,8 @@ def test_what_was_right_stays_right():
     for name, factory in kind.factories.items():
       usual = {a: p.default for a, p in arguments_of(factory, kind.supplied).items()}
       assert (
-        parse(kind.title, kind.factories, write_spec(name, usual), kind.supplied).arguments == usual
+        parse(kind.title, kind.factories, write_spec(name, usual), supplied=kind.supplied).arguments
+        == usual
       )
   optimizers = next(kind for kind in KINDS if kind.title == 'optimizers')
   for spec in ('adam:b1=0,eps=0', 'optimistic_gradient_descent:beta=1.5', 'sgd:momentum=none'):

@@ -6,7 +6,7 @@ from typing import Any
 
 import optax
 
-from experiments.components.docstrings import document, first_sentence, meanings, summary
+from metakit.components.docstrings import document, first_sentence, meanings, summary
 
 NOT_WRITTEN = 'mask', 'dtype', 'key', 'seed'  # what is none by default and no number otherwise
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import optax
 
-from experiments.components.docstrings import document, meanings, summary
-from experiments.components.optimizers import OPTIMIZERS
-from experiments.components.specs import Factories, build, parse
 from metakit import learners, meta_gradient
+from metakit.components.docstrings import document, meanings, summary
+from metakit.components.optimizers import OPTIMIZERS
+from metakit.components.specs import Factories, build, parse
 from metakit.learners.descent import Descent
 from metakit.types import MetaLearner, Objective
 

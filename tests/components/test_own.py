@@ -2,11 +2,11 @@
 
 import pytest
 
-from experiments.components.learners import LEARNER_SUPPLIED, LEARNERS, NETWORK_SUPPLIED, NETWORKS
-from experiments.components.specs import build, parse
 from experiments.components.tasks import TASK_SUPPLIED, TASKS
 from experiments.runs.evaluate import same_learner
 from experiments.runs.setup import make_setup, with_defaults
+from metakit.components.learners import LEARNER_SUPPLIED, LEARNERS, NETWORK_SUPPLIED, NETWORKS
+from metakit.components.specs import build, parse
 from metakit.models import Model
 from metakit.tasks import Task
 
@@ -77,7 +77,7 @@ def test_a_run_of_ones_own_components_is_set_up_and_its_specs_are_read_back():
 
 
 def test_a_module_of_one_file_and_a_network_of_sequences_for_a_learner_of_them():
-  component = parse('network', NETWORKS, 'alone:wide', NETWORK_SUPPLIED)
+  component = parse('network', NETWORKS, 'alone:wide', supplied=NETWORK_SUPPLIED)
   assert isinstance(build(component, num_outputs=3), Model)
   pairs = SPECS | {'learner': 'in_context', 'network': 'ours.made:reads'}
   dense = pairs | {'task': 'dense:dim=2,shots=3'}
@@ -109,7 +109,7 @@ def test_a_learner_of_ones_own_is_tested_with_other_arguments():
 )
 def test_what_is_wrong_is_said_in_one_line(spec, message):
   with pytest.raises(ValueError, match=message) as caught:
-    parse('learner', LEARNERS, spec, LEARNER_SUPPLIED)
+    parse('learner', LEARNERS, spec, supplied=LEARNER_SUPPLIED)
   assert '\n' not in str(caught.value)
 
 
@@ -118,6 +118,6 @@ def test_what_is_no_component_is_refused_when_it_is_made():
     ('task', TASKS, TASK_SUPPLIED),
     ('network', NETWORKS, NETWORK_SUPPLIED),
   ):
-    component = parse(kind, known, 'ours.made:wrong', supplied)
+    component = parse(kind, known, 'ours.made:wrong', supplied=supplied)
     with pytest.raises(ValueError, match=rf'{kind} ours.made:wrong returned str; return a '):
       build(component, **({'num_outputs': 2} if kind == 'network' else {}))

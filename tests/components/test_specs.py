@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.components.specs import build, parse, write_spec
+from metakit.components.specs import build, parse, write_spec
 
 
 def folder(path: str = '', ways: int = 5, note: str | None = None):

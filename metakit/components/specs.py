@@ -14,8 +14,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from experiments.components.own import KINDS, is_module, own_factory, own_name
-from experiments.components.ranges import check_argument
+from metakit.components.own import KINDS, is_module, own_factory, own_name
+from metakit.components.ranges import check_argument
 
 Factories = Mapping[str, Callable[..., Any]]
 FIRST = 'path'  # the argument that may come first and without its name
@@ -91,7 +91,9 @@ def name_in(spec: str) -> str:
   return own_name(spec) or spec.partition(':')[0]
 
 
-def parse(kind: str, factories: Factories, spec: str, supplied: tuple[str, ...] = ()) -> Component:
+def parse(
+  kind: str, factories: Factories, spec: str, *, supplied: tuple[str, ...] = ()
+) -> Component:
   """Reads a spec.
 
   Args:
@@ -174,7 +176,7 @@ def _convert(what: str, text: str, parameter: inspect.Parameter) -> Any:
       value = _read(text, choice)
     except ValueError:
       continue
-    check_argument(what, parameter.name, value, parameter.default)
+    check_argument(what, parameter.name, value, default=parameter.default)
     return value
   names = ' or '.join(getattr(choice, '__name__', str(choice)) for choice in choices)
   raise ValueError(f'{what}={text!r} is not of type {names}')

@@ -1,0 +1,53 @@
+"""The components that specs name: learners and networks (optimizers have a file).
+
+Those of metakit.learners, metakit.heads and metakit.networks are found by their names there, with
+the arguments of their signatures. `--help` and the error messages follow.
+"""
+
+import inspect
+
+from metakit import learners, networks
+from metakit.components.descent_learners import BY_SIGNATURE
+from metakit.components.head_learners import BY_HEAD
+from metakit.components.specs import Factories
+from metakit.models import Model, SequenceModel, identity
+
+
+def identity_network(num_outputs: int | None) -> Model:
+  """The examples as they are: for heads on features that were extracted before."""
+  if num_outputs is not None:
+    raise ValueError(
+      'network identity has no outputs of its own; use a learner that is a head (prototypical, '
+      'ridge, ...), or --network=mlp'
+    )
+  return identity
+
+
+NETWORKS: Factories = {
+  'identity': identity_network,
+  **{name: getattr(networks, name) for name in networks.__all__},
+}
+SEQUENCE_NETWORKS = tuple(
+  name
+  for name, make in NETWORKS.items()
+  if inspect.signature(make).return_annotation is SequenceModel
+)
+SET_NETWORK = 'transformer:attention=set'  # the one of them for which order does not matter
+NETWORK_SUPPLIED = ('num_outputs',)
+
+
+# Learners. Supplied are `network` ((num_outputs) -> Model), `num_outputs`, `objective` and
+# `num_classes` (() -> the number of training classes; None in a regression).
+LEARNERS: Factories = {**BY_SIGNATURE, **BY_HEAD}
+LEARNER_SUPPLIED = ('network', 'num_outputs', 'objective', 'num_classes')
+
+
+def _default_network(learner: str) -> str:
+  """Returns the network of a learner, by the type of its first argument."""
+  if learner not in BY_SIGNATURE:
+    return 'conv4'
+  first, *_ = inspect.signature(getattr(learners, learner)).parameters.values()
+  return 'transformer' if first.annotation is SequenceModel else 'conv4'
+
+
+DEFAULT_NETWORK = {name: _default_network(name) for name in LEARNERS}
