@@ -225,12 +225,10 @@ def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained, 
   worse = with_a_worse_step_at_the_end(workdir, tmp_path / 'worse')
   best = ['evaluate', f'--workdir={worse}', '--episodes=12', '--best', NO_CURVE]
   foreign = [task(images_file(tmp_path)), '--name=foreign']
-  runs = [start(*usual), start(*usual, transductive, *other), start(*best)]
-  runs.append(start(*usual, *foreign))
+  runs = [start(*usual), start(*usual, transductive, *other), start(*best, *foreign)]
   for status, _, error in map(finish, runs):
     assert status == 0, error
   assert 'classes drawn at random; tests are on all' in error
-  assert read_results(worse / 'results-evaluation.json')['steps'] == 8
   record = read_results(workdir / 'results-2way.json')
   assert record['protocol'] == 'transductive' and 'ways=2' in record['task']
   names = {part: [*split_classes(arrays(tmp_path / 'images.npz'), part).names] for part in PARTS}
@@ -238,7 +236,8 @@ def test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks(trained, 
   assert record['split'] == 'validation'
   assert record['classes'] == {'train': names['train'], 'test': names['validation']}
   # Of another file every class is tested on.
-  record = read_results(workdir / 'results-foreign.json')
+  record = read_results(worse / 'results-foreign.json')
+  assert record['steps'] == 8
   assert record['split'] == 'all' and sorted(record['classes']['test'], key=int) == [
     str(number) for number in range(20)
   ]
