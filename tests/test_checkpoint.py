@@ -263,7 +263,7 @@ def test_a_best_step_whose_score_cannot_be_read_is_named_and_stays(tmp_path):
   (tmp_path / '1.json').write_text(listed.replace('0.9', '0.1'))
   with checkpoints(tmp_path, keep=1, set_aside=False) as saved:
     with pytest.warns(
-      UserWarning, match=r'/1 is damaged: 1.json is altered; the best of the others'
+      UserWarning, match=r'/1 is damaged: 1.json is altered; step 2 is read instead'
     ):
       assert saved.restore(state(), best=True)[0] == 2
     for step in (3, 4):

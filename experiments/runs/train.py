@@ -24,6 +24,7 @@ from experiments.runs.setup import (
   make_optimizer,
   make_setup,
 )
+from experiments.runs.trained import write_parts, write_trained
 from experiments.runs.workdir import (
   check_former_split,
   checksums_of,
@@ -121,7 +122,10 @@ def train(options: Options) -> None:
     files = ready_files(run.workdir, options.steps)
     params = jax.device_get(state.params)  # of all devices, those of other processes too
     tested = prepare(run.setup, params, run.setup.test_task, 'test', options.seed)
-    wrap_up(run.setup, tested, options.steps, files, options.episodes, options.seed, options.curve)
+    record = wrap_up(
+      run.setup, tested, options.steps, files, options.episodes, options.seed, options.curve
+    )
+    write_trained(run.setup, tested, record, run.workdir)
 
 
 def make_run(options: Options) -> Run:
@@ -205,6 +209,7 @@ def train_to_the_end(
       # The state last, so that a resumed run misses nothing that belongs to its step.
       write_seconds(workdir, kept.step, kept.seconds + (math.nan if spent is None else spent))
       saved.save(kept.step, kept.state, kept.score)
+      write_parts(run.setup, workdir)
 
     state = train_on(
       run.dispatch,
