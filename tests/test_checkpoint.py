@@ -220,7 +220,7 @@ def test_damaged_steps_are_set_aside_and_never_overwritten(tmp_path):
     save(folder, 1, 2)
     file = next((folder / '2' / 'd').iterdir())
     damage(file, 'flip', np.random.default_rng(0))
-    with pytest.warns(UserWarning, match=rf'its file d/{file.name} is altered; the one before'):
+    with pytest.warns(UserWarning, match=rf'its file d/{file.name} is altered; step 1 is read'):
       assert restored_step(folder, set_aside=False) == 1
     with pytest.warns(UserWarning, match=f'altered; it is moved to {tmp_path}/damaged/2'):
       assert restored_step(folder) == 1
