@@ -46,7 +46,9 @@ def check_stored(path: Path, setting: dict[str, Any], heads: list[Component]) ->
     stored = read_json(path)
     known = {n: value for n, value in setting.items() if n in stored or n not in TRAINING}
     names = {'heads': [each['head'] for each in stored['cells']]}
-    refuse_other(path, stored | names, known | {'heads': [h.brief() for h in heads]}, '--name')
+    refuse_other(
+      path, stored | names, known | {'heads': [h.brief() for h in heads]}, remedy='--name'
+    )
 
 
 def compare_all(begun: Comparison, sizes: Sessions, options: Options) -> list[dict[str, Any]]:
