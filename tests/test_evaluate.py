@@ -124,7 +124,7 @@ def test_embedding_the_table_once_changes_no_prediction(on_device):
   learner, params = calibrated('prototypical')
   source = tiny_source(on_device)
   head, embedded = embed_source(learner, params, source, chunk=50)  # 96 rows: a padded chunk
-  assert embedded.data.shape == (96, 16)
+  assert embedded.data.shape == (96, 64)
   slow = evaluate(learner, cross_entropy, params, source=source, root=ROOT, episodes=20)
   quick = evaluate(head, cross_entropy, params, source=embedded, root=ROOT, episodes=20)
   np.testing.assert_allclose(quick['loss'], slow['loss'], rtol=1e-4)
@@ -169,6 +169,19 @@ def test_calibration_changes_the_statistics_alone():
   jax.tree.map(np.testing.assert_array_equal, device['body']['params'], before['body']['params'])
   assert not np.allclose(jax.tree.leaves(device['body']['statistics'])[0], 0)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), device, host)
+
+
+def test_calibrating_again_plans_by_the_same_program():
+  (learner, params), source, calls = calibrated('mlp'), tiny_source(), []
+
+  def plan(key):
+    calls.append(key)
+    return source.plan(key)
+
+  again = source.replace(plan=plan)
+  for root in (ROOT, roots(4).test):
+    calibrate(learner, params, again, root=root)
+  assert len(calls) == 1
 
 
 def test_the_interval_is_that_of_the_mean():

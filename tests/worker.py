@@ -1,4 +1,4 @@
-"""One process of tests/test_processes.py: trains three steps and writes what came out."""
+"""One process of tests/test_processes.py: trains two steps and writes what came out."""
 
 import sys
 
@@ -22,8 +22,8 @@ if __name__ == '__main__':
   dispatch = make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, parallel=parallel)
   local = lambda state: [np.asarray(a.addressable_data(0)) for a in jax.tree.leaves(state.params)]
   first, data = jax.device_get(start(learner)), jax.device_get(source.data)
-  leaves = local(dispatch.sampled(3, first, data)[0])
-  fed = local(dispatch.fed(first, read_rows(dispatch.plan(3, 0), data))[0])  # rows by the host
+  leaves = local(dispatch.sampled(2, first, data)[0])
+  fed = local(dispatch.fed(first, read_rows(dispatch.plan(2, 0), data))[0])  # rows by the host
   judged = evaluate(
     learner,
     cross_entropy,
@@ -34,7 +34,7 @@ if __name__ == '__main__':
     chunk=1,  # three of each process, which take turns
     parallel=parallel,
   )
-  planned = multihost_utils.process_allgather(dispatch.plan(3, 0).support.x)
+  planned = multihost_utils.process_allgather(dispatch.plan(2, 0).support.x)
   if jax.process_index() == 0:
     arrays = {f'leaf{i}': x for i, x in enumerate(leaves)} | {
       f'fed{i}': x for i, x in enumerate(fed)

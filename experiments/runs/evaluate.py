@@ -52,7 +52,7 @@ def evaluate(options: Options) -> None:
     specs['learner'] = same_learner(specs['learner'], options.learner)
     begun = dict(specs)
     specs['test_task'] = options.task or specs['test_task']
-    setup = make_setup(specs, options.data_dir, options.table_budget_gib, options.parallel)
+    setup = make_setup(specs, options.data_dir, options.table_budget_gib, parallel=options.parallel)
     open_workdir(workdir).check_data({'train': fingerprint_of(setup.task, 'train')})
     setup = of_part(setup, begun, options.split)
     check_part(setup.test_task)
@@ -61,13 +61,21 @@ def evaluate(options: Options) -> None:
     check_judges(setup, setup.test_task)
     sums = {'data of the test': fingerprint_of(setup.test_task, 'test')}
     check_same({**setup.specs, **sums}, options.meeting_seconds)
-    step, state = restore(setup, specs, workdir, options.best)
+    step, state = restore(setup, specs, workdir, best=options.best)
     files = ready_files(workdir, step, f'-{options.name}')
     for line in understood(setup.test_task) if is_first() else ():
       print(line, file=sys.stderr)
     seed = specs['seed'] if options.seed is None else options.seed
-    tested = prepare(setup, state.params, setup.test_task, 'test', seed)
-    record = wrap_up(setup, tested, step, files, options.episodes, seed, options.curve)
+    tested = prepare(setup, state.params, setup.test_task, split='test', seed=seed)
+    record = wrap_up(
+      setup,
+      tested,
+      step,
+      files=files,
+      episodes=options.episodes,
+      seed=seed,
+      curve=options.curve,
+    )
     if not (options.learner or options.best or (workdir / NAME).exists()):
       write_trained(setup, tested, record, workdir)  # of a training of an earlier version
 
@@ -141,7 +149,7 @@ def measuring(setup: Setup, metric: str | None) -> Setup:
 
 
 def restore(
-  setup: Setup, specs: dict[str, Any], workdir: Path, best: bool = False
+  setup: Setup, specs: dict[str, Any], workdir: Path, *, best: bool = False
 ) -> tuple[int, Any]:
   """Returns the step and state of a run's newest whole checkpoint, or of its best.
 

@@ -1,12 +1,16 @@
 """What is measured before a test, on training episodes or on a whole table."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.evaluation.kept import keep_programs_of
 from metakit.keys import task_key
 from metakit.sources import EpisodeSource, as_source, complete, on_host, read_rows
-from metakit.types import Key, MetaLearner, Params, Sampler
+from metakit.types import Episode, Key, MetaLearner, Params, Sampler
 
 
 def calibrate(
@@ -22,8 +26,7 @@ def calibrate(
     episodes: how many of them are used.
   """
   source = as_source(source)
-  planned = jax.vmap(lambda i: source.plan(task_key(root, 0, i)))(jnp.arange(episodes))
-  data = source.data
+  planned, data = _planner(source.plan, episodes)(root), source.data
   if on_host(source):
     planned, data = read_rows(planned, data), None
 
@@ -59,5 +62,30 @@ def embed_source(
   parts = []
   for start in range(0, rows, chunk):
     index = np.minimum(np.arange(start, start + chunk), rows - 1)  # one shape, one compilation
-    parts.append(embed(params, jnp.asarray(source.data[index])))
-  return learner.features.head, source.replace(data=jnp.concatenate(parts)[:rows])
+    x = jnp.asarray(source.data[index]) if on_host(source) else _gather(source.data, index)
+    parts.append(embed(params, x))
+  return learner.features.head, source.replace(data=_join(parts, rows))
+
+
+# Outside of a jit each of the following would be several small programs.
+
+
+@jax.jit
+def _gather(data: jax.Array, index: jax.Array) -> jax.Array:
+  return data[index]
+
+
+@partial(jax.jit, static_argnums=1)
+def _join(parts: list[jax.Array], rows: int) -> jax.Array:
+  return jnp.concatenate(parts)[:rows]
+
+
+@keep_programs_of
+def _planner(plan: Sampler, episodes: int) -> Callable[[Key], Episode]:
+  """Returns a compiled function: root -> planned episodes, [episodes, ...]."""
+
+  @jax.jit
+  def plan_all(root: Key) -> Episode:
+    return jax.vmap(lambda i: plan(task_key(root, 0, i)))(jnp.arange(episodes))
+
+  return plan_all

@@ -1,6 +1,5 @@
 """Evaluates on named episodes: episode `index` of a seed is the same for every learner."""
 
-import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from metakit.devices import AXIS, check_parallel, task_mesh
 from metakit.episodes.purity import check_keys_matter
 from metakit.evaluation.judges import Judge, judge_queries
+from metakit.evaluation.kept import keep_programs_of
 from metakit.keys import learner_key, task_key
 from metakit.platforms import target_platform
 from metakit.sources import EpisodeSource, abstract_episode, as_source, complete, on_host, read_rows
@@ -73,7 +73,7 @@ def evaluate(
   chunk = devices * min(chunk, -(-episodes // (devices * processes)))
 
   parts: Any = learner, objective, judge or judge_queries, source.plan, source.finish, parallel
-  plan, run = _kept_programs(*parts) if _hashable(parts) else _programs(*parts)
+  plan, run = _programs(*parts)
   data = None if on_host(source) else source.data
   if parallel != 'none':
     params, data = _everywhere(params, data)
@@ -122,6 +122,7 @@ def _of_all(chunks: np.ndarray) -> np.ndarray:
   return chunks.reshape(-1, *chunks.shape[2:])
 
 
+@keep_programs_of  # validation compiles once
 def _programs(learner, objective, judge, plan, finish, parallel):
   """Returns two compiled functions: one plans episodes by their numbers, one judges them."""
   source, measure = EpisodeSource(plan, finish=finish), partial(judge, learner, objective)
@@ -138,17 +139,6 @@ def _programs(learner, objective, judge, plan, finish, parallel):
     return jax.lax.map(one, (keys, whole), batch_size=None if at_once == 1 else at_once)
 
   return plan_chunk, _SPREAD[parallel](judge_chunk)
-
-
-_kept_programs = functools.lru_cache(maxsize=8)(_programs)  # validation compiles once
-
-
-def _hashable(parts: tuple[Any, ...]) -> bool:
-  try:
-    hash(parts)
-  except TypeError:
-    return False
-  return True
 
 
 # Each of the following returns judge_chunk compiled, its episodes spread over the devices of this

@@ -124,7 +124,7 @@ INVALID = [
 # A plan, floats, numbers of examples that vary, a choice of samplers: what compiles differently.
 DIFFERENT = ('few_shot', 'variable_shot', 'functions:noise', 'projected', 'mixture')
 # Those of them that are asked operation by operation, which compiles hundreds of programs.
-OP_BY_OP = ('few_shot', 'functions:noise', 'mixture')
+OP_BY_OP = ('few_shot', 'mixture')
 # A plan is part of the whole episode, whose row is quick.
 PLANS = [name for name in SAMPLERS if name.endswith('_plan')]
 # What an optimised program might round otherwise, beside other programs of the same draws.
@@ -163,7 +163,8 @@ def build(name):
     traces.append(key)
     return sampler(key)
 
-  return Built(sampler, jax.jit(counted), jax.jit(jax.vmap(sampler)), traces)
+  # Of a sampler that is built again, so that what maps it has to equal it in this too.
+  return Built(sampler, jax.jit(counted), jax.jit(jax.vmap(SAMPLERS[name]())), traces)
 
 
 def keys(*shape):
@@ -189,9 +190,7 @@ def stack(episodes):
 
 @of_optimised_programs
 def test_the_same_key_gives_the_same_episode(name):
-  again = jax.jit(SAMPLERS[name]())
   for key in keys(2):
-    assert_same_bits(build(name).jitted(key), again(key))
     assert_same_bits(build(name).jitted(key), build(name).jitted(key))
 
 
@@ -231,7 +230,7 @@ def test_other_generators_are_refused_by_name():
 
 
 @of_optimised_programs
-def test_vmap_is_a_loop(name):
+def test_vmap_of_a_sampler_built_again_is_a_loop(name):
   loop = [build(name).jitted(key) for key in keys(16)]
   assert_same(build(name).mapped(keys(16)), stack(loop), name == 'mixture')
 

@@ -1,5 +1,6 @@
 """Laws that hold for every head, of features of any kind; tests/heads/judged.py computes them."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,10 +10,14 @@ from tests.heads.judged import (
   COUNTED,
   EVERY,
   EXACT,
+  FAR_APART,
+  SURE,
+  answer,
   asked,
   assert_same_answers,
   double,
   in_float32,
+  judge,
   single,
 )
 from tests.heads.made import blobs
@@ -24,9 +29,13 @@ every_head = pytest.mark.parametrize('name', EVERY)
 # Their programs in float64 are slow to compile. Other tests in float64 are quick: the values of all
 # in test_closed_form and test_transductive, and their gradients in tests/learners/test_laws.py.
 SLOW = ('pt_map', 'alpha_tim', 'logistic')
-every_head_in_float64 = pytest.mark.parametrize(
-  'name', [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EVERY]
-)
+# Of each way to leave a class out: distances, systems, variances, assignments, a descent.
+SLOPES = ('matching', 'ridge', 'svm', 'naive_bayes', 'mahalanobis', 'soft_kmeans', 'slk', 'tim')
+
+
+def slow_if(condition, names=EVERY):
+  marks = lambda name: [pytest.mark.slow] if condition(name) else []
+  return pytest.mark.parametrize('name', [pytest.param(n, marks=marks(n)) for n in names])
 
 
 def assert_same(found, expected):
@@ -99,13 +108,19 @@ def test_a_class_without_support_leaves_gradients_numbers(name):
   assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in single(name)['plain']['slopes'])
 
 
-@every_head_in_float64
+@pytest.mark.parametrize('name', SURE)
+def test_gradients_are_finite_where_classes_are_far_apart(name):
+  """Then every assignment is sure, and the squares of what is left are small."""
+  found = [single(name)[variant][part] for variant in FAR_APART for part in ('loss', 'slopes')]
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
+@slow_if(lambda name: name not in SLOPES, [n for n in EVERY if n == 'svm' or n not in COUNTED])
 def test_a_class_without_support_leaves_the_gradients_of_the_others(name):
   """Those without it are computed in float64; learned heads may differ."""
-  if name == 'svm' or name not in COUNTED:
-    found, expected = (each(name)['plain']['slopes'] for each in (single, double))
-    for a, b in zip(found, expected, strict=True):
-      np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())
+  expected = double(name, judge, ('plain',))['plain']['slopes']
+  for a, b in zip(single(name)['plain']['slopes'], expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())
 
 
 @every_head
@@ -120,10 +135,10 @@ def test_no_support_at_all_is_finite(name):
   assert np.isfinite(single(name)['no support']['outputs']).all()
 
 
-@every_head_in_float64
+@slow_if(lambda name: name in SLOW)
 def test_a_head_says_what_it_says_in_float64(name):
   found, expected = (
-    {variant: each(name)[variant]['outputs'][:, :3] for variant in EXACT}
-    for each in (single, double)
+    {variant: each[variant]['outputs'][:, :3] for variant in EXACT}
+    for each in (single(name), double(name, answer, tuple(EXACT)))
   )
   assert_same_answers(found, expected)
