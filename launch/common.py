@@ -104,7 +104,7 @@ def check_name(flag: str, name: str, most: int = 63) -> str:
   return name
 
 
-def check_match(flag: str, value: str | None, pattern: str, example: str) -> str | None:
+def check_match(flag: str, value: str | None, pattern: str, *, example: str) -> str | None:
   """Returns a value of a known form, or None.
 
   Raises:

@@ -31,14 +31,14 @@ def main(command: list[str]) -> int:
   text = json.dumps(
     manifest(
       command,
-      FLAGS.name,
-      FLAGS.image,
-      FLAGS.hosts,
-      resources(FLAGS.accelerator, FLAGS.chips_per_host),
-      selector(FLAGS.accelerator, FLAGS.topology),
-      FLAGS.volume,
-      FLAGS.restarts,
-      FLAGS.grace,
+      name=FLAGS.name,
+      image=FLAGS.image,
+      hosts=FLAGS.hosts,
+      limits=resources(FLAGS.accelerator, FLAGS.chips_per_host),
+      nodes=selector(FLAGS.accelerator, FLAGS.topology),
+      volume=FLAGS.volume,
+      restarts=FLAGS.restarts,
+      grace=FLAGS.grace,
     ),
     indent=2,
   )
@@ -55,10 +55,10 @@ def check_given() -> None:
   )  # what Kubernetes adds to the name of a pod
   check_name('--name', FLAGS.name, 63 - longest)
   label = '[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?'
-  check_match('--image', FLAGS.image, r'[!-~]+', 'REGISTRY/metakit:1')
-  check_match('--accelerator', FLAGS.accelerator, label, 'tpu-v5-lite-podslice')
-  check_match('--topology', FLAGS.topology, r'\d+(x\d+)*', '4x4')
-  check_match('--volume', FLAGS.volume, '[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?', 'my-claim')
+  check_match('--image', FLAGS.image, r'[!-~]+', example='REGISTRY/metakit:1')
+  check_match('--accelerator', FLAGS.accelerator, label, example='tpu-v5-lite-podslice')
+  check_match('--topology', FLAGS.topology, r'\d+(x\d+)*', example='4x4')
+  check_match('--volume', FLAGS.volume, '[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?', example='my-claim')
 
 
 def resources(accelerator: str, chips: int) -> dict[str, str]:
@@ -96,6 +96,7 @@ def _job(hosts: int, pod: dict[str, Any]) -> dict[str, Any]:
 
 def manifest(
   command: Sequence[str],
+  *,
   name: str,
   image: str,
   hosts: int,

@@ -40,12 +40,12 @@ class Running(NamedTuple):
 def main(command: list[str]) -> int:
   port = FLAGS.port or free_port()
   token, sizes = new_token(), (FLAGS.processes, FLAGS.devices)
-  added = [settings(rank, *sizes, port, token) for rank in range(FLAGS.processes)]
+  added = [settings(rank, *sizes, port=port, token=token) for rank in range(FLAGS.processes)]
   if FLAGS.dry_run:
     print('\n'.join(show(command, each) for each in added))
     return 0
   with children(FLAGS.grace) as programs:
-    running = [start(programs, rank, command, each) for rank, each in enumerate(added)]
+    running = [start(programs, rank, command, added=each) for rank, each in enumerate(added)]
     status = wait_for(running, programs)
   for each in running:
     each.copier.join(LAST_LINES)
@@ -54,7 +54,7 @@ def main(command: list[str]) -> int:
   return status
 
 
-def settings(rank: int, processes: int, devices: int, port: int, token: str) -> dict[str, str]:
+def settings(rank: int, processes: int, devices: int, *, port: int, token: str) -> dict[str, str]:
   """Returns the environment variables that a process gets in addition to those of this one."""
   flags_of_xla = os.environ.get('XLA_FLAGS', '')
   return {
@@ -74,7 +74,7 @@ def free_port() -> int:
 
 
 def start(
-  programs: Children, rank: int, command: Sequence[str], added: Mapping[str, str]
+  programs: Children, rank: int, command: Sequence[str], *, added: Mapping[str, str]
 ) -> Running:
   """Starts a process; a thread copies its lines."""
   pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}

@@ -92,7 +92,7 @@ def measure(devices: list[Any], family: str) -> dict[str, Any]:
     ValueError: if it does not fit into memory, or the flags make no sense.
   """
   defining = {name: FLAGS[name].value for name in DEFINING}
-  setup = make_setup(defining, FLAGS.data_dir, FLAGS.table_budget_gib, 'shard_map')
+  setup = make_setup(defining, FLAGS.data_dir, FLAGS.table_budget_gib, parallel='shard_map')
   optimizer, learner = make_optimizer(defining), setup.learner(setup.task)
   source, at_once = setup.task.source('train'), FLAGS.tasks_at_once or None
   everywhere = NamedSharding(task_mesh(devices), PartitionSpec())
@@ -110,7 +110,7 @@ def measure(devices: list[Any], family: str) -> dict[str, Any]:
       tasks_at_once=at_once,
     )
     lowered = dispatch.sampled.lower(FLAGS.steps_per_dispatch, state, data)  # type: ignore[attr-defined]
-    operations = task_operations(learner, optimizer, source, state)
+    operations = task_operations(learner, optimizer, source, state=state)
   compiled = fitting(lowered)
   memory = compiled.memory_analysis()
   return {
@@ -128,7 +128,7 @@ def measure(devices: list[Any], family: str) -> dict[str, Any]:
   }
 
 
-def task_operations(learner: Any, optimizer: Any, source: Any, state: Any) -> int:
+def task_operations(learner: Any, optimizer: Any, source: Any, *, state: Any) -> int:
   """Returns the operations of one task in a training step."""
   step = make_train_step(learner, optimizer)
   one = lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)

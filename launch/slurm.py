@@ -23,7 +23,9 @@ OPTIONS = 'partition', 'account', 'qos', 'constraint', 'mem', 'cpus_per_task', '
 
 def main(command: list[str]) -> int:
   lines = {name: FLAGS[name].value for name in ('job_name', 'nodes', 'time', *OPTIONS)}
-  text = batch_file(command, FLAGS.tasks_per_node, FLAGS.logs, FLAGS.seconds_ahead, lines)
+  text = batch_file(
+    command, FLAGS.tasks_per_node, FLAGS.logs, seconds_ahead=FLAGS.seconds_ahead, options=lines
+  )
   submit, added = ['sbatch', check_file(FLAGS.file)], {'METAKIT_TOKEN': new_token()}
   if FLAGS.dry_run:
     print(f'# {FLAGS.file}\n{text}\n{show(submit, added)}')
@@ -64,6 +66,7 @@ def batch_file(
   command: Sequence[str],
   tasks_per_node: int,
   logs: str,
+  *,
   seconds_ahead: int,
   options: dict[str, object],
 ) -> str:

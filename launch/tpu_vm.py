@@ -72,11 +72,18 @@ def main(command: list[str]) -> int:
   make = create(machine, FLAGS.runtime, FLAGS.spot)
   if FLAGS.dry_run:
     addresses = [f'ADDRESS_{i}' for i in range(hosts(machine.type))]
-    steps = make, state(machine), endpoints(machine), work(machine, command, addresses, token)
+    steps = make, state(machine), endpoints(machine), work(machine, command, addresses, token=token)
     print('\n'.join(map(show, [*steps, *([delete(machine)] if FLAGS.delete else [])])))
     return 0
   with given_back(machine) if FLAGS.delete else contextlib.nullcontext():
-    return keep_running(machine, make, command, token, FLAGS.attempts, FLAGS.poll_seconds)
+    return keep_running(
+      machine,
+      make,
+      command,
+      token=token,
+      attempts=FLAGS.attempts,
+      seconds=FLAGS.poll_seconds,
+    )
 
 
 def described() -> Machine:
@@ -87,9 +94,11 @@ def described() -> Machine:
   """
   check_name('--name', FLAGS.name)
   hosts(FLAGS.type)
-  check_match('--zone', FLAGS.zone, '[a-z][a-z0-9-]*', 'us-west4-a')
-  check_match('--project', FLAGS.project, '[a-z][a-z0-9.:-]*', 'my-project')
-  check_match('--runtime', FLAGS.runtime, '[A-Za-z0-9][A-Za-z0-9._-]*', 'v2-alpha-tpuv5-lite')
+  check_match('--zone', FLAGS.zone, '[a-z][a-z0-9-]*', example='us-west4-a')
+  check_match('--project', FLAGS.project, '[a-z][a-z0-9.:-]*', example='my-project')
+  check_match(
+    '--runtime', FLAGS.runtime, '[A-Za-z0-9][A-Za-z0-9._-]*', example='v2-alpha-tpuv5-lite'
+  )
   place = [f'--{name}={FLAGS[name].value}' for name in ('zone', 'project') if FLAGS[name].value]
   return Machine(FLAGS.name, FLAGS.type, tuple(place))
 
@@ -150,7 +159,7 @@ def delete(machine: Machine) -> list[str]:
 
 
 def work(
-  machine: Machine, command: Sequence[str], addresses: Sequence[str], token: str
+  machine: Machine, command: Sequence[str], addresses: Sequence[str], *, token: str
 ) -> list[str]:
   """Returns the command that runs `command` on every worker."""
   coordinator = shlex.quote(f'{addresses[0]}:{PORT}')
@@ -164,6 +173,7 @@ def keep_running(
   machine: Machine,
   make: Sequence[str],
   command: Sequence[str],
+  *,
   token: str,
   attempts: int,
   seconds: float,
@@ -186,7 +196,7 @@ def keep_running(
   while True:
     condition = said(state(machine))
     if condition in USABLE:
-      status = call(work(machine, command, addresses(machine), token)).returncode
+      status = call(work(machine, command, addresses(machine), token=token)).returncode
       if status == 0 or (said(state(machine)) in USABLE and status != PREEMPTED):
         attempts -= 1
         if status == 0 or attempts < 0:

@@ -1,5 +1,6 @@
 """What a bare `import metakit` offers: everything public, and nothing before it is asked for."""
 
+import ast
 import importlib
 import importlib.metadata
 import inspect
@@ -14,6 +15,7 @@ import pytest
 import metakit
 
 PACKAGE = Path(metakit.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 def test_every_public_name_is_reached_from_metakit_alone():
@@ -88,6 +90,39 @@ def test_arguments_after_the_third_have_names():
       found.add(name)
   assert looked_at > 300
   assert found == {name for names in BY_POSITION.values() for name in names}
+
+
+def used_by(tree):
+  """The dotted names that a file imports, and the attributes that it takes of them."""
+  bound = {
+    alias.asname or alias.name: f'{node.module}.{alias.name}'
+    for node in ast.walk(tree)
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+  }
+  yield from bound.values()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+      yield f'{bound.get(node.value.id)}.{node.attr}'
+
+
+def test_arguments_after_the_third_have_names_in_what_commands_share():
+  """Of the functions of experiments and launch that another file uses."""
+  trees = {
+    file.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.'): ast.parse(file.read_text())
+    for room in ('experiments', 'launch', 'tests')
+    for file in (ROOT / room).rglob('*.py')
+  }
+  used = {name for tree in trees.values() for name in used_by(tree)}
+  functions = {
+    f'{module}.{node.name}': node.args
+    for module, tree in trees.items()
+    for node in tree.body
+    if isinstance(node, ast.FunctionDef) and module.split('.')[0] != 'tests'
+  }
+  shared = {name: arguments for name, arguments in functions.items() if name in used}
+  assert len(shared) > 200
+  assert not {name for name, a in shared.items() if len(a.posonlyargs + a.args) > 3}
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -87,7 +87,7 @@ def check_output(path: Path, command: str) -> None:
   """Raises ValueError if a file is there and holds what another command has measured."""
   if path.exists():
     stored = measured(read_json(path).get('command', ''))
-    refuse_other(path, {'command': stored}, {'command': measured(command)}, '--output')
+    refuse_other(path, {'command': stored}, {'command': measured(command)}, remedy='--output')
 
 
 def measured(command: str) -> set[str]:

@@ -116,6 +116,7 @@ def compiled_case(
   name: str,
   function: Callable[..., Any],
   arguments: tuple[Any, ...],
+  *,
   limit: float = math.inf,
   baseline: str = '',
   number: int = 0,

@@ -118,21 +118,22 @@ def omniglot_parts(
   check_choice('split', split, PROTOCOLS)
   name = lambda part: 'trainval' if trainval and part == 'train' else part
   parts = official(
-    'omniglot', lambda part: kept_omniglot(data_dir, name(part), split, size, rotations)
+    'omniglot',
+    lambda part: kept_omniglot(data_dir, name(part), split, size=size, rotations=rotations),
   )
-  return parts._replace(augmentations=augmentations_of(shift, degrees, stretch, mirror))
+  return parts._replace(augmentations=augmentations_of(shift, degrees, stretch, mirror=mirror))
 
 
 @functools.lru_cache(maxsize=4)
 def kept_omniglot(
-  data_dir: str, part: str, protocol: str, size: int, rotations: bool
+  data_dir: str, part: str, protocol: str, *, size: int, rotations: bool
 ) -> ClassTable:
   """Reads Omniglot once for tasks that differ only in their episodes."""
   return load_omniglot(data_dir, part, protocol=protocol, size=size, rotations=rotations)
 
 
 def augmentations_of(
-  shift: int, degrees: float, stretch: float, mirror: bool
+  shift: int, degrees: float, stretch: float, *, mirror: bool
 ) -> list[tuple[Transform, str]]:
   """Returns the transforms of training images. A shift alone is by whole pixels.
 

@@ -57,6 +57,7 @@ from metakit.tasks import Task
 
 
 def sinusoid_task(
+  *,
   shots: int = 10,
   queries: int = 10,
   amplitude: tuple[float, float] = (0.1, 5.0),
@@ -80,6 +81,7 @@ HELD_OUT = 6  # every sixth training image of an IDX set is for validation
 
 
 def projected_task(
+  *,
   budget: float,
   data_dir: str,
   base: str = 'mnist',
@@ -111,7 +113,7 @@ def projected_task(
   check_choice('base', base, BASE_SETS)
   if seen and not tasks:
     raise ValueError('seen=true: with tasks=0 none occurs twice; use a pool, tasks=1024 say')
-  table = functools.cache(lambda split: base_set(base, split, data_dir, pixels))
+  table = functools.cache(lambda split: base_set(base, split, data_dir, pixels=pixels))
   biased = max(fixed_labels, fixed_projection, repeated) > 0
   _check_biased_steps(biased_steps, biased)
 
@@ -148,7 +150,7 @@ def _check_biased_steps(biased_steps: int, biased: bool) -> None:
     )
 
 
-def base_set(base: str, split: str, data_dir: str, pixels: int) -> ClassTable:
+def base_set(base: str, split: str, data_dir: str, *, pixels: int) -> ClassTable:
   """Ten classes of images; those of the splits differ."""
   if base in IDX_SETS:
     table = load_mnist(data_dir, 'test' if split == 'test' else 'train', base)
@@ -171,6 +173,7 @@ def random_images(split: str) -> ClassTable:
 
 def function_task(
   function_class: FunctionClass,
+  *,
   shots: int,
   queries: int,
   noise: float,
@@ -279,6 +282,7 @@ def each_function_task(make: Callable[..., FunctionClass], points: int) -> Calla
 
 
 def categorical_task(
+  *,
   tasks: int = 64,
   inputs: int = 4,
   classes: int = 4,

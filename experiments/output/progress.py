@@ -34,6 +34,7 @@ def progress(
   total_steps: int,
   tasks_per_step: int,
   start_step: int = 0,
+  *,
   stream: TextIO | None = None,
   clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Progress]:
@@ -66,7 +67,9 @@ def progress(
       note(COMPILING)
 
     def update(step: int, metrics: Mapping[str, float]) -> None:
-      draw(step, status_line(step, total_steps, tasks_per_step, *timed(step), metrics))
+      rate, elapsed = timed(step)
+      sizes = step, total_steps, tasks_per_step
+      draw(step, status_line(*sizes, steps_per_second=rate, elapsed=elapsed, metrics=metrics))
 
     yield Progress(update, note)
 
@@ -75,6 +78,7 @@ def progress(
 def episode_progress(
   said: str,
   episodes: int,
+  *,
   stream: TextIO | None = None,
   clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Callable[[int], None]]:
@@ -103,7 +107,11 @@ def episode_progress(
     units = 'episode', 'episodes'
 
     def update(done: int) -> None:
-      draw(done, status_line(done, episodes, 1, *timed(done), {}, units))
+      rate, elapsed = timed(done)
+      line = status_line(
+        done, episodes, 1, steps_per_second=rate, elapsed=elapsed, metrics={}, units=units
+      )
+      draw(done, line)
 
     yield update
     update(episodes)
@@ -131,6 +139,7 @@ def status_line(
   step: int,
   total_steps: int,
   tasks_per_step: int,
+  *,
   steps_per_second: float,
   elapsed: float,
   metrics: Mapping[str, float],
@@ -147,7 +156,8 @@ def status_line(
     metrics: 'loss' and 'accuracy' are shown if they are there.
     units: the words for a step and for tasks.
 
-  >>> status_line(400, 2000, 16, 50.0, 12.0, {'loss': 0.4124, 'accuracy': 0.873})
+  >>> metrics = {'loss': 0.4124, 'accuracy': 0.873}
+  >>> status_line(400, 2000, 16, steps_per_second=50.0, elapsed=12.0, metrics=metrics)
   'step 400/2000  800 tasks/s  loss 0.412  accuracy 0.873  0:32 left'
   """
   parts = [f'{units[0]} {step}/{total_steps}']

@@ -164,7 +164,7 @@ def _adaptation(report: Report) -> str:
   note = f'Mean over {over}test episodes; the band is the 95% interval of the mean.'
   note += ' Dashed: the Bayes predictor on the same episodes.' if best else ''
   heads = (label, metric, *(['Bayes predictor'] if best else []))
-  drawn = report_figures.adaptation_curve(points, label, metric, report.reference)
+  drawn = report_figures.adaptation_curve(points, label, metric, reference=report.reference)
   return (
     f'<figure>{drawn}</figure><p class="note">{note}</p>'
     f'<details><summary>The numbers</summary>{table(heads, rows)}</details>'

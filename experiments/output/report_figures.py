@@ -68,6 +68,7 @@ def adaptation_curve(
   points: Sequence[AdaptationPoint],
   amount: str,
   metric: str,
+  *,
   reference: Sequence[AdaptationPoint] = (),
 ) -> str:
   """Draws test performance against the amount of adaptation, with the band of 95% intervals.

@@ -115,7 +115,7 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def refuse_other(
-  path: str | os.PathLike, stored: Mapping[str, Any], setting: Mapping[str, Any], remedy: str
+  path: str | os.PathLike, stored: Mapping[str, Any], setting: Mapping[str, Any], *, remedy: str
 ) -> None:
   """Raises ValueError, which names the difference, if a record was measured with another setting.
 

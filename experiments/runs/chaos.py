@@ -96,7 +96,7 @@ def check_stored(path: Path, options: Options) -> None:
   """Raises ValueError if a record of other runs is stored."""
   setting = {'runs': options.runs, 'processes': options.processes, 'seed': options.seed}
   if path.exists():
-    refuse_other(path, read_json(path), setting | {'training': list(TRAINING)}, '--workdir')
+    refuse_other(path, read_json(path), setting | {'training': list(TRAINING)}, remedy='--workdir')
 
 
 def start(trainings: Trainings, folder: Path) -> subprocess.Popen:

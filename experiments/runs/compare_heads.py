@@ -130,7 +130,7 @@ def read_done(path: Path, setting: Mapping[str, Any]) -> Done:
 
 def _read_done(path: Path, setting: Mapping[str, Any]) -> Done:
   record = json.loads(with_ending(path, '.json').read_text(encoding='utf-8'))
-  refuse_other(f'{path}.json', record, {**setting, DATA: record.get(DATA)}, '--name')
+  refuse_other(f'{path}.json', record, {**setting, DATA: record.get(DATA)}, remedy='--name')
   check_same_data(path, record.get(DATA, {}), setting[DATA])
   with open(with_ending(path, '.npz'), 'rb') as file, np.load(file) as values:
     of = lambda c: Judged(values[f'{c["task"]}/{c["head"]}'], c['protocol'], c['seconds_per_1000'])

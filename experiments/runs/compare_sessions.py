@@ -20,7 +20,8 @@ from metakit.files import with_ending, write_text
 from metakit.keys import roots
 from metakit.lock import lock_file
 
-DEFINING = 'split', 'seed', 'episodes'
+TRAINING = 'head_steps', 'head_tasks_per_step'  # records of before do not have them
+DEFINING = 'split', 'seed', 'episodes', *TRAINING
 AT_END = 'accuracy', 'base', 'novel', 'harmonic'
 
 
@@ -43,8 +44,11 @@ def check_stored(path: Path, setting: dict[str, Any], heads: list[Component]) ->
   """Raises ValueError if a record of another setting or of other heads is stored."""
   if path.exists():
     stored = read_json(path)
+    known = {n: value for n, value in setting.items() if n in stored or n not in TRAINING}
     names = {'heads': [each['head'] for each in stored['cells']]}
-    refuse_other(path, stored | names, setting | {'heads': [h.brief() for h in heads]}, '--name')
+    refuse_other(
+      path, stored | names, known | {'heads': [h.brief() for h in heads]}, remedy='--name'
+    )
 
 
 def compare_all(begun: Comparison, sizes: Sessions, options: Options) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.components.tasks import data_of
 from experiments.runs.evaluation import check_judges, judges_of, prepare
 from experiments.runs.setup import Setup, abstract_state, check_fits, make_optimizer, make_setup
+from experiments.runs.trained import write_trained
 from experiments.runs.workdir import check_former_split, read_specs
 from experiments.runs.wrap_up import ready_files, wrap_up
 from metakit.components.specs import name_in
@@ -18,6 +19,7 @@ from metakit.tasks import (
   understood,
   with_tested,
 )
+from metakit.trained.stored import NAME
 from metakit.workdir import open_workdir
 
 
@@ -50,7 +52,7 @@ def evaluate(options: Options) -> None:
     specs['learner'] = same_learner(specs['learner'], options.learner)
     begun = dict(specs)
     specs['test_task'] = options.task or specs['test_task']
-    setup = make_setup(specs, options.data_dir, options.table_budget_gib, options.parallel)
+    setup = make_setup(specs, options.data_dir, options.table_budget_gib, parallel=options.parallel)
     open_workdir(workdir).check_data({'train': fingerprint_of(setup.task, 'train')})
     setup = of_part(setup, begun, options.split)
     check_part(setup.test_task)
@@ -59,13 +61,23 @@ def evaluate(options: Options) -> None:
     check_judges(setup, setup.test_task)
     sums = {'data of the test': fingerprint_of(setup.test_task, 'test')}
     check_same({**setup.specs, **sums}, options.meeting_seconds)
-    step, state = restore(setup, specs, workdir, options.best)
+    step, state = restore(setup, specs, workdir, best=options.best)
     files = ready_files(workdir, step, f'-{options.name}')
     for line in understood(setup.test_task) if is_first() else ():
       print(line, file=sys.stderr)
     seed = specs['seed'] if options.seed is None else options.seed
-    tested = prepare(setup, state.params, setup.test_task, 'test', seed)
-    wrap_up(setup, tested, step, files, options.episodes, seed, options.curve)
+    tested = prepare(setup, state.params, setup.test_task, split='test', seed=seed)
+    record = wrap_up(
+      setup,
+      tested,
+      step,
+      files=files,
+      episodes=options.episodes,
+      seed=seed,
+      curve=options.curve,
+    )
+    if not (options.learner or options.best or (workdir / NAME).exists()):
+      write_trained(setup, tested, record, workdir)  # of a training of an earlier version
 
 
 def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:
@@ -137,7 +149,7 @@ def measuring(setup: Setup, metric: str | None) -> Setup:
 
 
 def restore(
-  setup: Setup, specs: dict[str, Any], workdir: Path, best: bool = False
+  setup: Setup, specs: dict[str, Any], workdir: Path, *, best: bool = False
 ) -> tuple[int, Any]:
   """Returns the step and state of a run's newest whole checkpoint, or of its best.
 

@@ -80,7 +80,7 @@ class Curves(NamedTuple):
   difference: Sequence[AdaptationPoint] = ()
 
 
-def prepare(setup: Setup, params: Params, task: Task, split: str, seed: int) -> Tested:
+def prepare(setup: Setup, params: Params, task: Task, *, split: str, seed: int) -> Tested:
   """Calibrates a learner on training episodes and readies it for a split of `task`."""
   learner, source = setup.learner(task), task.source(split)
   root = roots(setup.specs['seed']).calibration
@@ -244,7 +244,9 @@ def closeness(curves: Curves) -> Closeness:
   return Closeness(*max(ratios), *max(differences))
 
 
-def adaptation_curves(setup: Setup, tested: Tested, episodes: int, curve: str = 'full') -> Curves:
+def adaptation_curves(
+  setup: Setup, tested: Tested, episodes: int, *, curve: str = 'full'
+) -> Curves:
   """Returns the metric against inner steps, or else against support examples (of each class).
 
   If one pass gives the whole curve, and the reference is not slow, all `episodes` count.

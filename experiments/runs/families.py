@@ -98,7 +98,9 @@ def _projected(component: Component, data_dir: str | None) -> Family:
     projected, size=arguments['size'], shots=arguments['shots'], queries=arguments['queries']
   )
   table = functools.cache(
-    lambda split: base_set(arguments['base'], split, str(data_dir or ''), arguments['pixels'])
+    lambda split: base_set(
+      arguments['base'], split, str(data_dir or ''), pixels=arguments['pixels']
+    )
   )
 
   def pooled(split: str, held_out: bool) -> Pooled:

@@ -66,7 +66,7 @@ class Setup(NamedTuple):
 
 
 def make_setup(
-  flags: Mapping[str, Any], data_dir: str | None, budget_gib: float, parallel: str = 'none'
+  flags: Mapping[str, Any], data_dir: str | None, budget_gib: float, *, parallel: str = 'none'
 ) -> Setup:
   """Reads the component flags.
 

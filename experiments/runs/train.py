@@ -24,6 +24,7 @@ from experiments.runs.setup import (
   make_optimizer,
   make_setup,
 )
+from experiments.runs.trained import write_parts, write_trained
 from experiments.runs.workdir import (
   check_former_split,
   checksums_of,
@@ -120,8 +121,17 @@ def train(options: Options) -> None:
     state = train_to_the_end(run, state, saved, options)
     files = ready_files(run.workdir, options.steps)
     params = jax.device_get(state.params)  # of all devices, those of other processes too
-    tested = prepare(run.setup, params, run.setup.test_task, 'test', options.seed)
-    wrap_up(run.setup, tested, options.steps, files, options.episodes, options.seed, options.curve)
+    tested = prepare(run.setup, params, run.setup.test_task, split='test', seed=options.seed)
+    record = wrap_up(
+      run.setup,
+      tested,
+      options.steps,
+      files=files,
+      episodes=options.episodes,
+      seed=options.seed,
+      curve=options.curve,
+    )
+    write_trained(run.setup, tested, record, run.workdir)
 
 
 def make_run(options: Options) -> Run:
@@ -132,7 +142,9 @@ def make_run(options: Options) -> Run:
     OSError: for missing data.
   """
   defining = {name: getattr(options, name) for name in DEFINING}
-  setup = make_setup(defining, options.data_dir, options.table_budget_gib, options.parallel)
+  setup = make_setup(
+    defining, options.data_dir, options.table_budget_gib, parallel=options.parallel
+  )
   optimizer, learner = make_optimizer(defining), setup.learner(setup.task)
   train_source = setup.task.source('train')
   check_fits(setup)
@@ -205,6 +217,7 @@ def train_to_the_end(
       # The state last, so that a resumed run misses nothing that belongs to its step.
       write_seconds(workdir, kept.step, kept.seconds + (math.nan if spent is None else spent))
       saved.save(kept.step, kept.state, kept.score)
+      write_parts(run.setup, workdir)
 
     state = train_on(
       run.dispatch,
@@ -212,7 +225,7 @@ def train_to_the_end(
       course,
       source=spread_table(run.setup.task.source('train'), options.parallel),
       save=save,
-      validate=lambda params, step: validate(run.setup, params, step, options),
+      validate=lambda params, step: validate(run.setup, params, step, options=options),
       on_metrics=on_metrics,
       on_validation=on_validation,
       interruption=interruption,
@@ -236,13 +249,13 @@ def watch_onset(workdir: Path, chance: float | None) -> Callable[[Progress], Non
   return monitor
 
 
-def validate(setup: Setup, params: Params, step: int, options: Options) -> dict[str, float]:
+def validate(setup: Setup, params: Params, step: int, *, options: Options) -> dict[str, float]:
   """Returns the metrics on validation episodes, with their 95% intervals.
 
   Raises:
     NonFiniteLoss: if the loss is not finite.
   """
-  tested = prepare(setup, params, setup.test_task, 'validation', options.seed)
+  tested = prepare(setup, params, setup.test_task, split='validation', seed=options.seed)
   values = per_episode(tested, options.validation_episodes)
   if not np.isfinite(values['loss']).all():
     raise NonFiniteLoss(f'the validation loss is not finite after step {step}; {REMEDY}')

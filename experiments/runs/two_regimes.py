@@ -79,7 +79,7 @@ def read_done(
   if not path.exists():
     return {}
   record = read_json(path)
-  refuse_other(path, record, setting, '--workdir')
+  refuse_other(path, record, setting, remedy='--workdir')
   done = {(cell['ways'], cell['features']): cell for cell in record['cells']}
   for ways, features in done:
     if (ways, features) not in pairs:
@@ -125,7 +125,7 @@ def least_error(ways: int, features: int) -> float:
   return 2 * sum(tail(-step / 2) for step in steps) / ways
 
 
-def draw(key: Key, labels: jax.Array, ways: int, features: int) -> Examples:
+def draw(key: Key, labels: jax.Array, *, ways: int, features: int) -> Examples:
   """Draws an example of each label."""
   noise = scales(features) * jax.random.normal(key, (len(labels), features), jnp.float32)
   return Examples(jnp.asarray(class_means(ways))[labels][:, None] + noise, labels)
@@ -147,11 +147,11 @@ def needs(head: MetaLearner, ways: int, features: int, keys: Sequence[Key]) -> i
   """
   tried = range(2 * ways, 100 * features, math.ceil(math.log(features)))  # as published
   enough = least_error(ways, features) + CLOSE
-  measured = jax.jit(partial(error, head, ways, features), static_argnums=2)
+  measured = jax.jit(partial(error, head, ways=ways, features=features), static_argnames='room')
 
   def close(number: int) -> bool:
     room = next(size for size in ROOMS if size >= number)
-    errors = (measured(jax.random.fold_in(key, number), number, room) for key in keys)
+    errors = (measured(jax.random.fold_in(key, number), number, room=room) for key in keys)
     return statistics.fmean(map(float, errors)) < enough
 
   place = first_true(lambda i: close(tried[i]), len(tried))
@@ -173,24 +173,24 @@ def first_true(holds: Callable[[int], bool], size: int) -> int:
 
 
 def error(
-  head: MetaLearner, ways: int, features: int, key: Key, number: jax.Array, room: int
+  head: MetaLearner, key: Key, number: jax.typing.ArrayLike, *, ways: int, features: int, room: int
 ) -> jax.Array:
   """Returns the error after `number` examples: first one of each class, then of random classes.
 
   Args:
     head: a head without parameters.
-    ways: number of classes.
-    features: number of features of an example.
     key: names the examples.
     number: how many examples the head learns from.
+    ways: number of classes.
+    features: number of features of an example.
     room: how many examples are drawn, at least `number`; those beyond it have weight 0.
   """
   of_labels, of_noise, of_test = jax.random.split(key, 3)
   drawn = jax.random.randint(of_labels, (room,), 0, ways, jnp.int32)
   labels = jnp.where(jnp.arange(room) < ways, jnp.arange(room) % ways, drawn)
-  support = draw(of_noise, labels, ways, features)
+  support = draw(of_noise, labels, ways=ways, features=features)
   weight = (jnp.arange(room) < number).astype(jnp.float32)
-  tested = draw(of_test, jnp.arange(TESTED, dtype=jnp.int32) % ways, ways, features)
+  tested = draw(of_test, jnp.arange(TESTED, dtype=jnp.int32) % ways, ways=ways, features=features)
   fitted = head.adapt(stream(key, 'learner'), {}, support._replace(weight=weight))
   outputs = head.predict(fitted, tested.x)
   return (cross_entropy.point(outputs) != tested.y).mean()

@@ -102,6 +102,7 @@ def wrap_up(
   setup: Setup,
   tested: Tested,
   step: int,
+  *,
   files: Files,
   episodes: int,
   seed: int,
@@ -132,7 +133,7 @@ def wrap_up(
   identity = identity_of(tested, setup.specs['test_task'])
   write_episodes(files.path('episodes', '.npz'), values, identity)
   metric = tested.task.metric
-  curves = adaptation_curves(setup, tested, episodes, curve)
+  curves = adaptation_curves(setup, tested, episodes, curve=curve)
   record = make_record(setup, tested, step, files, seed, estimate(values[metric]))
   record['state_size'] = state_size(
     tested.learner, tested.params, abstract_episode(tested.source).support
@@ -208,7 +209,7 @@ def check_name(setup: Setup, tested: Tested, path: Path, episodes: int, seed: in
   setting |= {'metric': tested.task.metric, 'protocol': tested.learner.protocol}
   setting |= {'seed': seed, 'episodes': episodes}
   stored = read_results(path)
-  refuse_other(path, with_defaults(stored), with_defaults(setting), '--name')
+  refuse_other(path, with_defaults(stored), with_defaults(setting), remedy='--name')
   if DATA in stored:  # records of before hold no checksum
     check_same_data(path, {'test': stored[DATA]}, {'test': checksum(tested)})
 

@@ -179,7 +179,9 @@ def test_a_machine_is_given_back_after_a_refusal_and_an_interruption(number, sta
 
 @pytest.mark.parametrize('option', ['job_name', 'partition', 'time', 'gpus_per_task'])
 def test_no_value_becomes_a_line_of_a_batch_file(option):
-  write = lambda value: slurm.batch_file(['x'], 1, 'logs', 120, {option: value})
+  write = lambda value: slurm.batch_file(
+    ['x'], 1, 'logs', seconds_ahead=120, options={option: value}
+  )
   with pytest.raises(Refused, match=rf'--{option}=.* not printed'):
     write('a\nscancel --me')
   with pytest.raises(Refused, match='quote or backslash'):
@@ -212,9 +214,16 @@ def test_wrong_values_are_refused_before_anything_is_made(name, tmp_path):
   assert not (tmp_path / 'made').exists()
 
 
+def manifest(command, limits, nodes, *, volume):
+  sizes = {'hosts': 4, 'restarts': 3, 'grace': 120}
+  places = {'limits': limits, 'nodes': nodes, 'volume': volume}
+  return gke.manifest(command, name='maml', image='image', **sizes, **places)
+
+
 def test_kubernetes_leaves_the_command_as_it_is():
-  given = ['echo', '$(METAKIT_TOKEN) $$'], 'maml', 'image', 4, {}, {}, None, 3, 120
-  job = gke.manifest(*given)['spec']['replicatedJobs'][0]['template']['spec']
+  job = manifest(['echo', '$(METAKIT_TOKEN) $$'], {}, {}, volume=None)['spec']['replicatedJobs'][0][
+    'template'
+  ]['spec']
   command = job['template']['spec']['containers'][0]['command']
   assert command[-1] == "exec echo '$$(METAKIT_TOKEN) $$$$'"
 
@@ -249,9 +258,8 @@ def test_the_manifest_is_a_job_set():
   for volume, topology, accelerator in ((None, None, 'nvidia-l4'), ('c', '4x4', 'tpu-v6e-slice')):
     nodes = gke.selector(accelerator, topology)
     limits = gke.resources(accelerator, 4)
-    given = ['python', '-m', 'x'], 'maml', 'image', 4, limits, nodes, volume, 3, 120
-    jsonschema.validate(gke.manifest(*given), schema)
-  wrong = gke.manifest(*given)
+    wrong = manifest(['python', '-m', 'x'], limits, nodes, volume=volume)
+    jsonschema.validate(wrong, schema)
   wrong['spec']['failurePolicy']['rules'][0]['action'] = 'Restart'
   with pytest.raises(jsonschema.ValidationError, match='RestartJobSetAndIgnoreMaxRestarts'):
     jsonschema.validate(wrong, schema)

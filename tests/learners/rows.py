@@ -265,6 +265,7 @@ KEY = jax.random.key(0, impl='threefry2x32')
 # Variants of a learner whose mechanism another row holds.
 SLOW = (
   'maml:conv4_group',
+  'maml:3_steps',
   'maml:adam',
   'maml:inductive',
   'maml:mixed',
@@ -272,6 +273,7 @@ SLOW = (
   'maml_plus_plus',
   'anil:transductive',
   'imaml:unroll',
+  'cavia',
   'prototypical:cosine',
   'linear_probe',
   'in_context:shifted',
@@ -285,10 +287,12 @@ SLOW = (
   'soft_kmeans:distractors',
   'slk:modes',
   'normalised:tim',
+  # Its program takes longest of all. tests/heads asks of its values, of absent rows and of the
+  # derivative of its transport.
+  'pt_map',
 )
 
-# One row of each mechanism is judged in half precision in the quick tier, and fewer operation by
-# operation, which compiles every operation by itself. The slow tier has more of either.
+# Programs of one row of each mechanism are judged as users have them (.ci/run).
 MECHANISMS = (
   'prototypical:batch',
   'maml:batch',
@@ -303,9 +307,12 @@ MECHANISMS = (
   'ridge',
   'tim',
 )
-OPERATION_BY_OPERATION = ('maml:batch', 'ridge')
+# The quick tier judges a row of each kind of network, and a head, in half precision. It judges one
+# row operation by operation, which compiles each by itself. The slow tier has more of either.
+HALF_PRECISION = ('maml:batch', 'cavia:conv4', 'in_context', 'ridge')
+OPERATION_BY_OPERATION = ('maml:batch',)
 # Images, curves and attention; heads without a long loop.
-OTHERS_BY_OPERATION = ('cavia:conv4', 'maml:regression', 'feat')
+OTHERS_BY_OPERATION = ('cavia:conv4', 'maml:regression', 'ridge', 'feat')
 
 
 def kind(name):

@@ -33,6 +33,7 @@ from tests.learners.judged import (
   variants,
 )
 from tests.learners.rows import (
+  HALF_PRECISION,
   KEY,
   LEARNERS,
   MECHANISMS,
@@ -56,14 +57,14 @@ symmetric = rows(lambda row: row.symmetric)
 unordered = rows(lambda row: not row.ordered and row.padded)
 padding = rows(lambda row: row.padded, compiler=MECHANISMS)
 supervised = rows(lambda row: row.padded and row.supervised and row.data != 'curves')
-every_kind = quick_for(MECHANISMS, one_of_each_kind(MECHANISMS))
+every_kind = quick_for(HALF_PRECISION, one_of_each_kind(MECHANISMS))
 # tests/heads/test_precision.py asks the same of all heads.
 slow_but_for_heads = quick_for(
   (), [n for n in one_of_each_kind() if kind(n)[0] not in heads.__all__]
 )
 more = (*MECHANISMS, *OTHERS_BY_OPERATION)
 operation_by_operation = quick_for(OPERATION_BY_OPERATION, more)
-beside_operations = quick_for(OPERATION_BY_OPERATION, more, OPERATION_BY_OPERATION)
+beside_operations = quick_for(OPERATION_BY_OPERATION, more, (*OPERATION_BY_OPERATION, 'ridge'))
 
 
 @operation_by_operation

@@ -136,15 +136,18 @@ def test_dropout_draws_in_training_and_not_at_test_time(name):
 
 def test_each_inner_step_drops_others():
   """Three inner steps and the queries: four keys."""
-  seen = []
-  network = from_linen(Dropped())._replace(
-    apply=lambda params, x, weight=None, key=None: seen.append(key) or x @ params
+  seen = set()
+
+  def apply(params, x, weight=None, key=None):
+    jax.debug.callback(lambda data: seen.add(np.asarray(data).tobytes()), jax.random.key_data(key))
+    return x @ params
+
+  learner = maml(from_linen(Dropped())._replace(apply=apply), Descent(SGD, 3, mode=unroll(True)))
+  jax.block_until_ready(
+    jax.jit(learner.loss)(KEY, np.ones((4, WAYS), np.float32), episode_of('maml:3_steps'))
   )
-  learner = maml(network, Descent(SGD, 3, mode=unroll(True)))
-  episode = episode_of('maml:3_steps')
-  with jax.disable_jit():
-    learner.loss(KEY, jnp.ones((4, WAYS)), episode)
-  assert len({np.asarray(jax.random.key_data(key)).tobytes() for key in seen}) == 4
+  jax.effects_barrier()
+  assert len(seen) == 4
 
 
 @pytest.mark.filterwarnings('ignore:the sampler gives the same episode')
@@ -156,8 +159,9 @@ def test_labels_that_a_learner_has_no_output_for_are_refused(name):
   wrong = episode._replace(support=episode.support._replace(y=episode.support.y + 1))
   with pytest.raises(ValueError, match='label 3 is none of the classes 0 to 2'):
     learner.adapt(KEY, params, wrong.support)
+  ready = learner._replace(init=lambda key, episode: params)
   with pytest.raises(ValueError, match='label 3 is none of the classes 0 to 2'):
-    init_state(learner, optax.sgd(0.1), KEY, lambda key: wrong)
+    init_state(ready, optax.sgd(0.1), KEY, lambda key: wrong)
   as_list = episode.support._replace(y=episode.support.y.tolist())
   with pytest.raises(ValueError, match='an input is a list of 6; give one array'):
     learner.adapt(KEY, params, as_list)

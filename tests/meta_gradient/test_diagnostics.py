@@ -46,11 +46,7 @@ def test_the_cosine_is_that_of_the_two_meta_gradients():
   learners = [
     maml(perceptron(), Descent(optax.sgd(0.4), 2, mode=mode())) for mode in (unroll, first_order)
   ]
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype),
-    jax.eval_shape(learners[0].init, KEY, episode),
-  )
+  params = random_like(jax.eval_shape(learners[0].init, KEY, episode))
   slope = lambda learner: jax.jit(jax.grad(lambda p: learner.loss(KEY, p, episode)[0]))(params)
   second, first = map(slope, learners)
   expected = cosine(second, first)
@@ -83,8 +79,7 @@ def test_learners_with_a_loop_of_their_own_are_diagnosed(make, part):
   second, first = make(unroll()), make(first_order())
   params = random_like(jax.eval_shape(second.init, KEY, episode))
   slope = lambda learner: jax.jit(jax.grad(lambda p: learner.loss(KEY, p, episode)[0]))(params)
-  one, other = ({name: slope(each)[name] for name in part} for each in (second, first))
-  expected = cosine(one, other)
+  expected = cosine(*({name: each[name] for name in part} for each in map(slope, (second, first))))
   found = jax.jit(second.diagnose)(KEY, params, episode)
   assert expected < 0.99  # else the test would say little
   np.testing.assert_allclose(found['meta_gradient_cosine'], expected, rtol=1e-4)

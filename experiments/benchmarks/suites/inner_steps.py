@@ -70,7 +70,7 @@ def cases(
 
       text = f'{name}, {number} steps'
       baseline = f'unroll, {number} steps' if name != 'unroll' else ''
-      cases.append(compiled_case(text, jax.grad(outer), (params,), LIMIT, baseline))
+      cases.append(compiled_case(text, jax.grad(outer), (params,), limit=LIMIT, baseline=baseline))
   check_same(cases)
   return cases
 

@@ -38,14 +38,16 @@ def made(spec, digits=None):
 
 def test_no_image_is_in_two_splits(digits):
   splits = ('train', 'validation', 'test')
-  each = [set(base_set('mnist', split, digits, 14).x[:, 3, 3, 0].tolist()) for split in splits]
+  each = [
+    set(base_set('mnist', split, digits, pixels=14).x[:, 3, 3, 0].tolist()) for split in splits
+  ]
   assert [len(numbers) for numbers in each] == [150, 30, 40]
   assert set().union(*each) == set(range(220))
 
 
 def test_images_of_noise_are_one_a_class_and_others_in_each_split():
   splits = ('train', 'validation', 'test')
-  each = [np.asarray(base_set('random', split, '', 14).x, float) for split in splits]
+  each = [np.asarray(base_set('random', split, '', pixels=14).x, float) for split in splits]
   images = np.stack([x.reshape(10, 600, -1) for x in each])
   np.testing.assert_array_equal(images, images[:, :, :1].repeat(600, axis=2))
   alike = np.corrcoef(images[:, :, 0].reshape(30, -1))
@@ -195,7 +197,7 @@ def test_images_are_shifted_by_whole_pixels_or_warped_or_left_alone():
     ((0, 0.0, 0.1), warp_image(0, 0, 0.1)),
   ):
     for mirror in (False, True):
-      *first, (transform, each) = augmentations_of(*given, mirror)
+      *first, (transform, each) = augmentations_of(*given, mirror=mirror)
       np.testing.assert_array_equal(jax.jit(transform)(key, image), jax.jit(expected)(key, image))
       assert each == 'example' and first == [(mirror_image, 'class')] * mirror
 

@@ -25,7 +25,7 @@ def shown(updates, total_steps=2000, tasks_per_step=16, start_step=0, stream=Non
   """Runs (seconds, step, metrics) updates and returns what was written."""
   stream = stream or io.StringIO()
   clock, set_clock = still_clock()
-  with progress(total_steps, tasks_per_step, start_step, stream, clock) as running:
+  with progress(total_steps, tasks_per_step, start_step, stream=stream, clock=clock) as running:
     for seconds, step, metrics in updates:
       set_clock(seconds)
       running.update(step, metrics)
@@ -73,9 +73,9 @@ def test_the_last_line_is_not_printed_twice():
 
 def test_a_pipe_hears_of_the_compilation_before_it_is_done_if_there_is_one():
   stream = io.StringIO()
-  with progress(10, 1, 0, stream):
+  with progress(10, 1, 0, stream=stream):
     assert stream.getvalue() == 'compiling\n'
-  with progress(10, 1, 10, stream):  # a run that is at its end
+  with progress(10, 1, 10, stream=stream):  # a run that is at its end
     assert stream.getvalue() == 'compiling\n'
 
 
@@ -83,7 +83,7 @@ def episodes_shown(done, episodes=1000, stream=None):
   """Runs (seconds, episodes done) and returns what was written of a test."""
   stream = stream or io.StringIO()
   clock, set_clock = still_clock()
-  with episode_progress('testing', episodes, stream, clock) as update:
+  with episode_progress('testing', episodes, stream=stream, clock=clock) as update:
     for seconds, number in done:
       set_clock(seconds)
       update(number)
@@ -111,14 +111,17 @@ def test_a_test_on_a_terminal_is_a_bar():
 
 def test_a_test_that_fails_does_not_say_that_it_is_done():
   stream = io.StringIO()
-  with pytest.raises(OSError, match='x'), episode_progress('testing', 9, stream):
+  with pytest.raises(OSError, match='x'), episode_progress('testing', 9, stream=stream):
     raise OSError('x')
   assert stream.getvalue() == 'testing\n'
 
 
 def test_an_interruption_still_shows_where_it_was():
   stream = io.StringIO()
-  with pytest.raises(KeyboardInterrupt), progress(100, 1, 0, stream, lambda: 0.0) as running:
+  with (
+    pytest.raises(KeyboardInterrupt),
+    progress(100, 1, 0, stream=stream, clock=lambda: 0.0) as running,
+  ):
     running.update(10, {})
     running.update(20, {})
     raise KeyboardInterrupt
@@ -148,7 +151,7 @@ def test_a_real_terminal_gets_a_bar_unless_it_has_no_size(size, bar):
   fcntl = pytest.importorskip('fcntl')
   controller, terminal = pty.openpty()
   fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', *size, 0, 0))
-  with os.fdopen(terminal, 'w') as stream, progress(10, 1, 0, stream) as running:
+  with os.fdopen(terminal, 'w') as stream, progress(10, 1, 0, stream=stream) as running:
     running.update(10, {'loss': 0.25})
   text = everything_in(controller)
   assert 'step 10/10' in text and 'loss 0.250' in text
@@ -158,7 +161,7 @@ def test_a_real_terminal_gets_a_bar_unless_it_has_no_size(size, bar):
 @pytest.mark.parametrize('stream', [io.StringIO, Terminal])
 def test_a_note_stays_on_a_line_of_its_own(stream):
   stream = stream()
-  with progress(10, 1, 0, stream) as running:
+  with progress(10, 1, 0, stream=stream) as running:
     running.update(5, {})
     running.note('validation accuracy 91.2%')
   assert 'validation accuracy 91.2%' in stream.getvalue().replace('\r', '\n').splitlines()
@@ -166,9 +169,9 @@ def test_a_note_stays_on_a_line_of_its_own(stream):
 
 @pytest.mark.parametrize('stream', [io.StringIO, Terminal])
 def test_a_training_without_a_step_to_do_is_no_error(stream):
-  with progress(10, 1, 10, stream()):
+  with progress(10, 1, 10, stream=stream()):
     pass
-  with progress(0, 1, 0, stream()) as running:
+  with progress(0, 1, 0, stream=stream()) as running:
     running.update(0, {})
 
 
@@ -190,7 +193,10 @@ def test_stderr_is_looked_up_when_it_is_used(capsys):
   ],
 )
 def test_a_loss_of_any_size_can_be_read(value, text):
-  assert status_line(1, 2, 1, 0.0, 0.0, {'loss': value}) == f'step 1/2  loss {text}'
+  assert (
+    status_line(1, 2, 1, steps_per_second=0.0, elapsed=0.0, metrics={'loss': value})
+    == f'step 1/2  loss {text}'
+  )
 
 
 def test_time_left_rounds_to_whole_seconds():

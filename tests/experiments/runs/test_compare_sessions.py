@@ -63,6 +63,8 @@ def test_what_is_known_after_each_session_is_written(tmp_path):
   line = on_sessions(record | {'row': 'Sessions'}).splitlines()[-3]
   mean, ci95 = (100 * value for value in ridge['harmonic'][-1])
   assert line.startswith('| `ridge` | again |') and f'{mean:.2f} ± {ci95:.2f}%' in line
+  status, out, error = compared(tmp_path, '--head_steps=20')
+  assert (status, out) == (1, '') and 'measured with another head_steps' in error
 
 
 def test_a_record_of_other_heads_or_another_binary_is_not_overwritten(tmp_path):
@@ -75,6 +77,7 @@ def test_a_record_of_other_heads_or_another_binary_is_not_overwritten(tmp_path):
     check_stored(path, setting, heads[:1])
   with pytest.raises(ValueError, match='another sizes'):  # compare_heads has none
     check_stored(path, setting | {'sizes': {}}, heads)
+  check_stored(path, setting | {'head_steps': 20}, heads)  # the record is older than this key
 
 
 @pytest.mark.parametrize(

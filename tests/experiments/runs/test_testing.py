@@ -24,7 +24,7 @@ def prototypes(tmp_path_factory):
   setup = make_setup(parsed([spec, '--network=mlp:width=4']), '', budget_gib=1)
   made = setup.learner(setup.test_task)
   params = initial(made, setup)
-  return setup, evaluation.prepare(setup, params, setup.test_task, 'test', seed=0)
+  return setup, evaluation.prepare(setup, params, setup.test_task, split='test', seed=0)
 
 
 def test_progress_changes_no_bit_and_counts_every_chunk_but_the_last(prototypes):
@@ -44,10 +44,10 @@ def test_a_curve_is_whole_short_or_left_out(prototypes, monkeypatch, capsys):
   whole = evaluation.adaptation_curves(*prototypes, 8)
   assert [int(point.amount) for point in whole.learner] == [1, 2, 3, 5]  # of six, one is a query
   assert 'adaptation curve: 4 points x 6 episodes\n' in capsys.readouterr().err
-  short = evaluation.adaptation_curves(*prototypes, 8, 'short')
+  short = evaluation.adaptation_curves(*prototypes, 8, curve='short')
   assert ([int(point.amount) for point in short.learner], short.episodes) == ([1, 5], 4)
   assert 'adaptation curve: 2 points x 4 episodes\n' in capsys.readouterr().err
-  assert evaluation.adaptation_curves(*prototypes, 8, 'none').learner == []
+  assert evaluation.adaptation_curves(*prototypes, 8, curve='none').learner == []
   assert capsys.readouterr().err == ''
 
 
@@ -75,7 +75,7 @@ def test_a_curve_over_inner_steps_of_a_learner_of_features(tmp_path, monkeypatch
   setup = make_setup(parsed([task, learner, '--network=conv4:width=4,depth=1']), '', budget_gib=1)
   made = setup.learner(setup.test_task)
   params = initial(made, setup)
-  tested = evaluation.prepare(setup, params, setup.test_task, 'test', seed=0)
+  tested = evaluation.prepare(setup, params, setup.test_task, split='test', seed=0)
   assert tested.quick[0] is not tested.learner
   before, after = evaluation.adaptation_curves(setup, tested, 8).learner
   assert (before.amount, after.amount) == (0, 3) and before.mean != after.mean

@@ -13,7 +13,7 @@ def validated(losses, monkeypatch):
   options = SimpleNamespace(seed=0, validation_episodes=len(losses))
   monkeypatch.setattr(train, 'prepare', lambda *given: None)
   monkeypatch.setattr(train, 'per_episode', lambda tested, episodes: {'loss': np.array(losses)})
-  return train.validate(SimpleNamespace(test_task=None), {}, 7, options)
+  return train.validate(SimpleNamespace(test_task=None), {}, 7, options=options)
 
 
 def test_means_of_a_validation_have_their_intervals(monkeypatch):

@@ -19,14 +19,14 @@ KEY = roots(3).test
 
 def test_examples_have_the_published_moments():
   labels = np.repeat(np.arange(3), 40_000)
-  x = np.asarray(draw(KEY, labels, 3, 4).x).reshape(3, 40_000, 4)
+  x = np.asarray(draw(KEY, labels, ways=3, features=4).x).reshape(3, 40_000, 4)
   np.testing.assert_allclose(x.mean(1), [[-1] * 4, [1] * 4, [2] * 4], atol=0.05)
   np.testing.assert_allclose(x.var(1), [[4, 4, 1, 1]] * 3, rtol=0.05)
 
 
 def test_the_least_error_is_that_of_who_knows_the_distribution():
   labels = np.arange(200_001) % 3
-  x = np.asarray(draw(KEY, labels, 3, 4).x)
+  x = np.asarray(draw(KEY, labels, ways=3, features=4).x)
   variance = np.array([4, 4, 1, 1])
   away = np.square(x[:, None] - class_means(3)[:, None]) / variance
   wrong = (away.sum(-1).argmin(1) != labels).mean()
@@ -36,13 +36,13 @@ def test_the_least_error_is_that_of_who_knows_the_distribution():
 def test_errors_are_those_of_scikit_learn():
   """Of the same examples, padded ones left out."""
   number, room = 30, 64
-  measured = jax.jit(partial(error, HEADS['logistic'](3), 3, 10), static_argnums=2)
-  ours = float(measured(KEY, number, room))
+  measured = partial(error, HEADS['logistic'](3), ways=3, features=10, room=room)
+  ours = float(jax.jit(measured)(KEY, number))
   of_labels, of_noise, of_test = jax.random.split(KEY, 3)
   drawn = np.asarray(jax.random.randint(of_labels, (room,), 0, 3))
   labels = np.concatenate([np.arange(3), drawn[3:]])
-  support = draw(of_noise, labels, 3, 10)
-  asked = draw(of_test, np.arange(two_regimes.TESTED) % 3, 3, 10)
+  support = draw(of_noise, labels, ways=3, features=10)
+  asked = draw(of_test, np.arange(two_regimes.TESTED) % 3, ways=3, features=10)
   theirs = LogisticRegression(C=1.0, max_iter=1000, tol=1e-6)
   theirs.fit(np.asarray(support.x)[:number], labels[:number])
   assert ours == pytest.approx(1 - theirs.score(np.asarray(asked.x), asked.y), abs=1e-3)

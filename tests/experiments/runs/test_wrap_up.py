@@ -78,7 +78,7 @@ def test_results_of_another_test_are_not_overwritten(
   monkeypatch.setattr(wrap_up, 'checksum', lambda tested: data)
   files = wrap_up.Files(tmp_path, name, [], None, {})
   with pytest.raises(ValueError if said else NotImplementedError, match=said):
-    wrap_up.wrap_up(setup, tested, 0, files, episodes, seed)
+    wrap_up.wrap_up(setup, tested, 0, files=files, episodes=episodes, seed=seed)
 
 
 def test_a_command_can_be_typed_again(monkeypatch):
