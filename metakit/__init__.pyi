@@ -20,6 +20,7 @@ from metakit import objectives as objectives
 from metakit import sources as sources
 from metakit import tasks as tasks
 from metakit import train as train
+from metakit import trained as trained
 from metakit import training as training
 from metakit import types as types
 from metakit import workdir as workdir
@@ -50,6 +51,10 @@ from metakit.sources import place as place
 from metakit.train import TrainState as TrainState
 from metakit.train import init_state as init_state
 from metakit.train import make_train_step as make_train_step
+from metakit.trained import Fitted as Fitted
+from metakit.trained import Trained as Trained
+from metakit.trained import load as load
+from metakit.trained import save as save
 from metakit.types import Episode as Episode
 from metakit.types import Examples as Examples
 from metakit.types import Features as Features

@@ -20,7 +20,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,10 +46,11 @@ class Checkpoints(NamedTuple):
   """The checkpoints of one folder.
 
   Attributes:
-    restore: (state, best=False) -> (step, state). It reads the newest step that is whole. With
-      `best` it reads the one with the highest score, of those whose score can be read. It returns
-      None if there is none. The arrays are those of NumPy. They have the structure, shapes and
-      types of the given state, whose leaves may be jax.ShapeDtypeStruct.
+    restore: (state, best=False, step=None) -> (step, state). It reads the newest step that is
+      whole, or step number `step` alone. With `best` it reads the one with the highest score, of
+      those whose score can be read. It returns None if there is none. The arrays are those of
+      NumPy. They have the structure, shapes and types of the given state, whose leaves may be
+      jax.ShapeDtypeStruct. For None as state they are as they were stored, in dicts and lists.
     save: (step, state, score=None) -> None. It returns before the files are written, but waits for
       the files of the save before. The state must be the same in every process.
     wait: () -> None; it waits until all files are written.
@@ -82,9 +83,11 @@ def checkpoints(directory: Any, keep: int = 2, set_aside: bool = True) -> Iterat
     folder.mkdir(parents=True, exist_ok=True)
   running: list[Future[None]] = []
 
-  def restore(state: Any, best: bool = False) -> tuple[int, Any] | None:
+  def restore(state: Any, best: bool = False, step: int | None = None) -> tuple[int, Any] | None:
     wait()
-    read = _newest_whole(folder, state, best, set_aside) if is_first() else None
+    read = None
+    if is_first():
+      read = _newest_whole(folder, state, set_aside, order=_order(folder, best, step))
     barrier('checkpoint read', READING_SECONDS)
     return from_first(read, (0, state))
 
@@ -219,22 +222,32 @@ def _by_score(lists: Mapping[int, dict[str, Any] | Damage]) -> list[int]:
   return sorted(finite, key=lambda step: (scores[step], step), reverse=True)
 
 
-def _newest_whole(folder: Path, state: Any, best: bool, set_aside: bool) -> tuple[int, Any] | None:
-  _look_for_unlisted(folder, set_aside)
+def _order(folder: Path, best: bool, step: int | None) -> list[int]:
+  """Returns the steps to read, the next one if one cannot be read."""
   lists = _lists(folder)
-  order = [*lists]
-  if best:  # an unreadable score may be the highest, so unreadable steps are named first
-    unreadable = [step for step in lists if isinstance(lists[step], Damage)]
-    order = list(dict.fromkeys([*unreadable, *_by_score(lists), *lists]))
-  for step in order:
+  if step is not None:
+    return [step] if step in lists else []
+  if not best:
+    return [*lists]
+  # An unreadable score may be the highest, so unreadable steps are named first.
+  unreadable = [step for step in lists if isinstance(lists[step], Damage)]
+  return list(dict.fromkeys([*unreadable, *_by_score(lists), *lists]))
+
+
+def _newest_whole(
+  folder: Path, state: Any, set_aside: bool, *, order: Sequence[int]
+) -> tuple[int, Any] | None:
+  _look_for_unlisted(folder, set_aside)
+  for number, step in enumerate(order):
     try:
       return step, _read(folder, step, state)
     except Damage as damage:
       said = f'checkpoint {folder / str(step)} is damaged: {damage}'
       if set_aside:
         said += f'; {_move_aside(folder, *_parts(folder, step))}'
-      instead = 'the best of the others is' if best else 'the one before it is'
-      warnings.warn(f'{said}; {instead} used', stacklevel=2)
+      others = order[number + 1 :]
+      instead = f'step {others[0]} is read instead' if others else 'no other is left'
+      warnings.warn(f'{said}; {instead}', stacklevel=2)
   return None
 
 
@@ -260,10 +273,13 @@ def _read(folder: Path, step: int, state: Any) -> Any:
     ValueError: if the step was saved by another configuration.
   """
   listed = _listed(folder, step)
-  _check_same_arrays(step, listed[ARRAYS], state)
+  if state is not None:
+    _check_same_arrays(step, listed[ARRAYS], state)
   _check_same_files(listed[FILES], _files(folder / str(step)))
-  target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
   with _damage(), _orbax() as orbax:
+    if state is None:
+      state = orbax.metadata(folder / str(step)).item_metadata.tree
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     read = orbax.restore(folder / str(step), args=ocp.args.StandardRestore(target))
     read = jax.tree.map(np.asarray, read)
   for name, what in describe(read).items():

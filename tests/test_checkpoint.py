@@ -220,7 +220,7 @@ def test_damaged_steps_are_set_aside_and_never_overwritten(tmp_path):
     save(folder, 1, 2)
     file = next((folder / '2' / 'd').iterdir())
     damage(file, 'flip', np.random.default_rng(0))
-    with pytest.warns(UserWarning, match=rf'its file d/{file.name} is altered; the one before'):
+    with pytest.warns(UserWarning, match=rf'its file d/{file.name} is altered; step 1 is read'):
       assert restored_step(folder, set_aside=False) == 1
     with pytest.warns(UserWarning, match=f'altered; it is moved to {tmp_path}/damaged/2'):
       assert restored_step(folder) == 1
@@ -263,7 +263,7 @@ def test_a_best_step_whose_score_cannot_be_read_is_named_and_stays(tmp_path):
   (tmp_path / '1.json').write_text(listed.replace('0.9', '0.1'))
   with checkpoints(tmp_path, keep=1, set_aside=False) as saved:
     with pytest.warns(
-      UserWarning, match=r'/1 is damaged: 1.json is altered; the best of the others'
+      UserWarning, match=r'/1 is damaged: 1.json is altered; step 2 is read instead'
     ):
       assert saved.restore(state(), best=True)[0] == 2
     for step in (3, 4):

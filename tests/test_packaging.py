@@ -57,6 +57,6 @@ def test_metakit_alone_is_installed_with_its_types():
   tools = PROJECT['tool']['setuptools']
   assert tools['packages']['find']['include'] == ['metakit*']
   assert (
-    tools['package-data'] == {'metakit': ['py.typed', '*.pyi']}
+    tools['package-data'] == {'metakit': ['py.typed', '*.pyi', 'zoo/*.safetensors']}
     and (ROOT / 'metakit/py.typed').exists()
   )

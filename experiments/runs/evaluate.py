@@ -8,6 +8,7 @@ from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.components.tasks import data_of
 from experiments.runs.evaluation import check_judges, judges_of, prepare
 from experiments.runs.setup import Setup, abstract_state, check_fits, make_optimizer, make_setup
+from experiments.runs.trained import write_trained
 from experiments.runs.workdir import check_former_split, read_specs
 from experiments.runs.wrap_up import ready_files, wrap_up
 from metakit.components.specs import name_in
@@ -18,6 +19,7 @@ from metakit.tasks import (
   understood,
   with_tested,
 )
+from metakit.trained.stored import NAME
 from metakit.workdir import open_workdir
 
 
@@ -65,7 +67,7 @@ def evaluate(options: Options) -> None:
       print(line, file=sys.stderr)
     seed = specs['seed'] if options.seed is None else options.seed
     tested = prepare(setup, state.params, setup.test_task, split='test', seed=seed)
-    wrap_up(
+    record = wrap_up(
       setup,
       tested,
       step,
@@ -74,6 +76,8 @@ def evaluate(options: Options) -> None:
       seed=seed,
       curve=options.curve,
     )
+    if not (options.learner or options.best or (workdir / NAME).exists()):
+      write_trained(setup, tested, record, workdir)  # of a training of an earlier version
 
 
 def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:

@@ -24,6 +24,7 @@ from experiments.runs.setup import (
   make_optimizer,
   make_setup,
 )
+from experiments.runs.trained import write_parts, write_trained
 from experiments.runs.workdir import (
   check_former_split,
   checksums_of,
@@ -121,7 +122,7 @@ def train(options: Options) -> None:
     files = ready_files(run.workdir, options.steps)
     params = jax.device_get(state.params)  # of all devices, those of other processes too
     tested = prepare(run.setup, params, run.setup.test_task, split='test', seed=options.seed)
-    wrap_up(
+    record = wrap_up(
       run.setup,
       tested,
       options.steps,
@@ -130,6 +131,7 @@ def train(options: Options) -> None:
       seed=options.seed,
       curve=options.curve,
     )
+    write_trained(run.setup, tested, record, run.workdir)
 
 
 def make_run(options: Options) -> Run:
@@ -215,6 +217,7 @@ def train_to_the_end(
       # The state last, so that a resumed run misses nothing that belongs to its step.
       write_seconds(workdir, kept.step, kept.seconds + (math.nan if spent is None else spent))
       saved.save(kept.step, kept.state, kept.score)
+      write_parts(run.setup, workdir)
 
     state = train_on(
       run.dispatch,

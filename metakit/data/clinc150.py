@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from metakit.data.encodings import text_encoding
 from metakit.data.files import PathLike, check_choice, damaged, find_data
 from metakit.data.table import ClassTable, class_table
 from metakit.data.text import hashed_ngrams
@@ -68,9 +69,10 @@ def clinc150(
   x = hashed_ngrams(texts, features, units, shortest=shortest, longest=longest)
   groups = [DOMAINS[split].index(domain) for _, domain in names]
   labels = np.array([label for _, label in rows])
-  return class_table(
+  table = class_table(
     x, labels, [intent for intent, _ in names], groups=groups, group_names=DOMAINS[split]
   )
+  return table._replace(encoding=text_encoding(features, units, shortest=shortest, longest=longest))
 
 
 def _read(path: Path) -> Any:

@@ -102,6 +102,7 @@ def join_parts(parts: Mapping[str, ClassTable]) -> ClassTable:
     names=tuple(name for table in tables for name in table.names),
     groups=np.concatenate([number(table) for table in tables]).astype(np.int64),
     group_names=tuple(group_names),
+    encoding=tables[0].encoding,
   )
 
 

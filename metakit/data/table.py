@@ -1,6 +1,6 @@
 """ClassTable: examples sorted by class. Every data source returns one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ class ClassTable(NamedTuple):
     names: [classes] class names, for messages and figures.
     groups: [classes] int, the group (alphabet, super-class) of each class.
     group_names: [groups] names of the groups.
+    encoding: how numbers were made of texts, see metakit.data.encodings; None if they were not.
   """
 
   x: Any
@@ -29,6 +30,7 @@ class ClassTable(NamedTuple):
   names: tuple[str, ...]
   groups: np.ndarray
   group_names: tuple[str, ...]
+  encoding: Mapping[str, Any] | None = None
 
 
 def class_table(

@@ -45,8 +45,8 @@ FAULTS = (
   Fault(
     'the newest is restored where the best is asked for',
     FILE,
-    'read = _newest_whole(folder, state, best, set_aside) if is_first() else None',
-    'read = _newest_whole(folder, state, False, set_aside) if is_first() else None',
+    'order=_order(folder, best, step)',
+    'order=_order(folder, False, step)',
     f'{TESTS}test_the_best_is_kept_beside_the_newest_and_found_after_a_restart',
   ),
   Fault(

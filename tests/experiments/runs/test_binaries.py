@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+import metakit
 from experiments.output.metrics_log import read_metrics
 from experiments.output.results import read_results
 from metakit.checkpoint import checkpoints
@@ -84,6 +85,24 @@ def test_a_run_leaves_everything_that_was_promised(trained):
   ]
   assert steps == [2, 4, 4, 6, 8, 8]  # training every dispatch, validation at 4 and 8
   assert any((workdir / 'tensorboard').iterdir())
+
+
+def test_a_run_leaves_its_learner(trained):
+  """A checkpoint of the last step gives the same, once it is calibrated on the same episodes."""
+  workdir, _, _ = trained
+  loaded, record = metakit.load(workdir), read_results(workdir / 'results.json')
+  assert loaded.card['mean'] == record['mean'] and loaded.made_of.learner == record['learner']
+  assert loaded.inputs.shape == (8, 8, 1) and loaded.outputs == 3
+  with pytest.raises(ValueError, match='is not calibrated on training episodes'):
+    metakit.load(workdir / 'checkpoints' / '8')
+  table = split_classes(arrays(workdir.parent / 'images.npz'), 'train')
+  source = metakit.episodes.few_shot(table, 3, 1, queries=2)
+  again = metakit.load(workdir / 'checkpoints' / '8', source=source)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), loaded.params, again.params
+  )
+  shown = table.x[table.starts[:3]]
+  assert loaded.adapt(shown, ['a', 'b', 'c']).predict(shown).tolist() == ['a', 'b', 'c']
 
 
 OPTIMISED = pytest.param([], marks=pytest.mark.slow, id='optimised')
