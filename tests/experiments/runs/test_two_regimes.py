@@ -12,7 +12,7 @@ from experiments.runs import two_regimes
 from experiments.runs.two_regimes import HEADS, class_means, draw, error, first_true, least_error
 from experiments.tables.comparisons import explained, on_regimes
 from metakit.keys import roots
-from tests.experiments.commands import run, run_all
+from tests.experiments.commands import done, run_all
 
 KEY = roots(3).test
 
@@ -58,8 +58,7 @@ def test_the_first_of_a_monotone_property_is_found():
 
 def test_the_command_line_writes_a_record_and_its_table(tmp_path):
   flags = ['--features=2,4', '--ways=2', '--repeats=1']
-  status, out, error = run('two_regimes', *flags, f'--workdir={tmp_path}')
-  assert status == 0, error
+  out = done('two_regimes', *flags, f'--workdir={tmp_path}')
   before = (tmp_path / 'two_regimes.json').read_bytes()
   others = [[*flags[:2], '--repeats=2'], ['--features=1', *flags[1:]], flags]
   commands = [['two_regimes', *other, f'--workdir={tmp_path}'] for other in others]
