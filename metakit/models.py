@@ -61,8 +61,8 @@ class Model(NamedTuple):
   stochastic: bool = False
 
 
-# It is folded into a task's key to make the key that the network draws from. No training has so many
-# steps.
+# It is folded into a task's key to make the key that the network draws from. No training has so
+# many steps.
 DRAWS = 0x64726177
 
 
