@@ -1,4 +1,4 @@
-"""One test episode in a report: its examples, what was predicted, and what the learner looked at."""
+"""One test episode in a report: examples, predictions, and what the learner looked at."""
 
 import base64
 import io
