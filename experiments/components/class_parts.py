@@ -169,11 +169,11 @@ def _part(name: str, data: PartedTable, split: str, part: str) -> ClassTable:
 
 
 def _said(data: PartedTable, split: str) -> str:
-  rows = np.arange(len(data.table.x))  # in place of examples: only classes are counted
+  rows = np.arange(len(data.table.x))  # they stand for the examples: only classes are counted
   light = data._replace(table=data.table._replace(x=rows))
   parts = {}
   for part in data.parts or PARTS:
-    with contextlib.suppress(ValueError):  # none is left for it
+    with contextlib.suppress(ValueError):  # raised if no class is left for the part
       parts[part] = _part('', light, split, part)
   parted = _parted(data, split)
   groups = lambda each: (
