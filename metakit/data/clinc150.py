@@ -15,8 +15,8 @@ import numpy as np
 
 from metakit.data.encodings import text_encoding
 from metakit.data.files import PathLike, check_choice, damaged, find_data
+from metakit.data.ngrams import hashed_ngrams
 from metakit.data.table import ClassTable, class_table
-from metakit.data.text import hashed_ngrams
 
 ORIGIN = 'https://github.com/clinc/oos-eval, folder data'
 # Domains in the order of their names. They were chosen so before anything was measured.
@@ -48,7 +48,7 @@ def clinc150(
     units: 'characters' (n-grams of 3 to 5) or 'words' (single ones: a bag of words).
 
   Returns:
-    x [intents * 150, features] float32, see metakit.data.text; groups are the domains.
+    x [intents * 150, features] float32, see metakit.data.ngrams; groups are the domains.
 
   Raises:
     FileNotFoundError: if a file is missing.
