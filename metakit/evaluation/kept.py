@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-
 MOST = 32  # more than the heads that a comparison tests in turn
 
 
