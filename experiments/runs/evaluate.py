@@ -78,7 +78,7 @@ def evaluate(options: Options) -> None:
     )
     if not (options.learner or options.best or (workdir / NAME).exists()):
       # The training was by an earlier version, which did not write its learner.
-      write_trained(setup, tested, record, workdir)
+      write_trained(setup, tested, record, workdir=workdir)
 
 
 def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:
