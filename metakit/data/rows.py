@@ -85,13 +85,13 @@ def read_rows(
   told = {'target': target, 'task': task, 'group': group, 'part': part or PART}
   for argument in ('target', 'task', 'group'):
     if told[argument]:
-      column(read, argument, told[argument], path)
+      column(read, argument, told[argument], where=path)
   if task and group:
     raise ValueError(f'{path}: group={group} is for classes; leave it out, or task={task}')
   if not task:
     _check_labels(read[target], target, path)
   label = ('task', task) if task else ('target', target)
-  classes = classes_of(read, label, group, part, path)
+  classes = classes_of(read, label, group, part=part, where=path)
   names = _chosen(read, columns, [*told.values()], path)
   with naming(path):
     # Cells are no numbers yet, so their places stand for them.
@@ -143,7 +143,7 @@ def _chosen(read: Columns, columns: str, others: list[str], path: PathLike) -> l
   names: list[str] = []
   for pattern in columns.split(JOINS) if columns else ['*']:
     found = fnmatch.filter(read, pattern.strip())
-    names += found or column(read, 'columns', pattern.strip(), path)
+    names += found or column(read, 'columns', pattern.strip(), where=path)
   names = [name for name in dict.fromkeys(names) if name not in others]
   if not names:
     raise ValueError(f'{path} has no columns for examples beside {listed([*map(repr, read)])}')

@@ -71,14 +71,14 @@ def _values(read: Columns, columns: str, series: str, path: PathLike) -> dict[st
     )
   for pattern in patterns:
     if not fnmatch.filter(read, pattern):
-      column(read, 'columns', pattern, path)
+      column(read, 'columns', pattern, where=path)
   names = [name for name in read if any(fnmatch.fnmatch(name, each) for each in patterns)]
   numbers = {name: _numbers(read[name], name, path) for name in names}
   if not series:
     return numbers
   if len(names) > 1:
     raise ValueError(f'{path}: with series={series} columns={columns} has to be one column')
-  of_row = np.array(texts_of(column(read, 'series', series, path), series, path))
+  of_row = np.array(texts_of(column(read, 'series', series, where=path), series, path))
   return {name: numbers[names[0]][of_row == name] for name in np.unique(of_row).tolist()}
 
 
