@@ -87,8 +87,8 @@ def _table(
   x: Any, labels: Any, names: Any = None, groups: Any = None, group_names: Any = None
 ) -> ClassTable:
   x, labels = plain_array('x', x), plain_array('labels', labels)
-  if labels.dtype.kind == 'f':
-    return regression_table(x, labels, groups, _strings(names))
+  if labels.dtype.kind == 'f' and labels.size:
+    return regression_table(x, labels, groups, names=_strings(names))
   check_shapes(x, labels)  # first: no labels at all are of no type that was meant
   if labels.dtype.kind not in 'iuU':
     raise ValueError(f'labels are {labels.dtype}; give integers or strings')

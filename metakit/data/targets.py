@@ -12,7 +12,7 @@ from metakit.data.table import ClassTable, class_table
 
 
 def regression_table(
-  x: Any, y: Any, groups: Any = None, names: Sequence[str] | None = None
+  x: Any, y: Any, groups: Any = None, *, names: Sequence[str] | None = None
 ) -> ClassTable:
   """Makes a table whose classes are tasks of a regression.
 
@@ -63,7 +63,7 @@ def _of_columns(x: np.ndarray, y: np.ndarray, names: Sequence[str] | None) -> Cl
   if tasks == 1:
     raise ValueError(
       'y holds one number for each row, and no tasks; give groups [rows], the task of each row, or '
-      'y [rows, tasks]'
+      'y [rows, tasks]; or integers or strings, if they are classes'
     )
   check_memory(f'{tasks} tasks on {len(x):,} examples', tasks * x.nbytes)
   numbers = np.arange(tasks).repeat(len(x))

@@ -35,7 +35,7 @@ def test_series_may_stand_one_below_the_other_and_have_gaps(tmp_path):
 
 
 MISTAKES = {
-  'no columns': ({}, 'which columns are series. columns=.._temp, say, of .day., .oslo_t., .rome_t'),
+  'no columns': ({}, 'which columns are series. columns=._temp, say, of .day., .oslo_t., .rome_t'),
   'no such columns': ({'columns': '*_rain'}, "no column '._rain' .*; use columns=COLUMN"),
   'no numbers': ({'columns': 'oslo*'}, "row 1 has 'x' in column 'oslo_wind', which is a series"),
   'too long windows': (
@@ -66,4 +66,4 @@ def test_weather_stations_are_tasks_and_none_is_in_two_parts():
   assert {count for table in tables for count in table.counts.tolist()} == {3654 // 7}
   np.testing.assert_allclose([tables[0].x.std(), tables[0].y.std()], 1, rtol=1e-3)
   assert (task.num_outputs, tables[2].y.shape[1]) == (2, 2)
-  assert 'examples of 5 columns (t-5, t-4, t-3, t-2, t-1) in 17 tasks (522 each)' in task.said()
+  assert 'examples of 5 columns (t-5, t-4, t-3, t-2, t-1) in 18 tasks (522 each)' in task.said()

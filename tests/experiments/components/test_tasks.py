@@ -114,7 +114,7 @@ def own_images(folder, kind, digits):
 @pytest.mark.parametrize('kind', ['npz', 'folder', 'idx'])
 def test_a_base_set_may_be_ones_own_and_no_example_is_in_two_parts(tmp_path, kind, digits):
   place = own_images(tmp_path, kind, digits)
-  task = made(f'projected:base={place},pixels=2,size=4,shots=9')
+  task = made(f'projected:base={place},pixels=2,size=4,shots=3')
   each = [set(np.asarray(task.source(part).data).ravel().tolist()) for part in PARTS]
   counts, classes = ([150, 30, 40], 10) if kind == 'idx' else ([24, 6, 6], 3)
   assert [len(numbers) for numbers in each] == counts

@@ -65,5 +65,5 @@ def test_a_csv_file_of_rows_is_predicted_as_a_user_does(trained):
   found = [float(line.split(',')[-1]) for line in output.read_text().splitlines()[1:]]
   assert len(found) == 2 and all(abs(value - 1100) < 300 for value in found)
   (work / 'query.csv').write_text('size\n30')
-  error = refused(run(*command))
+  error = refused(run(*command, '--overwrite'))
   assert "query.csv has no column 'colour'; it has size; this learner was trained on rows" in error
