@@ -66,11 +66,6 @@ def test_every_name_of_the_library_on_a_page_can_be_reached():
   assert missing_names(f'{known}, {wrong}') == sorted(wrong.split(' and '))
 
 
-def test_every_page_of_docs_is_linked_from_the_readme():
-  readme = links(ROOT / 'README.md')
-  assert {f'docs/{page.name}' for page in (ROOT / 'docs').glob('*.md')} <= set(readme)
-
-
 def test_the_version_is_the_same_everywhere():
   version = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']
   assert yaml.safe_load((ROOT / 'CITATION.cff').read_text())['version'] == version
