@@ -33,6 +33,7 @@ LAYERS = [
   'metakit.evaluation',
   'metakit.evaluation.in_context metakit.evaluation.sessions metakit.tasks',
   'metakit.trained',
+  'metakit.estimators',
   'metakit',
   'experiments',
   'experiments.components',
