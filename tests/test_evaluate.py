@@ -124,7 +124,7 @@ def test_embedding_the_table_once_changes_no_prediction(on_device):
   learner, params = calibrated('prototypical')
   source = tiny_source(on_device)
   head, embedded = embed_source(learner, params, source, chunk=50)  # 96 rows: a padded chunk
-  assert embedded.data.shape == (96, 64)
+  assert embedded.data.shape == (96, 16)
   slow = evaluate(learner, cross_entropy, params, source=source, root=ROOT, episodes=20)
   quick = evaluate(head, cross_entropy, params, source=embedded, root=ROOT, episodes=20)
   np.testing.assert_allclose(quick['loss'], slow['loss'], rtol=1e-4)

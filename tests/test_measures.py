@@ -195,9 +195,9 @@ def random_transformer(depth=2, **options):
   return model, jax.tree.map(lambda s: rng.normal(size=s.shape).astype('f'), shapes), episode
 
 
-@pytest.mark.parametrize(('scan', 'depth'), [(False, 1), (True, 2)])
-def test_likeness_is_a_cosine_and_chance_is_near_0(scan, depth):
-  model, params, episode = random_transformer(depth, scan=scan)
+def test_likeness_is_a_cosine_and_chance_is_near_0():
+  """Of layers in a scan; that of one alone is computed by hand below."""
+  model, params, episode = random_transformer(scan=True)
   measure = lambda key: likeness_to_descent(model, 3, key, params=params, episode=episode)
   values = np.stack(in_one_program(lambda: jax.lax.map(measure, jax.random.split(KEY, 20))), 1)
   assert (np.abs(values) <= 1).all()

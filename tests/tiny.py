@@ -55,7 +55,7 @@ def drawing(learner: MetaLearner) -> MetaLearner:
 def learners() -> dict[str, MetaLearner]:
   """One learner of each family, with and without batch statistics, and one that draws."""
   return {
-    'prototypical': prototypical(conv4(width=4, depth=1), WAYS),
+    'prototypical': prototypical(conv4(width=4, depth=2), WAYS),
     'maml': maml(mlp(WAYS, width=8, depth=1), Descent(optax.sgd(0.1), 2)),
     'in_context': in_context(transformer(WAYS, width=8, depth=1, heads=2), WAYS),
     'mlp': prototypical(mlp(width=8, depth=1), WAYS),

@@ -143,6 +143,20 @@ def run(module: str, *arguments: object, **variables: str) -> tuple[int, str, st
   return finish(start(module, *arguments, **variables))
 
 
+def done(module: str, *arguments: object, **variables: str) -> str:
+  """Runs a command that has to end well; returns what it printed."""
+  status, out, error = run(module, *arguments, **variables)
+  assert status == 0, error
+  return out
+
+
+def refused(ended: tuple[int, str, str]) -> str:
+  """Returns the one line that a command said when it was refused; it printed nothing else."""
+  status, out, error = ended
+  assert (status, out, len(error.strip().splitlines())) == (1, '', 1), error
+  return error
+
+
 def run_all(commands: Sequence[Sequence[str]]) -> list[tuple[int, str, str]]:
   """Runs python -m experiments.MODULE for each [MODULE, argument, ...]."""
   return [run(*command) for command in commands]

@@ -16,6 +16,7 @@ import resource
 import runpy
 import signal
 import sys
+import threading
 import warnings
 
 import matplotlib.backends.backend_svg
@@ -41,7 +42,23 @@ def become(module, arguments, variables, out, error, count):
   atexit.register(lambda: os.write(count, str(spent.programs).encode()))
   sys.argv = [module, *arguments]
   warnings.filterwarnings('ignore', r'.*found in sys\.modules after import of package')
-  runpy.run_module(f'experiments.{module}', run_name='__main__', alter_sys=True)
+  try:
+    runpy.run_module(f'experiments.{module}', run_name='__main__', alter_sys=True)
+  except SystemExit as end:
+    leave(end.code)
+  leave(None)
+
+
+def leave(code):
+  """Ends as Python does, but frees nothing before, which would take most of a short command."""
+  if code is not None and not isinstance(code, int):
+    print(code, file=sys.stderr)
+    code = 1
+  threading._shutdown()
+  atexit._run_exitfuncs()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(int(code or 0))
 
 
 def ended(number, block, counts):

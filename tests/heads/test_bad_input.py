@@ -106,13 +106,18 @@ def test_a_query_alone_is_answered_where_none_are_moved():
   ],
 )
 def test_labels_that_are_no_integers_are_refused(make, dtype):
-  """Without a warning of JAX before, which every test takes for an error."""
+  """Without a warning of JAX before, which every test takes for an error.
+
+  Labels of known values, in what is traced, which shows what fails; and labels that are traced.
+  """
   learner, (support, query, _) = make(), blobs()
-  params = jax.jit(learner.init)(KEY, Episode(support, query))
+  shapes = jax.eval_shape(learner.init, KEY, Episode(support, query))
+  params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
   wrong = support._replace(y=support.y.astype(dtype))
-  for adapt in (learner.adapt, jax.jit(learner.adapt)):
+  known = lambda: jax.eval_shape(lambda: learner.adapt(KEY, params, wrong))
+  for adapt in (known, lambda: jax.eval_shape(learner.adapt, KEY, params, wrong)):
     with pytest.raises(ValueError, match=r'(labels|targets) are (float32|bool)') as error:
-      adapt(KEY, params, wrong)
+      adapt()
     assert '\n' not in str(error.value) and 'integers' in str(error.value)
 
 

@@ -106,7 +106,10 @@ def objective(weights, bias, support, strength):
   return 0.5 * np.square(weights).sum() + strength * missed.sum()
 
 
-@pytest.mark.parametrize(('length', 'strength', 'wide'), [(673, 1.0, False), (202, 10.0, True)])
+@pytest.mark.parametrize(
+  ('length', 'strength', 'wide'),
+  [pytest.param(673, 1.0, False, marks=pytest.mark.slow), (202, 10.0, True)],
+)
 def test_logistic_of_long_features_is_scikit_learns_in_float64(length, strength, wide):
   """From features in float32, whether float64 is on or not."""
   support, query, _ = long_features(length)

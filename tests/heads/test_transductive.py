@@ -365,7 +365,16 @@ def accuracy(name, queries, shots):
 BALANCED = (15,) * 5
 
 
-@pytest.mark.parametrize('name', [name for name in HEADS if name != 'prototypes'])
+# The program of pt_map takes long to compile; the others are variants of slk and tim.
+SLOW = ('modes', 'alpha_tim', 'pt_map')
+
+
+def slow_if_in(slow, names):
+  marked = lambda name: pytest.param(name, marks=[pytest.mark.slow] * (name in slow))
+  return pytest.mark.parametrize('name', list(map(marked, names)))
+
+
+@slow_if_in(SLOW, [name for name in HEADS if name != 'prototypes'])
 def test_queries_help_most_where_examples_are_fewest(name):
   gain = {
     shots: accuracy(name, BALANCED, shots) - accuracy('prototypes', BALANCED, shots)
@@ -374,7 +383,7 @@ def test_queries_help_most_where_examples_are_fewest(name):
   assert gain[1] > gain[5] and gain[1] > 0.02, gain
 
 
-@pytest.mark.parametrize('name', ['pt_map', 'tim'])
+@slow_if_in(SLOW, ['pt_map', 'tim'])
 def test_what_assumes_balanced_queries_falls_without_them(name):
   fall = lambda name: accuracy(name, BALANCED, 1) - accuracy(name, (55, 5, 5, 5, 5), 1)
   assert fall(name) > fall('prototypes') + 0.05

@@ -287,6 +287,7 @@ SLOW = (
   'soft_kmeans:distractors',
   'slk:modes',
   'normalised:tim',
+  'alpha_tim',  # it descends as tim:gd does
   # Its program takes longest of all. tests/heads asks of its values, of absent rows and of the
   # derivative of its transport.
   'pt_map',
@@ -310,9 +311,9 @@ MECHANISMS = (
 # The quick tier judges a row of each kind of network, and a head, in half precision. It judges one
 # row operation by operation, which compiles each by itself. The slow tier has more of either.
 HALF_PRECISION = ('maml:batch', 'cavia:conv4', 'in_context', 'ridge')
-OPERATION_BY_OPERATION = ('maml:batch',)
-# Images, curves and attention; heads without a long loop.
-OTHERS_BY_OPERATION = ('cavia:conv4', 'maml:regression', 'ridge', 'feat')
+OPERATION_BY_OPERATION = ('maml:regression',)
+# Normalisation, images and attention; heads without a long loop.
+OTHERS_BY_OPERATION = ('maml:batch', 'cavia:conv4', 'ridge', 'feat')
 
 
 def kind(name):

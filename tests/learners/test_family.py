@@ -132,10 +132,7 @@ def test_alfa_starts_as_maml():
 
 def test_anil_and_boil_change_what_they_should():
   episode = episode_of('maml:3_steps')
-  frozen, moving = (
-    anil(perceptron(None), WAYS, Descent(SGD, 2)),
-    boil(perceptron(None), WAYS, Descent(SGD, 2)),
-  )
+  frozen, moving = (make(perceptron(None), WAYS, Descent(SGD, 2)) for make in (anil, boil))
   params = random_of(moving, episode)
   network, head = jax.jit(frozen.adapt)(KEY, params, episode.support)
   same(network, params, 0)
@@ -233,13 +230,7 @@ def losses_of_maml_plus_plus():
   learner = make(multi_step_until=20)
   params = random_of(learner, episode)
   first = lambda tree, count: jax.tree.map(lambda leaf: leaf[:count], tree)
-  cut = lambda k: (
-    params
-    | {
-      'norms': first(params['norms'], k + 1),
-      'rates': first(params['rates'], k),
-    }
-  )
+  cut = lambda k: dict(params, norms=first(params['norms'], k + 1), rates=first(params['rates'], k))
   after = [jax.jit(make(k).loss)(KEY, cut(k), episode)[0] for k in (1, 2)]
   at = jax.jit(lambda step: learner.loss_at(step, KEY, params, episode)[0])
   return at, np.asarray(after), jax.jit(learner.loss)(KEY, params, episode)[0]

@@ -64,7 +64,7 @@ slow_but_for_heads = quick_for(
 )
 more = (*MECHANISMS, *OTHERS_BY_OPERATION)
 operation_by_operation = quick_for(OPERATION_BY_OPERATION, more)
-beside_operations = quick_for(OPERATION_BY_OPERATION, more, (*OPERATION_BY_OPERATION, 'ridge'))
+beside_operations = quick_for(OPERATION_BY_OPERATION, more, ('maml:batch', 'ridge'))
 
 
 @operation_by_operation

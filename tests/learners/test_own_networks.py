@@ -153,18 +153,21 @@ def test_each_inner_step_drops_others():
 @pytest.mark.filterwarnings('ignore:the sampler gives the same episode')
 @pytest.mark.parametrize('name', ['maml:3_steps', 'in_context', 'ridge', 'prototypical:group'])
 def test_labels_that_a_learner_has_no_output_for_are_refused(name):
-  """1 to ways, for instance: where they are known, by whoever adapts or begins to train."""
+  """1 to ways, for instance: where they are known, by whoever adapts or begins to train.
+
+  Traced, which shows what fails.
+  """
   learner, params = made(name)
   episode = episode_of(name)
   wrong = episode._replace(support=episode.support._replace(y=episode.support.y + 1))
   with pytest.raises(ValueError, match='label 3 is none of the classes 0 to 2'):
-    learner.adapt(KEY, params, wrong.support)
+    jax.eval_shape(lambda: learner.adapt(KEY, params, wrong.support))
   ready = learner._replace(init=lambda key, episode: params)
   with pytest.raises(ValueError, match='label 3 is none of the classes 0 to 2'):
     init_state(ready, optax.sgd(0.1), KEY, lambda key: wrong)
   as_list = episode.support._replace(y=episode.support.y.tolist())
   with pytest.raises(ValueError, match='an input is a list of 6; give one array'):
-    learner.adapt(KEY, params, as_list)
+    jax.eval_shape(lambda: learner.adapt(KEY, params, as_list))
 
 
 @pytest.mark.parametrize(

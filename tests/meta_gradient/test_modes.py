@@ -130,7 +130,7 @@ PAIRS = [
   pytest.param('conv4', 'adam', marks=pytest.mark.slow),
   pytest.param('transformer', 'learned rate', marks=pytest.mark.slow),
 ]
-OF_ANY_OPTIMIZER = ('remat', 'mixed')
+OF_ANY_OPTIMIZER = ('mixed',)
 
 
 def loss_of_queries(apply, fast, slow, data, step):

@@ -27,7 +27,7 @@ from metakit.learners.maml import maml
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
 from metakit.train import TrainState
-from tests.experiments.commands import run
+from tests.experiments.commands import done, run
 
 
 def test_times_rates_and_ratios_are_those_of_the_cases(monkeypatch):
@@ -67,8 +67,7 @@ IN_CONTEXT = ['benchmark', '--suite=in_context', *SIZES]
 def in_context_record(tmp_path_factory):
   """What the binary stored of the suite on tiny sizes, and what it printed."""
   path = tmp_path_factory.mktemp('benchmark') / 'benchmark.json'
-  status, out, error = run(*IN_CONTEXT, f'--output={path}')
-  assert status == 0, error
+  out = done(*IN_CONTEXT, f'--output={path}')
   return json.loads(path.read_text()), out
 
 

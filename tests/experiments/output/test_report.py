@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.output import report as module
+from experiments.output import report_episode, report_figures
 from experiments.output.report import AdaptationPoint, EpisodePicture, Report, render
 from experiments.output.report_figures import learning_curve, smooth, smoothing_window
 from metakit.files import write_text
@@ -224,7 +224,7 @@ def test_float_images_are_scaled_to_what_they_hold():
 def test_large_episodes_show_a_part_and_say_so():
   text = render(full_report(episode=images_episode(ways=30, queries=15, size=120)))
   page = Page(text)
-  assert len(page.all('img')) == 20 * (1 + module.MAX_QUERIES)
+  assert len(page.all('img')) == 20 * (1 + report_episode.MAX_QUERIES)
   assert 'The first 20 of 30 classes' in page.text and 'and 7 more' in page.text
   assert '449 of 450 queries right' in page.text
   assert len(text) < 5e6
@@ -246,7 +246,7 @@ def test_infinite_logits_are_no_error():
 
 def test_a_regression_episode_is_a_curve_with_its_error():
   page = Page(render(full_report(episode=function_episode())))
-  assert page.all('svg', **{'aria-label': module.report_figures.EPISODE_LABEL})
+  assert page.all('svg', **{'aria-label': report_figures.EPISODE_LABEL})
   assert 'mean squared error on the queries 0.25' in page.text
   assert 'support (5)' in page.text and 'prediction' in page.text
 

@@ -15,7 +15,7 @@ from experiments.runs.compare_learners import (
   training_flags,
 )
 from experiments.runs.workdir import claim_workdir
-from tests.experiments.commands import run
+from tests.experiments.commands import done, run
 
 
 def test_each_learner_has_a_folder_of_its_own():
@@ -82,8 +82,7 @@ def test_learners_are_trained_once_and_tested_after_each_number_of_steps(tmp_pat
   learners = [f'--learner={spec}' for spec in specs]
   flags = [f'--training={training}', '--inner_steps=1,3', '--episodes=5']
   command = ['compare_learners', *learners, *flags, f'--workdir={tmp_path / "all"}']
-  status, _, error = run(*command)
-  assert status == 0, error
+  done(*command)
   record = json.loads((tmp_path / 'all' / 'results.json').read_text())
   for cell, spec in zip(record['cells'], specs, strict=True):
     assert cell['learner'] == spec and set(cell['steps']) == {'1', '3'}

@@ -6,6 +6,7 @@ import pytest
 from experiments.output.results import read_results
 from tests.experiments.commands import (
   TINY,
+  done,
   finish,
   run,
   start_whole,
@@ -35,8 +36,7 @@ def test_every_family_trains_to_a_report(name, tmp_path):
   workdir = f'--workdir={tmp_path / "run"}'
   curve = f'--curve={"full" if name == "sinusoid" else "short"}'
   command = ['train', *usual, '--steps=2', curve, *OTHERS[name], workdir]
-  status, out, error = run(*command)
-  assert status == 0, error
+  out = done(*command)
   assert ('no exact reference of this task is known' in out) == (name == 'projected')
   record = read_results(tmp_path / 'run' / 'results.json')
   assert np.isfinite(record['mean']) and record['steps'] == 2
@@ -53,8 +53,7 @@ def regressor(tmp_path_factory):
   usual = [each for each in TINY if '--network' not in each]
   more = ['--learner=in_context', '--task=dense:dim=2,shots=4,noise=0.5', SMALL, '--steps=2']
   command = ['train', *usual, *more, '--episodes=1000', f'--workdir={workdir}']
-  status, out, error = run(*command)
-  assert status == 0, error
+  out = done(*command)
   return workdir, out
 
 
@@ -83,8 +82,7 @@ def test_the_bayes_predictor_is_shown_beside_the_learner(regressor):
 def test_the_gain_is_a_headline_of_its_own(regressor):
   workdir, _ = regressor
   usual = ['evaluate', f'--workdir={workdir}', '--episodes=12', '--curve=none']
-  status, out, error = run(*usual, '--metric=gain', '--name=gain')
-  assert status == 0, error
+  out = done(*usual, '--metric=gain', '--name=gain')
   record = read_results(workdir / 'results-gain.json')
   assert record['metric'] == 'gain' and 'gain' in out
   gains = np.load(workdir / 'episodes-gain.npz')['gain']
@@ -115,11 +113,9 @@ def test_what_should_be_equal_is_compared(task, metric, names, tmp_path):
   workdir = f'--workdir={tmp_path / "run"}'
   usual = [each for each in TINY if '--network' not in each]
   command = ['train', *usual, '--learner=in_context', f'--task={task}', SMALL, '--steps=2']
-  status, out, error = run(*command, workdir)
-  assert status == 0, error
+  out = done(*command, workdir)
   assert 'predictions within' in out
-  status, _, error = run('evaluate', workdir, f'--metric={metric}', '--episodes=300', '--name=pair')
-  assert status == 0, error
+  done('evaluate', workdir, f'--metric={metric}', '--episodes=300', '--name=pair')
   record = read_results(tmp_path / 'run' / 'results-pair.json')
   values = np.load(tmp_path / 'run' / 'episodes-pair.npz')
   second, first = (values[name].ravel() for name in names.split('_over_'))
