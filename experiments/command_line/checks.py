@@ -1,4 +1,4 @@
-"""Checks the numbers among flags. It needs no JAX, so that launchers start at once."""
+"""Checks the numbers among flags."""
 
 from absl import flags
 
