@@ -11,7 +11,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ('experiments', 'launch', 'metakit')
-PAGES = [*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')]
+PAGES = [*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md'), *(ROOT / 'docs/tutorials').glob('*.md')]
+PAGES.remove(ROOT / 'docs/index.md')  # of the site, whose builder checks its links
 PAGES += [page for room in ROOMS for page in (ROOT / room).rglob('README.md')]
 LINK = re.compile(r'\]\(([^)#\s]+)[^)]*\)')
 

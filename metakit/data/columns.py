@@ -48,7 +48,7 @@ def read_columns(path: PathLike) -> Columns:
   return columns
 
 
-def column(columns: Columns, argument: str, name: str, where: object) -> list[Any]:
+def column(columns: Columns, argument: str, name: str, *, where: object) -> list[Any]:
   """Returns a column, or raises ValueError that says which there are and which argument names it.
 
   Args:
@@ -91,7 +91,7 @@ class Classes(NamedTuple):
 
 
 def classes_of(
-  columns: Columns, label: tuple[str, str], group: str, part: str | None, where: object
+  columns: Columns, label: tuple[str, str], group: str, *, part: str | None, where: object
 ) -> Classes:
   """Returns the classes that a column names.
 
@@ -106,8 +106,8 @@ def classes_of(
     ValueError: if there is no such column, a row has no label, a part has an unknown name, or a
       class is in two parts.
   """
-  labels = texts_of(column(columns, *label, where), label[1], where)
-  groups = texts_of(column(columns, 'group', group, where), group, where) if group else None
+  labels = texts_of(column(columns, *label, where=where), label[1], where)
+  groups = texts_of(column(columns, 'group', group, where=where), group, where) if group else None
   full = labels if groups is None else [f'{g}/{n}' for g, n in zip(groups, labels, strict=True)]
   names, firsts, numbers = np.unique(full, return_index=True, return_inverse=True)
   group_names, of_class = None, None
@@ -116,7 +116,7 @@ def classes_of(
     group_names = found.tolist()
   parts = None
   if part is not None and (part in columns or part != PART):
-    parts = _parts(full, column(columns, 'part', part, where), part, where)
+    parts = _parts(full, column(columns, 'part', part, where=where), part, where)
   return Classes(numbers.reshape(-1), names.tolist(), of_class, group_names, parts)
 
 

@@ -68,8 +68,10 @@ def read_text(
     ValueError: also if a class is in two parts, or a part has an unknown name.
   """
   columns = read_columns(path)
-  texts = ['' if is_empty(cell) else str(cell) for cell in column(columns, 'text', text, path)]
-  classes = classes_of(columns, ('label', label), group, part, path)
+  texts = [
+    '' if is_empty(cell) else str(cell) for cell in column(columns, 'text', text, where=path)
+  ]
+  classes = classes_of(columns, ('label', label), group, part=part, where=path)
   shortest, longest = LENGTHS.get(units, (1, 1))
   encoding = text_encoding(features, units, shortest=shortest, longest=longest)
   if embeddings:
