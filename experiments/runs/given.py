@@ -221,7 +221,7 @@ def _features(table: Table, takes: Expected) -> tuple[str, ...]:
 def _of_table(table: Table, takes: Expected, columns: tuple[str, ...] = ()) -> Given:
   """Returns the examples of a CSV file; `columns` gives the order of the numbers."""
   naming = next((name for name in table.columns if name.lower() in NAMES), None)
-  rows = [f'row {number + 1}' for number in range(len(table.rows))]
+  rows = [f'row {number + 1}' for number in range(table.rows)]
   given = Given(table.path, table.cells(naming) if naming else rows, None, _labels(table, takes))
   if takes.kind == NUMBERS:
     columns = columns or _features(table, takes)
