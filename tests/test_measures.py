@@ -151,7 +151,7 @@ def test_the_regret_of_ignorance_grows():
   np.testing.assert_allclose(excess, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize('wave', [0, 2, 3])
+@pytest.mark.parametrize('wave', [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 3))])
 def test_the_spectrum_of_a_wave_is_its_amplitude(wave):
   """Ridge on a Fourier basis, almost without noise, finds the wave that it was shown."""
   series = f.fourier(4, 5.0)
@@ -208,10 +208,11 @@ def test_likeness_is_a_cosine_and_chance_is_near_0():
 @pytest.mark.parametrize(
   ('attention', 'scan', 'depth'),
   [
-    ('softmax', False, 2),
     ('softmax', True, 2),
-    ('momentum', False, 2),
-    pytest.param('softmax', False, 11, marks=pytest.mark.slow),
+    *(
+      pytest.param(*each, marks=pytest.mark.slow)
+      for each in (('softmax', False, 2), ('momentum', False, 2), ('softmax', False, 11))
+    ),
   ],
 )
 def test_attention_weights_are_those_that_average_the_values(attention, scan, depth):

@@ -68,7 +68,14 @@ def test_numbers_and_size_change_neither_the_characters_nor_the_drawings(table):
   assert min(np.corrcoef(pair)[0, 1] for pair in zip(coarse, small, strict=True)) > 0.9
 
 
-@pytest.mark.parametrize('other', [{'split': 'validation'}, {'split': 'test'}, {'seed': 1}])
+@pytest.mark.parametrize(
+  'other',
+  [
+    {'split': 'test'},
+    pytest.param({'split': 'validation'}, marks=pytest.mark.slow),
+    pytest.param({'seed': 1}, marks=pytest.mark.slow),
+  ],
+)
 def test_splits_and_seeds_share_no_drawing_and_no_character(table, other):
   x = glyphs(**{'alphabets': 5, 'characters': 10, 'drawings': 6, **other}).x
   assert not {row.tobytes() for row in x} & {row.tobytes() for row in table.x}

@@ -26,7 +26,13 @@ CLASSES = {
 }
 
 
-@pytest.mark.parametrize('name', CLASSES)
+def by_class(quick):
+  marked = lambda name: pytest.param(name, marks=[pytest.mark.slow] * (name not in quick))
+  return pytest.mark.parametrize('name', list(map(marked, CLASSES)))
+
+
+# The formulas of the others are asked below.
+@by_class(('dense', 'low_rank', 'decision_trees', 'gaussian_process'))
 def test_y_has_mean_0_and_the_variance_of_the_prior(name):
   make, variance = CLASSES[name]
   y = many(f.functions(make(), 1, 1), 4000).query.y[:, 0, 0].astype(np.float64)
@@ -113,7 +119,7 @@ def test_components_are_drawn_for_each_episode():
   np.testing.assert_allclose(np.abs(w[:, 0]), 3, atol=1e-3)
 
 
-@pytest.mark.parametrize('name', CLASSES)
+@by_class(('gaussian_mixture', 'haar'))
 def test_the_prior_is_that_of_the_draw(name):
   """Mean and second moments of the weights, in those classes that have them."""
   function_class = CLASSES[name][0]()

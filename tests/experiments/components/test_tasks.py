@@ -140,11 +140,16 @@ def test_mixed_functions_have_outputs_of_one_size():
   ('spec', 'episodes'),
   [
     ('sign_vectors', 200),
-    ('mixed_functions', 200),
-    ('sparse:nonzeros=5', 200),
     ('sparse', None),
-    ('dense:pool=65536', None),
-    ('gaussian_process', None),
+    *(
+      pytest.param(*each, marks=pytest.mark.slow)
+      for each in (
+        ('mixed_functions', 200),
+        ('sparse:nonzeros=5', 200),
+        ('dense:pool=65536', None),
+        ('gaussian_process', None),
+      )
+    ),
   ],
 )
 def test_a_slow_reference_is_of_few_episodes(spec, episodes, monkeypatch):
@@ -198,8 +203,9 @@ def test_images_are_shifted_by_whole_pixels_or_warped_or_left_alone():
   ):
     for mirror in (False, True):
       *first, (transform, each) = augmentations_of(*given, mirror=mirror)
-      np.testing.assert_array_equal(jax.jit(transform)(key, image), jax.jit(expected)(key, image))
       assert each == 'example' and first == [(mirror_image, 'class')] * mirror
+    both = lambda *drawn: [change(*drawn) for change in (transform, expected)]  # noqa: B023
+    np.testing.assert_array_equal(*jax.jit(both)(key, image))
 
 
 def test_validation_classes_may_be_trained_on_too(monkeypatch):

@@ -134,6 +134,7 @@ def test_the_same_command_again_trains_no_more_and_agrees(trained):
   assert_same_bits(parameters(workdir), before)
 
 
+@pytest.mark.slow  # tests/test_train.py asks it of the dispatch, tests/data of the table
 def test_a_table_left_on_disk_trains_to_the_same_parameters(trained, tmp_path):
   """The task `table`, memory-mapped and larger than the budget, against arrays on the device."""
   workdir, command, _ = trained
