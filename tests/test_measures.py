@@ -195,6 +195,7 @@ def random_transformer(depth=2, **options):
   return model, jax.tree.map(lambda s: rng.normal(size=s.shape).astype('f'), shapes), episode
 
 
+@pytest.mark.slow  # one layer by hand is quick, below
 def test_likeness_is_a_cosine_and_chance_is_near_0():
   """Of layers in a scan; that of one alone is computed by hand below."""
   model, params, episode = random_transformer(scan=True)
@@ -236,6 +237,7 @@ def test_attention_weights_are_those_that_average_the_values(attention, scan, de
   np.testing.assert_allclose(attended, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_layers_are_in_their_order():
   """Layer 2 comes before layer 10, whose name is the lower."""
   model, params, (support, _, _) = random_transformer(11)

@@ -26,7 +26,7 @@ TASKWIDE = {'soft_kmeans'}  # what examples without a label are for
 # These decide by the last bit of a sum, or by the random weights that they start from.
 TOSSES_A_COIN = {'baseline', 'transductive_tuning'}
 # Their programs are slow to compile. Of pt_map test_transductive.py and test_transport.py ask, of
-# logistic tests/learners/test_laws.py, and alpha_tim descends as tim does. A new head is quick.
+# logistic test_closed_form.py, and alpha_tim descends as tim does. A new head is quick.
 SLOW = ('pt_map', 'alpha_tim', 'logistic')
 # Distances, a system, variances and covariances, a graph, a descent. The values of all in float64
 # are quick in test_closed_form.py, test_metric.py and test_transductive.py.

@@ -284,15 +284,17 @@ VARIANTS = (
   'in_context:interleaved',
   'in_context:momentum',
   'in_context:linear',
+  'in_context:lstm',  # its reading is asked of the network
   'in_context:regression',
   'pretrained:transforms',
 )
 # Learners of which test_family.py asks in the quick tier for what is their own.
-OF_THE_FAMILY = ('boil', 'meta_sgd', 'meta_curvature', 'proto_maml')
+OF_THE_FAMILY = ('boil', 'meta_sgd', 'maml_plus_plus:inductive', 'meta_curvature', 'proto_maml')
 # Heads of which tests/heads asks in the quick tier for their values, and for absent rows.
 ALIKE = (
   'simpleshot',
   'matching',
+  'logistic',
   'svm',
   'baseline',
   'baseline:cosine',
@@ -302,6 +304,7 @@ ALIKE = (
   'mahalanobis',
   'recursive_ridge',
   'soft_kmeans:distractors',
+  'slk',
   'slk:modes',
   'laplacian_shot',
   'bd_cspn',
@@ -329,12 +332,12 @@ MECHANISMS = (
   'ridge',
   'tim',
 )
-# The quick tier judges a row of each kind of network, and a head, in half precision. It judges one
+# The quick tier judges a network of images and a head in half precision. It judges one
 # row operation by operation, which compiles each by itself. The slow tier has more of either.
-HALF_PRECISION = ('cavia:conv4', 'in_context', 'ridge')
-OPERATION_BY_OPERATION = ('maml:regression',)
-# Normalisation, images and attention; heads without a long loop.
-OTHERS_BY_OPERATION = ('maml:batch', 'cavia:conv4', 'ridge', 'feat')
+HALF_PRECISION = ('cavia:conv4', 'ridge')
+OPERATION_BY_OPERATION = ('prototypical:batch',)
+# An inner loop, normalisation, images and attention; heads without a long loop.
+OTHERS_BY_OPERATION = ('maml:regression', 'maml:batch', 'cavia:conv4', 'ridge', 'feat')
 
 
 def kind(name):

@@ -241,6 +241,8 @@ SLOW = (
   'a value of another type',
   'an unknown mode',
   'no inner steps',
+  'an inner optimizer without a derivative',
+  'a mode that the learner cannot use',
   'a stray argument',
   'no tasks',
   'a sequence sorted by class',
