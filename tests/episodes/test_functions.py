@@ -102,12 +102,14 @@ def test_a_process_has_the_covariance_of_its_kernel():
   np.testing.assert_allclose(np.cov(many(draw, 20000).T), kernel, atol=0.04)
 
 
+@pytest.mark.slow
 def test_sparse_places_are_equally_likely():
   w = many(f.functions(f.sparse(6, 2), 1), 6000).info['function']
   assert ((w != 0).sum(1) == 2).all()
   assert equally_likely(np.nonzero(w)[1], 6) > SMALLEST_P
 
 
+@pytest.mark.slow
 def test_low_rank_is_low():
   w = many(f.functions(f.low_rank(5, 2), 1), 20).info['function'].reshape(-1, 5, 5)
   assert (np.linalg.matrix_rank(w, tol=1e-4) == 2).all()
@@ -184,6 +186,7 @@ def test_noise_is_on_support_and_query_and_not_on_what_is_clean():
   np.testing.assert_allclose(episodes.info['clean'], episodes.query.x @ w, atol=1e-5)
 
 
+@pytest.mark.slow  # tests/learners/test_bayes.py weighs them
 def test_mixed_classes_are_drawn_in_proportion():
   both = mix_classes([f.dense(3), f.sign_vectors(3)], [1, 3])
   episodes = many(f.functions(both, 2), 4000)

@@ -124,6 +124,7 @@ def test_a_process_of_its_own_leaves_the_same(trained, tmp_path, flags):
   assert np.isfinite(record['mean'])
 
 
+@pytest.mark.slow  # one that was killed goes on, below
 def test_the_same_command_again_trains_no_more_and_agrees(trained):
   workdir, command, out = trained
   before = parameters(workdir)
