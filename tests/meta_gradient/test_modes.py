@@ -355,6 +355,7 @@ def test_evolution_goes_through_updates_without_a_derivative():
   np.testing.assert_allclose(slope, 2 * 1.4 * np.ones(2), rtol=0.3)  # each moves by 0.4
 
 
+@pytest.mark.slow  # the gradients of the exact ones are quick
 def test_the_inner_loop_is_the_same_in_every_mode():
   with jax.enable_x64(True):
     given = problem('mlp')
