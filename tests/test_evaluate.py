@@ -28,6 +28,7 @@ from metakit.evaluation import (
   not_finite,
   usual_chunk,
 )
+from metakit.evaluation.kept import keep_programs_of
 from metakit.heads import prototypes
 from metakit.keys import learner_key
 from metakit.learners.embedded import embedded
@@ -345,3 +346,15 @@ def test_files_of_other_episodes_are_not_compared(tmp_path):
 
 def test_a_difference_is_as_small_as_it_is():
   assert compare([1e-13, 3e-13], [0.0, 0.0]).mean == pytest.approx(2e-13)
+
+
+def test_twenty_tests_in_turn_make_their_programs_once():
+  """A comparison of ten heads once compiled each of them anew in every round."""
+  made = []
+  kept = keep_programs_of(lambda part: made.append(part))
+  for _ in range(3):
+    for part in range(20):
+      kept(part)
+  assert made == list(range(20))
+  kept([0]), kept([0])  # cannot be hashed
+  assert made[20:] == [[0], [0]]

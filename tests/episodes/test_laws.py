@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table
+from metakit.data.targets import regression_table
 from metakit.episodes.augmentation import augment
 from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.episodes.class_incremental import Sessions, class_incremental
@@ -19,6 +20,7 @@ from metakit.episodes.imbalanced import imbalanced
 from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
+from metakit.episodes.table_regression import table_regression
 from metakit.episodes.variable_shot import variable_shot
 from metakit.episodes.within_group import within_group
 from metakit.keys import roots, task_key
@@ -28,6 +30,8 @@ COUNTS = np.array([7, 9, 6, 8, 12, 6, 10, 9])
 LABELS = np.repeat(np.arange(8), COUNTS)
 IMAGES = np.random.default_rng(0).integers(0, 256, (len(LABELS), 6, 6, 1), np.uint8)
 TABLE = class_table(IMAGES, LABELS, groups=np.arange(8) % 2, group_names=['Latin', 'Korean'])
+
+TASKS = regression_table(IMAGES, np.arange(len(LABELS)) / 3, LABELS)
 
 FIXED = {'ways': 3, 'shots': 2, 'queries': 3}
 SOME_LABELS = {'ways': 3, 'shots': 1, 'queries': 2, 'unlabelled': 2, 'distractors': 2}
@@ -51,6 +55,8 @@ SAMPLERS = {
   'within_group_plan': lambda: within_group(TABLE, **FIXED).plan,
   'class_incremental': lambda: class_incremental(TABLE, SESSIONS),
   'class_incremental_plan': lambda: class_incremental(TABLE, SESSIONS).plan,
+  'table_regression': lambda: table_regression(TASKS, shots=2, queries=3),
+  'table_regression_plan': lambda: table_regression(TASKS, shots=2, queries=3).plan,
   'imbalanced': lambda: imbalanced(TABLE, **FIXED),
   'imbalanced_plan': lambda: imbalanced(TABLE, **FIXED).plan,
   'semi_supervised': lambda: semi_supervised(TABLE, **SOME_LABELS),
@@ -95,6 +101,10 @@ INVALID = [
   *((fixed(make), 'shots', 6) for make in (few_shot, within_group)),
   *((fixed(make), 'queries', 6) for make in (few_shot, within_group)),
   (fixed(within_group), 'ways', 5),
+  (partial(table_regression, TASKS, queries=3), 'shots', 0),
+  (partial(table_regression, TASKS, shots=2), 'queries', 0),
+  (partial(table_regression, TASKS, queries=3), 'shots', 4),
+  (partial(table_regression, shots=2), 'table', TABLE),
   (fixed(imbalanced), 'concentration', 0),
   *((variable, name, 0) for name in [*VARIABLE, 'max_support_per_class']),
   *((streams, name, 0) for name in SESSIONS._fields),
