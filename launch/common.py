@@ -1,5 +1,6 @@
 """What the launchers share: a command line, and the one function that starts other programs."""
 
+import math
 import re
 import secrets
 import shlex
@@ -11,7 +12,6 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-from experiments.command_line.checks import check_flags
 from launch.children import ENDING, children
 
 TOKEN = 'TOKEN'  # what a dry run shows in place of the token of a run
@@ -147,10 +147,20 @@ def _interrupt(number: int, frame: Any) -> None:
   raise Interrupted(number)
 
 
+def _check_finite(values: flags.FlagValues) -> None:
+  """Raises flags.IllegalFlagValueError for NaN and infinity, which the bounds of absl let pass.
+
+  metakit has this check too; but its import loads JAX, and a launcher starts at once.
+  """
+  for flag in map(values.__getitem__, values):
+    if isinstance(flag.value, float) and not math.isfinite(flag.value):
+      raise flags.IllegalFlagValueError(f'--{flag.name}={flag.value} is not finite; use a number')
+
+
 def _parse(arguments: list[str]) -> list[str]:
   try:
     rest = flags.FLAGS(arguments)
-    check_flags(flags.FLAGS)
+    _check_finite(flags.FLAGS)
     return rest
   except flags.Error as error:
     print(f'error: {" ".join(str(error).split())}; see --help', file=sys.stderr)

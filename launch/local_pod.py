@@ -121,5 +121,5 @@ if __name__ == '__main__':
   flags.DEFINE_integer('processes', 2, 'processes', lower_bound=1)
   flags.DEFINE_integer('devices', 4, 'CPU devices of each process', lower_bound=1)
   flags.DEFINE_integer('port', 0, 'port where they meet; a free one by default', 0, 65535)
-  flags.DEFINE_float('grace', GRACE, 'seconds that processes have to save and end')
+  flags.DEFINE_float('grace', GRACE, 'seconds that processes have to save and end', 0.0)
   run(main, __doc__)

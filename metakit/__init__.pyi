@@ -24,6 +24,7 @@ from metakit import trained as trained
 from metakit import training as training
 from metakit import types as types
 from metakit import workdir as workdir
+from metakit import zoo as zoo
 from metakit.builder import meta_learner as meta_learner
 from metakit.dispatch import Dispatch as Dispatch
 from metakit.dispatch import make_dispatch as make_dispatch

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-# metakit's own; where, among operands and result, their kernel and the outputs of the layer are
+# The primitives of metakit.networks.convolution. Each has three arrays: two operands (0 and 1) and
+# the result (2). The pair says which of them are the kernel and the outputs of the layer.
 CONVOLUTIONS = {
   'convolution': (1, 2),
   'convolution_to_input': (1, 0),

@@ -119,10 +119,12 @@ def make_dispatch(
     return jax.lax.scan(lambda state, e: advance(state, indices, e, None), state, episodes)
 
   spread = {'none': _one_device, 'pmap': _pmap, 'shard_map': _shard_map}[parallel]
-  indices = np.arange(tasks_per_step, dtype=np.int32)  # NumPy: the same in every process
+  # An array of NumPy, since it is the same in every process.
+  indices = np.arange(tasks_per_step, dtype=np.int32)
   run, feed = spread(sampled, fed, indices, devices)
   mine = np.concatenate(indices.reshape(sharing, -1)[places_here(devices[:sharing])])
-  placed = functools.cache(lambda: spread_table(place(source), parallel, devices))  # once
+  # The table is put on the devices once.
+  placed = functools.cache(lambda: spread_table(place(source), parallel, devices))
   return Dispatch(run, feed, _plan_steps(plan_step, mine), placed)
 
 
@@ -138,7 +140,7 @@ def _plan_steps(plan_step: Callable[..., Episode], indices: Any) -> Callable[...
 
 
 def _one_device(sampled, fed, indices, devices):
-  del devices  # jit runs where its arguments are
+  del devices  # jit runs on the device that its arguments are on
   run = lambda n, state, data: sampled(n, state, indices, data)
   feed = lambda state, episodes: fed(state, indices, episodes)
   return jax.jit(run, static_argnums=0, donate_argnums=1), jax.jit(feed, donate_argnums=0)
@@ -149,7 +151,8 @@ def _pmap(sampled, fed, indices, devices):
   local = places_here(devices)
   mesh = task_mesh([devices[i] for i in local])
   rows = indices.reshape(len(devices), -1)[local]  # the leading axis counts local devices
-  rows = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(AXIS)))  # once
+  # They are put there now, and not at every call.
+  rows = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(AXIS)))
   options: dict[str, Any] = {'axis_name': AXIS, 'out_axes': None, 'devices': devices}
   settings = {'static_broadcasted_argnums': 0, 'donate_argnums': 1, **options}
   run = jax.pmap(sampled, in_axes=(None, None, 0, None), **settings)

@@ -23,7 +23,7 @@ from metakit.cluster import Cluster, detect, given
 from metakit.meeting import TOKEN, bind_address, meet
 
 T = TypeVar('T')
-_passed: Counter[str] = Counter()  # barriers, by name
+_passed: Counter[str] = Counter()  # how often each barrier was passed, by its name
 MEETING_SECONDS = 300.0
 # A process that is silent for so long counts as lost, and all others end. Each process sends a sign
 # twice in this time, from a thread of JAX that neither Python nor a computation holds up. So a run
@@ -32,7 +32,7 @@ HEARTBEAT_SECONDS = 30
 SLOWEST_PAUSE = 1.0  # the most seconds between two looks at who has come to a barrier
 HEARING_SECONDS = 15  # how long a first process that failed waits for the others to hear of it
 FAILED, SAME = 'failed/', 'same'
-KEPT_ANSWERS = 64  # more answers than one process can be ahead of another
+KEPT_ANSWERS = 64  # one process is never ahead of another by so many answers
 
 
 def initialize(

@@ -11,10 +11,9 @@ import jax
 
 from metakit.types import Key
 
-MAX_SEED = (
-  2**32 - 1
-)  # the generator keeps 32 bits: a larger seed would repeat a smaller one's tasks
-GENERATOR = 'threefry2x32'  # with partitionable numbers, JAX's default
+# The generator keeps 32 bits of a seed. A larger one would repeat the tasks of a smaller one.
+MAX_SEED = 2**32 - 1
+GENERATOR = 'threefry2x32'  # JAX's default; its numbers must be partitionable (check_generator)
 
 
 class Roots(NamedTuple):

@@ -25,8 +25,8 @@ from metakit.cluster import Cluster, address_of
 TOKEN = 'METAKIT_TOKEN'  # the environment variable that holds the token
 PAUSE = 0.2  # seconds between attempts to connect
 HELLO, GO = 'metakit', 'go'
-LONGEST = 256  # bytes of a caller's line
-PATIENCE = 5.0  # seconds that a caller has for it
+LONGEST = 256  # the most bytes of the line that a caller sends
+PATIENCE = 5.0  # seconds that a caller may take to send it
 MOST_STRANGERS = 256  # callers that have not shown the token yet; the oldest is cut off
 AT_ONCE = struct.pack('ii', 1, 0)  # SO_LINGER: after such a close the address is free at once
 # Errors of a caller that has gone, is late, or is not of this program.
@@ -210,11 +210,11 @@ async def _keep(
   either: set[asyncio.Future] = {gone, ended}
   await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
   if not ended.done():
-    del there[number]  # it may come again
+    del there[number]  # the process has gone, and may come again
     return
   answer = GO if ended.result() is None else str(ended.result())
   writer.write(f'{_prove(meeting.token, nonce, answer)} {answer}\n'.encode())
-  await gone  # it closes first, so that no address stays in use
+  await gone  # the caller closes first, so that the address does not stay in use
 
 
 async def _report(cluster: Cluster, seconds: float, token: str) -> None:
@@ -255,7 +255,7 @@ async def _ask(cluster: Cluster, token: str) -> str:
     writer.write(' '.join([*said, _prove(token, HELLO, nonce, *said)]).encode() + b'\n')
     try:
       proof, _, answer = (await reader.readline()).decode().rstrip('\n').partition(' ')
-    except ConnectionError:  # as it ends with who shows another token
+    except ConnectionError:  # process 0 cuts off a caller that shows another token
       return ''
     return answer if _is_proof(proof, token, said[-1], answer) else ''
   finally:
@@ -263,7 +263,7 @@ async def _ask(cluster: Cluster, token: str) -> str:
 
 
 def _prove(token: str, *words: str) -> str:
-  """Returns what shows that one knows the token, of use for these words alone."""
+  """Returns a proof that its sender knows the token. It is valid for these words alone."""
   return hmac.new(token.encode(), ' '.join(words).encode(), 'sha256').hexdigest()
 
 

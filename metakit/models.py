@@ -61,7 +61,9 @@ class Model(NamedTuple):
   stochastic: bool = False
 
 
-DRAWS = 0x64726177  # folded into a task's key for the draws of its network; it is no step number
+# It is folded into a task's key to make the key that the network draws from. No training has so
+# many steps.
+DRAWS = 0x64726177
 
 
 def draws_of(model: Model, key: Key) -> Key | None:
@@ -256,8 +258,9 @@ def from_nnx(
 
   Dropout draws in training, where it is not deterministic. nnx.BatchNorm normalises by its batch,
   and by stored statistics of training episodes at test time (Model.stored); with
-  use_running_average=True its statistics are constants. All that is no nnx.Param is a constant too:
-  it is that of the module as made, is not learned and not among the params.
+  use_running_average=True its statistics are constants. Everything else that is not an nnx.Param is
+  a constant too. A constant keeps the value that it has in a new module, and is not among the
+  params.
 
   Args:
     make: rngs -> module.
@@ -289,7 +292,7 @@ def from_nnx(
     inputs = [as_array(x) for x in inputs]
     try:
       return nnx_parts.call(parts, params, inputs, key=key, **attributes)
-    except TypeError as error:  # of jax.lax, for shapes that do not fit
+    except TypeError as error:  # jax.lax raises it for shapes that do not fit
       reason = str(error).splitlines()[0]
       shape = shape_of(inputs[0])
       raise ValueError(f'the NNX module does not take inputs of shape {shape}: {reason}') from error

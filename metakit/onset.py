@@ -54,5 +54,5 @@ def onset(metrics: Lines, chance: float | None = None) -> int | None:
 
 
 def _column(metrics: Lines, where: str, name: str | None = None) -> list[float]:
-  """The values of a name in the lines that hold another (the same by default)."""
+  """Returns the values of `name` (by default `where`) in the lines that hold `where`."""
   return [line[name or where] for line in metrics if where in line]

@@ -32,6 +32,7 @@ LAYERS = [
   'metakit.training metakit.workdir',
   'metakit.evaluation',
   'metakit.evaluation.in_context metakit.evaluation.sessions metakit.tasks',
+  'metakit.zoo',
   'metakit.trained',
   'metakit',
   'experiments',

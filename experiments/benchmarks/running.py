@@ -44,7 +44,7 @@ class Options(NamedTuple):
 
 
 def _found() -> dict[str, Suite]:
-  """Returns the suites that the modules in experiments/benchmarks/suites name, by name."""
+  """Returns the suites by their names, from the modules of experiments/benchmarks/suites."""
   modules = pkgutil.iter_modules(suites.__path__, f'{suites.__name__}.')
   named = [importlib.import_module(module.name).SUITES for module in modules]
   return {name: each[name] for each in named for name in each}
@@ -52,12 +52,12 @@ def _found() -> dict[str, Suite]:
 
 SUITES = dict(sorted(_found().items()))
 PEERS = 'torch', 'torchopt'
-TOLERATED = 1.1  # how many times as long, or as large, as before a case may be
+TOLERATED = 1.1  # a case may take so many times the time and memory of before
 
 
 def benchmark(options: Options) -> None:
   """Times the cases of a suite; prints, stores and compares them."""
-  jax.config.update('jax_enable_compilation_cache', False)  # what is compiled is timed
+  jax.config.update('jax_enable_compilation_cache', False)  # since compilation is timed
   output, against = options.output and Path(options.output), options.against
   with one_line_errors(*BAD_INPUT):
     if output:

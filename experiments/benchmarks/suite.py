@@ -20,7 +20,7 @@ class Aim(NamedTuple):
     what: a field of its row, or FASTER, LONGER, LARGER for a ratio.
     other: the case that a ratio is with, or ''.
     bound: AT_LEAST or AT_MOST.
-    limit: the bound's.
+    limit: the number that the bound is.
   """
 
   case: str

@@ -28,13 +28,13 @@ FORMS = (
   'PyTorch, torch.func, a loop over tasks',
   'PyTorch, torch.func, vmap over tasks',
   'PyTorch, prototypical networks',
-  'TorchOpt, MetaSGD',  # the last, where it is installed
+  'TorchOpt, MetaSGD',  # it is the last, since TorchOpt may not be installed
 )
 ALL = -1
 
 
 class Sizes(NamedTuple):
-  """Of the network and of the inner loop."""
+  """The sizes of the network and of the inner loop."""
 
   steps: int
   rate: float
@@ -74,9 +74,10 @@ def serve(
   weights: Sequence[np.ndarray],
   sizes: Sizes,
 ) -> None:
-  """Computes the form whose number is received until nobody asks; says how many there are to ALL.
+  """Answers requests until the connection is closed.
 
-  Sent back is None when it is done or, where that is asked for, the gradient.
+  The number of a form makes it compute that form. When this is done it sends None, or the gradient
+  if the request asks for it. To ALL it answers how many forms there are.
   """
   started = [torch.from_numpy(_turned(w)).requires_grad_() for w in weights]
   computed = forms(tuple(map(torch.from_numpy, data)), started, sizes)

@@ -1,4 +1,4 @@
-"""Checks the numbers among flags. It needs no JAX, so that launchers start at once."""
+"""Checks the numbers among flags."""
 
 from absl import flags
 
@@ -8,7 +8,8 @@ from metakit.components.ranges import check_argument, check_number
 def check_flags(values: flags.FlagValues) -> None:
   """Checks the numbers among flags as arguments, and whole ones in lists.
 
-  A flag's own bounds say the rest; absl's let NaN pass, which is neither below nor above any.
+  The bounds that a flag is defined with are checked by absl. These let NaN pass, which is neither
+  below nor above a bound.
 
   Raises:
     flags.IllegalFlagValueError: naming the flag.

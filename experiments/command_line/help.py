@@ -72,7 +72,7 @@ def _flags(values: flags.FlagValues, groups: Mapping[str, tuple[str, ...]]) -> I
   """Yields a paragraph for each group of flags."""
   shared = {name for names in groups.values() for name in names}
   modules = values.flags_by_module_dict()
-  here = sys.argv[0], 'experiments.', 'launch.'  # not those of the packages that we use
+  here = sys.argv[0], 'experiments.', 'launch.'  # other packages define flags too
   ours = {f.name for module in modules if module.startswith(here) for f in modules[module]}
   for title, names in {'Flags': tuple(sorted(ours - shared)), **groups}.items():
     shown = [values[name] for name in names if name in values]

@@ -77,7 +77,7 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
   try:
     yield
   except (*kinds, MemoryError, jax.errors.JaxRuntimeError) as error:
-    logging.debug('stopped by', exc_info=True)  # --verbosity=1 shows where
+    logging.debug('stopped by', exc_info=True)  # --verbosity=1 shows where the error was raised
     line = as_flags(' '.join(str(error).split()))
     line = line or type(error).__name__  # a MemoryError may have no text
     if isinstance(error, MemoryError) or not isinstance(error, kinds):
@@ -118,8 +118,8 @@ def end_preempted(said: str) -> NoReturn:
   """Ends the process at once, with the status that says that the same command continues the run."""
   leave()  # all processes leave together, since one that stays behind would be aborted
   os.write(sys.stderr.fileno(), f'told to end: {said}; the same command continues\n'.encode())
-  # No exception: the code that a signal interrupts (a callback, a destructor) may swallow it. A
-  # kill harms nothing that a command does.
+  # An exception would not do: the code that a signal interrupts (a callback, a destructor) may
+  # swallow it. To end at once harms nothing, as a kill does not.
   os._exit(PREEMPTED)
 
 
@@ -137,7 +137,7 @@ def join_processes() -> None:
     jax.config.update('jax_num_cpu_devices', flags.FLAGS.cpu_devices)
   # This handler comes first, since with several processes JAX's service must have the signal.
   signal.signal(signal.SIGTERM, lambda *_: end_preempted('nothing is lost'))
-  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in a shell's background
+  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background ignores it
     signal.signal(signal.SIGINT, lambda *_: end_interrupted())
   with one_line_errors(*BAD_INPUT):
     initialize(

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,13 +41,24 @@ class ClassParts(NamedTuple):
   augmentations: Sequence[tuple[Transform, str]] = ()
 
 
-def official(name: str, load: Callable[[str], ClassTable]) -> ClassParts:
-  """Returns the parts of a data set that are read one by one, as `load` does."""
+def official(name: str, load: Callable[[str], ClassTable], *, own: bool = False) -> ClassParts:
+  """Returns the parts of a data set that are read one by one, as `load` does.
+
+  Args:
+    name: name of the data set.
+    load: part -> its table.
+    own: whether the data are a user's own, so that a line has to say how they were understood.
+  """
+  load = functools.cache(load) if own else load
 
   def table(part: str) -> ClassTable:
     return join_parts({each: load(each) for each in PARTS}) if part == 'all' else load(part)
 
-  return ClassParts(name, table)
+  def said() -> str:
+    sizes = [f'{part} ({described(load(part))})' for part in PARTS]
+    return f'parts {", ".join(sizes)}, each of its own file'
+
+  return ClassParts(name, table, said=said if own else lambda: '')
 
 
 def parts_of(name: str, split: str, load: Callable[[], PartedTable]) -> ClassParts:
@@ -157,11 +169,11 @@ def _part(name: str, data: PartedTable, split: str, part: str) -> ClassTable:
 
 
 def _said(data: PartedTable, split: str) -> str:
-  rows = np.arange(len(data.table.x))  # in place of examples: only classes are counted
+  rows = np.arange(len(data.table.x))  # they stand for the examples: only classes are counted
   light = data._replace(table=data.table._replace(x=rows))
   parts = {}
   for part in data.parts or PARTS:
-    with contextlib.suppress(ValueError):  # none is left for it
+    with contextlib.suppress(ValueError):  # raised if no class is left for the part
       parts[part] = _part('', light, split, part)
   parted = _parted(data, split)
   groups = lambda each: (
@@ -174,13 +186,28 @@ def _said(data: PartedTable, split: str) -> str:
     how = f'{"whole " if parted == "groups" else ""}{parted} drawn at random'
   else:
     how = f'as {"its folders" if data.said_by == "folders" else data.said_by} say'
-  said = f'parts {", ".join(sizes)}, {how}'
+  said = f'{described(data.table)}; parts {", ".join(sizes)}, {how}'
   if rest := len(data.table.names) - sum(len(each.names) for each in parts.values()):
     said += f'; in no part: {counted(rest, "class")}'
   if data.left_out:
     images = counted(len(data.left_out), 'image')
     said += f'; left out: {images} that cannot be read ({listed(data.left_out)})'
   return said
+
+
+def described(table: ClassTable) -> str:
+  """Returns how many examples of which size a table has, in how many classes.
+
+  >>> from metakit.data import arrays
+  >>> described(arrays(np.zeros((5, 8, 8, 3), np.uint8), ['cat', 'dog', 'dog', 'cat', 'dog']))
+  '5 examples of 8 x 8 x 3 in 2 classes (2 to 3 each)'
+  """
+  shape = np.shape(table.x)[1:]
+  size = ' x '.join(map(str, shape)) if len(shape) > 1 else counted(math.prod(shape), 'number')
+  least, most = table.counts.min(), table.counts.max()
+  each = f'{least:,}' if least == most else f'{least:,} to {most:,}'
+  classes = counted(len(table.counts), 'class')
+  return f'{counted(int(table.counts.sum()), "example")} of {size} in {classes} ({each} each)'
 
 
 def counted(number: int, what: str) -> str:

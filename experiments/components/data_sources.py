@@ -22,6 +22,7 @@ from experiments.components.table_tasks import EPISODES, table_task
 from metakit import data
 from metakit.components.docstrings import document, meanings, summary
 from metakit.data.arrays import arrays as load_arrays
+from metakit.data.columns import PART
 from metakit.data.files import check_choice
 from metakit.data.folder import folder as load_folder
 from metakit.data.folder import read_folder
@@ -31,6 +32,8 @@ from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.parts import PartedTable, part_named
 from metakit.data.saved import open_table
 from metakit.data.table import ClassTable
+from metakit.data.text import read_text
+from metakit.data.text import text as load_text
 from metakit.data.tfds import tfds_table
 from metakit.episodes.image_transforms import Transform, mirror_image, shift_image, warp_image
 from metakit.tasks import Task
@@ -189,7 +192,7 @@ def arrays_parts(path: str = '', split: str = 'auto') -> ClassParts:
     return parts_of(name, split, lambda: with_lists(load_arrays(place), split))
   if split != 'auto':
     raise ValueError(f'{name} is a folder of parts; leave split={split} out, or give a file')
-  return official(name, lambda part: load_arrays(_part_in(place, part, '.npz')))
+  return official(name, lambda part: load_arrays(_part_in(place, part, '.npz')), own=True)
 
 
 def _part_in(folder: Path, part: str, suffix: str) -> Path:
@@ -221,6 +224,40 @@ def folder_parts(
   return parts_of(f'folder {path}', split, load)
 
 
+def text_parts(
+  path: str = '',
+  split: str = 'auto',
+  text: str = 'text',
+  label: str = 'label',
+  group: str = '',
+  part: str = PART,
+  embeddings: str = '',
+  features: int = 2048,
+  units: str = 'characters',
+) -> ClassParts:
+  """A CSV, TSV, JSON lines or Parquet file of texts and labels.
+
+  Args:
+    path: the file. Its first row names the columns.
+    split: which class is for training, validation and test. 'auto' takes the column `part`, if
+      there is one. Otherwise it draws 60:20:20, whole groups or, where there are none, classes.
+      'group' and 'class' draw in any case. A .json or .csv file, or a folder of lists (train.txt,
+      val.txt, test.txt), names the classes of each part.
+    part: the column that says which part (train, val or test) a row is of.
+  """
+  place = location('text', path)
+  columns = {'text': text, 'label': label, 'group': group}
+
+  def load() -> PartedTable:
+    named = part if split == 'auto' else None
+    parted = read_text(
+      place, named, **columns, embeddings=embeddings, features=features, units=units
+    )
+    return parted if split == 'auto' else with_lists(parted.table, split)
+
+  return parts_of(f'text {place}', split, load)
+
+
 def table_parts(path: str = '') -> ClassParts:
   """Tables of metakit.data.save_table in the folders train, validation and test of `path`.
 
@@ -230,7 +267,7 @@ def table_parts(path: str = '') -> ClassParts:
     path: the folder.
   """
   place = location('table', path)
-  return official(f'table {place}', lambda part: open_table(_part_in(place, part, '')))
+  return official(f'table {place}', lambda part: open_table(_part_in(place, part, '')), own=True)
 
 
 def is_source(name: str) -> bool:
@@ -260,4 +297,5 @@ TABLE_TASKS: dict[str, Callable[..., Task]] = {
   'arrays': table_task(arrays_parts, ANY_DATA),
   'folder': table_task(folder_parts, ANY_DATA, told_by=[load_folder]),
   'table': table_task(table_parts, ANY_DATA),
+  'text': table_task(text_parts, ANY_DATA, told_by=[load_text]),
 }

@@ -121,7 +121,7 @@ def projected_task(
     held_out = split != 'train' and not seen
     number = other_shots or shots
     least = HELD_OUT_TASKS if held_out and tasks else 0
-    pool = max(tasks, least) or None  # 0, in specs: no end of them
+    pool = max(tasks, least) or None  # in specs 0 means that there is no end of tasks
     drawn = functools.partial(
       projected, table(split), size, number, queries=queries, tasks=pool, held_out=held_out
     )
@@ -216,7 +216,9 @@ def function_task(
 
 
 FEW_EPISODES = 200
-SLOW = 2**17  # functions summed over, of which a Gaussian takes as long as 32: 50 ms a sequence
+# The Bayes predictor sums over functions. So many take 50 ms a sequence. A Gaussian takes as long
+# as 32 functions.
+SLOW = 2**17
 
 
 def is_slow(function_class: FunctionClass) -> bool:

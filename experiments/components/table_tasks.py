@@ -18,9 +18,10 @@ from metakit.sizes import check_positive
 from metakit.sources import EpisodeSource, place
 from metakit.tasks import Task
 
-FEWEST_WAYS = 5  # of variable_shot, as in Meta-Dataset
+FEWEST_WAYS = 5  # variable_shot has so many at least, as in Meta-Dataset
 DRAWN = 'groups', 'classes'  # what says where a class belongs if neither data nor files do
-UNLABELLED = 5  # examples of each class, of distractors, and of semi_supervised by default
+# Examples of each class without a label, with distractors and, by default, in semi_supervised.
+UNLABELLED = 5
 # The arguments of episodes with their usual values, as a spec may set them.
 EPISODES: dict[str, Any] = {'ways': 5, 'shots': 1, 'queries': 15, 'sampler': 'few_shot'}
 SUPPLIED = 'budget', 'data_dir'
@@ -98,13 +99,13 @@ def classification(
   """
   check_choice('sampler', sampler, tuple(SAMPLERS))
   check_positive(ways=ways, queries=queries)
-  if sampler != 'variable_shot':  # which has no use for shots
+  if sampler != 'variable_shot':  # it has no use for shots
     check_positive(shots=shots)
   least = FEWEST_ROWS.get(sampler, operator.add)(shots, queries)
   left_out: dict[str, Sequence[str]] = {}
   draw = lambda rows, shots: SAMPLERS[sampler](rows, ways, shots, queries=queries)
 
-  @functools.cache  # the rows are placed once
+  @functools.cache  # so that rows are placed on the device once
   def usual(part: str) -> tuple[ClassTable, EpisodeSource]:
     rows = parts.table(part)
     with _naming_part(parts, part, _remedy(parts, rows, ways, least, skip)):
@@ -148,7 +149,7 @@ def _said(parts: ClassParts, left_out: Mapping[str, Sequence[str]], least: int) 
 
 @contextlib.contextmanager
 def _naming_part(parts: ClassParts, part: str, remedy: str) -> Iterator[None]:
-  """Errors of drawing episodes get the name of the part, and a further remedy."""
+  """Adds the name of the part, and a further remedy, to errors of drawing episodes."""
   try:
     yield
   except ValueError as error:

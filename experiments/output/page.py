@@ -126,6 +126,13 @@ li small { color: var(--soft); }
 li.right span { color: var(--good); }
 li.wrong span { color: var(--bad); font-weight: 600; }
 li.wrong img { outline: 2px solid var(--bad); border-color: transparent; }
+h3 { margin: 20px 0 8px; font-size: 15px; font-weight: 600; }
+.small { font-size: 32px; }
+.photos li { width: 116px; font-size: 13px; overflow-wrap: anywhere; }
+.photos img { width: 112px; height: 112px; image-rendering: auto; }
+.photos span, .photos small { display: block; }
+.texts { display: block; padding-left: 20px; list-style: disc; }
+.texts li { text-align: left; }
 pre { margin: 0 0 16px; padding: 14px 16px; background: var(--panel); border-radius: 8px;
   white-space: pre-wrap; overflow-x: auto; user-select: all; }
 pre span { white-space: nowrap; }

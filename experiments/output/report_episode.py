@@ -10,10 +10,10 @@ import numpy as np
 from experiments.output import report_figures
 from experiments.output.page import escaped, figure, heading, table, unseen, wide
 
-MAX_CLASSES, MAX_SUPPORT, MAX_QUERIES = 20, 5, 8  # that are drawn; the text counts the others
+MAX_CLASSES, MAX_SUPPORT, MAX_QUERIES = 20, 5, 8  # are drawn; the text says how many others are
 MAX_ASKED, MAX_NEAREST = 6, 3  # queries whose nearest support examples are shown
-MAX_PIXELS = 96  # of the longer side of a drawn image
-NO_CLASS = -1  # what a prediction that is not finite names
+MAX_PIXELS = 96  # the longer side of a drawn image
+NO_CLASS = -1  # the predicted class where outputs are not finite
 
 
 class EpisodePicture(NamedTuple):
@@ -204,7 +204,7 @@ def _query(
 
 
 def _softmax(outputs: np.ndarray) -> np.ndarray:
-  with np.errstate(invalid='ignore'):  # infinite logits have no probability: nan
+  with np.errstate(invalid='ignore'):  # infinite logits give nan, since they have no probability
     exponentials = np.exp(outputs.astype(float) - outputs.max(-1, keepdims=True))
     return exponentials / exponentials.sum(-1, keepdims=True)
 

@@ -152,7 +152,7 @@ def disturb(
 def hit(
   process: subprocess.Popen, number: signal.Signals, chance: random.Random, *, alone: bool
 ) -> None:
-  """Sends a signal to one process of the training, or to its launcher, which ends all.
+  """Sends a signal to one process of the training, or to its launcher, which ends all processes.
 
   Args:
     process: the training, or its launcher.
@@ -162,7 +162,7 @@ def hit(
   """
   victims = [process.pid]
   if not alone:
-    search = ['pgrep', '-P', str(process.pid), '-f', 'experiments.train']  # not its guard
+    search = ['pgrep', '-P', str(process.pid), '-f', 'experiments.train']  # leaves out the guard
     pids = subprocess.run(search, capture_output=True, text=True, check=False).stdout.split()
     children = [int(child) for child in pids]
     if children and chance.random() < 0.5:

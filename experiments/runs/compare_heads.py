@@ -36,7 +36,7 @@ NONE = '-'
 RUNS = 'omniglot_runs'
 DEFINING = 'split', 'seed', 'episodes', 'head_steps', 'head_tasks_per_step'
 DATA = 'data'
-WARM = 64  # episodes that compile a program
+WARM = 64  # episodes that are judged before the clock starts, so that programs are compiled
 
 
 class Judged(NamedTuple):
@@ -175,7 +175,7 @@ def judge(
     parallel=options.parallel,
     warn=False,
   )
-  warm = min(WARM * jax.local_device_count(), options.episodes)  # the same chunks, compiled
+  warm = min(WARM * jax.local_device_count(), options.episodes)  # its chunks are those of the test
   run(episodes=warm)
   start = time.perf_counter()
   values = run(episodes=options.episodes)

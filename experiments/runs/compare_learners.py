@@ -31,7 +31,7 @@ from metakit.workdir import DATA, read_flags
 
 DEFINING = 'training', 'seed', 'episodes'
 KEPT = 'mean', 'ci95', 'episodes'
-OF_TRAINING = {*setup.DEFINING} - {'learner', 'seed'}  # flags of their own say these two
+OF_TRAINING = {*setup.DEFINING} - {'learner', 'seed'}  # the command has flags for these two
 
 
 class Options(NamedTuple):

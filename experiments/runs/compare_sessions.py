@@ -20,7 +20,7 @@ from metakit.files import with_ending, write_text
 from metakit.keys import roots
 from metakit.lock import lock_file
 
-TRAINING = 'head_steps', 'head_tasks_per_step'  # records of before do not have them
+TRAINING = 'head_steps', 'head_tasks_per_step'  # records of earlier versions do not have them
 DEFINING = 'split', 'seed', 'episodes', *TRAINING
 AT_END = 'accuracy', 'base', 'novel', 'harmonic'
 

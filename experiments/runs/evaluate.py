@@ -77,7 +77,8 @@ def evaluate(options: Options) -> None:
       curve=options.curve,
     )
     if not (options.learner or options.best or (workdir / NAME).exists()):
-      write_trained(setup, tested, record, workdir)  # of a training of an earlier version
+      # The training was by an earlier version, which did not write its learner.
+      write_trained(setup, tested, record, workdir=workdir)
 
 
 def of_part(setup: Setup, begun: dict[str, Any], part: str | None) -> Setup:

@@ -134,7 +134,7 @@ def judged_by(
     parallel=tested.parallel,
     judge=judge,
     on_chunk=on_chunk,
-    warn=False,  # the end of a test says it once
+    warn=False,  # wrap_up says it once, at the end of the test
   )
   return dict(judged)
 

@@ -91,14 +91,15 @@ def make_setup(
   tested = built if task == test_task else build(test_task, **supplied)
   network = _network(flags['network'], learner.name, built)
   built, tested = (_with_measures(each, learner, network) for each in (built, tested))
-  kept = functools.lru_cache(maxsize=3)  # of the splits; a source may hold a table on the device
+  # The source of each split is kept, since it may hold a table on the device.
+  kept = functools.lru_cache(maxsize=3)
   built, tested = (each._replace(source=kept(each.source)) for each in (built, tested))
   specs = {name: flags[name] for name in DEFINING}
   specs |= {'task': str(task), 'test_task': str(test_task)}
   specs |= {'learner': str(learner), 'network': str(network)}
   specs |= {name: str(_component(name, flags[name])) for name in ('optimizer', 'schedule')}
 
-  @functools.cache  # a program compiled for a learner serves as long as it is the same object
+  @functools.cache  # so that a learner stays the same object, for which programs are compiled once
   def learner_for(num_outputs: int, objective: Objective, **overridden: Any) -> MetaLearner:
     return build(
       learner._replace(arguments={**learner.arguments, **overridden}),
@@ -115,7 +116,7 @@ def make_setup(
   return Setup(built, tested, make_learner, make_network, specs, parallel)
 
 
-POOL = ('tasks', 'size', 'pixels')  # pools of projected tasks with equal values are the same
+POOL = ('tasks', 'size', 'pixels')  # projected tasks with equal values have the same pool
 
 
 def check_same_pool(trained: Component, tested: Component) -> None:

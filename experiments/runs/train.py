@@ -131,7 +131,7 @@ def train(options: Options) -> None:
       seed=options.seed,
       curve=options.curve,
     )
-    write_trained(run.setup, tested, record, run.workdir)
+    write_trained(run.setup, tested, record, workdir=run.workdir)
 
 
 def make_run(options: Options) -> Run:

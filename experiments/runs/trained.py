@@ -31,7 +31,9 @@ def write_parts(setup: Setup, workdir: Path) -> None:
     write_text(workdir / PARTS, header_of(trained) + '\n')
 
 
-def write_trained(setup: Setup, tested: Tested, record: Mapping[str, Any], workdir: Path) -> None:
+def write_trained(
+  setup: Setup, tested: Tested, record: Mapping[str, Any], *, workdir: Path
+) -> None:
   """Writes the trained learner with its score; nothing for an objective of a user's own."""
   if not is_first():
     return

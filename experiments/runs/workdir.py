@@ -11,7 +11,7 @@ from experiments.runs.setup import DEFINING, Setup, brief_specs, with_defaults
 from metakit import workdir
 from metakit.tasks import Task, fingerprint_of
 
-FLAG = '--{}'.format  # name -> how messages of commands write it
+FLAG = '--{}'.format  # name of a flag -> how the messages of commands write it
 
 
 def own_workdir(folder: Path, specs: Mapping[str, Any]) -> None:

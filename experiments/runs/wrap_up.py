@@ -49,7 +49,7 @@ from metakit.onset import can_tell, onset
 from metakit.sources import abstract_episode
 from metakit.workdir import DATA, check_same_data
 
-SECONDS = 'seconds.json'  # training time up to each saved step
+SECONDS = 'seconds.json'  # holds the training time up to each saved step
 
 
 class Files(NamedTuple):
@@ -162,7 +162,7 @@ def wrap_up(
 
 
 def record_classes(setup: Setup, tested: Tested, *, later: bool) -> dict[str, Any]:
-  """Returns what a record says of the classes; a later test does not read those of validation."""
+  """Returns what a record says of the classes. A later test leaves out those of validation."""
   parts = ('train', 'test') if later else ('train', 'validation', 'test')
   classes = class_names(setup.task, tested.task, parts)
   return {'split': tested.task.tested, 'classes': classes} if classes else {}

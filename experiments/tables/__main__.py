@@ -22,11 +22,12 @@ from experiments.tables import (
   readme,
   results,
   sweeps,
+  zoo,
 )
 from experiments.tables.pages import keep
 
 ROOT = Path(__file__).parents[2]
-PAGES = (readme, results, presets, sweeps, benchmarks, learners, heads, library, launch)
+PAGES = (readme, results, presets, sweeps, benchmarks, learners, heads, library, launch, zoo)
 
 
 def run(root: Path, check: bool) -> str:

@@ -125,7 +125,7 @@ def measured(aim: Aim, rows: Mapping[str, Mapping[str, Any]]) -> float:
 
 
 def suite(name: str, record: Mapping[str, Any]) -> str:
-  """Returns a suite as Markdown, a row a case."""
+  """Returns a suite as Markdown, with a row for each case."""
   columns = ['case', 'median ms (quartiles)', 'a second', 'MiB', 'as fast as']
   table = markdown_table(columns, map(_row, record['rows']))
   jax, python = record['versions']['jax'], record['versions']['python']

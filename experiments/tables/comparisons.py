@@ -61,7 +61,7 @@ def on_sessions(record: Mapping[str, Any]) -> str:
 
 
 def on_regimes(record: Mapping[str, Any]) -> str:
-  """Returns a record of experiments.two_regimes as Markdown: a row a number of features."""
+  """Returns a record of experiments.two_regimes as Markdown: a row for each number of features."""
   cells = {(each['ways'], each['features']): each for each in record['cells']}
   ways, features = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
   names = [name for name in record['cells'][0] if name not in ('ways', 'features')]

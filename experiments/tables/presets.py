@@ -19,7 +19,7 @@ from experiments.tables.records import (
 )
 
 FOLDER = Path('experiments') / 'presets'
-MARK = '#= '  # how a line begins that is written here
+MARK = '#= '  # the lines that this module writes begin so
 PAGES = {  # folders of other results, and the pages that show them
   'comparisons': 'metakit/learners/README.md',
   'heads': 'metakit/heads/README.md',

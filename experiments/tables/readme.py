@@ -41,11 +41,11 @@ class Speed(NamedTuple):
   """A row of the table of speed.
 
   Attributes:
-    what: it shows.
+    what: what the row shows.
     suite: suite of the benchmark.
     case: metakit's case of that suite.
     other: the case that ran in the same rounds.
-    named: what the other is called.
+    named: what the table calls the other case.
   """
 
   what: str

@@ -65,7 +65,7 @@ class Group(NamedTuple):
   Attributes:
     title: title of the group.
     files: patterns of the names of its files.
-    prefix: how each row begins that the title says already.
+    prefix: how the name of each row begins. The title says it, so the table leaves it out.
     note: what a reader of the table should know.
   """
 

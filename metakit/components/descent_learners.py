@@ -22,7 +22,7 @@ from metakit.types import MetaLearner, Objective
 
 MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'unroll': meta_gradient.unroll,
-  'unroll_all': lambda: meta_gradient.unroll(True),  # the steps written out, without a loop
+  'unroll_all': lambda: meta_gradient.unroll(True),  # writes the steps out, without a loop
   'remat': meta_gradient.remat,
   'mixed': meta_gradient.mixed,
   'first_order': meta_gradient.first_order,
@@ -30,7 +30,7 @@ MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'evolution': meta_gradient.evolution,
 }
 NUMBERED: dict[str, Callable[[int], meta_gradient.Mode]] = {
-  'truncated': meta_gradient.truncated,  # of the last steps
+  'truncated': meta_gradient.truncated,  # the number is that of the last steps
   'mixed': lambda every: meta_gradient.mixed(every=every),
   'remat': lambda every: meta_gradient.remat(every=every),
 }
@@ -114,12 +114,13 @@ def component(make: Callable[..., MetaLearner], usual: Mapping[str, Any]) -> Fac
 def descent_of(given: dict[str, Any]) -> Descent:
   """Takes what describes a descent out of the arguments of a spec."""
   optimizer = None
-  if 'inner_optimizer' in given:  # without one, a rate is an argument of the learner's own
+  if 'inner_optimizer' in given:  # otherwise a rate is an argument of the learner itself
     name, rate = given.pop('inner_optimizer'), given.pop('inner_learning_rate')
     optimizer = make_inner_optimizer(name, rate)
   mode = make_mode(given.pop('mode')) if 'mode' in given else None
   test_steps = given.pop('test_steps')
-  steps = given.pop('inner_steps', test_steps or 1)  # of a learner without steps in training
+  # A learner that takes no inner steps in training has no argument `inner_steps`.
+  steps = given.pop('inner_steps', test_steps or 1)
   return Descent(optimizer, steps, test_steps, mode, given.pop('inner_batch', 0))
 
 
@@ -195,7 +196,7 @@ def _settable(takes: Mapping[str, Any], usual: Mapping[str, Any]) -> Iterator[in
   for name, value in {**usual, **further}.items():
     kind = parameters[name].annotation if name in parameters else DESCENT[name]
     if name == 'test_steps' and 'inner_steps' not in usual:
-      kind = int  # there are no other steps, as many as which they could be
+      kind = int  # None would mean as many as in training, where there are none
     if name == 'protocol' and value is not None:
       kind = str
     yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)

@@ -5,12 +5,13 @@ from metakit.data.clinc150 import clinc150
 from metakit.data.folder import folder
 from metakit.data.glyphs import glyphs
 from metakit.data.mnist import mnist
+from metakit.data.ngrams import hashed_ngrams
 from metakit.data.omniglot import omniglot
 from metakit.data.omniglot_runs import omniglot_runs
 from metakit.data.saved import open_table, save_table
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable, class_table, select_classes
-from metakit.data.text import hashed_ngrams
+from metakit.data.text import text
 from metakit.data.tfds import tfds_table
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
   'save_table',
   'select_classes',
   'split_classes',
+  'text',
   'tfds_table',
 ]

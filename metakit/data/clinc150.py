@@ -15,18 +15,19 @@ import numpy as np
 
 from metakit.data.encodings import text_encoding
 from metakit.data.files import PathLike, check_choice, damaged, find_data
+from metakit.data.ngrams import hashed_ngrams
 from metakit.data.table import ClassTable, class_table
-from metakit.data.text import hashed_ngrams
 
 ORIGIN = 'https://github.com/clinc/oos-eval, folder data'
-# Domains in order of their names; nothing was measured before this was chosen.
+# Domains in the order of their names. They were chosen so before anything was measured.
 DOMAINS = {
   'train': ('auto_and_commute', 'banking', 'credit_cards', 'home', 'kitchen_and_dining', 'meta'),
   'validation': ('small_talk', 'travel'),
   'test': ('utility', 'work'),
 }
-LARGEST = 64 << 20  # bytes of a file, unpacked, that are read; there are 3 million
-PARTS = ('train', 'val', 'test')  # of the file, pooled: intents are split here, not utterances
+LARGEST = 64 << 20  # the most bytes of an unpacked file; the real one has 3 million
+# The parts of the file split the utterances. They are pooled, since here intents are split.
+PARTS = ('train', 'val', 'test')
 
 
 def clinc150(
@@ -47,7 +48,7 @@ def clinc150(
     units: 'characters' (n-grams of 3 to 5) or 'words' (single ones: a bag of words).
 
   Returns:
-    x [intents * 150, features] float32, see metakit.data.text; groups are the domains.
+    x [intents * 150, features] float32, see metakit.data.ngrams; groups are the domains.
 
   Raises:
     FileNotFoundError: if a file is missing.

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from metakit.data.text import hashed_ngrams
+from metakit.data.ngrams import hashed_ngrams
 
 
 def text_encoding(
   features: int = 2048, units: str = 'characters', *, shortest: int = 3, longest: int = 5
 ) -> dict[str, Any]:
-  """Returns the encoding of texts by hashed n-grams; see metakit.data.text.hashed_ngrams."""
+  """Returns the encoding of texts by hashed n-grams; see metakit.data.ngrams.hashed_ngrams."""
   return {
     'kind': 'texts',
     'features': features,

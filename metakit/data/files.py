@@ -12,8 +12,8 @@ from metakit.sizes import memory_left
 
 PathLike = str | os.PathLike[str]
 
-LARGEST_MEMBER = 64 << 20  # bytes; far above any image or list in a zip file
-SMALL = 64 << 20  # bytes that are there without asking
+LARGEST_MEMBER = 64 << 20  # bytes; no image or list in a zip file is nearly so large
+SMALL = 64 << 20  # so many bytes are assumed to be free, without a look at the machine
 # What says how many bytes a Linux machine has left, and a container on it may have.
 
 

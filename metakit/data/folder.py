@@ -202,19 +202,20 @@ def _folders(path: Path) -> Sequence[Path]:
   return sorted(child for child in path.iterdir() if child.is_dir() and child.name[0] != '.')
 
 
-def _is_image(file: Path) -> bool:
+def is_image(file: Path) -> bool:
+  """Tells whether a file is read as an image: by its ending, unless its name starts with a dot."""
   return file.suffix.lower() in SUFFIXES and file.name[0] != '.' and file.is_file()
 
 
 def _holds_images(path: Path, depth: int) -> bool:
   """Whether there are images in a folder, or in one up to `depth` folders further down."""
-  if any(_is_image(file) for file in path.iterdir()):
+  if any(is_image(file) for file in path.iterdir()):
     return True
   return depth > 0 and any(_holds_images(child, depth - 1) for child in _folders(path))
 
 
 def _images(path: Path) -> list[Path]:
-  return sorted(file for file in path.iterdir() if _is_image(file))
+  return sorted(file for file in path.iterdir() if is_image(file))
 
 
 def _table(

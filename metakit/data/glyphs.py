@@ -25,16 +25,19 @@ from metakit.sizes import check_memory, check_positive
 from metakit.types import Episode, Examples, Key, Sampler
 
 SPLITS = ('train', 'validation', 'test')
-MAX_STROKES = 6  # 95% have at most 4 in four of five Omniglot alphabets, 8 in Korean
+# In four of five alphabets of Omniglot, 95% of the characters have at most 4 strokes; in Korean 8.
+MAX_STROKES = 6
 MAX_ARCS = 4
-CONTROL_POINTS = 20  # of a stroke: about 4 to bend each arc
-SAMPLES = 60  # of a stroke, where ink is dropped: a pixel of 28 apart if it is 2.1 sides long
+CONTROL_POINTS = 20  # points of a stroke; about 4 bend each arc
+# Points of a stroke at which ink is dropped. If the stroke is 2.1 sides long, they are a pixel (of
+# 28) apart.
+SAMPLES = 60
 VOCABULARY = 8  # strokes that the characters of an alphabet share
 STROKE_NUMBERS = 3 + MAX_ARCS * 9  # uniform numbers that make a stroke
-RELATION_NUMBERS = 11  # ... and that place it
+RELATION_NUMBERS = 11  # uniform numbers that place a stroke
 CANDIDATE_NUMBERS = RELATION_NUMBERS + 2 + STROKE_NUMBERS
 
-# Alphabets are uniform between these: the fields of Alphabet in order, then width and height.
+# The fields of Alphabet are uniform between these numbers, in their order, then width and height.
 LOWEST = (0.5, 0.3, 0.1, 1.5, 0.3, 0.4, 0.0, 0.1, -0.15, 0.42, 0.50)
 HIGHEST = (2.8, 2.2, 0.9, 6.5, 0.9, 1.0, 0.4, 0.6, 0.15, 0.60, 0.70)
 
@@ -45,9 +48,9 @@ CANDIDATES = 6  # strokes tried, of which the least crowded is kept: people writ
 NEAR = 0.12  # points closer than this, over the size of the character, crowd one another
 RELATED = 0.75  # probability that a stroke touches an earlier one
 COPIED = 0.15  # probability that a stroke repeats an earlier one, half of these mirrored
-DOT, DOT_SIZE = 0.06, 0.08  # probability that a later stroke is a dot; its size against a stroke
+DOT, DOT_SIZE = 0.06, 0.08  # probability that a later stroke is a dot; its size, as a share
 APART = 0.3  # typical distance of strokes that do not touch
-LOG_EXTENT = 0.3  # size of the characters of an alphabet against one another, largest deviation
+LOG_EXTENT = 0.3  # largest deviation of the logarithm of a character's size, within an alphabet
 STRETCH = 0.6  # how far a character is stretched to its extent (0 not, 1 entirely)
 CENTRE = 0.03  # largest offset of a character's middle
 LARGEST = 0.92  # no drawing is larger: Omniglot's canvas has the same edge
@@ -57,12 +60,13 @@ LARGEST = 0.92  # no drawing is larger: Omniglot's canvas has the same edge
 ROTATION, SHEAR = 0.07, 0.08  # shear: horizontal shift over height
 LOG_SCALE, LOG_STRETCH = 0.07, 0.08  # both axes alike, and one against the other
 TRANSLATION = 0.046  # 4.9 of 105 pixels
-STROKE_SHIFT = 0.021  # of a stroke against the others
-BENDING = (0.028, 0.018, 0.007)  # of cos(pi m t), m = 1, 2, 3, along a stroke of LENGTH
-OVERSHOOT = 0.03  # of each end, over the stroke's length
+STROKE_SHIFT = 0.021  # how far a stroke moves against the others
+# How much of cos(pi m t), m = 1, 2, 3, is added along a stroke of the length LENGTH.
+BENDING = (0.028, 0.018, 0.007)
+OVERSHOOT = 0.03  # how far each end goes on or falls short, as a share of the stroke's length
 LOG_CARE = 0.35  # some drawers are careful and some are not: a factor on all of the above
 HAND_NUMBERS = 4 + 2 * len(BENDING)  # normal numbers that redraw a stroke
-PEN, LOG_PEN = 0.046, 0.10  # width, 1.3 pixels of 28: fits the ink of an Omniglot drawing
+PEN, LOG_PEN = 0.046, 0.10  # 1.3 pixels of 28 wide, which gives as much ink as Omniglot has
 
 
 class Alphabet(NamedTuple):

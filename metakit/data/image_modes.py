@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')  # none starts another program
+# Pillow reads these formats itself. For others it may start another program.
+FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 FAINT = 32  # levels between the darkest and the lightest pixel of an image that is hardly visible
 
-# Pillow's names of how colours of 16 bits lie in a file: B and L are the orders of bytes, N the
-# machine's.
+# Pillow's names of how colours of 16 bits lie in a file. B and L are the two orders of bytes, and N
+# is that of the machine.
 _DEEP = re.compile(r'.*;16[BLN]')
 _DEEP_READ = re.compile(r'(RGB|RGBA|RGBX|LA);16[BLN]')
 _SEPARATE_PLANES = 284  # the TIFF tag PlanarConfiguration
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag, and what Pillow does not heed at 16 bits
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag, and a value that Pillow ignores at 16 bits
 
 
 def open_image(data: bytes) -> Any:

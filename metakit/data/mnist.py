@@ -29,7 +29,8 @@ ORIGINS = {
   'kmnist': 'https://github.com/rois-codh/kmnist',
 }
 _PREFIX = {'train': 'train', 'test': 't10k'}
-_MORE = 65536  # bytes beyond those that a header announces, to say by how many a file is too long
+# Bytes that are read beyond those that a header announces, to say by how many a file is too long.
+_MORE = 65536
 
 
 def mnist(

@@ -14,9 +14,9 @@ from jax import dtypes
 from metakit.inputs import native
 
 BLOCK = 1 << 22  # numbers that are looked at in one piece, so that no copy of a table is made
-CHANNELS = 4  # arrays [rows, height, width, more channels] are maps of features, and no pixels
+CHANNELS = 4  # arrays with more channels than these are maps of features, not pixels
 OVERSHOOT = 2  # floats up to here are pixels from 0 to 1, which resizing may leave a little above 1
-CENTRED = 32  # standardised values do not reach it; pixels of 0 to 255 less their mean do
+CENTRED = 32  # pixels of 0 to 255 less their mean reach it; standardised values do not
 
 
 def plain_array(name: str, values: Any) -> np.ndarray:

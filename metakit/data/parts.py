@@ -170,7 +170,8 @@ def _rows(file: Path) -> Iterable[tuple[str, str, str | None]]:
   return [(of_file, line.strip(), None) for line in text.splitlines() if line.strip()]
 
 
-def _part(name: object) -> str:
+def known_part(name: object) -> str:
+  """Returns the part that a name stands for; ValueError if it stands for none."""
   part = part_named(str(name).strip())
   if part is None:
     raise ValueError(f'part {name!r} is unknown: use one of {", ".join(PARTS)}')
@@ -181,8 +182,8 @@ def _json_rows(value: object) -> list[tuple[str, str, None]]:
   if not isinstance(value, dict):
     raise ValueError('no object, {"train": [class, ...], ...} or {class: part}')
   if all(isinstance(names, list) for names in value.values()):
-    return [(_part(part), str(n), None) for part, names in value.items() for n in names]
-  return [(_part(part), str(name), None) for name, part in value.items()]
+    return [(known_part(part), str(n), None) for part, names in value.items() for n in names]
+  return [(known_part(part), str(name), None) for name, part in value.items()]
 
 
 def _csv_rows(rows: list[list[str]], stem: str) -> list[tuple[str, str, str | None]]:
@@ -201,5 +202,5 @@ def _csv_rows(rows: list[list[str]], stem: str) -> list[tuple[str, str, str | No
   if short := [row for row in rows if len(row) <= wide]:
     raise ValueError(f'a row of {len(short[0])} columns, {",".join(short[0])!r}')
   image = lambda row: None if of_file is None else row[of_file]
-  part = lambda row: _part(stem if of_part is None else row[of_part])
+  part = lambda row: known_part(stem if of_part is None else row[of_part])
   return [(part(row), row[of_class], image(row)) for row in rows]

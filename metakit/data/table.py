@@ -7,7 +7,8 @@ import numpy as np
 
 from metakit.data.numbers import as_pixels, check_numbers, plain_array
 
-MOST_GROUPS = 1 << 20  # larger numbers are no group numbers, and each would get a name
+# Larger numbers are not those of groups. Every number up to the largest would get a name.
+MOST_GROUPS = 1 << 20
 UNLABELLED = -1
 
 

@@ -16,9 +16,9 @@ from metakit.keys import fixed_key
 from metakit.sizes import check_positive
 from metakit.types import Key
 
-_STREAM = 0x46554E43  # apart from the keys that metakit.roots makes of the same seed
+_STREAM = 0x46554E43  # makes keys that differ from those of metakit.roots of the same seed
 
-MOST_HYPOTHESES = 2**20  # of a pool whose posterior is a sum over all
+MOST_HYPOTHESES = 2**20  # the largest pool whose posterior is computed, as a sum over all
 
 
 def task_pool(

@@ -116,7 +116,7 @@ def dense(dim: int = 20) -> FunctionClass:
   return _gaussian(_identity, dim, gaussian_inputs(dim), 'dense')
 
 
-MOST_COMPONENTS = 20_000  # half an hour for 10,000 sequences of 41 on two cores
+MOST_COMPONENTS = 20_000  # 10,000 sequences of 41 then take half an hour on two cores
 
 
 def sparse(dim: int = 20, nonzeros: int = 3) -> FunctionClass:
@@ -364,7 +364,7 @@ def gaussian_process(
   def values(key_data: jax.Array, x: jax.Array) -> jax.Array:
     key = jax.random.wrap_key_data(key_data, impl='threefry2x32')
     white = draws.normal(key, (len(x),))
-    jitter = 1e-5 * jnp.eye(len(x))  # float32: the kernel matrix of close inputs is singular
+    jitter = 1e-5 * jnp.eye(len(x))  # in float32 the kernel matrix of close inputs is singular
     return cholesky(kernel(x, x) + jitter) @ white
 
   draw = lambda key: jax.random.bits(key, (2,), jnp.uint32)  # a key of the function's own

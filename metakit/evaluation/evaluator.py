@@ -117,7 +117,8 @@ def _of_all(chunks: np.ndarray) -> np.ndarray:
     chunks: [chunks, episodes of a chunk, ...].
   """
   if jax.process_count() > 1:
-    chunks = np.stack(multihost_utils.process_allgather(chunks), axis=1)  # in turn
+    # The processes took the chunks in turn.
+    chunks = np.stack(multihost_utils.process_allgather(chunks), axis=1)
     chunks = chunks.reshape(-1, *chunks.shape[2:])
   return chunks.reshape(-1, *chunks.shape[2:])
 

@@ -84,12 +84,12 @@ def judge_regret(
   learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
 ) -> Metrics:
   """A Judge of 'regret', the excess over the whole sequence, and of 'weight' (see `regret`)."""
-  del objective  # it is the log-loss
+  del objective  # regret is measured by the log-loss, whatever the objective
   excess, weight = regret(learner, key, params, episode)
   return {'regret': excess[-1], 'weight': weight}
 
 
-FEWEST_ASKED = 16  # queries for mixture_weight, so that errors of predictions average out
+FEWEST_ASKED = 16  # mixture_weight needs so many queries for errors of predictions to average out
 
 
 class MixtureWeight(NamedTuple):
@@ -224,7 +224,7 @@ def attention_to_support(
     ValueError: if the model has no attention weights.
   """
   params, state, last = fitted
-  # That of attention with momentum is inside.
+  # The state of attention with momentum holds its cache.
   cache = None if model.inspect is None else getattr(state[1], 'cache', state[1])
   if model.inspect is None or not isinstance(cache, Cache):
     raise ValueError('the network has no attention weights; use attention=softmax or momentum')
@@ -242,7 +242,8 @@ def _shown(shown: Any, name: str) -> jax.Array:
   """Returns what each layer shows under a name, [layers, asked, heads, features]."""
   number = lambda path: int((re.findall(r'Block_(\d+)', keystr(path)) or ['0'])[0])
   leaves = [(number(p), leaf) for p, leaf in tree_leaves_with_path(shown) if name in keystr(p)]
-  each = [leaf for _, leaf in sorted(leaves, key=lambda pair: pair[0])]  # Block_2 before Block_10
+  # By number, since by name Block_10 would come before Block_2.
+  each = [leaf for _, leaf in sorted(leaves, key=lambda pair: pair[0])]
   return jnp.concatenate([jnp.reshape(leaf, (-1, *leaf.shape[-3:])) for leaf in each])
 
 
@@ -340,7 +341,7 @@ def judge_likeness(
   def judge(
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
-    del learner  # it is made of the model
+    del learner  # likeness_to_descent makes its own from the model
     likeness = likeness_to_descent(
       model,
       num_outputs,
@@ -367,7 +368,7 @@ def _keys_and_values(tree: Params) -> Params:
   def kept(path: Any, leaf: jax.Array) -> jax.Array:
     if PROJECTIONS not in keystr(path):
       return jnp.zeros_like(leaf)
-    return jnp.asarray(leaf).at[..., 0, :, :].set(0)  # the query projection
+    return jnp.asarray(leaf).at[..., 0, :, :].set(0)  # entry 0 is the query projection
 
   return jax.tree_util.tree_map_with_path(kept, tree)
 

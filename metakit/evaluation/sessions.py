@@ -36,11 +36,12 @@ def judge_sessions(sessions: Sessions) -> Judge:
   def judge(
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
-    del objective  # of classes alone
+    del objective  # streams are of classes, so the loss is the cross-entropy
     known = _after_each(learner, key, params, episode.support, starts)
     right, losses = [], []
     for after, fitted in enumerate(known):
-      count = int((of_class <= after).sum()) * sessions.queries  # sorted by label, so by session
+      # Queries are sorted by label, so those of the classes so far come first.
+      count = int((of_class <= after).sum()) * sessions.queries
       asked = Examples(episode.query.x[:count], episode.query.y[:count])
       outputs = learner.predict(fitted, asked.x)
       losses.append(cross_entropy(outputs, asked)[0])

@@ -72,7 +72,7 @@ def baseline(
     head = jax.tree.map(lambda leaf: leaf.astype(support.x.dtype), head)
     optimizer = optax.chain(
       optax.add_decayed_weights(DECAY),
-      optax.ema(MOMENTUM, debias=False),  # momentum with as much dampening
+      optax.ema(MOMENTUM, debias=False),  # momentum and dampening, both MOMENTUM
       optax.scale(-learning_rate),
     )
 

@@ -30,8 +30,8 @@ from metakit.linear_algebra import one_by_one
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, MetaLearner, Objective, Params
 
-LARGEST = 1e30  # of Sinkhorn's factors, whose sums then stay below infinity in float32
-NEWTON_STEPS, NEWTON_TOLERANCE = 50, 1e-4  # of an assignment; usually a few steps are taken
+LARGEST = 1e30  # bound of Sinkhorn's factors; sums of them then stay finite in float32
+NEWTON_STEPS, NEWTON_TOLERANCE = 50, 1e-4  # the most steps of an assignment; usually it takes few
 
 
 def pt_map(
@@ -88,7 +88,7 @@ def pt_map(
     def step(carry, _: None):
       points, share, log_v = carry
       points += rate * (means(jnp.concatenate([member, share]), x) - points)
-      return (points, *assigned(points, log_v)), None  # from the factors before
+      return (points, *assigned(points, log_v)), None  # starts at the factors of the step before
 
     (_, shares, _), _ = jax.lax.scan(step, (points, *assigned(points, None)), length=steps)
     shares = shares / jnp.maximum(rows, 1e-12)[:, None]
@@ -98,7 +98,10 @@ def pt_map(
 
 
 def prepared(examples: Examples, power: float) -> Examples:
-  """Returns features with each power (of its size, the sign kept), centred, of unit length."""
+  """Returns features raised to a power, then centred and brought to unit length.
+
+  The power is that of the size of a feature; its sign is kept.
+  """
   weight = weight_of(examples, examples.x.dtype)[:, None]
   z = unit(jnp.sign(examples.x) * (jnp.abs(examples.x) + 1e-6) ** power)
   # If all vectors are equal, only rounding is left, which must not become a direction.
@@ -122,11 +125,11 @@ def transport(
     columns: [m] sums, of the same total; 0 leaves a column out.
     start: log v, see sinkhorn.
   """
-  cost = cost - cost.min(-1, keepdims=True)  # the plan does not depend on such factors
+  cost = cost - cost.min(-1, keepdims=True)  # the plan stays the same: u takes up the difference
   log_v = at_minimum(
     partial(_dual, cost, rows, columns),
     _solved(*jax.lax.stop_gradient((cost, rows, columns, start))),
-    # Where all assignments are sure, only rounding is left of the curvature.
+    # Where all assignments are sure, the curvature is nothing but rounding.
     jnp.finfo(cost.dtype).eps * rows.sum(),
   )
   share = jax.nn.softmax(jnp.where(columns > 0, log_v - cost, ABSENT))
@@ -143,7 +146,7 @@ def _dual(cost: jax.Array, rows: jax.Array, columns: jax.Array, log_v: jax.Array
   return (rows * free).sum() - (columns * log_v).sum() + idle
 
 
-@one_by_one  # side by side, every task would take as many steps as the slowest
+@one_by_one  # under vmap every task would take as many steps as the slowest one
 def _solved(cost: jax.Array, rows: jax.Array, columns: jax.Array, start: jax.Array) -> jax.Array:
   return descend(
     partial(_dual, cost, rows, columns), start, NEWTON_STEPS, tolerance=NEWTON_TOLERANCE

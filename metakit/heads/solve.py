@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 Loss = Callable[[jax.Array], jax.Array]  # x [...] -> scalar
 
-ENOUGH = 1e-3  # of a Newton step, as a share of the slope: its error is then below the step's own
-HALVINGS = 40  # of a step: then it is below rounding
-DECREASE = 0.1  # of what the slope promises
+# Residual of a Newton step, as a share of the slope. The error of the solution is then smaller than
+# that which Newton's method makes in any case.
+ENOUGH = 1e-3
+HALVINGS = 40  # after so many a step is smaller than rounding
+DECREASE = 0.1  # share of the decrease that the slope promises
 
 
 class Place(NamedTuple):
@@ -62,16 +64,16 @@ def at_minimum(loss: Loss, minimum: jax.Array, least: jax.Array | float = 0.0) -
   slope = jax.grad(loss)
   curvature = lambda v: jax.jvp(slope, (minimum,), (v,))[1] + jax.lax.stop_gradient(least) * v
   step = _conjugate(curvature, slope(minimum), 10 * float(jnp.finfo(minimum.dtype).eps))
-  return minimum - (
-    step - jax.lax.stop_gradient(step)
-  )  # its value is rounding, its derivative is not
+  # What is subtracted is zero, but its derivative is not.
+  return minimum - (step - jax.lax.stop_gradient(step))
 
 
 def _conjugate(
   curvature: Callable[[jax.Array], jax.Array], right: jax.Array, tolerance: float
 ) -> jax.Array:
   def solve(product, right):
-    # By a power of two, which changes no digit. Squares of less than 1e-19 vanish in float32.
+    # The right-hand side is scaled, since squares of less than 1e-19 vanish in float32. A power of
+    # two changes no digit.
     _, exponent = jnp.frexp(jnp.abs(right).max())
     scaled = jnp.ldexp(right, -exponent)
     found = jax.scipy.sparse.linalg.cg(product, scaled, tol=tolerance, maxiter=right.size)[0]

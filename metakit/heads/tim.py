@@ -177,7 +177,8 @@ def descend(
   loss: Callable[[jax.Array], jax.Array], points: jax.Array, learning_rate: float, *, steps: int
 ) -> jax.Array:
   """Returns weights after steps of Adam."""
-  adam = optax.adam(learning_rate, eps_root=1e-16)  # with a derivative where a gradient is zero
+  # With eps_root the step has a derivative where a gradient is zero.
+  adam = optax.adam(learning_rate, eps_root=1e-16)
 
   def step(carry, _):
     points, state = carry

@@ -60,7 +60,8 @@ def bayes(
 
   def posterior_mean(fitted: Fitted, x: jax.Array | None) -> jax.Array:
     seen, y, present = fitted
-    with jax.default_matmul_precision('highest'):  # fewer bits than the noise floor assumes
+    # The floor of the noise (variance_of) assumes products with all bits of float32.
+    with jax.default_matmul_precision('highest'):
       variance = variance_of(noise, [prior for _, prior in priors], seen, present=present)
       each = [
         posterior(prior, variance, seen, y=y, present=present, asked=x) for _, prior in priors
@@ -127,7 +128,8 @@ def check_one_output(support: Examples) -> None:
     )
 
 
-ROUNDING = 8  # units in the last place of the sum of variances: what a factorisation loses
+# What a factorisation loses by rounding, in units in the last place of the sum of variances.
+ROUNDING = 8
 
 
 def variance_of(
@@ -135,8 +137,9 @@ def variance_of(
 ) -> jax.Array:
   """Returns the variance of the noise on each y that posteriors are computed with, [n].
 
-  That of the noise, or what is lost by rounding if that is more: ROUNDING units in the last place
-  of the variances of all y so far under the prior, 8e-4 in float32 for the 40th of dense(20).
+  This is the variance of the noise, or what is lost by rounding if that is more. Lost are ROUNDING
+  units in the last place of the summed variances of all y so far under the prior. For the 40th
+  example of dense(20) this is 8e-4 in float32.
 
   Args:
     noise: standard deviation.
@@ -151,13 +154,17 @@ def variance_of(
 
 
 def _variances(prior: Prior, x: jax.Array) -> jax.Array:
-  """The variance of y at each of x [n] (the widest Gaussian's), of a list the mean square."""
+  """Returns the prior variance of y at each of x [n].
+
+  Of several Gaussians it is that of the widest. Of a list of functions it is the mean square.
+  """
   if isinstance(prior, Process):
     return jax.vmap(lambda one: prior.kernel(one[None], one[None])[0, 0])(x)
   if isinstance(prior, Gaussians):
     return (jnp.square(prior.basis(x)) @ prior.variance.T).max(1)
   basis, likely = prior.basis(x), jnp.exp(prior.log_weight)
-  # Not from the values of all, which take gigabytes; and not while it is compiled.
+  # The values of all functions would take gigabytes, so this goes by the moments of their weights.
+  # The barrier keeps XLA from computing these moments while it compiles.
   weights = jax.lax.optimization_barrier(prior.weights)
   moment = (weights.T * likely) @ weights
   return ((basis @ moment) * basis).sum(1)
@@ -268,14 +275,15 @@ def _sum(steps: jax.Array) -> jax.Array:
 
 
 def _sums_before(steps: jax.Array) -> jax.Array:
-  """Returns the sum before each step. In cumsum(steps) - steps a large one would drown the rest."""
+  """Returns the sum of all steps before each step.
+
+  It is not cumsum(steps) - steps, in which rounding of a large step would hide all smaller ones.
+  """
   return jnp.cumsum(jnp.zeros_like(steps).at[..., 1:].set(steps[..., :-1]), axis=-1)
 
 
-GAUSSIANS_AT_ONCE, FUNCTIONS_AT_ONCE = (
-  64,
-  1024,
-)  # sparse(20, 5) has 15,504, which would take gigabytes
+# All at once would take gigabytes: sparse(20, 5) is a mixture of 15,504 Gaussians.
+GAUSSIANS_AT_ONCE, FUNCTIONS_AT_ONCE = 64, 1024
 
 
 def _mix_in_parts(one, log_weight: jax.Array, components: Any, at_once: int) -> Posterior:

@@ -148,11 +148,8 @@ def _jointly(model: Model, head: MetaLearner) -> tuple[Callable[..., Any], Calla
   """Returns `adapt` and `predict` with an embedding of support and queries in one batch."""
 
   def keep(key: Key, params: Params, support: Examples) -> Fitted:
-    return (
-      key,
-      params,
-      support,
-    )  # the statistics need the queries, and the features need the statistics
+    # Nothing can be computed yet: features need statistics, and statistics need the queries.
+    return key, params, support
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     key, params, support = fitted

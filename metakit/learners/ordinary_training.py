@@ -76,7 +76,7 @@ def fine_tuning(
 
   def split(params: Params, support: Examples) -> tuple[Any, Any]:
     head = params['head']
-    if num_classes is not None:  # a new last layer of zeros, which prefers no class
+    if num_classes is not None:  # the new last layer is zero, so that it prefers no class
       kernel, bias = head['kernel'], head['bias']
       kernel = jnp.zeros((len(kernel), num_outputs), kernel.dtype)
       head = {'kernel': kernel, 'bias': jnp.zeros(num_outputs, bias.dtype)}

@@ -145,7 +145,7 @@ def fault_of(optimizer: optax.GradientTransformation) -> str:
   with jax.ensure_compile_time_eval():
     try:
       optimizer.init(_PROBE)
-    except Exception:  # a mask or labels look for what the network's tree has, by any means
+    except Exception:  # a mask or labels expect the network's tree, and may raise anything
       return ''
     try:
       return _tried(optimizer)
@@ -164,7 +164,7 @@ _PROBE = {'probe': np.array([[0.3, -0.5], [0.7, 0.2]], np.float32)}
 
 
 def _tried(optimizer: optax.GradientTransformation) -> str:
-  # The gradients are large and small, so that an optimizer that clips leaves some as they are.
+  # Some gradients are large and some are small. So an optimizer that clips leaves some unchanged.
   params = jax.tree.map(jnp.asarray, _PROBE)
   one = {'probe': jnp.array([[1.5, -0.4], [-0.03, 1e-6]], jnp.float32)}
   other = {'probe': jnp.array([[-0.002, 0.011], [0.009, -0.013]], jnp.float32)}

@@ -30,7 +30,8 @@ from metakit.inputs import as_float
 from metakit.networks.normalisation import Moments, covariances
 
 NUMBERS = ('NHWC', 'HWIO', 'NHWC')
-FEW_TAPS = 32  # with at most so many numbers a patch, its moments cost less than the output's
+# If a patch has at most so many numbers, moments of patches cost less than those of the output.
+FEW_TAPS = 32
 FEW_CHANNELS = 8  # with fewer channels, one product of whole patches costs less than three products
 
 
@@ -141,7 +142,8 @@ def _to_input_as_products(y: jax.Array, kernel: jax.Array, g: Geometry) -> jax.A
   if g.stride > 1:
     x = jax.ShapeDtypeStruct((*y.shape[:-3], g.height, g.width, kernel.shape[-2]), y.dtype)
     return jax.linear_transpose(lambda x: _by_patches(x, kernel, g), x)(y)[0]
-  turned = jnp.swapaxes(kernel[..., ::-1, ::-1, :, :], -1, -2)  # a convolution with that
+  # The gradient is a convolution with the kernel turned by 180 degrees.
+  turned = jnp.swapaxes(kernel[..., ::-1, ::-1, :, :], -1, -2)
   return _rows_and_columns(y, turned, g.size - 1 - g.pads[0][0])
 
 
@@ -153,7 +155,7 @@ def _rows_and_columns(x: jax.Array, kernel: jax.Array, before: int) -> jax.Array
   product with 64 channels.
   """
   size, (channels, features) = kernel.shape[-4], kernel.shape[-2:]
-  x = lax.optimization_barrier(x)  # without it each shifted copy computes x again
+  x = lax.optimization_barrier(x)  # without it XLA computes x again for each shifted copy
   columns = jnp.concatenate([_shift(x, -2, i - before) for i in range(size)], -1)
   kernel = kernel.reshape(*kernel.shape[:-4], size, size * channels, features)
   kernel = jnp.swapaxes(kernel, -3, -2).reshape(*kernel.shape[:-3], -1, size * features)

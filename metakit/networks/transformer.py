@@ -128,7 +128,7 @@ def transformer(
     attention: one of
       'softmax': causal;
       'fused': the same by jax.nn.dot_product_attention, which is cuDNN's kernel on an NVIDIA GPU
-        with dtype=bfloat16. It has no second derivative;
+      with dtype=bfloat16. It has no second derivative;
       'set': tokens that are read together all see one another;
       'momentum': softmax with a decayed sum of earlier values;
       'linear': without softmax.

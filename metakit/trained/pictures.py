@@ -46,14 +46,16 @@ def pictures(x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
     OSError: naming the file, if it cannot be read.
   """
   height, width, channels = shape
-  images = [_image(each, f'picture {number}') for number, each in enumerate(_each(x))]
-  if not images:
+  mode, colours = 'L' if channels == 1 else 'RGB', False
+  resized, sizes = [], []
+  for number, each in enumerate(_each(x)):  # one large picture at a time in memory
+    image = _image(each, f'picture {number}')
+    sizes.append(image.size)
+    colours = colours or (channels == 1 and _is_coloured(image))
+    resized.append(np.asarray(_resized(image.convert(mode), (width, height))))
+  if not resized:
     return np.zeros((0, *shape), np.uint8), []
-  sizes = [image.size for image in images]
-  mode = 'L' if channels == 1 else 'RGB'
-  resized = [_resized(image.convert(mode), (width, height)) for image in images]
-  array = np.stack([np.asarray(image) for image in resized]).reshape(-1, *shape)
-  colours = channels == 1 and any(map(_is_coloured, images))
+  array = np.stack(resized).reshape(-1, *shape)
   return array, [*_changed(sizes, (width, height)), *(['colours became gray'] if colours else [])]
 
 

@@ -17,20 +17,19 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from metakit import zoo
 from metakit.checkpoint import checkpoints
 from metakit.evaluation import calibrate
 from metakit.files import write_bytes
 from metakit.keys import roots
-from metakit.trained import zoo
 from metakit.trained.inputs import Inputs
 from metakit.trained.made_of import MadeOf, is_calibrated, shapes_of_params
 from metakit.trained.trained import Trained
 from metakit.types import MetaLearner, Sampler
 from metakit.workdir import CHECKPOINTS
+from metakit.zoo import ENDING, HEADER
 
 FORMAT = 1  # a file of a later format is refused
-HEADER = 'metakit'
-ENDING = '.safetensors'
 NAME = f'trained{ENDING}'  # in a workdir, at the end of its training
 PARTS = 'learner.json'  # in a workdir, from its first checkpoint on: the header alone
 

@@ -13,7 +13,7 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
 from metakit.data.clinc150 import DOMAINS, clinc150
-from metakit.data.text import hashed_ngrams
+from metakit.data.ngrams import hashed_ngrams
 from tests.data.real import real_data
 
 TEXTS = ['Move  100 dollars from my savings to my checking', 'is it cold?', 'ÜBER naïve']

@@ -34,30 +34,28 @@ LIMITS = {
 LOG_HALF_TO_LOG_2 = (np.log(0.5), np.log(2))
 
 
-def paper_episode(rng, counts, limits, alpha=LOG_HALF_TO_LOG_2, ceil=np.ceil):
-  """Returns (classes, shots, queries) by the text of Triantafillou et al., float64, one loop."""
-  ways = rng.integers(limits['min_ways'], min(limits['max_ways'], len(counts)) + 1)
-  classes = rng.choice(len(counts), ways, replace=False)
-  size = counts[classes]
-  queries = min(limits['max_queries_per_class'], min(int(0.5 * n) for n in size))
-  beta = 1 - rng.random()  # (0, 1]
-  each = [ceil(beta * min(limits['max_support_per_class'], n - queries)) for n in size]
-  support = min(limits['max_support'], sum(each))
-  likelihood = np.exp(rng.uniform(*alpha, ways)) * size
-  share = likelihood / likelihood.sum()
-  shots = [
-    min(int(r * (support - ways)) + 1, n - queries) for r, n in zip(share, size, strict=True)
-  ]
-  return classes, np.array(shots), queries
+def paper_episodes(rng, number, counts, limits, alpha=LOG_HALF_TO_LOG_2, ceil=np.ceil):
+  """Returns shots by class and queries by the text of Triantafillou et al., in float64.
+
+  Each row is an episode, each column a class; those that were not chosen have 0 shots.
+  """
+  some = (number, 1)
+  ways = rng.integers(limits['min_ways'], min(limits['max_ways'], len(counts)) + 1, some)
+  chosen = rng.random((number, len(counts))).argsort(1).argsort(1) < ways
+  smallest = np.where(chosen, counts, np.inf).min(1, keepdims=True)
+  queries = np.minimum(limits['max_queries_per_class'], np.floor(0.5 * smallest))
+  beta = 1 - rng.random(some)  # (0, 1]
+  each = ceil(beta * np.minimum(limits['max_support_per_class'], counts - queries))
+  support = np.minimum(limits['max_support'], (chosen * each).sum(1, keepdims=True))
+  likelihood = chosen * np.exp(rng.uniform(*alpha, chosen.shape)) * counts
+  share = likelihood / likelihood.sum(1, keepdims=True)
+  shots = np.minimum(np.floor(share * (support - ways)) + 1, counts - queries)
+  return chosen * shots, queries[:, 0]
 
 
 def paper_summaries(num_episodes, seed=1, **changes):
   rng = np.random.default_rng(seed)
-  by_class, queries = np.zeros((num_episodes, len(COUNTS))), np.zeros(num_episodes)
-  for i in range(num_episodes):
-    classes, shots, queries[i] = paper_episode(rng, COUNTS, LIMITS, **changes)
-    by_class[i, classes] = shots
-  return summary(by_class, queries)
+  return summary(*paper_episodes(rng, num_episodes, COUNTS, LIMITS, **changes))
 
 
 def summary(by_class, queries):
@@ -98,7 +96,7 @@ def test_the_moments_are_those_of_the_paper(summaries):
 
 def test_another_rule_has_other_moments(summaries):
   narrower = paper_summaries(5000, alpha=(np.log(0.7), np.log(2)))
-  rounded_down = paper_summaries(5000, ceil=lambda x: max(1.0, np.floor(x)))
+  rounded_down = paper_summaries(5000, ceil=lambda x: np.maximum(1.0, np.floor(x)))
   for wrong in (narrower, rounded_down):
     assert standard_errors_apart(summaries, wrong).max() > 6
 

@@ -197,8 +197,8 @@ FAULTS = (
   Fault(
     'episodes of two processes are in the wrong order',
     'metakit/evaluation/evaluator.py',
-    'chunks = np.stack(multihost_utils.process_allgather(chunks), axis=1)  # in turn',
-    'chunks = np.stack(multihost_utils.process_allgather(chunks), axis=0)  # in turn',
+    'chunks = np.stack(multihost_utils.process_allgather(chunks), axis=1)',
+    'chunks = np.stack(multihost_utils.process_allgather(chunks), axis=0)',
     'test_processes.py::test_two_processes_of_four_devices_equal_one_device[maml-shard_map]',
     added=True,
   ),

@@ -39,8 +39,8 @@ FAULTS = (
   Fault(
     'a minimum has no derivative',
     'metakit/heads/solve.py',
-    '    step - jax.lax.stop_gradient(step)\n',
-    '    jax.lax.stop_gradient(step - step)\n',
+    'return minimum - (step - jax.lax.stop_gradient(step))',
+    'return minimum - jax.lax.stop_gradient(step - step)',
     f'{CLOSED}test_the_solution_of_a_minimum_is_differentiated_by_its_optimality',
   ),
   Fault(

@@ -321,3 +321,12 @@ def test_a_signal_is_passed_on():
       process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 75
+
+
+def test_a_launcher_loads_no_jax():
+  """It starts at once, and gives its programs no flags of XLA."""
+  program = (
+    'import sys, launch.gke, launch.local_pod, launch.slurm, launch.tpu_vm; '
+    'assert not {"jax", "metakit"} & sys.modules.keys()'
+  )
+  assert subprocess.run([sys.executable, '-c', program], cwd=REPOSITORY).returncode == 0

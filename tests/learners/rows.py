@@ -287,7 +287,7 @@ SLOW = (
   'soft_kmeans:distractors',
   'slk:modes',
   'normalised:tim',
-  'alpha_tim',
+  'alpha_tim',  # it descends as tim:gd does
   # Its program takes longest of all. tests/heads asks of its values, of absent rows and of the
   # derivative of its transport.
   'pt_map',

@@ -69,29 +69,47 @@ def assert_close(ours, theirs, tolerance):
     np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(floor, np.abs(b).max()))
 
 
-# The others are slow to compile; tests/learners/test_laws.py asks the same of learners with an mlp.
-SLOW = [pytest.mark.slow]
-MARKS = {'conv4:pool,batch': [pytest.mark.compiler], 'mlp': [pytest.mark.compiler, *SLOW]}
-
-
-@pytest.mark.parametrize(
-  'name', [pytest.param(name, marks=MARKS.get(name, SLOW)) for name in BACKBONES]
-)
-def test_jitted_vmapped_gradients_are_those_of_a_plain_loop(name, monkeypatch):
-  """Per-task weights under vmap and jit once gave right outputs and wrong gradients, silently."""
-  resnet12_file = importlib.import_module('metakit.networks.resnet12')
-  monkeypatch.setattr(resnet12_file, 'WIDTHS', (1.0, 1.0))  # two blocks of the four, for speed
+def assert_tasks_together_have_their_gradients(name, one_by_one):
+  """Compares gradients under jit and vmap with those that `one_by_one` makes of a loss."""
   model, *batch = tasks(name)
 
   def loss(params, x, target):
     return jnp.square(model.apply(params, x) - target).mean()
 
   grad = jax.value_and_grad(loss)
-  together = jax.jit(jax.vmap(grad))(*batch)
+  together, one = jax.jit(jax.vmap(grad))(*batch), one_by_one(grad)
   for task in range(2):
-    with operation_by_operation():
-      alone = grad(*jax.tree.map(lambda leaf: jnp.asarray(leaf[task]), batch))  # noqa: B023
+    alone = one(*jax.tree.map(lambda leaf: jnp.asarray(leaf[task]), batch))  # noqa: B023
     assert_close(jax.tree.map(lambda leaf: leaf[task], together), alone, 1e-4)  # noqa: B023
+
+
+def without_jit(grad):
+  def one(*given):
+    with operation_by_operation():
+      return grad(*given)
+
+  return one
+
+
+def test_vmapped_gradients_are_those_of_one_task():
+  assert_tasks_together_have_their_gradients('conv4:pool,batch', jax.jit)
+
+
+# Slow, since hundreds of programs are compiled; tests/learners/test_laws.py asks the same of
+# learners with an mlp.
+OPTIMISED = ('conv4:pool,batch', 'mlp')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(name, marks=[pytest.mark.compiler] * (name in OPTIMISED)) for name in BACKBONES],
+)
+def test_jitted_vmapped_gradients_are_those_of_a_plain_loop(name, monkeypatch):
+  """Per-task weights under vmap and jit once gave right outputs and wrong gradients, silently."""
+  resnet12_file = importlib.import_module('metakit.networks.resnet12')
+  monkeypatch.setattr(resnet12_file, 'WIDTHS', (1.0, 1.0))  # two blocks of the four, for speed
+  assert_tasks_together_have_their_gradients(name, without_jit)
 
 
 def count(model, *shape):

@@ -15,7 +15,7 @@ from tests.learners.judged import compiled_fast
 SIZES = {'width': 8, 'depth': 2, 'heads': 2}
 ONE = SIZES | {'depth': 1}  # several layers are those of the others
 MODELS = {
-  'softmax': lambda: transformer(3, **SIZES),
+  'softmax': lambda: transformer(3, **ONE),
   'set': lambda: transformer(3, **ONE, attention='set'),
   'positions': lambda: transformer(3, **ONE, positions=12),
   'momentum': lambda: transformer(3, **ONE, attention='momentum', decay=0.5),
@@ -154,14 +154,17 @@ def slopes(model, params):
 
 @cache
 def layer_by_layer():
-  return slopes(MODELS['softmax'](), made('softmax')[1]['params'])
+  """The parameters of two layers, a loss and its gradient."""
+  model = transformer(3, **SIZES)
+  params = random_params(model)['params']
+  return params, slopes(model, params)
 
 
 @pytest.mark.parametrize('remat', [False, True])
 def test_scan_and_remat_change_no_value_or_gradient(remat):
   """The parameters of the scanned layers are those of the layers one by one, stacked."""
   scanned = transformer(3, **SIZES, scan=True, remat=remat)
-  params = made('softmax')[1]['params']
+  params, (loss, grads) = layer_by_layer()
   blocks = [params[f'Block_{i}'] for i in range(SIZES['depth'])]
   stacked = {k: v for k, v in params.items() if not k.startswith('Block')}
   (name,) = (
@@ -169,7 +172,7 @@ def test_scan_and_remat_change_no_value_or_gradient(remat):
   )
   stacked[name] = jax.tree.map(lambda *leaves: np.stack(leaves), *blocks)
 
-  (loss, grads), (other, other_grads) = layer_by_layer(), slopes(scanned, stacked)
+  other, other_grads = slopes(scanned, stacked)
   assert_close(other, loss)
   blocks = [grads[f'Block_{i}'] for i in range(SIZES['depth'])]
   assert_close(other_grads[name], jax.tree.map(lambda *leaves: np.stack(leaves), *blocks))
@@ -191,7 +194,7 @@ def test_remat_of_a_recurrent_network_saves_memory_and_changes_no_value_or_gradi
   assert temporaries(saving) < 0.7 * temporaries(plain)
 
 
-@pytest.mark.parametrize('cell', ['lstm', 'gru'])
+@pytest.mark.parametrize('cell', ['lstm', pytest.param('gru', marks=pytest.mark.slow)])
 def test_half_precision_of_a_recurrent_network_is_of_its_products_alone(cell):
   with jax.enable_x64(False):
     whole, half = (recurrent(3, width=32, depth=2, cell=cell, dtype=d) for d in (None, 'bfloat16'))
@@ -236,7 +239,7 @@ def heads(count, rng):
   'options',
   [
     pytest.param({}, marks=pytest.mark.slow),
-    {'attention': 'fused'},
+    pytest.param({'attention': 'fused'}, marks=pytest.mark.slow),
     {'scan': True, 'remat': True},
   ],
 )

@@ -45,7 +45,7 @@ IMPORT_JAX, IMPORT_METAKIT, FIRST_STEP = (
 
 
 def scaling() -> list[Case]:
-  """Returns steps of as many tasks on more devices, of more tasks, and of larger tasks."""
+  """Returns training steps on more devices, of more tasks, and of larger tasks."""
   jax.config.update('jax_num_cpu_devices', DEVICES[-1])
   images = _source((28, 28, 1), 5, 1)
   of_images = prototypical(conv4(width=16), ways=5)
@@ -103,7 +103,10 @@ def check_same(cases: Sequence[Case]) -> None:
 
 
 def startup() -> list[Case]:
-  """Returns imports, and a binary up to its first step, its programs compiled before."""
+  """Returns the start of Python with an import, and a binary up to its first step.
+
+  The programs of the binary were compiled before.
+  """
   python = lambda text: lambda: subprocess.run([sys.executable, '-c', text], check=True)
   return [
     Case(IMPORT_JAX, python('import jax')),

@@ -17,7 +17,7 @@ from metakit.networks.transformer import transformer
 from metakit.types import Episode, Examples, MetaLearner
 
 WAYS = 10
-CLOSE = 2e-2  # of the norm; bfloat16 has three digits
+CLOSE = 2e-2  # share of the norm that predictions may differ by; bfloat16 has three digits
 
 
 def cases(

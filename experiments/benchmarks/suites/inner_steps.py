@@ -33,9 +33,9 @@ MODES: dict[str, Callable[[], meta_gradient.Mode]] = {
   'evolution': lambda: meta_gradient.evolution(pairs=4),
 }
 EXACT = 'unroll', 'remat', 'mixed', ROOTS
-PROXIMAL = 1.0  # for all, since mode implicit needs it
+PROXIMAL = 1.0  # the mode implicit needs it, so all modes have it
 FEATURES = 8
-LIMIT = 2 * 2**30  # bytes of temporaries: more is not run
+LIMIT = 2 * 2**30  # a case with more bytes of temporaries is not run
 
 
 def cases(

@@ -33,7 +33,7 @@ from metakit.types import MetaLearner
 STEPS, STEPS_PER_DISPATCH, TASKS, WIDTH, INNER_STEPS, RATE = 2000, 100, 4, 40, 5, 0.01
 BY_HAND, LOSS_ALONE = 'by hand: one scan', 'by hand, the loss alone'
 FEATURES, CLASSES, ROWS = 64, 423, 20
-EVALUATED, JUDGED = 10_000, 1000  # episodes
+EVALUATED, JUDGED = 10_000, 1000  # episodes of `evaluation` and of `transductive`
 TRANSDUCTIVE = (
   'soft_kmeans', 'slk', 'laplacian_shot', 'bd_cspn', 'tim', 'alpha_tim', 'pt_map', 'paddle',
   'transductive_tuning',
@@ -156,7 +156,7 @@ def embedded(ways: int, shots: int, queries: int) -> EpisodeSource:
 
 
 def evaluation() -> list[Case]:
-  """Returns episodes of class means on features, of several sizes, and by NumPy."""
+  """Returns the evaluation of class means on features, by metakit and NumPy, in two sizes."""
   number, root, cases = EVALUATED, roots(0).test, []
   name_of = lambda ways, shots: f'{ways}-way {shots}-shot'
   for ways, shots in ((5, 1), (20, 5)):
@@ -166,7 +166,7 @@ def evaluation() -> list[Case]:
       return evaluate(learner, cross_entropy, {}, source=source, root=root, episodes=number)
 
     numpy = _judged_by_numpy(source, ways, root, number)
-    for metric, values in numpy().items():  # of accuracy, a tie at most
+    for metric, values in numpy().items():  # accuracies may differ by a tie
       np.testing.assert_allclose(judge()[metric].mean(), values.mean(), rtol=1e-4)
     name = name_of(ways, shots)
     cases.append(Case(f'{name}, NumPy', numpy, number, unit='episodes', peer=True))
@@ -177,7 +177,10 @@ def evaluation() -> list[Case]:
 def _judged_by_numpy(
   source: EpisodeSource, ways: int, root: jax.Array, number: int
 ) -> Callable[[], dict[str, np.ndarray]]:
-  """Loss and accuracy of nearest class means, one episode after the other, of the same episodes."""
+  """Returns a function that judges nearest class means with NumPy, on the same episodes.
+
+  It takes one episode after the other, and returns their losses and accuracies.
+  """
   plan = jax.jit(jax.vmap(lambda i: source.plan(task_key(root, 0, i))))
   planned, data = jax.device_get(plan(jnp.arange(number))), np.asarray(source.data)
 

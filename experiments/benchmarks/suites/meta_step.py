@@ -34,7 +34,9 @@ from metakit.train import TrainState, TrainStep, init_state_for, make_train_step
 from metakit.types import Episode, Examples, Key, MetaLearner
 
 WAYS, QUERIES, TASKS, STEPS, RATE, WIDTH, DEPTH = 5, 15, 4, 5, 0.4, 64, 4
-CLOSE = 5e-3  # of the norm; rounding moves a ReLU or a maximum to another side here and there
+# Share of the norm that gradients may differ by. Rounding may move a ReLU or a maximum, here and
+# there, to another side.
+CLOSE = 5e-3
 OURS, FIRST_ORDER, PROTOTYPICAL = 'second order', 'first order', 'prototypical networks'
 EXACT: dict[str, Callable[[], meta_gradient.Mode]] = {
   'second order, remat': meta_gradient.remat,
@@ -49,7 +51,7 @@ IMPLICIT, ONE_DEVICE = 'iMAML, implicit', 'second order, one device'
 
 
 class Plain(nn.Module):
-  """Conv4 of flax's own convolution and pooling."""
+  """Conv4 made of flax's convolution and pooling."""
 
   @nn.compact
   def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
@@ -59,7 +61,8 @@ class Plain(nn.Module):
     return nn.Dense(WAYS)(x.reshape(len(x), -1))
 
 
-Weights = list[np.ndarray]  # of each block kernel, scale and bias, then kernel and bias
+# Kernel, scale and bias of each block, then kernel and bias of the last layer.
+Weights = list[np.ndarray]
 
 
 def cases() -> list[Case]:

@@ -72,7 +72,7 @@ def _with_images(table: ClassTable) -> ClassTable:
 
 
 def _on_disk(x: np.ndarray) -> np.ndarray:
-  with tempfile.NamedTemporaryFile() as file:  # what is mapped stays when the name goes
+  with tempfile.NamedTemporaryFile() as file:  # a mapped file outlives its name
     np.save(file, x)
     file.flush()
     return np.load(file.name, mmap_mode='r')

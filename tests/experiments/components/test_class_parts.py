@@ -52,8 +52,8 @@ def test_parts_of_a_folder_are_the_split_and_it_is_said(tmp_path):
   assert names(task) == {'train': ('a', 'b'), 'validation': ('c', 'd'), 'test': ('e', 'f')}
   assert task.parted() == 'given' and usual_part(task, seen=False) == 'test'
   assert task.said() == (
-    f'folder {tmp_path / "x"}: parts train (2 classes), validation (2 classes), test (2 classes), '
-    'as its folders say'
+    f'folder {tmp_path / "x"}: 12 examples of 4 x 4 x 1 in 6 classes (2 each); parts train '
+    '(2 classes), validation (2 classes), test (2 classes), as its folders say'
   )
   pooled = made(f'folder:{tmp_path / "x"},ways=1,queries=1,split=class')
   assert sorted(name for part in names(pooled).values() for name in part) == [*'abcdef']
@@ -73,8 +73,9 @@ def test_whole_groups_go_to_one_part_unless_told(tmp_path):
   speakers = [{name[0] for name in part} for part in names(task).values()]
   assert [len(each) for each in speakers] == [4, 1, 1] and len(set.union(*speakers)) == 6
   assert task.said() == (
-    f'arrays {path}: parts train (4 groups, 20 classes), validation (1 group, 5 classes), test (1 '
-    'group, 5 classes), whole groups drawn at random'
+    f'arrays {path}: 90 examples of 1 number in 30 classes (3 each); parts train (4 groups, 20 '
+    'classes), validation (1 group, 5 classes), test (1 group, 5 classes), whole groups drawn at '
+    'random'
   )
   by_class = made(f'arrays:{path},{SIZES},split=class')
   speakers = [{name[0] for name in part} for part in names(by_class).values()]
@@ -126,7 +127,11 @@ def test_files_of_parts_go_by_their_usual_names(tmp_path, kind):
     save_table(arrays(x, y), tmp_path / 'tables' / part)
   task = made(f'{kind}:{tmp_path if kind == "arrays" else tmp_path / "tables"},{SIZES}')
   assert names(task)['validation'] == ('val1', 'val2')
-  assert task.parted() == 'official' and task.said() == ''
+  assert task.parted() == 'official'
+  size = '4 examples of 2 numbers in 2 classes (2 each)'
+  assert task.said().endswith(
+    f': parts train ({size}), validation ({size}), test ({size}), each of its own file'
+  )
   assert with_tested(task, 'all').table('test').names[::2] == ('Train1', 'val1', 'testing1')
 
 

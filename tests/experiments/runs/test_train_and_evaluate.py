@@ -11,7 +11,7 @@ from metakit.divergence import NonFiniteLoss
 
 def validated(losses, monkeypatch):
   options = SimpleNamespace(seed=0, validation_episodes=len(losses))
-  monkeypatch.setattr(train, 'prepare', lambda *given: None)
+  monkeypatch.setattr(train, 'prepare', lambda *given, **named: None)
   monkeypatch.setattr(train, 'per_episode', lambda tested, episodes: {'loss': np.array(losses)})
   return train.validate(SimpleNamespace(test_task=None), {}, 7, options=options)
 
