@@ -118,7 +118,8 @@ thead th { color: var(--soft); font-weight: 400; }
 .matrix tbody th { white-space: nowrap; padding: 2px 12px 2px 0; }
 .episode th, .episode td { vertical-align: middle; padding: 8px 20px 8px 0; }
 ul, ol { display: flex; flex-wrap: wrap; gap: 8px; margin: 0; padding: 0; list-style: none; }
-li { text-align: center; max-width: 112px; overflow-wrap: anywhere; line-height: 1.3; }
+li { text-align: center; }
+.episode li { max-width: 112px; overflow-wrap: anywhere; line-height: 1.3; }
 li img { display: block; width: 56px; height: 56px; object-fit: contain; image-rendering: pixelated;
   margin: 0 auto; border: 1px solid var(--line); border-radius: 4px; }
 li.right, li.wrong { min-width: 64px; font-size: 12.5px; }

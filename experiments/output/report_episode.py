@@ -136,7 +136,9 @@ def _predicted(outputs: np.ndarray) -> np.ndarray:
 def _names(episode: EpisodePicture) -> Callable[[int], str]:
   """Returns label -> what it is called."""
   names = episode.names
-  return lambda label: names[label] if names and 0 <= label < len(names) else str(label)
+  known = range(len(names or ()))
+  own = lambda label: names[label] if names and label in known else str(label)
+  return lambda label: 'no label' if label < 0 else own(label)
 
 
 def _rows(heads: Sequence[str], rows: str, label: str) -> str:

@@ -79,8 +79,8 @@ def difference(
   try:
     arrays = [episodes_of(folders[number], suffix) for number in (first, second)]
     few = min(len(each[metric]) for each in arrays)
-    cut = ({**each, metric: each[metric][:few]} for each in arrays)
-    return Difference(*names, metric, compare(*cut, metric=metric), '')
+    ours, theirs = ({**each, metric: each[metric][:few]} for each in arrays)
+    return Difference(*names, metric, compare(ours, theirs, metric), '')
   except (OSError, KeyError, ValueError) as error:
     return Difference(*names, metric, None, ' '.join(str(error).split()))
 

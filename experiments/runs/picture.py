@@ -1,5 +1,6 @@
 """The test episode that a report shows: predictions, attention, and the nearest examples."""
 
+import re
 from typing import Any
 
 import jax
@@ -46,14 +47,17 @@ def attention(setup: Setup, tested: Tested, episode: Episode) -> np.ndarray | No
   It is the mean of all attention heads. It is None for learners in which nothing attends to an
   example.
   """
-  if not setup.specs['learner'].startswith('in_context:layout=pairs'):
+  layout = re.match(r'in_context:layout=(pairs|interleaved)', setup.specs['learner'])
+  if not layout:  # a token of another layout does not hold one example
     return None
   adapt = jax.jit(tested.learner.adapt)  # not op by op
   fitted: Fitted = adapt(learner_key(tested.root, 0), tested.params, episode.support)
   try:
-    weights = attention_to_support(setup.network(tested.task), fitted, episode.query.x)
+    network = setup.network(tested.task)
+    of_tokens = attention_to_support(network, fitted, episode.query.x, layout=layout[1])
   except ValueError:  # no attention weights
     return None
+  weights = of_tokens.reshape(*of_tokens.shape[:-1], len(episode.support.x), -1).sum(-1)
   of_queries = without_padding(episode.query, np.asarray(weights.mean(1).swapaxes(0, 1)))[0]
   of_both = without_padding(episode.support, np.moveaxis(of_queries, 2, 0))[0]
   return of_both.transpose(2, 1, 0)  # it was [support, queries, layers]

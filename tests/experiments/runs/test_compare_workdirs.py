@@ -46,7 +46,7 @@ def page(tmp_path_factory):
 
 
 def test_differences_are_paired_by_episode(page):
-  """The same values, shifted, differ by exactly that; fewer episodes are compared where both are."""
+  """The same values, shifted, differ by exactly that; of other numbers the common ones count."""
   text = words_of(page[0])
   first, _, third, _ = page[1]
   assert f'reptile - {first} 12.50 ± 0.00% 50 differ' in text

@@ -32,7 +32,7 @@ def setup(tmp_path_factory):
   return make_setup(parsed(flags), '', budget_gib=1)
 
 
-def tested_with(setup, change):
+def with_params(setup, change):
   """The initial parameters, changed, ready for a test."""
   learner, source = setup.learner(setup.task), setup.task.source('train')
   state = begin(learner, learned.make_optimizer(setup.specs), source, roots(0))
@@ -46,7 +46,7 @@ def quiet_noise(leaf):
 
 
 def test_a_good_learner_is_better_and_an_unchanged_one_is_not(setup, capsys):
-  good, idle = tested_with(setup, quiet_noise), tested_with(setup, np.asarray)
+  good, idle = with_params(setup, quiet_noise), with_params(setup, np.asarray)
   seen = see(good, 1000)
   assert len(seen.y) == 200
   known = learned.beside_baselines(setup, good, seen)
@@ -62,7 +62,7 @@ def test_a_good_learner_is_better_and_an_unchanged_one_is_not(setup, capsys):
 
 
 def test_answers_are_those_that_the_metrics_judge(setup):
-  good = tested_with(setup, quiet_noise)
+  good = with_params(setup, quiet_noise)
   seen = see(good, 30)
   answers = answers_of(good, seen)
   accuracy = [answers.right[answers.episode == number].mean() for number in range(30)]
