@@ -43,14 +43,14 @@ def histogram(values: np.ndarray, metric: str) -> str:
 def edges(values: np.ndarray) -> Sequence[float]:
   """Returns the edges of bins. Few different values, as of an accuracy, have a bin each.
 
-  >>> edges(np.array([0.0, 0.5, 1.0, 0.5]))
-  [-0.25, 0.25, 0.75, 1.25]
+  >>> edges(np.array([0.0, 1.0]))[:3]
+  [-0.05, 0.05, 0.15000000000000002]
   """
   kinds = np.unique(np.round(values, 4))
   if len(kinds) == 1:
     return [kinds[0] - 0.5, kinds[0] + 0.5]
-  step = np.diff(kinds).min()
   low, high = kinds[0], kinds[-1]
+  step = min(np.diff(kinds).min(), (high - low) / 10)
   if (high - low) / step > MOST_BINS:
     count = int(np.clip(len(values) ** 0.5, 5, MOST_BINS))
     return np.linspace(low, high, count + 1).tolist()

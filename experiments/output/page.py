@@ -49,13 +49,20 @@ def unseen(text: str) -> str:
   return f'<span class="unseen">{escaped(text)}</span>'
 
 
-def table(heads: Iterable[str], rows: Iterable[Iterable[Any]], label: str = 'table') -> str:
+def table(
+  heads: Iterable[str],
+  rows: Iterable[Iterable[Any]],
+  label: str = 'table',
+  *,
+  numbers: bool = False,
+) -> str:
   """Returns a table of escaped cells; the first cell of a row is its head.
 
   Args:
     heads: names of the columns.
     rows: the rows.
     label: what the table is, for those who listen to the page.
+    numbers: whether cells are short, and stay on one line.
   """
   head = ''.join(f'<th scope="col">{escaped(name)}</th>' for name in heads)
   body = ''
@@ -63,7 +70,14 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[Any]], label: str = 'tab
     cells = ''.join(f'<td>{escaped_cell(cell)}</td>' for cell in rest)
     body += f'<tr><th scope="row">{escaped_cell(first)}</th>{cells}</tr>\n'
   head = f'<thead><tr>{head}</tr></thead>' if head else ''
-  return wide(f'<table>{head}<tbody>{body}</tbody></table>', label)
+  kind = ' class="numbers"' if numbers else ''
+  return wide(f'<table{kind}>{head}<tbody>{body}</tbody></table>', label)
+
+
+def command(text: str) -> str:
+  """Returns a command to be copied; it is broken between its words."""
+  words = ''.join(f'<span>{escaped(word)}</span> ' for word in text.split(' ')).rstrip()
+  return f'<pre tabindex="0"><code>{words}</code></pre>'
 
 
 def wide(body: str, label: str) -> str:
@@ -110,6 +124,7 @@ th, td { padding: 4px 20px 4px 0; border-bottom: 1px solid var(--line); text-ali
   vertical-align: top; }
 th { font-weight: 500; }
 thead th { color: var(--soft); font-weight: 400; }
+.numbers th, .numbers td { white-space: nowrap; }
 .matrix { font-size: 12.5px; }
 .matrix td { padding: 2px 5px; text-align: right; min-width: 28px;
   background: color-mix(in srgb, var(--train) calc(0.6 * var(--heat, 0%)), transparent); }

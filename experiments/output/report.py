@@ -10,6 +10,7 @@ import numpy as np
 from experiments.output import report_figures
 from experiments.output.answers import Answers
 from experiments.output.page import (
+  command,
   details,
   escaped,
   escaped_cell,
@@ -191,7 +192,7 @@ def learning_note(metrics: Sequence[Mapping[str, Any]], key: str) -> str:
   step, value = logged[-1][:2]
   words = f'{format_estimate(name, value)} at step {step:,.0f}'
   best = logged[logged[:, 1].argmax() if is_fraction(name) else logged[:, 1].argmin()]
-  if key.startswith('train/') or best[0] == step:
+  if key.startswith('train/') or best[1] == value:
     return words
   return f'{words}, best {format_estimate(name, best[1])} at step {best[0]:,.0f}'
 
@@ -212,7 +213,9 @@ def _adaptation(report: Report) -> str:
   note += ' Dashed: the Bayes predictor on the same episodes.' if best else ''
   heads = (label, metric, *(['Bayes predictor'] if best else []))
   drawn = report_figures.adaptation_curve(points, label, metric, reference=report.reference)
-  return figure(drawn, note) + details('The numbers', table(heads, rows, f'{metric} by {label}'))
+  return figure(drawn, note) + details(
+    'The numbers', table(heads, rows, f'{metric} by {label}', numbers=True)
+  )
 
 
 def _pair(names: tuple[str, str], values: np.ndarray) -> str:
@@ -244,8 +247,7 @@ def settings_of(value: Any) -> list[tuple[str, Any]]:
 
 
 def _reproduce(report: Report) -> str:
-  words = ''.join(f'<span>{escaped(word)}</span> ' for word in report.command.split(' ')).rstrip()
-  body = f'<pre><code>{words}</code></pre>'
+  body = command(report.command)
   if report.records:
     record = report.records[0]
     packages = record['versions'].items()

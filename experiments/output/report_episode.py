@@ -95,7 +95,7 @@ def _attention_to_class(attention: np.ndarray, own: np.ndarray) -> str:
   ]
   share = 100 * own.mean()
   rows.append(('if all examples got the same', f'{share:.1f}%', f'{100 - share:.1f}%'))
-  said = f'Of all {len(own)} queries, to examples of'
+  said = 'attention of all queries to examples of'
   return table((said, 'their class', 'other classes'), rows, 'Attention by layer')
 
 
@@ -212,9 +212,9 @@ def _softmax(outputs: np.ndarray) -> np.ndarray:
 
 
 def _images(x: np.ndarray) -> Callable[[int, str], str]:
-  """Returns (row number, what it shows) -> <img>, or -> what it shows if x are no images."""
+  """Returns (row number, what it shows) -> <img>, or -> '' if the rows of x are no images."""
   if x.ndim != 4 or x.shape[-1] not in (1, 3):
-    return lambda row, said: escaped(said)
+    return lambda row, said: ''
   low, high = (0, 255) if x.dtype == np.uint8 else (float(x.min()), float(x.max()))
   return lambda row, said: _image(_to_bytes(x[row], low, high), said)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.output.figures_of_runs import adaptation_curves, learning_curves
-from experiments.output.page import escaped, figure, heading, page, section, table
+from experiments.output.page import command, escaped, figure, heading, page, section, table
 from experiments.output.report import learning_note, settings_of
 from experiments.output.text import format_baselines, format_duration, format_estimate
 from metakit.estimates import Estimate
@@ -55,7 +55,9 @@ def _results(runs: Sequence[RunShown]) -> str:
     for run in runs
     for line in (format_baselines(run.record['baselines']) if 'baselines' in run.record else ())
   )
-  return table(heads, [_result(run.name, run.record) for run in runs], 'Results') + said
+  return (
+    table(heads, [_result(run.name, run.record) for run in runs], 'Results', numbers=True) + said
+  )
 
 
 def _result(name: str, record: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -118,7 +120,7 @@ def _adaptation(runs: Sequence[RunShown]) -> str:
       scores = (_score_at(points, value, metric) for points in of_runs.values())
       rows.append((f'{value:g}', *scores))
     body += figure(adaptation_curves(of_runs, amount, metric), f'{metric} against {amount}.')
-    body += table((amount, *of_runs), rows, f'{metric} by {amount}')
+    body += table((amount, *of_runs), rows, f'{metric} by {amount}', numbers=True)
   return body
 
 
@@ -150,6 +152,4 @@ def _settings(runs: Sequence[RunShown]) -> str:
 
 def _commands(runs: Sequence[RunShown]) -> str:
   said = lambda record: record.get('training_command', record['command'])
-  return ''.join(
-    f'{heading(run.name)}<pre><code>{escaped(said(run.record))}</code></pre>' for run in runs
-  )
+  return ''.join(f'{heading(run.name)}{command(said(run.record))}' for run in runs)

@@ -49,7 +49,9 @@ def episodes_section(values: np.ndarray, metric: str) -> str:
   if lost := len(values) - len(finite):
     note += f' In {lost:,} it is not finite.'
   rows = zip(QUANTILES, levels, strict=True)
-  numbers = details('The numbers', table(('episodes', metric), rows, f'{metric} of episodes'))
+  numbers = details(
+    'The numbers', table(('episodes', metric), rows, f'{metric} of episodes', numbers=True)
+  )
   return figure(figures_of_test.histogram(finite, metric), note) + numbers
 
 
@@ -84,7 +86,9 @@ def _hardest(names: Sequence[str], found: Sequence[OfClass]) -> str:
     (name(each.number), _share(each.right, each.queries), each.queries, name(each.taken_for))
     for each in found[:HARDEST]
   ]
-  return table(('class', 'accuracy', 'queries', 'most taken for'), rows, 'Hardest classes')
+  return table(
+    ('class', 'accuracy', 'queries', 'most taken for'), rows, 'Hardest classes', numbers=True
+  )
 
 
 def _share(part: int, whole: int) -> str:
@@ -133,5 +137,5 @@ def calibration_section(answers: Answers) -> str:
     (f'{100 * c:.0f}%', f'{100 * a:.0f}%', f'{q:,}')
     for c, a, q in zip(measured.confidence, measured.accuracy, measured.queries, strict=True)
   ]
-  numbers = table(('mean confidence', 'accuracy', 'answers'), rows, 'Calibration')
+  numbers = table(('mean confidence', 'accuracy', 'answers'), rows, 'Calibration', numbers=True)
   return figure(figures_of_test.reliability(measured), note) + details('The numbers', numbers)

@@ -82,7 +82,9 @@ def difference(
     ours, theirs = ({**each, metric: each[metric][:few]} for each in arrays)
     return Difference(*names, metric, compare(ours, theirs, metric), '')
   except (OSError, KeyError, ValueError) as error:
-    return Difference(*names, metric, None, ' '.join(str(error).split()))
+    why = ' '.join(str(error).split())
+    other = 'they saw other episodes: another task, split, seed or data'
+    return Difference(*names, metric, None, other if 'other episodes' in why else why)
 
 
 def episodes_of(folder: Path, suffix: str) -> dict[str, np.ndarray]:
