@@ -28,6 +28,7 @@ def test_a_reference_that_takes_hours_is_refused():
     family('sign_vectors', '', 4)
 
 
+@pytest.mark.slow  # tests/experiments/components/test_tasks.py asks it of the task
 def test_repeated_rows_are_of_training_alone():
   repeating = family('projected:base=random,shots=5,size=4,repeated=1,distinct=2', '', 1)
   different = lambda source: {len(set(row)) for row in many(source.plan, 50).support.x.tolist()}
