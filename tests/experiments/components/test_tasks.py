@@ -78,6 +78,7 @@ def test_with_tasks_0_no_task_occurs_twice(digits):
     made('projected:tasks=0,seen=true', digits)
 
 
+@pytest.mark.slow  # with tasks=0 none occurs twice, above
 def test_unseen_tasks_are_many_however_few_are_trained_on(digits):
   task = made('projected:size=4,shots=9,tasks=2', digits)
   assert task_of(many(task.source('train').plan, 300)) == {0, 1}
@@ -176,6 +177,7 @@ def test_biases_may_end(digits):
       made(wrong, digits)
 
 
+@pytest.mark.slow
 def test_mixed_functions_have_outputs_of_one_size():
   task = made('mixed_functions:classes=dense+sparse+sign_vectors,dim=20,shots=4')
   episodes = many(task.source('train'), 4000)

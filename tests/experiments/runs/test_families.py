@@ -13,6 +13,7 @@ from metakit.objectives import squared_error
 from tests.episodes.test_few_shot import many
 
 
+@pytest.mark.slow  # tests/experiments/components/test_tasks.py asks it of the task
 def test_seen_and_unseen_are_tasks_and_images():
   measures = family('projected:base=random,shots=5,size=4', '', 1).measures
   tasks = lambda name: set(many(measures[name].source(2).plan, 200).info['task'].tolist())
