@@ -133,8 +133,10 @@ INVALID = [
 
 # A plan, floats, numbers of examples that vary, a choice of samplers: what compiles differently.
 DIFFERENT = ('few_shot', 'variable_shot', 'functions:noise', 'projected', 'mixture')
-# Those of them that are asked operation by operation, which compiles hundreds of programs.
-OP_BY_OP = ('few_shot', 'mixture')
+# One of integers and one of floats, where a law compiles a program of its own.
+QUICK = ('few_shot', 'functions')
+# Asked operation by operation, which compiles hundreds of programs.
+OP_BY_OP = ('few_shot',)
 # A plan is part of the whole episode, whose row is quick.
 PLANS = [name for name in SAMPLERS if name.endswith('_plan')]
 # What an optimised program might round otherwise, beside other programs of the same draws.
@@ -153,7 +155,8 @@ def samplers(slow=(), compiler=()):
 
 every_sampler = samplers(slow=PLANS)
 of_optimised_programs = samplers(slow=PLANS, compiler=OPTIMISED)
-slow_if_alike = samplers(slow=set(SAMPLERS) - set(DIFFERENT))
+slow_if_alike = samplers(slow=set(SAMPLERS) - set(DIFFERENT), compiler=OPTIMISED)
+quick_for_two = samplers(slow=set(SAMPLERS) - set(QUICK))
 
 
 class Built(NamedTuple):
@@ -222,7 +225,7 @@ def test_jit_changes_nothing(name):
   assert_same(build(name).jitted(key), plain, name in FLOATS)
 
 
-@every_sampler
+@quick_for_two
 def test_float64_changes_no_draw(name):
   """Only the precision of what is computed from them."""
   plain = build(name).jitted(keys())
@@ -239,13 +242,13 @@ def test_other_generators_are_refused_by_name():
     task_key(jax.random.key(0, impl='rbg'), 0, 0)
 
 
-@of_optimised_programs
+@slow_if_alike
 def test_vmap_of_a_sampler_built_again_is_a_loop(name):
   loop = [build(name).jitted(key) for key in keys(16)]
   assert_same(build(name).mapped(keys(16)), stack(loop), name == 'mixture')
 
 
-@slow_if_alike
+@quick_for_two
 def test_pmap_is_vmap(name):
   devices = jax.local_device_count()
   mapped = jax.pmap(jax.vmap(build(name).sampler))(keys(16).reshape(devices, -1))
@@ -263,7 +266,7 @@ def test_traced_once_for_many_keys(name):
 
 @every_sampler
 def test_different_keys_give_different_episodes(name):
-  leaves = jax.tree.leaves(build(name).mapped(keys(16)))
+  leaves = jax.tree.leaves(stack([build(name).jitted(key) for key in keys(16)]))
   rows = np.concatenate([np.asarray(leaf).reshape(16, -1) for leaf in leaves], axis=1)
   assert len({tuple(row) for row in rows.tolist()}) == 16
 

@@ -78,6 +78,7 @@ def test_with_tasks_0_no_task_occurs_twice(digits):
     made('projected:tasks=0,seen=true', digits)
 
 
+@pytest.mark.slow  # with tasks=0 none occurs twice, above
 def test_unseen_tasks_are_many_however_few_are_trained_on(digits):
   task = made('projected:size=4,shots=9,tasks=2', digits)
   assert task_of(many(task.source('train').plan, 300)) == {0, 1}
@@ -176,6 +177,7 @@ def test_biases_may_end(digits):
       made(wrong, digits)
 
 
+@pytest.mark.slow
 def test_mixed_functions_have_outputs_of_one_size():
   task = made('mixed_functions:classes=dense+sparse+sign_vectors,dim=20,shots=4')
   episodes = many(task.source('train'), 4000)
@@ -189,11 +191,16 @@ def test_mixed_functions_have_outputs_of_one_size():
   ('spec', 'episodes'),
   [
     ('sign_vectors', 200),
-    ('mixed_functions', 200),
-    ('sparse:nonzeros=5', 200),
     ('sparse', None),
-    ('dense:pool=65536', None),
-    ('gaussian_process', None),
+    *(
+      pytest.param(*each, marks=pytest.mark.slow)
+      for each in (
+        ('mixed_functions', 200),
+        ('sparse:nonzeros=5', 200),
+        ('dense:pool=65536', None),
+        ('gaussian_process', None),
+      )
+    ),
   ],
 )
 def test_a_slow_reference_is_of_few_episodes(spec, episodes, monkeypatch):
@@ -247,8 +254,9 @@ def test_images_are_shifted_by_whole_pixels_or_warped_or_left_alone():
   ):
     for mirror in (False, True):
       *first, (transform, each) = augmentations_of(*given, mirror=mirror)
-      np.testing.assert_array_equal(jax.jit(transform)(key, image), jax.jit(expected)(key, image))
       assert each == 'example' and first == [(mirror_image, 'class')] * mirror
+    both = lambda *drawn: [change(*drawn) for change in (transform, expected)]  # noqa: B023
+    np.testing.assert_array_equal(*jax.jit(both)(key, image))
 
 
 def test_validation_classes_may_be_trained_on_too(monkeypatch):

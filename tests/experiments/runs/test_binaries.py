@@ -124,6 +124,7 @@ def test_a_process_of_its_own_leaves_the_same(trained, tmp_path, flags):
   assert np.isfinite(record['mean'])
 
 
+@pytest.mark.slow  # one that was killed goes on, below
 def test_the_same_command_again_trains_no_more_and_agrees(trained):
   workdir, command, out = trained
   before = parameters(workdir)
@@ -134,6 +135,7 @@ def test_the_same_command_again_trains_no_more_and_agrees(trained):
   assert_same_bits(parameters(workdir), before)
 
 
+@pytest.mark.slow  # tests/test_train.py asks it of the dispatch, tests/data of the table
 def test_a_table_left_on_disk_trains_to_the_same_parameters(trained, tmp_path):
   """The task `table`, memory-mapped and larger than the budget, against arrays on the device."""
   workdir, command, _ = trained
