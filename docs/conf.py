@@ -25,6 +25,7 @@ exclude_patterns = ['README.md', 'generated/.*']
 myst_enable_extensions = ['attrs_inline']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
+autodoc_preserve_defaults = True
 autodoc_typehints = 'none'  # signatures are read in the source; docstrings say shapes
 napoleon_use_rtype = napoleon_use_ivar = False
 html_show_copyright = html_show_sphinx = False
