@@ -324,7 +324,7 @@ def test_no_drawing_is_loaded_before_it_is_needed_and_no_global_state_is_kept():
 def test_attention_to_the_support_marks_the_class_of_the_query():
   """One bar for each support example in each layer, and the share of those of its class."""
   episode = images_episode()
-  weights = np.array([[0.5, 0.25, 0.0], [0.1, 0.2, 0.3]])
+  weights = np.array([[0.5, 0.25, 0.0], [0.1, 0.2, 0.3]])[:, None].repeat(12, axis=1)
   page = Page(render(Report('t', 'c', [record()], episode=episode._replace(attention=weights))))
   assert 'which get 50%, 10% in the layers' in page.text  # the first query is of class 0
   assert 'attention of a query to the support, by layer' in str(page.elements)
