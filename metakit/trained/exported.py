@@ -62,6 +62,8 @@ class Exported(NamedTuple):
     queries: rows of x that `predict` takes, or 'any number'.
     together: whether the prediction of a query depends on the others.
     classifies: whether outputs are logits.
+    encoding: how numbers were made of texts, rows of a table or targets, see Inputs; None if they
+      were numbers to begin with.
     card: what else is known of the learner.
   """
 
@@ -78,6 +80,7 @@ class Exported(NamedTuple):
   queries: int | str
   together: bool
   classifies: bool
+  encoding: Mapping[str, Any] | None
   card: Mapping[str, Any]
 
 
@@ -93,7 +96,7 @@ def export(
 ) -> Exported:
   """Writes `adapt` and `predict` of a trained learner as programs that run without metakit.
 
-  Encodings (of texts, of rows of a table) and what metakit.trained.inputs does to pictures are not
+  Encodings (of texts, rows of a table, targets) and what metakit.trained.inputs does to pictures are not
   part of it: the programs take numbers of the shape and type that the header says. All learners and
   heads of metakit take any number of examples, except for descents on minibatches (`inner_batch`,
   the head `baseline`), the head `svm`, and transformers with learned positions. Those compute with
@@ -143,6 +146,7 @@ def export(
     queries or MANY,
     learner.queries_seen,
     trained.classifies,
+    trained.inputs.encoding,
     trained.card,
   )
   programs = _programs(_functions(learner, trained.params, outputs, seed), arrays, about)

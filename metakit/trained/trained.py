@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.data.encodings import scaled, unscaled
 from metakit.keys import fixed_key, learner_key
 from metakit.trained import inputs as of_inputs
 from metakit.trained.inputs import Inputs, Ready
@@ -80,10 +81,8 @@ class Trained:
       OSError: if a picture cannot be read.
     """
     ready = of_inputs.ready(self.inputs, x)
-    if self.classifies:
-      labels = class_labels(y, len(ready.x))
-    else:
-      labels = targets(y, len(ready.x), self.outputs)
+    read = class_labels if self.classifies else self._targets
+    labels = read(y, len(ready.x))
     programs = self._for(labels.classes)
     state = programs.adapt(_key(seed), self.params, _padded(ready.x, labels.y))
     return Fitted(self, programs, state, ready, labels, seed)
@@ -93,6 +92,11 @@ class Trained:
 
   def __deepcopy__(self, memo: Any) -> 'Trained':
     return self  # it does not change, and a copy would compile its programs again
+
+  def _targets(self, y: Any, examples: int) -> Labels:
+    """Returns targets in the units of training."""
+    labels = targets(y, examples, self.outputs)
+    return labels._replace(y=scaled(self.inputs.encoding, labels.y).astype(np.float32))
 
   def _for(self, labels: np.ndarray | None) -> Programs:
     """Returns the programs for the labels that occur; None in a regression."""
@@ -179,6 +183,8 @@ class Fitted(NamedTuple):
   def outputs(self, x: Any) -> np.ndarray:
     """Returns the learner's outputs, [examples, classes] logits or [examples, outputs] numbers.
 
+    The numbers are in the units of y.
+
     Each example is predicted by itself, unless the learner is transductive. Then all of x count as
     the queries of one task, and each new number of them is compiled anew.
     """
@@ -188,7 +194,7 @@ class Fitted(NamedTuple):
     together = self.programs.learner.queries_seen
     parts = [queries] if together else _in_parts(queries)
     answers = [self._answers(part, alone=not together) for part in parts]
-    return np.concatenate(answers)
+    return unscaled(self.trained.inputs.encoding, np.concatenate(answers))
 
   def extend(self, x: Any, y: Any) -> 'Fitted':
     """Returns what has also learned from further examples; their classes may be new.
@@ -203,7 +209,7 @@ class Fitted(NamedTuple):
     more = of_inputs.ready(self.trained.inputs, x, like=self.support)
     support = Ready(np.concatenate([self.support.x, more.x]), self.support.inverted)
     if self.labels.classes is None:
-      new = targets(y, len(more.x), self.trained.outputs).y
+      new = self.trained._targets(y, len(more.x)).y
       labels = self.labels._replace(y=np.concatenate([self.labels.y, new]))
     else:
       known = known_labels(self.labels.classes, y, len(more.x))
