@@ -132,22 +132,22 @@ def export(
   learner = trained.learner_of(outputs)
   named = named_leaves(trained.params)
   arrays = {f'{PARAMS}{name}': np.asarray(leaf, order='C') for name, leaf in named}
-  labels = ((), 'int32') if trained.classifies else ((outputs,), 'float32')
   about = Exported(
-    FORMAT,
-    jax.__version__,
-    tuple(platforms),
-    f'{FUSIONS}=-reduce',
-    trained.inputs.shape,
-    trained.inputs.dtype,
-    *labels,
-    outputs,
-    support or MANY,
-    queries or MANY,
-    learner.queries_seen,
-    trained.classifies,
-    trained.inputs.encoding,
-    trained.card,
+    format=FORMAT,
+    jax=jax.__version__,
+    platforms=tuple(platforms),
+    xla_flags=f'{FUSIONS}=-reduce',
+    x=trained.inputs.shape,
+    dtype=trained.inputs.dtype,
+    y=() if trained.classifies else (outputs,),
+    y_dtype='int32' if trained.classifies else 'float32',
+    outputs=outputs,
+    support=support or MANY,
+    queries=queries or MANY,
+    together=learner.queries_seen,
+    classifies=trained.classifies,
+    encoding=trained.inputs.encoding,
+    card=trained.card,
   )
   programs = _programs(_functions(learner, trained.params, outputs, seed), arrays, about)
   stored = {name: np.frombuffer(each.serialize(), np.uint8) for name, each in programs.items()}
