@@ -44,6 +44,11 @@ def logistic(
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> x, y = jax.ShapeDtypeStruct((10, 64), 'float32'), jax.ShapeDtypeStruct((10,), 'int32')
+  >>> adapt = logistic(ways=5).adapt
+  >>> jax.eval_shape(adapt, jax.random.key(0), {}, Examples(x, y))[0].shape  # a row of biases
+  (65, 5)
   """
   check_ways(ways)
   check_positive(strength=strength, steps=steps, tolerance=tolerance)
