@@ -52,12 +52,11 @@ def alpha_tim(
   Raises:
     ValueError: for numbers that make no sense.
 
-  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
-  >>> head = alpha_tim(ways=2)
-  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
-  >>> x = jnp.array([[9.0, 2.0], [8.0, 3.0], [6.0, 5.0], [7.0, 6.0]])  # all are nearer to class 0
-  >>> answer(x).argmax(-1).tolist()
-  [0, 0, 1, 1]
+  >>> from metakit.learners import pretrained
+  >>> from metakit.networks import resnet12
+  >>> learner = pretrained(resnet12(), alpha_tim(ways=5, alpha=2.0), num_classes=64)
+  >>> learner.protocol
+  'transductive'
   """
   check_ways(ways)
   check_positive(steps=steps, temperature=temperature, learning_rate=learning_rate)

@@ -45,10 +45,11 @@ def logistic(
   Raises:
     ValueError: for numbers that make no sense.
 
-  >>> x, y = jax.ShapeDtypeStruct((10, 64), 'float32'), jax.ShapeDtypeStruct((10,), 'int32')
-  >>> adapt = logistic(ways=5).adapt
-  >>> jax.eval_shape(adapt, jax.random.key(0), {}, Examples(x, y))[0].shape  # a row of biases
-  (65, 5)
+  >>> from metakit.learners import embedded
+  >>> from metakit.networks import conv4
+  >>> learner = embedded(conv4(), logistic(ways=5))
+  >>> learner.protocol, learner.features is not None  # so a table can be embedded once
+  ('inductive', True)
   """
   check_ways(ways)
   check_positive(strength=strength, steps=steps, tolerance=tolerance)

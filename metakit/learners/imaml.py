@@ -45,15 +45,11 @@ def imaml(
   Raises:
     ValueError: for a descent or statistics that do not fit, or proximal=0 with mode implicit.
 
-  >>> import jax, optax
-  >>> from metakit.episodes import sinusoid
-  >>> from metakit.networks import mlp
-  >>> from metakit.objectives import squared_error
+  >>> import optax
+  >>> from metakit.networks import conv4
   >>> descent = Descent(optax.sgd(0.1), steps=16)
-  >>> learner = imaml(mlp(num_outputs=1), descent, objective=squared_error)
-  >>> run = lambda key: learner.loss(key, learner.init(key, sinusoid()(key)), sinusoid()(key))
-  >>> sorted(jax.eval_shape(run, jax.random.key(0))[1])
-  ['adaptation_norm', 'implicit_residual', 'loss']
+  >>> imaml(conv4(num_outputs=5, norm='group'), descent, proximal=2.0).protocol
+  'inductive'
   """
   refuse(descent, 'batch')
   return by_descent(
