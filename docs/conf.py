@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+import jupytext
+
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
@@ -87,6 +89,9 @@ def write_generated() -> None:
     path = ROOT / file
     text = rewritten(path.read_text(encoding='utf-8'), path.parent, DOCS / 'generated')
     write(DOCS / f'{page}.md', text)
+  for page in sorted((DOCS / 'tutorials').glob('*.md')):
+    notebook = jupytext.reads(page.read_text(encoding='utf-8'), 'md')
+    write(DOCS / 'generated' / f'{page.stem}.ipynb', jupytext.writes(notebook, 'ipynb'))
   for package, said in PACKAGES.items():
     write(DOCS / 'generated' / f'{package}.md', reference(package, said))
 
@@ -136,6 +141,9 @@ def rewrite(app, page: str, source: list[str]) -> None:
   if not page.startswith('generated/'):
     place = (DOCS / page).parent
     source[0] = rewritten(source[0], place, place)
+  if page.startswith('tutorials/'):
+    notebook = f'/generated/{Path(page).name}.ipynb'
+    source[0] += f'\n---\n\nThis page {{download}}`as a notebook <{notebook}>`.\n'
 
 
 def setup(app) -> None:

@@ -25,7 +25,10 @@ def _origins(stub: Path) -> dict[str, str]:
 
 
 _ORIGINS = _origins(Path(__file__).with_suffix('.pyi'))
-__all__ = sorted(_ORIGINS)
+_OF_EXTRAS = {
+  'estimators'
+}  # is reached by its name, not by `import *` or help, which need no extra
+__all__ = sorted(_ORIGINS.keys() - _OF_EXTRAS)
 
 
 def __getattr__(name: str) -> Any:
@@ -39,7 +42,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-  return sorted({*(name for name in globals() if name.startswith('__')), *_ORIGINS})
+  return sorted({*(name for name in globals() if name.startswith('__')), *__all__})
 
 
 turn_off_wrong_fusions(late=used_a_cpu())  # before anything asks for a device

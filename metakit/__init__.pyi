@@ -8,6 +8,7 @@ from metakit import dispatch as dispatch
 from metakit import distributed as distributed
 from metakit import episodes as episodes
 from metakit import estimates as estimates
+from metakit import estimators as estimators
 from metakit import evaluation as evaluation
 from metakit import heads as heads
 from metakit import keys as keys

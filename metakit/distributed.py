@@ -145,7 +145,8 @@ def check_same(described: Mapping[str, Any], seconds: float = MEETING_SECONDS) -
       the difference.
     TimeoutError, ConnectionError: as `barrier` does.
   """
-  if jax.process_count() == 1:
+  # A single process takes no device, since the programs that it starts may need it.
+  if not jax.distributed.is_initialized() or jax.process_count() == 1:
     return
   folder = f'{SAME}/{_passed[SAME]}/'
   text = json.dumps({name: str(value) for name, value in described.items()})

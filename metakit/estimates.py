@@ -44,6 +44,17 @@ def estimate(values: Any) -> Estimate:
   return Estimate(float(values.mean()), float(NORMAL_95 * error), len(values))
 
 
+def overlap(a: Estimate, b: Estimate) -> bool:
+  """Says whether the 95% intervals of two means have a value in common.
+
+  >>> overlap(Estimate(0.98, 0.02, 100), Estimate(0.95, 0.01, 100))
+  True
+  >>> overlap(Estimate(0.98, 0.01, 100), Estimate(0.95, 0.01, 100))
+  False
+  """
+  return abs(a.mean - b.mean) <= a.ci95 + b.ci95
+
+
 IDENTITY = 'identity'  # key in an episodes.npz, beside the metrics: what the episodes are, as JSON
 
 

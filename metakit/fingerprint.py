@@ -46,6 +46,8 @@ def fingerprint(source: EpisodeSource, table: ClassTable | None = None) -> str |
     for values in (table.starts, table.counts, table.groups):
       digest.update(np.ascontiguousarray(values, np.int64).tobytes())
     digest.update(repr((table.names, table.group_names)).encode())
+    if table.y is not None:
+      digest.update(np.ascontiguousarray(table.y, np.float64).tobytes())
   for leaf in jax.tree.leaves(_plans(source)):
     if np.issubdtype(leaf.dtype, np.integer):  # another machine may round floats differently
       digest.update(np.ascontiguousarray(leaf).tobytes())

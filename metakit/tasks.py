@@ -30,8 +30,8 @@ class Task(NamedTuple):
     judges: further metrics, each with its judge.
     chance: the accuracy without learning, if training episodes are easier than those of validation
       and test. Then only validation shows when a model learns. Otherwise None.
-    table: split -> the classes that episodes are of, as numbered by info['classes']; None if they
-      are of none.
+    table: split -> the classes that episodes are of, as numbered by info['classes'] (or the tasks
+      of a regression, as numbered by info['task']); None if they are of none.
     parted: () -> what says which classes are for training and tests: 'official', 'given' (the data,
       or files), or a draw of 'groups' or 'classes'.
     said: () -> what was understood of the data, in one line; '' if there is no doubt. It may load
@@ -104,4 +104,6 @@ def fingerprint_of(task: Task, split: str) -> str | None:
 def training_classes(task: Task) -> Callable[[], int] | None:
   """Returns () -> the number of training classes, which loads them; None if there are none."""
   table = task.table
-  return None if table is None else lambda: len(table('train').counts)
+  if table is None or not task.objective.classifies:
+    return None
+  return lambda: len(table('train').counts)

@@ -23,8 +23,6 @@ from metakit.types import MetaLearner
 from tests import tiny
 from tests.disks import small_disk
 
-FAMILIES = ('prototypical', 'maml', 'in_context')
-
 
 def state(step=0, width=3, dtype=jnp.float32):
   params = {'kernel': (jnp.arange(width) + step).astype(dtype), 'bias': jnp.float32(step)}
@@ -159,7 +157,14 @@ def linear() -> MetaLearner:
   return prototypical(model._replace(apply=flat), tiny.WAYS)
 
 
-@pytest.mark.parametrize('make', [*(lambda n=n: tiny.learners()[n] for n in FAMILIES), linear])
+@pytest.mark.parametrize(
+  'make',
+  [
+    *(lambda: tiny.learners()['maml'], linear),
+    pytest.param(lambda: tiny.learners()['prototypical'], marks=pytest.mark.slow),
+    pytest.param(lambda: tiny.learners()['in_context'], marks=pytest.mark.slow),
+  ],
+)
 def test_the_state_of_every_learner_comes_back_bit_for_bit(make, tmp_path):
   learner, adam = make(), optax.adam(1e-3)
   make_state = lambda: init_state(learner, adam, jax.random.key(0), tiny.source())
@@ -196,7 +201,7 @@ def damage(path, how, rng):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize('how', ['flip', 'cut', 'delete'])
+@pytest.mark.parametrize('how', ['flip', pytest.param('cut', marks=pytest.mark.slow), 'delete'])
 def test_damage_to_any_file_is_noticed_and_the_step_before_is_used(how, tmp_path):
   rng, good = np.random.default_rng(0), tmp_path / 'good'
   save(good, 1, 2)

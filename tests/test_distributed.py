@@ -16,6 +16,7 @@ from metakit.cluster import Cluster, detect, first_node
 from metakit.distributed import (
   agreed,
   barrier,
+  check_same,
   difference,
   from_first,
   initialize,
@@ -257,6 +258,12 @@ def test_a_port_in_use_is_named():
     port = taken.getsockname()[1]
     with pytest.raises(OSError, match=f'port {port} of the coordinator cannot be used'):
       meet(Cluster(f'127.0.0.1:{port}', 2, 0), 5)
+
+
+def test_a_process_alone_takes_no_device_to_find_that_it_is(monkeypatch):
+  """The programs that it starts may need it."""
+  monkeypatch.setattr(jax, 'process_count', lambda: pytest.fail('a device was asked for'))
+  check_same({'--seed': 3}, 1)
 
 
 def test_alone_every_agreement_is_ones_own():

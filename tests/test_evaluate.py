@@ -28,6 +28,7 @@ from metakit.evaluation import (
   not_finite,
   usual_chunk,
 )
+from metakit.evaluation.kept import keep_programs_of
 from metakit.heads import prototypes
 from metakit.keys import learner_key
 from metakit.learners.embedded import embedded
@@ -39,6 +40,7 @@ from tests import tiny
 from tests.tiny import WAYS
 
 ROOT = roots(3).test
+SLOW = partial(pytest.param, marks=pytest.mark.slow)
 
 
 tiny_source = functools.cache(tiny.source)  # `evaluate` keeps the programs of a source
@@ -62,7 +64,7 @@ def losses(learner, params, source, episodes=10, chunk=4):
   )['loss']
 
 
-@pytest.mark.parametrize('name', ['maml', 'drawing'])
+@pytest.mark.parametrize('name', [SLOW('maml'), 'drawing'])
 def test_episode_i_is_made_from_the_key_of_seed_and_index(name):
   learner, params = calibrated(name)
   source = tiny_source()
@@ -94,8 +96,13 @@ def test_on_a_cpu_large_episodes_are_evaluated_few_at_a_time(numbers, chunk):
   assert usual_chunk(EpisodeSource(lambda key: Episode(half(), half()))) == chunk
 
 
-@pytest.mark.parametrize('on_device', [True, False])
-@pytest.mark.parametrize('parallel', ['pmap', 'shard_map'])
+@pytest.mark.parametrize(
+  ('parallel', 'on_device'),
+  [
+    ('shard_map', True),
+    *(SLOW(*c) for c in (('shard_map', False), ('pmap', True), ('pmap', False))),
+  ],
+)
 def test_eight_devices_give_what_one_gives(parallel, on_device):
   learner, params = calibrated('drawing')
   judge = partial(
@@ -119,7 +126,7 @@ def test_episodes_read_by_the_host_are_the_same():
   np.testing.assert_array_equal(device, host)
 
 
-@pytest.mark.parametrize('on_device', [True, False])
+@pytest.mark.parametrize('on_device', [True, SLOW(False)])
 def test_embedding_the_table_once_changes_no_prediction(on_device):
   learner, params = calibrated('prototypical')
   source = tiny_source(on_device)
@@ -220,7 +227,7 @@ def test_no_episodes_are_refused():
     losses(learner, params, tiny_source(), 0)
 
 
-@pytest.mark.parametrize('parallel', ['none', 'pmap', 'shard_map'])
+@pytest.mark.parametrize('parallel', ['none', 'pmap', SLOW('shard_map')])
 def test_a_learner_is_compiled_once_and_judged_with_the_parameters_given(parallel):
   learner, params = calibrated('mlp')
   source, traced, counts = tiny_source(), [], []
@@ -251,7 +258,7 @@ def test_a_judge_that_cannot_be_hashed_is_compiled_each_time():
   np.testing.assert_array_equal(run(judge=Named())['loss'], run()['loss'])
 
 
-@pytest.mark.parametrize('judge', [judge_queries, judge_prefixes])
+@pytest.mark.parametrize('judge', [judge_queries, SLOW(judge_prefixes)])
 def test_predictions_that_are_not_finite_are_wrong_and_said_to_be(judge):
   learner, params = calibrated('mlp')
   broken = jax.tree.map(lambda leaf: leaf * np.nan, params)
@@ -290,7 +297,7 @@ def lottery(key):
   return Episode(examples, examples)
 
 
-@pytest.mark.parametrize('judge', [judge_queries, judge_prefixes, judge_gain])
+@pytest.mark.parametrize('judge', [judge_queries, SLOW(judge_prefixes), judge_gain])
 def test_a_learner_cannot_know_what_the_sampler_draws(judge):
   """split(key)[1] is fold_in(key, 1): whoever is given the latter has the former."""
   answer = lambda key, count: jax.nn.one_hot(guesses(key)[jnp.arange(count) % 40], WAYS)
@@ -339,3 +346,15 @@ def test_files_of_other_episodes_are_not_compared(tmp_path):
 
 def test_a_difference_is_as_small_as_it_is():
   assert compare([1e-13, 3e-13], [0.0, 0.0]).mean == pytest.approx(2e-13)
+
+
+def test_twenty_tests_in_turn_make_their_programs_once():
+  """A comparison of ten heads once compiled each of them anew in every round."""
+  made = []
+  kept = keep_programs_of(lambda part: made.append(part))
+  for _ in range(3):
+    for part in range(20):
+      kept(part)
+  assert made == list(range(20))
+  kept([0]), kept([0])  # cannot be hashed
+  assert made[20:] == [[0], [0]]

@@ -34,6 +34,7 @@ LAYERS = [
   'metakit.evaluation.in_context metakit.evaluation.sessions metakit.tasks',
   'metakit.zoo',
   'metakit.trained',
+  'metakit.estimators',
   'metakit',
   'experiments',
   'experiments.components',

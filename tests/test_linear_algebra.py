@@ -42,7 +42,13 @@ THEIRS = {
 # The first and the last multiply by what they are given, whatever its columns.
 @pytest.mark.parametrize(
   ('name', 'columns'),
-  [*((name, ()) for name in OURS), *((name, (3,)) for name in ('lower', 'upper', 'positive'))],
+  [
+    *(('cholesky', ()), ('lower', (3,)), ('positive', ()), ('root', ())),
+    *(
+      pytest.param(*each, marks=pytest.mark.slow)
+      for each in (('lower', ()), ('upper', ()), ('upper', (3,)), ('positive', (3,)))
+    ),
+  ],
 )
 def test_values_and_both_derivatives_are_those_of_the_dense_inverse(name, columns):
   with jax.enable_x64(True):
@@ -66,7 +72,10 @@ def factorised(compiled):
   return re.findall(r'= \(?f32\[([\d,]+)\].*custom_call_target="lapack', compiled.as_text())
 
 
-@pytest.mark.parametrize('name', OURS)
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(n, marks=[] if n in ('positive', 'root') else [pytest.mark.slow]) for n in OURS],
+)
 def test_many_are_each_alone(name):
   """In their values, and in the program: one that has several at once may not end (STORM)."""
   a, b = (np.asarray(x, np.float32) for x in (positive(batch=(7,)), RNG.normal(size=(7, 5, 2))))

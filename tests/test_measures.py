@@ -151,7 +151,7 @@ def test_the_regret_of_ignorance_grows():
   np.testing.assert_allclose(excess, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize('wave', [0, 2, 3])
+@pytest.mark.parametrize('wave', [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 3))])
 def test_the_spectrum_of_a_wave_is_its_amplitude(wave):
   """Ridge on a Fourier basis, almost without noise, finds the wave that it was shown."""
   series = f.fourier(4, 5.0)
@@ -195,6 +195,7 @@ def random_transformer(depth=2, **options):
   return model, jax.tree.map(lambda s: rng.normal(size=s.shape).astype('f'), shapes), episode
 
 
+@pytest.mark.slow  # one layer by hand is quick, below
 def test_likeness_is_a_cosine_and_chance_is_near_0():
   """Of layers in a scan; that of one alone is computed by hand below."""
   model, params, episode = random_transformer(scan=True)
@@ -208,10 +209,11 @@ def test_likeness_is_a_cosine_and_chance_is_near_0():
 @pytest.mark.parametrize(
   ('attention', 'scan', 'depth'),
   [
-    ('softmax', False, 2),
     ('softmax', True, 2),
-    ('momentum', False, 2),
-    pytest.param('softmax', False, 11, marks=pytest.mark.slow),
+    *(
+      pytest.param(*each, marks=pytest.mark.slow)
+      for each in (('softmax', False, 2), ('momentum', False, 2), ('softmax', False, 11))
+    ),
   ],
 )
 def test_attention_weights_are_those_that_average_the_values(attention, scan, depth):
@@ -235,6 +237,7 @@ def test_attention_weights_are_those_that_average_the_values(attention, scan, de
   np.testing.assert_allclose(attended, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_layers_are_in_their_order():
   """Layer 2 comes before layer 10, whose name is the lower."""
   model, params, (support, _, _) = random_transformer(11)

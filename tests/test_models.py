@@ -52,6 +52,7 @@ def test_a_linen_module_gives_its_own_outputs():
   assert model.stored is None and embed_rows(model) is model.apply
 
 
+@pytest.mark.slow
 def test_several_inputs_are_passed_on():
   model = compiled(from_linen(TwoInputs()))
   params = model.init(KEY, X, 2.0)
@@ -92,7 +93,7 @@ def test_one_batch_calibrates_to_its_own_outputs():
   np.testing.assert_allclose(embedded, model.apply(params, X), atol=1e-5)
 
 
-@pytest.mark.parametrize('weight', [None, WEIGHT])
+@pytest.mark.parametrize('weight', [None, pytest.param(WEIGHT, marks=pytest.mark.slow)])
 def test_several_batches_calibrate_to_their_pooled_moments(weight):
   model = STORED
   batches = np.stack([X, 3 * X + 1, 2 - X])
@@ -115,6 +116,7 @@ def test_pooled_variances_survive_a_mean_that_dwarfs_them():
   np.testing.assert_allclose(var, batches.astype(np.float64).var((0, 1)), rtol=0.05)
 
 
+@pytest.mark.slow  # tests/test_evaluate.py asks it of a learner
 def test_calibration_leaves_learned_parameters_alone():
   model = STORED
   before = model.init(KEY, X)
@@ -133,6 +135,7 @@ def test_an_nnx_module_gives_its_own_outputs():
   np.testing.assert_allclose(model.apply(params, X, weight=WEIGHT), expected, atol=1e-6)
 
 
+@pytest.mark.slow  # statistics of one are measured within a gradient below
 def test_an_nnx_model_goes_through_jit_grad_and_vmap():
   model = from_nnx(perceptron)
   loss = jax.jit(lambda params, x: jnp.square(model.apply(params, x)).sum())
@@ -147,6 +150,7 @@ def test_an_nnx_model_goes_through_jit_grad_and_vmap():
   np.testing.assert_allclose(slope, norm, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_different_keys_give_different_nnx_parameters():
   init = jax.jit(lambda key: from_nnx(perceptron).init(key))
   keys = jax.random.key(0), jax.random.key(0), jax.random.key(1)
@@ -264,7 +268,7 @@ def test_nnx_state_that_no_parameters_hold_is_refused_by_name(options, said):
   assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('make', ['linen', 'nnx'])
+@pytest.mark.parametrize('make', ['linen', pytest.param('nnx', marks=pytest.mark.slow)])
 def test_inputs_are_answered_at_the_door(make):
   model = {'linen': lambda: from_linen(nn.Dense(2)), 'nnx': lambda: from_nnx(perceptron)}[make]()
   params = model.init(KEY, X)

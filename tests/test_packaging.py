@@ -20,6 +20,7 @@ DISTRIBUTIONS = {
 OPTIONAL = {
   'pandas': 'tables',
   'qpax': 'svm',
+  'scikit-learn': 'sklearn',
 }  # and their extras, which are named if they are missing
 CLONE = {'experiments', 'launch', 'metakit'}
 

@@ -21,6 +21,7 @@ def words(text: str) -> str:
 
 SMALLER = {
   'alphabets=10': 'alphabets=1',
+  'width=16': 'width=8, depth=2',
   '(100, state)': '(2, state)',
   'episodes=200': 'episodes=4',
 }

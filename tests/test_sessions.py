@@ -75,7 +75,7 @@ def judged(head):
   ('stream', 'joint'),
   [
     (MEANS, prototypes(8)),
-    (recursive_ridge(8, 0.3), ridge(8, 0.3, learned=False)),
+    pytest.param(recursive_ridge(8, 0.3), ridge(8, 0.3, learned=False), marks=pytest.mark.slow),
   ],
 )
 def test_a_stream_is_known_as_well_as_by_who_sees_everything_again(stream, joint):

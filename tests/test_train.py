@@ -24,6 +24,8 @@ ROOTS = roots(0)
 # Never Adam: it hides a gradient that is too large by a constant factor. With momentum, so that
 # there is a state to lose.
 SGD = optax.sgd(0.05, momentum=0.9)
+# The same is quick for another row: batch statistics, an inner loop, and what draws.
+DEAR = pytest.mark.slow
 
 
 @functools.cache
@@ -107,16 +109,12 @@ def test_groups_that_do_not_divide_the_tasks_are_refused(at_once):
     make_dispatch(learner, SGD, source, ROOTS, tasks_per_step=TASKS, tasks_at_once=at_once)
 
 
-DEAR = pytest.mark.slow  # the same is quick for batch statistics, an inner loop and what draws
-
-
 @pytest.mark.parametrize(
   ('parallel', 'name'),
   [
-    *(('shard_map', name) for name in ('prototypical', 'maml', 'drawing')),
-    *(('pmap', name) for name in ('maml', 'drawing')),
-    pytest.param('shard_map', 'in_context', marks=DEAR),
-    *(pytest.param('pmap', name, marks=DEAR) for name in ('prototypical', 'in_context')),
+    *(('shard_map', 'prototypical'), ('shard_map', 'drawing'), ('pmap', 'drawing')),
+    *(pytest.param('shard_map', name, marks=DEAR) for name in ('maml', 'in_context')),
+    *(pytest.param('pmap', name, marks=DEAR) for name in ('prototypical', 'maml', 'in_context')),
   ],
 )
 def test_eight_devices_equal_one(name, parallel):
@@ -127,7 +125,9 @@ def test_eight_devices_equal_one(name, parallel):
   assert_close(spread_metrics, metrics, 1e-5)
 
 
-@pytest.mark.parametrize('name', ['prototypical', 'maml', pytest.param('in_context', marks=DEAR)])
+@pytest.mark.parametrize(
+  'name', ['prototypical', *(pytest.param(n, marks=DEAR) for n in ('maml', 'in_context'))]
+)
 def test_eight_devices_do_no_more_work_than_one(name):
   """Matrix products of all devices together: what is not shared out would be done eight times."""
   learner, source = tiny.learners()[name], tiny_source()
@@ -147,6 +147,7 @@ def test_compiled_step_gathers_nothing():
   assert collectives(text) == {'all-reduce': 1}
 
 
+@DEAR  # the fault that tests/faults plants is caught above
 def test_a_planted_gradient_that_is_summed_over_devices_is_caught(monkeypatch):
   """With check_vma, shard_map sums gradients with respect to what all devices share."""
   checked = lambda *given, check_vma, **more: SHARD_MAP(*given, **more)
@@ -181,7 +182,10 @@ def test_one_dispatch_of_many_steps_equals_many_dispatches():
   assert_close(together, apart, 1e-6)
 
 
-@pytest.mark.parametrize(('parallel', 'stop'), [('none', 5), ('pmap', 4), ('shard_map', 4)])
+@pytest.mark.parametrize(
+  ('parallel', 'stop'),
+  [('none', 5), pytest.param('pmap', 4, marks=DEAR), ('shard_map', 4)],
+)
 def test_training_from_the_host_equals_training_from_the_device(parallel, stop):
   learner = tiny.learners()['drawing']
   ends = []
@@ -204,7 +208,7 @@ def test_training_from_the_host_equals_training_from_the_device(parallel, stop):
   assert_close(*ends, 1e-6)
 
 
-@pytest.mark.parametrize('parallel', ['none', 'shard_map'])
+@pytest.mark.parametrize('parallel', [pytest.param('none', marks=DEAR), 'shard_map'])
 def test_a_call_trains_on_the_source_of_its_own(parallel, monkeypatch):
   """With a table on the device, on the host, and one that is too large for the device."""
   learner = tiny.learners()['drawing']
@@ -241,6 +245,11 @@ def test_a_table_is_an_argument_of_what_is_compiled():
   assert constants and not any('96x8x8x1' in line for line in constants)
 
 
+every_way = pytest.mark.parametrize(
+  'parallel', [pytest.param(p, marks=[DEAR] * (p == 'shard_map')) for p in PARALLEL]
+)
+
+
 @pytest.fixture
 def compilations():
   """Counts programs that are compiled."""
@@ -251,7 +260,7 @@ def compilations():
   jax.monitoring.unregister_event_duration_listener(note)
 
 
-@pytest.mark.parametrize('parallel', PARALLEL)
+@every_way
 def test_nothing_is_compiled_or_sent_to_a_device_after_the_first_dispatch(parallel, compilations):
   learner, counts, dispatch = tiny.learners()['mlp'], [], dispatch_of('mlp', parallel)
   source = spread_table(tiny_source(), parallel)
@@ -278,7 +287,7 @@ def test_a_table_that_each_dispatch_would_send_is_refused():
     train_until(sent, start(learner), source, **steps(4, AT_ONCE))
 
 
-@pytest.mark.parametrize('parallel', PARALLEL)
+@every_way
 def test_the_state_is_donated(parallel):
   states, sampled = [start(tiny.learners()['mlp'])], dispatch_of('mlp', parallel).sampled
   states = jax.tree.map(jnp.array, states)
@@ -299,6 +308,7 @@ def test_every_task_and_step_has_a_learner_key_of_its_own():
   np.testing.assert_allclose(metrics['drawn'], expected, rtol=1e-6)
 
 
+@DEAR  # steps by hand are quick
 def test_training_lowers_the_loss():
   learner, source = tiny.learners()['mlp'], tiny.source()
   adam = optax.adam(1e-2)

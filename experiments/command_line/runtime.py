@@ -186,13 +186,20 @@ def define_processes() -> None:
   flags.DEFINE_float('meeting_seconds', 300.0, 'seconds to wait for the other processes', 1.0, 1e6)
 
 
-def run(main: Callable[[], Any], doc: str) -> None:
-  """Runs a binary: parses flags, shows every component in --help, returns exit status 0 or not."""
+def run(main: Callable[..., Any], doc: str, *, takes: str = '') -> None:
+  """Runs a binary: parses flags, shows every component in --help, returns exit status 0 or not.
+
+  Args:
+    main: what to do; it gets the argument, if one is given.
+    doc: the first part of --help.
+    takes: what the one argument without a flag is; '' if there is none.
+  """
   define_processes()
 
   def wrapped(arguments: list[str]) -> None:
-    if len(arguments) > 1:
-      stray = arguments[1]
+    most = 1 if takes else 0
+    if len(arguments) > 1 + most:
+      stray = arguments[1 + most]
       print(f'error: unexpected argument {stray!r}; flags are --name=value', file=sys.stderr)
       sys.exit(1)
     if not flags.FLAGS['verbosity'].present:
@@ -201,7 +208,7 @@ def run(main: Callable[[], Any], doc: str) -> None:
     keep_programs()
     join_processes()
     with end_together():
-      main()
+      main(*arguments[1:])
 
   if wants_help():
     show_help(doc)

@@ -18,6 +18,7 @@ from metakit.episodes.image_transforms import Transform
 from metakit.tasks import Task
 
 MOST_NAMES = 200  # of classes that a record names one by one
+FEWEST_TASKS = 4  # of which 60:20:20 leaves one to each part
 AT_RANDOM = ('auto', 'group', 'class')  # values of an argument `split`; any other is a path
 
 
@@ -30,6 +31,8 @@ class ClassParts(NamedTuple):
     parted: () -> what decides which class is in which part: 'official', 'given' (by the folder of
       the data, or the files of a split), or a draw of 'groups' or 'classes'.
     said: () -> a line that says how the data was understood; '' if there is no doubt.
+    outputs: () -> how many numbers a target of a regression has, whose tasks the classes then are;
+      0 for a classification.
     augmentations: transforms of training images, in their order. Each is applied to every 'example'
       or to every 'class'.
   """
@@ -39,6 +42,7 @@ class ClassParts(NamedTuple):
   parted: Callable[[], str] = lambda: 'official'
   said: Callable[[], str] = lambda: ''
   augmentations: Sequence[tuple[Transform, str]] = ()
+  outputs: Callable[[], int] = lambda: 0
 
 
 def official(name: str, load: Callable[[str], ClassTable], *, own: bool = False) -> ClassParts:
@@ -165,6 +169,11 @@ def _part(name: str, data: PartedTable, split: str, part: str) -> ClassTable:
       f'{name}: {groups} groups are too few for three parts of whole groups; use split=class, '
       'which parts classes whatever their groups, or split=FILE, which says where each belongs'
     )
+  if table.y is not None and len(table.names) < FEWEST_TASKS:
+    raise ValueError(
+      f'{name}: {counted(len(table.names), "task")} are too few for three parts; use at least '
+      f'{FEWEST_TASKS}, or split=FILE, which says where each belongs'
+    )
   return split_classes(table, part, by='group' if parted == 'groups' else 'class')
 
 
@@ -175,20 +184,21 @@ def _said(data: PartedTable, split: str) -> str:
   for part in data.parts or PARTS:
     with contextlib.suppress(ValueError):  # raised if no class is left for the part
       parts[part] = _part('', light, split, part)
-  parted = _parted(data, split)
+  parted, what = _parted(data, split), _unit(data.table)
   groups = lambda each: (
     counted(len(np.unique(each.groups)), 'group') + ', ' if parted == 'groups' else ''
   )
   sizes = [
-    f'{part} ({groups(each)}{counted(len(each.names), "class")})' for part, each in parts.items()
+    f'{part} ({groups(each)}{counted(len(each.names), what)})' for part, each in parts.items()
   ]
   if data.parts is None:
-    how = f'{"whole " if parted == "groups" else ""}{parted} drawn at random'
+    drawn = 'whole groups' if parted == 'groups' else 'classes' if what == 'class' else 'tasks'
+    how = f'{drawn} drawn at random'
   else:
     how = f'as {"its folders" if data.said_by == "folders" else data.said_by} say'
   said = f'{described(data.table)}; parts {", ".join(sizes)}, {how}'
   if rest := len(data.table.names) - sum(len(each.names) for each in parts.values()):
-    said += f'; in no part: {counted(rest, "class")}'
+    said += f'; in no part: {counted(rest, what)}'
   if data.left_out:
     images = counted(len(data.left_out), 'image')
     said += f'; left out: {images} that cannot be read ({listed(data.left_out)})'
@@ -204,10 +214,17 @@ def described(table: ClassTable) -> str:
   """
   shape = np.shape(table.x)[1:]
   size = ' x '.join(map(str, shape)) if len(shape) > 1 else counted(math.prod(shape), 'number')
+  if names := (table.encoding or {}).get('names'):
+    size = f'{counted(len(names), "column")} ({listed(names)})'
   least, most = table.counts.min(), table.counts.max()
   each = f'{least:,}' if least == most else f'{least:,} to {most:,}'
-  classes = counted(len(table.counts), 'class')
+  classes = counted(len(table.counts), _unit(table))
   return f'{counted(int(table.counts.sum()), "example")} of {size} in {classes} ({each} each)'
+
+
+def _unit(table: ClassTable) -> str:
+  """Returns what the classes of a table are called."""
+  return 'class' if table.y is None else 'task'
 
 
 def counted(number: int, what: str) -> str:

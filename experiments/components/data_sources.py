@@ -5,6 +5,7 @@ has a parameter `split`, each part is read by itself, and otherwise the classes 
 parted here. Further functions below are for what a signature does not say.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from experiments.components.table_tasks import EPISODES, table_task
 from metakit import data
 from metakit.components.docstrings import document, meanings, summary
 from metakit.data.arrays import arrays as load_arrays
+from metakit.data.arrays import outputs_of
 from metakit.data.columns import PART
 from metakit.data.files import check_choice
 from metakit.data.folder import folder as load_folder
@@ -30,14 +32,19 @@ from metakit.data.mnist import mnist as load_mnist
 from metakit.data.omniglot import PROTOCOLS
 from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.parts import PartedTable, part_named
+from metakit.data.rows import read_rows
+from metakit.data.rows import rows as load_rows
 from metakit.data.saved import open_table
+from metakit.data.series import series as load_series
 from metakit.data.table import ClassTable
+from metakit.data.targets import standardised
 from metakit.data.text import read_text
 from metakit.data.text import text as load_text
 from metakit.data.tfds import tfds_table
 from metakit.episodes.image_transforms import Transform, mirror_image, shift_image, warp_image
 from metakit.tasks import Task
 
+SERIES = {'shots': 10, 'queries': 10, 'skip': False}
 ANY_DATA = EPISODES | {'skip': False}
 
 
@@ -181,7 +188,8 @@ def tfds_parts(
 def arrays_parts(path: str = '', split: str = 'auto') -> ClassParts:
   """An .npz file with x and y (images, or features that any network extracted).
 
-  Or a folder of train.npz, validation.npz and test.npz.
+  Or a folder of train.npz, validation.npz and test.npz. If y are floats, it is a regression: each
+  value of `groups` [rows] is a task or, without, each column of y.
 
   Args:
     path: the file or folder.
@@ -189,10 +197,12 @@ def arrays_parts(path: str = '', split: str = 'auto') -> ClassParts:
   place = location('arrays', path)
   name = f'arrays {place}'
   if not place.is_dir():
-    return parts_of(name, split, lambda: with_lists(load_arrays(place), split))
+    parts = parts_of(name, split, lambda: with_lists(load_arrays(place), split))
+    return parts._replace(outputs=lambda: outputs_of(place))
   if split != 'auto':
     raise ValueError(f'{name} is a folder of parts; leave split={split} out, or give a file')
-  return official(name, lambda part: load_arrays(_part_in(place, part, '.npz')), own=True)
+  parts = official(name, lambda part: load_arrays(_part_in(place, part, '.npz')), own=True)
+  return parts._replace(outputs=lambda: outputs_of(_part_in(place, 'train', '.npz')))
 
 
 def _part_in(folder: Path, part: str, suffix: str) -> Path:
@@ -258,6 +268,60 @@ def text_parts(
   return parts_of(f'text {place}', split, load)
 
 
+def rows_parts(
+  path: str = '',
+  split: str = 'auto',
+  target: str = 'target',
+  task: str = '',
+  group: str = '',
+  columns: str = '',
+  part: str = PART,
+) -> ClassParts:
+  """A CSV, TSV, JSON lines or Parquet file of rows of numbers and texts.
+
+  With `task` it is a regression, each of whose tasks has rows. Otherwise rows are classified.
+  Columns of numbers are standardised by the rows of training.
+
+  Args:
+    path: the file. Its first row names the columns.
+    part: the column that says which part (train, val or test) a row is of.
+  """
+  place = location('rows', path)
+  told = {'target': target, 'task': task, 'group': group, 'columns': columns}
+
+  def load() -> PartedTable:
+    parted = read_rows(place, part if split == 'auto' else None, **told)
+    return parted if split == 'auto' else with_lists(parted.table, split)
+
+  parts = parts_of(f'rows {place}', split, load)
+  if task:
+    return parts._replace(outputs=lambda: 1)
+  as_numbers = functools.cache(lambda part: standardised(parts.table(part), parts.table('train')))
+  return parts._replace(table=as_numbers)
+
+
+def series_parts(
+  path: str = '',
+  split: str = 'auto',
+  columns: str = '',
+  series: str = '',
+  past: int = 14,
+  future: int = 1,
+  stride: int = 0,
+) -> ClassParts:
+  """Time series of a CSV, TSV, JSON lines or Parquet file; each is a regression task.
+
+  An example is a window of the past; its targets are the values that follow.
+
+  Args:
+    path: the file, its rows in the order of time.
+  """
+  place = location('series', path)
+  told = {'past': past, 'future': future, 'stride': stride}
+  load = lambda: with_lists(load_series(place, columns, series=series, **told), split)
+  return parts_of(f'series {place}', split, load)._replace(outputs=lambda: future)
+
+
 def table_parts(path: str = '') -> ClassParts:
   """Tables of metakit.data.save_table in the folders train, validation and test of `path`.
 
@@ -267,7 +331,15 @@ def table_parts(path: str = '') -> ClassParts:
     path: the folder.
   """
   place = location('table', path)
-  return official(f'table {place}', lambda part: open_table(_part_in(place, part, '')), own=True)
+  parts = official(f'table {place}', lambda part: open_table(_part_in(place, part, '')), own=True)
+
+  def outputs() -> int:
+    with contextlib.suppress(OSError, ValueError):  # said when the table is opened
+      y = open_table(_part_in(place, 'train', '')).y
+      return 0 if y is None else y.shape[1]
+    return 0
+
+  return parts._replace(outputs=outputs)
 
 
 def is_source(name: str) -> bool:
@@ -297,5 +369,7 @@ TABLE_TASKS: dict[str, Callable[..., Task]] = {
   'arrays': table_task(arrays_parts, ANY_DATA),
   'folder': table_task(folder_parts, ANY_DATA, told_by=[load_folder]),
   'table': table_task(table_parts, ANY_DATA),
+  'rows': table_task(rows_parts, ANY_DATA | {'shots': 5}, told_by=[load_rows]),
+  'series': table_task(series_parts, SERIES, told_by=[load_series]),
   'text': table_task(text_parts, ANY_DATA, told_by=[load_text]),
 }

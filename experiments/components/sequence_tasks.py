@@ -6,11 +6,14 @@
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from experiments.components.class_parts import described
+from experiments.components.own_base import own_base
 from metakit import objectives
 from metakit.components.docstrings import document, meanings, summary
 from metakit.data.arrays import arrays
@@ -97,23 +100,27 @@ def projected_task(
   distinct: int = 10,
   biased_steps: int = 0,
 ) -> Task:
-  """Random projections and relabellings of ten classes of images (Kirsch et al. 2022).
+  """Random projections and relabellings of the classes of a base set (Kirsch et al. 2022).
 
   Validation and test are on images that training never shows. Unless seen=true, they are also on
   tasks of another pool, of at least 2^30. With tasks=0 there is no pool, and every task is new.
   Biases apply to training alone, and only to its first biased_steps if those are given.
 
   Args:
-    base: the images: mnist or its kin (fashion_mnist, kmnist), glyphs, omniglot, or random (noise).
+    base: the images, of ten classes: mnist or its kin (fashion_mnist, kmnist), glyphs, omniglot, or
+      random (noise). Or the path of your own: an .npz file, a folder of images, or of IDX files.
     pixels: pixels of height and width of the images.
     tasks: size of the pool; 0 for none, where every task is new.
     seen: whether test episodes are of the pool of training.
     biased_steps: first steps that are biased; 0 for all.
   """
-  check_choice('base', base, BASE_SETS)
   if seen and not tasks:
     raise ValueError('seen=true: with tasks=0 none occurs twice; use a pool, tasks=1024 say')
-  table = functools.cache(lambda split: base_set(base, split, data_dir, pixels=pixels))
+  own = None if base in BASE_SETS else _own_base(base, pixels)
+  classes = len(own['train'].names) if own else BASE_CLASSES
+  table = functools.cache(
+    lambda split: own[split] if own else base_set(base, split, data_dir, pixels=pixels)
+  )
   biased = max(fixed_labels, fixed_projection, repeated) > 0
   _check_biased_steps(biased_steps, biased)
 
@@ -138,8 +145,20 @@ def projected_task(
       return whole.replace(plan=first.plan)
     return whole.replace(schedule=switch(first.plan, whole.plan, biased_steps).schedule)
 
-  fields = source, objectives.cross_entropy, BASE_CLASSES, 'accuracy', False, True
-  return Task(*fields, chance=1 / BASE_CLASSES if biased else None)
+  sizes = [f'{part} ({described(each)})' for part, each in own.items()] if own else []
+  said = f'projected {base}: {", ".join(sizes)}' if own else ''
+  fields = source, objectives.cross_entropy, classes, 'accuracy', False, True
+  return Task(*fields, chance=1 / classes if biased else None, said=lambda: said)
+
+
+def _own_base(base: str, pixels: int) -> dict[str, ClassTable]:
+  place = Path(base).expanduser()
+  if not place.exists():
+    raise ValueError(
+      f'base={base!r} is unknown; use one of {", ".join(BASE_SETS)}, or the path of an .npz file, '
+      'or of a folder of images or IDX files'
+    )
+  return own_base(place, pixels)
 
 
 def _check_biased_steps(biased_steps: int, biased: bool) -> None:

@@ -13,6 +13,7 @@ from metakit.components.docstrings import document, meanings, summary
 from metakit.data.files import check_choice, listed
 from metakit.data.splits import leave_out_small
 from metakit.data.table import ClassTable
+from metakit.data.targets import standardised
 from metakit.episodes.augmentation import augment
 from metakit.sizes import check_positive
 from metakit.sources import EpisodeSource, place
@@ -47,6 +48,10 @@ def table_task(
   def task(budget: float, **given: Any) -> Task:
     data = parts(**{name: value for name, value in given.items() if name in takes})
     drawn = {name: given.get(name, value) for name, value in usual.items()}
+    if data.outputs():
+      _check_for_classes(data.name, usual, drawn)
+      sizes = {name: drawn[name] for name in ('shots', 'queries')}
+      return regression(data, budget=budget, skip=drawn.get('skip'), **sizes)
     return classification(data, budget=budget, **drawn)
 
   said: dict[str, str] = {}
@@ -57,6 +62,14 @@ def table_task(
   document(task, summary(parts), said)
   task.__signature__ = inspect.Signature(_settable(takes, usual))  # type: ignore[attr-defined]
   return task
+
+
+def _check_for_classes(name: str, usual: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
+  for argument in ('ways', 'sampler'):
+    if drawn.get(argument) != usual.get(argument):
+      raise ValueError(
+        f'{argument}={drawn[argument]} is for classes, and {name} is a regression; leave it out'
+      )
 
 
 def _settable(
@@ -127,6 +140,50 @@ def classification(
   return Task(*fields, table=lambda part: usual(part)[0], parted=parts.parted, said=said)
 
 
+def regression(
+  parts: ClassParts, *, shots: int, queries: int, budget: float, skip: bool | None = None
+) -> Task:
+  """Regression episodes of a table whose classes are tasks, for each part.
+
+  Numbers are standardised by the training tasks, targets too: a loss of 1 is that of their mean.
+
+  Args:
+    parts: the data set.
+    shots: support examples in all.
+    queries: query examples in all.
+    budget: bytes of device memory for a table.
+    skip: whether to leave out tasks that are too small for the episodes.
+  """
+  check_positive(shots=shots, queries=queries)
+  least = shots + queries
+  left_out: dict[str, Sequence[str]] = {}
+  draw = lambda rows, shots: episodes.table_regression(rows, shots, queries=queries)
+
+  @functools.cache
+  def usual(part: str) -> tuple[ClassTable, EpisodeSource]:
+    rows = parts.table(part)
+    with _naming_part(parts, part, _remedy(parts, rows, 0, least, skip)):
+      rows = standardised(rows, parts.table('train'))
+      if skip:
+        rows, left_out[part] = leave_out_small(rows, least)
+      return rows, place(draw(rows, shots), budget)
+
+  def source(part: str, other_shots: int | None = None) -> EpisodeSource:
+    rows, episode_source = usual(part)
+    if other_shots is None:
+      return episode_source
+    return episode_source.replace(plan=draw(rows, other_shots).plan)
+
+  def said() -> str:
+    known = (usual('train')[0].encoding or {})['targets']
+    scale = [f'{m:.4g} and {d:.4g}' for m, d in zip(known['mean'], known['deviation'], strict=True)]
+    line = _said(parts, left_out, least, 'task')
+    return f'{line}; mean and deviation of training targets: {listed(scale, 3)}'
+
+  fields = source, objectives.squared_error, parts.outputs(), 'loss', True, True
+  return Task(*fields, table=lambda part: usual(part)[0], parted=parts.parted, said=said)
+
+
 def _remedy(parts: ClassParts, rows: ClassTable, ways: int, least: int, skip: bool | None) -> str:
   """Returns what helps where classes are too few or too small, as the ending of an error."""
   if ways > len(rows.counts) and parts.parted() in DRAWN:
@@ -135,10 +192,12 @@ def _remedy(parts: ClassParts, rows: ClassTable, ways: int, least: int, skip: bo
   return ' (skip=true)' if 0 < too_small < len(rows.counts) and skip is False else ''
 
 
-def _said(parts: ClassParts, left_out: Mapping[str, Sequence[str]], least: int) -> str:
+def _said(
+  parts: ClassParts, left_out: Mapping[str, Sequence[str]], least: int, what: str = 'class'
+) -> str:
   """Returns a line that says how the data was understood, and which classes were left out."""
   small = [
-    f'left out of {part}: {counted(len(names), "class")} of fewer than {least} examples '
+    f'left out of {part}: {counted(len(names), what)} of fewer than {least} examples '
     f'({listed(names)})'
     for part, names in left_out.items()
     if names

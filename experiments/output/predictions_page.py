@@ -79,7 +79,7 @@ def _queries(shown: Shown) -> str:
   count, here = len(shown.predictions.names), len(shown.queries)
   note = f'The first {here:,} of {count:,}.' if here < count else ''
   if shown.predictions.classifies:
-    note += ' Under a query stands what was predicted, with its probability'
+    note += ' Each query with what was predicted and its probability'
     note += '; ✗ where another class is right.' if shown.predictions.truth else '.'
   body = _gallery(shown) if _is_pictures(shown.queries) else _rows(shown)
   return f'<p class="note">{note.strip()}</p>{body}'
@@ -101,7 +101,7 @@ def _rows(shown: Shown) -> str:
   heads = ('query', *(['text'] if _has_texts(shown) else []), 'predicted')
   texts = ([_text(each)] if _has_texts(shown) else [] for each in shown.queries)
   rows = zip(shown.queries, texts, _said(shown), strict=False)
-  return table(heads, ((each.name[:LONGEST], *text, said) for each, text, said in rows))
+  return table(heads, ((_cut(each.name), *text, said) for each, text, said in rows))
 
 
 def _has_texts(shown: Shown) -> bool:
@@ -109,7 +109,10 @@ def _has_texts(shown: Shown) -> bool:
 
 
 def _text(example: Example) -> str:
-  text = str(example.content)
+  return _cut(str(example.content))
+
+
+def _cut(text: str) -> str:
   return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
 
 

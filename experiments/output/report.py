@@ -8,11 +8,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.output import report_figures
-from experiments.output.page import escaped, escaped_cell, page, section, table
+from experiments.output.answers import Answers
+from experiments.output.page import (
+  command,
+  details,
+  escaped,
+  escaped_cell,
+  figure,
+  page,
+  section,
+  table,
+)
 from experiments.output.report_episode import EpisodePicture as EpisodePicture
 from experiments.output.report_episode import episode_section
 from experiments.output.report_figures import AdaptationPoint as AdaptationPoint
-from experiments.output.text import format_duration, format_estimate
+from experiments.output.report_test import (
+  calibration_section,
+  classes_section,
+  episodes_section,
+)
+from experiments.output.text import format_baselines, format_duration, format_estimate, is_fraction
 
 
 class Report(NamedTuple):
@@ -30,6 +45,8 @@ class Report(NamedTuple):
     adaptation_metric: what it is measured by; that of the first record by default.
     reference: the Bayes predictor's curve on the same episodes; may be empty.
     pair: two quantities that should be equal, (names, values [2, points]), or None.
+    values: [episodes], the first record's metric of every test episode; or None.
+    answers: the predicted classes of some test episodes, or None.
     episode: one test episode, or None.
     settings: every component with its arguments, defaults filled in, as a spec string or a dict.
   """
@@ -44,6 +61,8 @@ class Report(NamedTuple):
   adaptation_metric: str | None = None
   reference: Sequence[AdaptationPoint] = ()
   pair: tuple[tuple[str, str], np.ndarray] | None = None
+  values: np.ndarray | None = None
+  answers: Answers | None = None
   episode: EpisodePicture | None = None
   settings: Mapping[str, Any] = MappingProxyType({})
 
@@ -55,6 +74,9 @@ def render(report: Report) -> str:
     section('Learning curve', _learning(report)),
     section('Adaptation', _adaptation(report)),
     section('What should be equal', _pair(*report.pair) if report.pair else ''),
+    section('Episodes', _episodes(report)),
+    section('Classes', classes_section(report.answers) if report.answers else ''),
+    section('Calibration', calibration_section(report.answers) if report.answers else ''),
     section('One test episode', episode_section(report.episode) if report.episode else ''),
     section('Settings', _settings(report.settings)),
     section('Run it again', _reproduce(report)),
@@ -78,8 +100,20 @@ def _headline(report: Report) -> str:
     others = '<h2>Further results</h2>' + table(heads, rows)
   return (
     f'<header>{title}<p class="result">{escaped(mean)}{interval}</p>'
-    f'<p>{escaped(_meaning(first))}</p>{_facts(first)}</header>{others}\n'
+    f'<p>{escaped(_meaning(first))}</p>{_warnings(first)}{_facts(first)}</header>{others}\n'
   )
+
+
+def _warnings(record: Mapping[str, Any]) -> str:
+  """Returns what is wrong with a result: the learner is no better than guessing, say."""
+  said = format_baselines(record['baselines']) if 'baselines' in record else []
+  return ''.join(f'<p class="warning">{escaped(line[0].upper() + line[1:])}.</p>' for line in said)
+
+
+def _episodes(report: Report) -> str:
+  if report.values is None or not report.records:
+    return ''
+  return episodes_section(report.values, report.records[0]['metric'])
 
 
 def _estimate(record: Mapping[str, Any]) -> str:
@@ -103,10 +137,20 @@ def _facts(record: Mapping[str, Any]) -> str:
   trained = f'{record["steps"]:,} steps in {format_duration(record["train_seconds"])}'
   facts = {name: record[name] for name in ('task', 'learner', 'network')}
   facts |= {'trained': trained, 'device': record['device'], 'seed': record['seed']}
+  facts |= _baselines(record)
   items = (
     f'<div><dt>{escaped(n)}</dt><dd>{escaped_cell(value)}</dd></div>' for n, value in facts.items()
   )
   return f'<dl>{"".join(items)}</dl>'
+
+
+def _baselines(record: Mapping[str, Any]) -> dict[str, str]:
+  """Returns what guessing and the untrained network reach."""
+  known = record.get('baselines', {})
+  score = lambda name: format_estimate(known['metric'], known[name]['mean'])
+  there = [name for name in ('guessing', 'untrained') if name in known]
+  said = {'guessing': 'by guessing', 'untrained': 'untrained'}
+  return {f'{known["metric"]} {said[name]}': score(name) for name in there}
 
 
 def _learning(report: Report) -> str:
@@ -115,12 +159,42 @@ def _learning(report: Report) -> str:
   if not any(drawn):
     return ''
   window = report_figures.smoothing_window(sum('train/loss' in line for line in report.metrics))
-  figures = ''.join(f'<figure>{figure}</figure>' for figure in drawn if figure)
+  figures = ''.join(
+    figure(curve, _said_of_curve(report.metrics, name))
+    for name, curve in zip(names, drawn, strict=True)
+    if curve
+  )
   smoothed = f'the mean of {window} logged values around each step; faint, the values themselves'
   note = f'Training: {smoothed}.'
   if any(key.startswith('validation/') for line in report.metrics for key in line):
     note += ' Validation: mean over episodes, with its 95% interval where it was logged.'
   return f'<div class="figures">{figures}</div><p class="note">{note}</p>'
+
+
+def _said_of_curve(metrics: Sequence[Mapping[str, Any]], name: str) -> str:
+  keys = sorted({key for line in metrics for key in line if key.rpartition('/')[2] == name})
+  said = (
+    f'{key.rpartition("/")[0]} {note}' for key in keys if (note := learning_note(metrics, key))
+  )
+  return f'{name}: {"; ".join(said)}'
+
+
+def learning_note(metrics: Sequence[Mapping[str, Any]], key: str) -> str:
+  """Returns in words where a learning curve ends and, unless it is of training, its best value.
+
+  >>> lines = [{'step': step, 'validation/loss': abs(step - 3)} for step in (1, 3, 4)]
+  >>> learning_note(lines, 'validation/loss')
+  '1 at step 4, best 0 at step 3'
+  """
+  logged, name = report_figures.series_of(metrics, key), key.rpartition('/')[2]
+  if not len(logged):
+    return 'not logged'
+  step, value = logged[-1][:2]
+  words = f'{format_estimate(name, value)} at step {step:,.0f}'
+  best = logged[logged[:, 1].argmax() if is_fraction(name) else logged[:, 1].argmin()]
+  if key.startswith('train/') or best[1] == value:
+    return words
+  return f'{words}, best {format_estimate(name, best[1])} at step {best[0]:,.0f}'
 
 
 def _adaptation(report: Report) -> str:
@@ -139,9 +213,8 @@ def _adaptation(report: Report) -> str:
   note += ' Dashed: the Bayes predictor on the same episodes.' if best else ''
   heads = (label, metric, *(['Bayes predictor'] if best else []))
   drawn = report_figures.adaptation_curve(points, label, metric, reference=report.reference)
-  return (
-    f'<figure>{drawn}</figure><p class="note">{note}</p>'
-    f'<details><summary>The numbers</summary>{table(heads, rows)}</details>'
+  return figure(drawn, note) + details(
+    'The numbers', table(heads, rows, f'{metric} by {label}', numbers=True)
   )
 
 
@@ -150,18 +223,18 @@ def _pair(names: tuple[str, str], values: np.ndarray) -> str:
     f'{names[1]} against {names[0]}: means over test episodes with alike {names[0]}, with their '
   )
   note += '95% intervals; dashed, where the two are equal.'
-  return f'<figure>{report_figures.equality(names, *values)}</figure><p class="note">{note}</p>'
+  return figure(report_figures.equality(names, *values), note)
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
   rows = []
   for name, value in settings.items():
-    first, *others = _arguments(value)
+    first, *others = settings_of(value)
     rows += [(name, *first), *(('', *other) for other in others)]
   return table(('setting', 'argument', 'value'), rows) if rows else ''
 
 
-def _arguments(value: Any) -> list[tuple[str, Any]]:
+def settings_of(value: Any) -> list[tuple[str, Any]]:
   """Takes a setting apart, a dict or a spec 'name:argument=value,...'; the name comes first."""
   from metakit.components.specs import arguments_in  # which loads JAX
 
@@ -174,8 +247,7 @@ def _arguments(value: Any) -> list[tuple[str, Any]]:
 
 
 def _reproduce(report: Report) -> str:
-  words = ''.join(f'<span>{escaped(word)}</span> ' for word in report.command.split(' ')).rstrip()
-  body = f'<pre><code>{words}</code></pre>'
+  body = command(report.command)
   if report.records:
     record = report.records[0]
     packages = record['versions'].items()

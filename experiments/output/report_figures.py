@@ -16,11 +16,12 @@ LOG_RANGE = 30  # a loss that falls by more than this factor is shown on a logar
 EPISODE_LABEL = 'an episode: support points, true function and prediction'
 
 # Colours that matplotlib accepts. The page's variables of these names replace them later.
+_OF_RUNS = tuple(f'run{number}' for number in range(8))
 _STAND_INS = {
   name: f'#0a0b{number:02x}'
-  for number, name in enumerate(('ink', 'soft', 'line', 'train', 'validation'))
+  for number, name in enumerate(('ink', 'soft', 'line', 'train', 'validation', *_OF_RUNS))
 }
-INK, SOFT, LINE, TRAIN, VALIDATION = _STAND_INS.values()
+INK, SOFT, LINE, TRAIN, VALIDATION, *RUNS = _STAND_INS.values()
 
 
 class AdaptationPoint(NamedTuple):
@@ -48,20 +49,20 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], name: str) -> str:
     name: 'loss', 'accuracy', ...
   """
   prefixes = sorted({key.rpartition('/')[0] for line in metrics for key in line})
-  logged = {prefix: _series(metrics, f'{prefix}/{name}') for prefix in prefixes}
+  logged = {prefix: series_of(metrics, f'{prefix}/{name}') for prefix in prefixes}
   logged = {prefix: series for prefix, series in logged.items() if len(series)}
   if not logged:
     return ''
   scale = 100 if is_fraction(name) else 1
-  figure, axes = _axes('training step', axis_title(name))
+  figure, axes = new_axes('training step', axis_title(name))
   if 'train' in logged:
     _draw_training(axes, *(logged['train'] * [1, scale, scale]).T[:2])
   for prefix, series in logged.items():
     if prefix != 'train':
       _draw_points(axes, prefix, *(series * [1, scale, scale]).T)
-  _choose_scale(axes, np.concatenate([series[:, 1] for series in logged.values()]), scale == 1)
-  axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-  return _svg(figure, f'{name} against training steps')
+  choose_scale(axes, np.concatenate([series[:, 1] for series in logged.values()]), scale == 1)
+  axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+  return svg_of(figure, f'{name} against training steps')
 
 
 def adaptation_curve(
@@ -81,16 +82,16 @@ def adaptation_curve(
   """
   scale = 100 if is_fraction(metric) else 1
   x, mean, ci95 = (np.array(sorted(points), float) * [1, scale, scale]).T
-  figure, axes = _axes(amount, axis_title(metric), width=6.0)
+  figure, axes = new_axes(amount, axis_title(metric), width=5.0)
   axes.fill_between(x, mean - ci95, mean + ci95, color=TRAIN, alpha=0.2, linewidth=0)
   axes.plot(x, mean, color=TRAIN, marker='o', markersize=4, label='learner')
   if reference:
     best, level = (np.array(sorted(reference), float) * [1, scale, scale]).T[:2]
     axes.plot(best, level, color=SOFT, linestyle='--', label='Bayes predictor')
-    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
   if len(x) <= 12:
     axes.set_xticks(x, [f'{value:g}' for value in x])
-  return _svg(figure, f'{metric} against {amount}')
+  return svg_of(figure, f'{metric} against {amount}')
 
 
 def phase_diagram(cells: Sequence[Mapping[str, Any]], name: str) -> str:
@@ -105,15 +106,15 @@ def phase_diagram(cells: Sequence[Mapping[str, Any]], name: str) -> str:
   grid = np.full((len(widths), len(pools)), np.nan)
   for cell in cells:
     grid[widths.index(cell['width']), pools.index(cell['tasks'])] = cell[name]['mean']
-  figure, axes = _axes('number of tasks (log2)', 'width of the model', width=6.0)
+  figure, axes = new_axes('number of tasks (log2)', 'width of the model', width=6.0)
   axes.grid(False)
   axes.imshow(grid, origin='lower', aspect='auto', cmap='Blues', vmin=0, vmax=1)
   axes.set_xticks(range(len(pools)), [f'{np.log2(tasks):g}' for tasks in pools])
   axes.set_yticks(range(len(widths)), widths)
   for (row, column), value in np.ndenumerate(grid):
     colour = 'white' if value > 0.5 else 'black'
-    axes.text(column, row, f'{value:.2f}', ha='center', va='center', color=colour, fontsize=8)
-  return _svg(figure, f'{name} against number of tasks and width of the model')
+    axes.text(column, row, f'{value:.2f}', ha='center', va='center', color=colour, fontsize=9)
+  return svg_of(figure, f'{name} against number of tasks and width of the model')
 
 
 def crossover(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
@@ -123,7 +124,7 @@ def crossover(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     cells: as for `phase_diagram`.
     names: names of two quantities.
   """
-  figure, axes = _axes('number of tasks (log2)', 'mean squared difference', width=6.0)
+  figure, axes = new_axes('number of tasks (log2)', 'mean squared difference', width=6.0)
   widths = sorted({cell['width'] for cell in cells})
   colours = dict(zip(names, (TRAIN, VALIDATION), strict=True))
   for name, width in itertools.product(names, widths):
@@ -132,8 +133,8 @@ def crossover(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     style = {'color': colours[name], 'alpha': 0.4 + 0.6 * width / widths[-1], 'markersize': 4}
     axes.errorbar(np.log2(tasks), mean, ci95, None, 'o-', label=f'{name} (width {width})', **style)
   axes.set_yscale('log')
-  axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-  return _svg(figure, f'{" and ".join(names)} against number of tasks')
+  axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+  return svg_of(figure, f'{" and ".join(names)} against number of tasks')
 
 
 def function_curve(support: Any, query: Any, outputs: Any) -> str:
@@ -146,14 +147,14 @@ def function_curve(support: Any, query: Any, outputs: Any) -> str:
   """
   support_x, support_y, query_x, query_y, predicted = map(np.ravel, (*support, *query, outputs))
   order = np.argsort(query_x, kind='stable')
-  figure, axes = _axes('x', 'y', width=6.0)
+  figure, axes = new_axes('x', 'y', width=5.0)
   axes.plot(query_x[order], query_y[order], color=SOFT, linestyle='--', label='truth (queries)')
   axes.plot(query_x[order], predicted[order], color=TRAIN, label='prediction')
   if len(query_x) <= 50:
     axes.plot(query_x, predicted, '.', color=TRAIN, markersize=4)
   axes.plot(support_x, support_y, 'o', color=VALIDATION, label=f'support ({len(support_x)})')
-  axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-  return _svg(figure, EPISODE_LABEL)
+  axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+  return svg_of(figure, EPISODE_LABEL)
 
 
 def attention(weights: np.ndarray, marked: np.ndarray | None = None) -> str:
@@ -163,23 +164,23 @@ def attention(weights: np.ndarray, marked: np.ndarray | None = None) -> str:
     weights: [layers, support].
     marked: [support] bool; those drawn in another colour.
   """
-  figure, axes = _axes('support example', 'layer', width=6.0, height=1.0 + 0.6 * len(weights))
+  figure, axes = new_axes('support example', 'layer', width=5.0, height=1.0 + 0.6 * len(weights))
   there = np.zeros(weights.shape[1], bool) if marked is None else marked
   colours = np.where(there, VALIDATION, TRAIN)
   for layer, row in enumerate(weights):
     heights = 0.85 * row / max(row.max(), 1e-12)
     axes.bar(np.arange(len(row)), heights, bottom=layer, color=colours, width=0.8)
   axes.set_yticks(range(len(weights)), [str(layer + 1) for layer in range(len(weights))])
-  return _svg(figure, 'attention of a query to the support, by layer')
+  return svg_of(figure, 'attention of a query to the support, by layer')
 
 
 def truth_against_prediction(truth: Any, outputs: Any) -> str:
   """Draws a regression episode by its queries: the true value of each against the predicted one."""
   truth, outputs = np.ravel(truth), np.ravel(outputs)
-  figure, axes = _axes('true y', 'predicted y')
+  figure, axes = new_axes('true y', 'predicted y')
   axes.axline((truth.mean(), truth.mean()), slope=1, color=SOFT, linestyle='--')
   axes.plot(truth, outputs, 'o', color=TRAIN, markersize=4)
-  return _svg(figure, 'an episode: predicted against true values')
+  return svg_of(figure, 'an episode: predicted against true values')
 
 
 BINS = 20  # of the quantity on the horizontal axis
@@ -198,10 +199,10 @@ def equality(names: tuple[str, str], first: np.ndarray, second: np.ndarray) -> s
   groups = [(first[place == i], second[place == i]) for i in np.unique(place)]
   x, y = ([float(each.mean()) for each in side] for side in zip(*groups, strict=True))
   ci95 = [1.96 * each.std() / len(each) ** 0.5 for _, each in groups]
-  figure, axes = _axes(*names)
+  figure, axes = new_axes(*names)
   axes.axline((x[0], x[0]), slope=1, color=SOFT, linestyle='--')
   axes.errorbar(x, y, ci95, None, 'o', color=TRAIN, markersize=4)
-  return _svg(figure, f'{names[1]} against {names[0]}')
+  return svg_of(figure, f'{names[1]} against {names[0]}')
 
 
 def axis_title(metric: str) -> str:
@@ -228,7 +229,7 @@ def smoothing_window(count: int) -> int:
   return max(1, count // 20) | 1
 
 
-def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+def series_of(metrics: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
   """Returns the finite values [points, 3]: step, value, half interval (0 if there is none)."""
   rows = [(line['step'], line[key], line.get(f'{key}_ci95', 0)) for line in metrics if key in line]
   series = np.array(rows, float).reshape(-1, 3)
@@ -253,7 +254,8 @@ def _draw_points(
   axes.errorbar(step, value, yerr=ci95 if ci95.any() else None, fmt='o-', label=label, **style)
 
 
-def _choose_scale(axes: Any, values: np.ndarray, unbounded: bool) -> None:
+def choose_scale(axes: Any, values: np.ndarray, unbounded: bool) -> None:
+  """Makes the vertical axis logarithmic, if positive values differ much and have no bound."""
   if unbounded and values.min() > 0 and values.max() / values.min() > LOG_RANGE:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -262,14 +264,17 @@ def _choose_scale(axes: Any, values: np.ndarray, unbounded: bool) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _axes(x_title: str, y_title: str, width: float = 4.6, height: float = 2.9) -> tuple[Any, Any]:
+def new_axes(
+  x_title: str, y_title: str, width: float = 4.6, height: float = 2.9
+) -> tuple[Any, Any]:
+  """Returns a figure, inches wide and high, and its axes, in the colours of the page."""
   from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
   figure = Figure(figsize=(width, height), layout='constrained')
   axes = figure.subplots()
-  axes.set_xlabel(x_title, color=SOFT, fontsize=8, parse_math=False)
-  axes.set_ylabel(y_title, color=SOFT, fontsize=8, parse_math=False)
-  axes.tick_params(which='both', colors=SOFT, labelsize=8, length=3)
+  axes.set_xlabel(x_title, color=SOFT, fontsize=9, parse_math=False)
+  axes.set_ylabel(y_title, color=SOFT, fontsize=9, parse_math=False)
+  axes.tick_params(which='both', colors=SOFT, labelsize=9, length=3)
   axes.grid(color=LINE, linewidth=0.6)
   axes.set_axisbelow(True)
   axes.spines[['top', 'right']].set_visible(False)
@@ -277,7 +282,7 @@ def _axes(x_title: str, y_title: str, width: float = 4.6, height: float = 2.9) -
   return figure, axes
 
 
-def _svg(figure: Any, label: str) -> str:
+def svg_of(figure: Any, label: str) -> str:
   """Returns the figure as an <svg> element for an HTML page, without any web address."""
   import matplotlib
 

@@ -76,3 +76,41 @@ def format_duration(seconds: float | None) -> str:
     return f'{seconds:.1f} s' if seconds < 10 else f'{seconds:.0f} s'
   minutes = round(seconds / 60)
   return f'{minutes} min' if minutes < 120 else f'{minutes // 60} h {minutes % 60:02} min'
+
+
+NO_BETTER = {'guessing': 'guessing', 'untrained': 'the same network untrained'}
+
+
+def format_baselines(baselines: Mapping[str, Any]) -> list[str]:
+  """Says which baselines a learner is no better than: the gain is not above its 95% interval.
+
+  Args:
+    baselines: those of a record (experiments.runs.learned.beside_baselines).
+
+  >>> guessing = {'how': 'zero', 'mean': 4.5, 'gain': 0.1, 'ci95': 0.2, 'episodes': 200}
+  >>> format_baselines({'metric': 'loss', 'guessing': guessing})
+  ['loss 4.4 is no better than guessing zero, 4.5: better by 0.10 ± 0.20 in 200 test episodes']
+  """
+  metric, lines = baselines['metric'], []
+  for name, said in NO_BETTER.items():
+    other = baselines.get(name)
+    if other is None or is_better(other):
+      continue
+    theirs, gain = (math.nan if other[key] is None else other[key] for key in ('mean', 'gain'))
+    ours = theirs + gain if is_fraction(metric) else theirs - gain
+    how = f'{said} {other["how"]}' if 'how' in other else said
+    lines.append(
+      f'{metric} {format_estimate(metric, ours)} is no better than {how}, '
+      f'{format_estimate(metric, theirs)}: better by '
+      f'{format_estimate(metric, other["gain"], other["ci95"])} '
+      f'in {other["episodes"]} test episodes'
+    )
+  return lines
+
+
+def is_better(baseline: Mapping[str, Any]) -> bool:
+  """Says whether a gain is above its interval, or cannot be told, since one episode has none."""
+  gain, ci95 = (baseline[name] for name in ('gain', 'ci95'))
+  if gain is None or not math.isfinite(gain):
+    return False
+  return ci95 is None or not math.isfinite(ci95) or gain > ci95

@@ -63,7 +63,7 @@ def compare_all(begun: Comparison, sizes: Sessions, options: Options) -> list[di
   sources = embedded_once(features)
   tested = features.make_task(features.tests[0])
   trained, train = features.make_task(features.train), sources(features.train, 'train')
-  if tested.table is None:
+  if tested.table is None or not tested.objective.classifies:
     raise ValueError(f'{features.tests[0].name} has no classes to make sessions of')
   plan = class_incremental(tested.table(options.split), sizes).plan
   test = sources(features.tests[0], options.split).replace(plan=plan)

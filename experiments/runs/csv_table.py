@@ -1,46 +1,42 @@
-"""A CSV file of a user's own: columns by name, rows with their lines for messages."""
+"""A file of rows of a user's own: its columns by name, as texts or numbers."""
 
-import csv
-import io
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from metakit.data.columns import Columns, is_empty, read_columns
 from metakit.data.files import listed
-
-SEPARATORS = ',;\t'
 
 
 class Table(NamedTuple):
-  """A CSV file.
+  """A file of rows.
 
   Attributes:
     path: the file.
     columns: names of its columns.
-    rows: the cells of each row, without white space around them.
-    lines: where each row ends in the file.
+    rows: how many rows there are.
+    read: the cells of each column.
   """
 
   path: Path
   columns: list[str]
-  rows: list[list[str]]
-  lines: list[int]
+  rows: int
+  read: Columns
 
   def at(self, row: int) -> str:
-    """Names a row."""
-    return f'{self.path}, line {self.lines[row]}'
+    """Names a row; the first below the header is row 1."""
+    return f'{self.path}, row {row + 1}'
 
   def cells(self, name: str, *, needed: bool = False) -> list[str]:
-    """Returns the cells of a column.
+    """Returns the cells of a column as texts, '' for an empty one.
 
     Raises:
       ValueError: if a cell is needed and empty.
     """
-    cells = [row[self.columns.index(name)] for row in self.rows]
+    cells = ['' if is_empty(cell) else str(cell).strip() for cell in self.read[name]]
     if needed and '' in cells:
       raise ValueError(f'{self.at(cells.index(""))}, column {name} is empty; fill it')
     return cells
@@ -66,42 +62,14 @@ class Table(NamedTuple):
 
 
 def read_csv(path: Path) -> Table:
-  """Reads a CSV file with a header, separated by commas, semicolons or tabs.
+  """Reads a CSV file, or another that metakit.data.columns.read_columns reads.
 
   Raises:
     OSError: naming the file, if it cannot be read.
-    ValueError: in one line, if it is no such file, or a row has too few or too many cells.
+    ValueError: in one line, if it is no such file.
   """
-  try:
-    text = path.read_bytes().decode('utf-8-sig')
-  except UnicodeDecodeError:
-    raise ValueError(f'{path} is no text in UTF-8; save it as CSV in UTF-8') from None
-  except OSError as error:
-    raise type(error)(f'cannot read {path}: {error.strerror or error}') from None
-  separator = max(SEPARATORS, key=text.partition('\n')[0].count)
-  reader = csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True)
-  try:
-    numbered = [([cell.strip() for cell in row], reader.line_num) for row in reader]
-  except csv.Error as error:
-    raise ValueError(f'{path}, line {reader.line_num}: {error}; save it as CSV again') from None
-  numbered = [(cells, line) for cells, line in numbered if any(cells)]
-  if len(numbered) < 2:
-    raise ValueError(f'{path} has no {"row below its header" if numbered else "header"}; fill it')
-  rows, lines = (list(each) for each in zip(*numbered, strict=True))
-  table = Table(path, rows[0], rows[1:], lines[1:])
-  _check_form(table)
-  return table
-
-
-def _check_form(table: Table) -> None:
-  if twice := [name for name, number in Counter(table.columns).items() if number > 1]:
-    raise ValueError(f'{table.path} has two columns {twice[0]!r}; rename one')
-  for number, row in enumerate(table.rows):
-    if len(row) != len(table.columns):
-      raise ValueError(
-        f'{table.at(number)} has {len(row)} cells, and the header names {len(table.columns)} '
-        f'columns ({listed(table.columns)}); put cells that hold a comma into quotes'
-      )
+  columns = read_columns(path)
+  return Table(path, list(columns), len(next(iter(columns.values()))), columns)
 
 
 def check_columns(table: Table, names: Sequence[str], remedy: str = 'rename one') -> None:

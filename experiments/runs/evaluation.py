@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from experiments.output.progress import episode_progress
-from experiments.output.report import AdaptationPoint, EpisodePicture
+from experiments.output.report import AdaptationPoint
 from experiments.runs.setup import Setup
 from metakit.estimates import estimate
 from metakit.evaluation import (
@@ -21,11 +21,10 @@ from metakit.evaluation import (
   judge_prefixes,
   judge_queries,
 )
-from metakit.evaluation.in_context import attention_to_support
-from metakit.keys import learner_key, roots, task_key
+from metakit.keys import roots
 from metakit.sources import EpisodeSource, complete, on_host
 from metakit.tasks import Task, sources_by_shots
-from metakit.types import Episode, Examples, Key, MetaLearner, Params
+from metakit.types import Key, MetaLearner, Params
 
 CURVE_SHOTS = (1, 2, 3, 5, 7, 10)
 CURVE_STEPS = (0, 1, 2, 3, 5, 10)
@@ -293,37 +292,3 @@ def points_of(
       mean, ci95, _ = estimate(values[curve_metric(tested.task)])
       curve.append(AdaptationPoint(amount, mean, ci95))
   return curve
-
-
-def picture(setup: Setup, tested: Tested) -> EpisodePicture:
-  """Returns episode 0 with its predictions, and how much they attended to each example."""
-  key = task_key(tested.root, 0, 0)
-  episode = tested.source(key)
-  adapt, predict = jax.jit(tested.learner.adapt), jax.jit(tested.learner.predict)  # not op by op
-  fitted = adapt(learner_key(tested.root, 0), tested.params, episode.support)
-  outputs = predict(fitted, episode.query.x)
-  support = without_padding(episode.support, episode.support.x, episode.support.y)
-  shown = EpisodePicture(*support, *without_padding(episode.query, *episode.query[:2], outputs))
-  return shown._replace(attention=attention(setup, tested, fitted, episode))
-
-
-def attention(setup: Setup, tested: Tested, fitted: Any, episode: Episode) -> np.ndarray | None:
-  """Returns how much the first query attends to each support example, [layers, support].
-
-  It is the mean of all attention heads. It is None for learners in which nothing attends to an
-  example.
-  """
-  if not setup.specs['learner'].startswith('in_context:layout=pairs'):
-    return None
-  try:
-    weights = attention_to_support(setup.network(tested.task), fitted, episode.query.x[:1])
-  except ValueError:  # no attention weights
-    return None
-  columns = np.asarray(weights.mean(1)[:, 0]).T  # [support, layers]
-  return without_padding(episode.support, columns)[0].T
-
-
-def without_padding(examples: Examples, *arrays: Any) -> list[np.ndarray]:
-  """Returns the rows of arrays [examples, ...] that count."""
-  there = np.s_[:] if examples.weight is None else np.asarray(examples.weight) > 0
-  return [np.asarray(array)[there] for array in arrays]

@@ -12,7 +12,7 @@ from metakit.data.files import listed
 from metakit.data.folder import SUFFIXES, is_image
 from metakit.trained import Trained
 
-PICTURES, TEXTS, NUMBERS = 'pictures', 'texts', 'numbers'
+PICTURES, TEXTS, ROWS, NUMBERS = 'pictures', 'texts', 'rows', 'numbers'
 COLUMN = {PICTURES: 'path', TEXTS: 'text'}  # that holds the examples
 NAMES = ('id', 'name', 'path', 'file', 'text')  # columns that name a row and are no numbers
 
@@ -23,7 +23,7 @@ class Given(NamedTuple):
   Attributes:
     where: the folder or file.
     names: a name for each example.
-    x: paths of pictures, texts, or numbers [examples, features].
+    x: paths of pictures, texts, rows of cells, or numbers [examples, features].
     y: class names [examples], '' where the class of a query is not known; in a regression targets
       [examples, outputs], NaN where they are not; None if none is known.
     columns: the columns that the numbers come from.
@@ -40,16 +40,18 @@ class Expected(NamedTuple):
   """What a trained learner takes.
 
   Attributes:
-    kind: PICTURES, TEXTS or NUMBERS.
+    kind: PICTURES, TEXTS, ROWS or NUMBERS.
     classifies: whether labels are classes.
     features: numbers of an example.
     labels: the columns of the labels.
+    columns: those of rows of numbers and texts, as they were in training.
   """
 
   kind: str
   classifies: bool
   features: int
   labels: tuple[str, ...]
+  columns: tuple[str, ...] = ()
 
 
 def expected(trained: Trained, labels: Sequence[str]) -> Expected:
@@ -64,15 +66,18 @@ def expected(trained: Trained, labels: Sequence[str]) -> Expected:
   """
   inputs, encoding = trained.inputs, trained.inputs.encoding
   kind = PICTURES if inputs.are_pictures else NUMBERS
+  columns: tuple[str, ...] = ()
   if encoding is not None and encoding['kind'] == 'texts':
     kind = TEXTS
+  if encoding is not None and encoding['kind'] == 'rows':
+    kind, columns = ROWS, tuple(column['name'] for column in encoding['columns'])
   outputs = 1 if trained.classifies else trained.outputs
   if len(labels) != outputs:
     raise ValueError(
       f'--label={",".join(labels)} names {len(labels)} columns, and this learner predicts '
       f'{outputs}; give as many, with commas between them'
     )
-  return Expected(kind, trained.classifies, math.prod(inputs.shape), tuple(labels))
+  return Expected(kind, trained.classifies, math.prod(inputs.shape), tuple(labels), columns)
 
 
 def read_support(where: str, takes: Expected) -> Given:
@@ -133,7 +138,8 @@ def _existing(where: str, flag: str) -> Path:
 
 def _check_pictures(path: Path, takes: Expected) -> None:
   if takes.kind != PICTURES:
-    columns = ', '.join([COLUMN.get(takes.kind, 'one for each number'), *takes.labels])
+    examples = takes.columns or [COLUMN.get(takes.kind, 'one for each number')]
+    columns = ', '.join([*examples, *takes.labels])
     raise ValueError(
       f'{path} is for pictures, and this learner was trained on {takes.kind}; give a CSV file with '
       f'the columns {columns}'
@@ -215,11 +221,15 @@ def _features(table: Table, takes: Expected) -> tuple[str, ...]:
 def _of_table(table: Table, takes: Expected, columns: tuple[str, ...] = ()) -> Given:
   """Returns the examples of a CSV file; `columns` gives the order of the numbers."""
   naming = next((name for name in table.columns if name.lower() in NAMES), None)
-  rows = [f'row {number + 1}' for number in range(len(table.rows))]
+  rows = [f'row {number + 1}' for number in range(table.rows)]
   given = Given(table.path, table.cells(naming) if naming else rows, None, _labels(table, takes))
   if takes.kind == NUMBERS:
     columns = columns or _features(table, takes)
     return given._replace(x=_numbers(table, takes, columns), columns=columns)
+  if takes.kind == ROWS:
+    check_columns(table, takes.columns, 'this learner was trained on rows of these columns')
+    in_order = zip(*(table.cells(name) for name in takes.columns), strict=True)
+    return given._replace(x=list(in_order), columns=takes.columns)
   column = COLUMN[takes.kind]
   check_columns(table, [column], f'this learner was trained on {takes.kind}, {column} holds them')
   cells = table.cells(column, needed=True)

@@ -23,6 +23,7 @@ from experiments.output.predictions_page import (
 from experiments.output.text import format_estimate
 from experiments.runs.given import (
   PICTURES,
+  ROWS,
   TEXTS,
   Expected,
   Given,
@@ -122,7 +123,7 @@ def same_examples(takes: Expected, support: Given, queries: Given) -> int:
   def keys(given: Given) -> list[Any]:
     if takes.kind == PICTURES:
       return [path.resolve() for path in given.x]
-    return given.x if takes.kind == TEXTS else [row.tobytes() for row in given.x]
+    return given.x if takes.kind in (ROWS, TEXTS) else [row.tobytes() for row in given.x]
 
   learned = set(keys(support))
   return sum(each in learned for each in keys(queries))

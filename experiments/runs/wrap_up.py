@@ -5,17 +5,17 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments.components.class_parts import class_names, write_names
+from experiments.components.class_parts import class_names
 from experiments.output.metrics_log import read_metrics
 from experiments.output.progress import episode_progress
-from experiments.output.report import Report, render
+from experiments.output.report import render
 from experiments.output.results import (
   finite,
   read_results,
@@ -31,12 +31,13 @@ from experiments.runs.evaluation import (
   Tested,
   adaptation_curves,
   closeness,
-  curve_metric,
   draws_prefixes,
   pair,
   per_episode,
-  picture,
 )
+from experiments.runs.learned import beside_baselines, say_learned
+from experiments.runs.report_of import Measured, make_report
+from experiments.runs.seen import see
 from experiments.runs.setup import Setup, with_defaults
 from metakit.estimates import IDENTITY, Estimate, estimate
 from metakit.evaluation import not_finite
@@ -134,6 +135,7 @@ def wrap_up(
   write_episodes(files.path('episodes', '.npz'), values, identity)
   metric = tested.task.metric
   curves = adaptation_curves(setup, tested, episodes, curve=curve)
+  seen = see(tested, episodes)
   record = make_record(setup, tested, step, files, seed, estimate(values[metric]))
   record['state_size'] = state_size(
     tested.learner, tested.params, abstract_episode(tested.source).support
@@ -146,9 +148,12 @@ def wrap_up(
   if can_tell(files.metrics, setup.task.chance):
     record['onset_step'] = onset(files.metrics, setup.task.chance)
     print(format_onset(record), file=sys.stderr)
+  record['baselines'] = beside_baselines(setup, tested, seen)
+  say_learned(record['baselines'])
   write_results(files.path('results', '.json'), record)
   path = files.path('report', '.html')
-  report = make_report(setup, tested, record, files.metrics, curves=curves, compared=compared)
+  measured = Measured(values[metric], curves, compared, seen)
+  report = make_report(setup, tested, record, files.metrics, measured)
   write_text(path, render(report))
   score = format_estimate(metric, record['mean'], record['ci95'])
   print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
@@ -168,37 +173,6 @@ def record_pair(compared: Pair) -> dict[str, Any]:
   followed, follows = compared.names
   slope, correlation = float(compared.slope), float(compared.correlation)
   return {f'{follows}_over_{followed}': {'slope': slope, 'correlation': correlation}}
-
-
-def make_report(
-  setup: Setup,
-  tested: Tested,
-  record: Mapping[str, Any],
-  metrics: Sequence[Mapping[str, Any]],
-  *,
-  curves: Curves,
-  compared: Pair | None,
-) -> Report:
-  """Returns the report of a test."""
-  classes = record.get('classes')
-  return Report(
-    title=f'{record["learner"].partition(":")[0]} on {record["task"].partition(":")[0]}',
-    command=record['command'],
-    records=[record],
-    metrics=metrics,
-    adaptation=curves.learner,
-    adaptation_episodes=curves.episodes,
-    adaptation_label=curves.amount,
-    adaptation_metric=curve_metric(tested.task),
-    reference=curves.reference,
-    pair=compared and (compared.names, compared.values),
-    episode=picture(setup, tested),
-    settings={
-      **setup.specs,
-      'state size': f'{record["state_size"]:,} numbers',
-      **({'classes': write_names(classes)} if classes else {}),
-    },
-  )
 
 
 def check_name(setup: Setup, tested: Tested, path: Path, episodes: int, seed: int) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 
 from experiments.benchmarks.running import SUITES
 from experiments.benchmarks.suite import AT_LEAST, FASTER, LARGER, LONGER, Aim
+from experiments.output.records import NONE, read_folder
+from experiments.output.records import RESULTS as STORED
 from experiments.tables.pages import markdown_table
-from experiments.tables.records import NONE, read_folder
-from experiments.tables.records import RESULTS as STORED
 
 RESULTS = STORED / 'benchmarks'
 PAGE = STORED / 'benchmarks.md'

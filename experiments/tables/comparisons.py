@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.output.records import NONE
 from experiments.runs.compare_heads import pace, score
 from experiments.runs.compare_sessions import AT_END, percent
 from experiments.tables.pages import markdown_table
-from experiments.tables.records import NONE
 from metakit.episodes.class_incremental import Sessions
 
 Cell = Mapping[str, Any]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.output.records import NONE, read_folder
+from experiments.output.records import RESULTS as STORED
 from experiments.tables import comparisons
 from experiments.tables.learners import paper
 from experiments.tables.pages import markdown_table
-from experiments.tables.records import NONE, read_folder
-from experiments.tables.records import RESULTS as STORED
 from metakit import heads
 from metakit.types import MetaLearner
 

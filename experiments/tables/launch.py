@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.output.records import RESULTS as STORED
 from experiments.tables.pages import markdown_table, replace_between
-from experiments.tables.records import RESULTS as STORED
 
 PAGE = Path('launch') / 'README.md'
 RESULTS = STORED / 'launch'

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 
 from experiments.benchmarks.suites.learners import IMAGE_LEARNERS, episodes, make
+from experiments.output.records import RESULTS, read_folder, read_records
 from experiments.output.text import format_duration, format_estimate
 from experiments.tables.pages import markdown_table
-from experiments.tables.records import RESULTS, read_folder, read_records
 from metakit import learners
 from metakit.components.learners import LEARNER_SUPPLIED, LEARNERS
 from metakit.components.specs import parse

@@ -5,9 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.output.text import format_closeness, format_duration, format_onset
-from experiments.tables import sweeps
-from experiments.tables.records import (
+from experiments.output.records import (
   RESULTS,
   Record,
   is_measured,
@@ -17,6 +15,8 @@ from experiments.tables.records import (
   training_command,
   what,
 )
+from experiments.output.text import format_closeness, format_duration, format_onset
+from experiments.tables import sweeps
 
 FOLDER = Path('experiments') / 'presets'
 MARK = '#= '  # the lines that this module writes begin so

@@ -4,11 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.output.text import format_closeness
-from experiments.tables.benchmarks import RESULTS as BENCHMARKS
-from experiments.tables.benchmarks import in_milliseconds, time_of, times_as_fast
-from experiments.tables.pages import markdown_table, replace_between
-from experiments.tables.records import (
+from experiments.output.records import (
   RESULTS,
   Record,
   device,
@@ -18,6 +14,10 @@ from experiments.tables.records import (
   score,
   training_time,
 )
+from experiments.output.text import format_closeness
+from experiments.tables.benchmarks import RESULTS as BENCHMARKS
+from experiments.tables.benchmarks import in_milliseconds, time_of, times_as_fast
+from experiments.tables.pages import markdown_table, replace_between
 
 PAGE = Path('README.md')
 # What is measured, and the file in experiments/results that holds it.

@@ -6,9 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.output.text import format_closeness
-from experiments.tables.pages import markdown_table
-from experiments.tables.records import (
+from experiments.output.records import (
   NONE,
   RESULTS,
   Record,
@@ -20,6 +18,8 @@ from experiments.tables.records import (
   training_time,
   what,
 )
+from experiments.output.text import format_closeness
+from experiments.tables.pages import markdown_table
 
 PAGE = RESULTS / 'README.md'
 HEAD = """# Results

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.output.records import RESULTS, device, read_folder
 from experiments.output.text import format_duration, format_estimate
 from experiments.tables.pages import markdown_table
-from experiments.tables.records import RESULTS, device, read_folder
 
 PAGE = RESULTS / 'sweeps.md'
 HEAD = """# Sweeps

@@ -8,9 +8,12 @@ from metakit.data.mnist import mnist
 from metakit.data.ngrams import hashed_ngrams
 from metakit.data.omniglot import omniglot
 from metakit.data.omniglot_runs import omniglot_runs
+from metakit.data.rows import rows
 from metakit.data.saved import open_table, save_table
+from metakit.data.series import series
 from metakit.data.splits import split_classes
 from metakit.data.table import ClassTable, class_table, select_classes
+from metakit.data.targets import regression_table
 from metakit.data.text import text
 from metakit.data.tfds import tfds_table
 
@@ -26,8 +29,11 @@ __all__ = [
   'omniglot',
   'omniglot_runs',
   'open_table',
+  'regression_table',
+  'rows',
   'save_table',
   'select_classes',
+  'series',
   'split_classes',
   'text',
   'tfds_table',

@@ -12,6 +12,7 @@ import numpy as np
 
 from metakit.data.files import (
   ZIP_DAMAGE,
+  PathLike,
   check_memory,
   check_packing,
   damaged,
@@ -21,6 +22,7 @@ from metakit.data.files import (
 )
 from metakit.data.numbers import plain_array
 from metakit.data.table import ClassTable, check_labelled, check_shapes, class_table
+from metakit.data.targets import regression_table
 
 # Each value of the table and the keys under which an .npz file may hold it.
 _KEYS = {
@@ -43,14 +45,19 @@ def arrays(
 ) -> ClassTable:
   """Makes a table of examples and labels: of arrays, or of an .npz file.
 
+  Labels that are floats are targets of a regression, and the classes of the table then are tasks
+  (see metakit.data.targets.regression_table).
+
   Args:
     x: [rows, ...] numbers, or the path of an .npz file which holds 'x' (or 'images') and 'y' (or
       'labels'), and may hold 'names', 'groups' and 'group_names'.
     labels: [rows] strings, or integers of which none is negative; not given with a path. With
       `names` they are class numbers; without, every value that occurs is a class, in sorted order,
-      with that value as its name.
-    names: [classes] class names.
-    groups: [classes] group of each class: numbers, or strings if group_names is not given.
+      with that value as its name. Or targets: floats [rows] or [rows, outputs] with groups, or
+      [rows, tasks] without.
+    names: [classes] class names; in a regression those of the tasks.
+    groups: [classes] group of each class: numbers, or strings if group_names is not given. In a
+      regression [rows], the task of each row.
     group_names: [groups] group names.
 
   Raises:
@@ -80,6 +87,8 @@ def _table(
   x: Any, labels: Any, names: Any = None, groups: Any = None, group_names: Any = None
 ) -> ClassTable:
   x, labels = plain_array('x', x), plain_array('labels', labels)
+  if labels.dtype.kind == 'f' and labels.size:
+    return regression_table(x, labels, groups, names=_strings(names))
   check_shapes(x, labels)  # first: no labels at all are of no type that was meant
   if labels.dtype.kind not in 'iuU':
     raise ValueError(f'labels are {labels.dtype}; give integers or strings')
@@ -118,6 +127,25 @@ def _check_keys(held: list[str]) -> None:
   for keys in (_KEYS['x'], _KEYS['labels']):
     if sum(key in held for key in keys) != 1:
       raise ValueError(f'give one array {" or ".join(keys)}; the file holds {", ".join(held)}')
+
+
+def outputs_of(path: PathLike) -> int:
+  """Returns how many numbers a target of an .npz file has; 0 if it holds classes.
+
+  It reads no array, and raises nothing: what is wrong with a file is said when it is read.
+  """
+  try:
+    with zipfile.ZipFile(Path(path).expanduser()) as archive:
+      members = {m.filename.removesuffix('.npy'): m for m in archive.infolist()}
+      key = next(key for key in _KEYS['labels'] if key in members)
+      with archive.open(members[key]) as file:
+        version = np.lib.format.read_magic(file)
+        shape, _, dtype = _HEADERS[version](file)
+  except (StopIteration, KeyError, *ZIP_DAMAGE):
+    return 0
+  if dtype.kind != 'f':
+    return 0
+  return shape[1] if len(shape) == 2 and 'groups' in members else 1
 
 
 def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:

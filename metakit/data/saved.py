@@ -82,6 +82,8 @@ def open_table(folder: PathLike) -> ClassTable:
   counted = int(table.counts.sum())
   if counted != len(table.x):
     raise damaged(path, f'{_CLASSES} counts {counted} rows, {_X} has {len(table.x)}')
+  if table.y is not None and (table.y.ndim != 2 or len(table.y) != counted):
+    raise damaged(path, f'{_CLASSES} has targets of shape {table.y.shape} for {counted} rows')
   return table
 
 
@@ -105,6 +107,7 @@ def _open_classes(path: Path) -> tuple[dict[str, Any], str | None]:
   try:
     values = json.loads(path.read_text())
     arrays = {key: np.asarray(values[key], np.int64) for key in ('starts', 'counts', 'groups')}
+    y = None if values.get('y') is None else np.asarray(values['y'], np.float64)
     names = {key: tuple(values[key]) for key in ('names', 'group_names')}
   except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
     raise damaged(path, f'no table of classes ({error})') from error
@@ -113,4 +116,4 @@ def _open_classes(path: Path) -> tuple[dict[str, Any], str | None]:
   agree = agree and np.array_equal(arrays['starts'], np.cumsum(counts) - counts)
   if not agree or not np.isin(groups, np.arange(len(names['group_names']))).all():
     raise damaged(path, 'its starts, counts, names and groups do not agree')
-  return arrays | names, values.get('dtype')
+  return arrays | names | {'y': y, 'encoding': values.get('encoding')}, values.get('dtype')

@@ -103,6 +103,7 @@ def join_parts(parts: Mapping[str, ClassTable]) -> ClassTable:
     groups=np.concatenate([number(table) for table in tables]).astype(np.int64),
     group_names=tuple(group_names),
     encoding=tables[0].encoding,
+    y=None if tables[0].y is None else np.concatenate([table.y for table in tables]),
   )
 
 

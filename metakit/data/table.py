@@ -22,7 +22,10 @@ class ClassTable(NamedTuple):
     names: [classes] class names, for messages and figures.
     groups: [classes] int, the group (alphabet, super-class) of each class.
     group_names: [groups] names of the groups.
-    encoding: how numbers were made of texts, see metakit.data.encodings; None if they were not.
+    encoding: how numbers were made of texts or of rows of a file, see metakit.data.encodings; None
+      if they were not.
+    y: [rows, outputs] float, the targets of each row, if each class is a task of a regression (see
+      metakit.data.targets); None if the class is all there is to know.
   """
 
   x: Any
@@ -32,6 +35,7 @@ class ClassTable(NamedTuple):
   groups: np.ndarray
   group_names: tuple[str, ...]
   encoding: Mapping[str, Any] | None = None
+  y: Any = None
 
 
 def class_table(
@@ -158,8 +162,10 @@ def select_classes(table: ClassTable, classes: Any) -> ClassTable:
     raise ValueError(f'select between 1 and {len(table.counts)} classes by number, got {classes}')
   rows = [np.arange(table.starts[c], table.starts[c] + table.counts[c]) for c in classes]
   counts = table.counts[classes]
+  chosen = np.concatenate(rows)
   return table._replace(
-    x=table.x[np.concatenate(rows)],
+    x=table.x[chosen],
+    y=None if table.y is None else table.y[chosen],
     starts=np.cumsum(counts) - counts,
     counts=counts,
     names=tuple(table.names[c] for c in classes),
@@ -187,4 +193,5 @@ def part_of_rows(table: ClassTable, every: int, held_out: bool) -> ClassTable:
   if (counts == 0).any():
     name = table.names[int(np.argmin(counts))]
     raise ValueError(f'class {name!r} has too few examples to hold one in {every} out')
-  return table._replace(x=table.x[kept], starts=np.cumsum(counts) - counts, counts=counts)
+  y = None if table.y is None else table.y[kept]
+  return table._replace(x=table.x[kept], y=y, starts=np.cumsum(counts) - counts, counts=counts)

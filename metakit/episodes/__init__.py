@@ -14,6 +14,7 @@ from metakit.episodes.imbalanced import imbalanced
 from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
+from metakit.episodes.table_regression import table_regression
 from metakit.episodes.variable_shot import variable_shot
 from metakit.episodes.within_group import within_group
 
@@ -34,6 +35,7 @@ __all__ = [
   'shorten',
   'sinusoid',
   'switch',
+  'table_regression',
   'variable_shot',
   'warp_image',
   'within_group',

@@ -121,6 +121,10 @@ def _kind(inputs: Inputs) -> str:
 
 
 def _is_encoded(inputs: Inputs, x: Any) -> bool:
+  """Tells whether x are the numbers that a learner takes; rows never are."""
+  assert inputs.encoding is not None
+  if inputs.encoding['kind'] != 'texts':
+    return inputs.encoding['kind'] == 'numbers'
   shape = np.shape(x) if isinstance(x, np.ndarray | jax.Array) else ()
   return shape[1:] == inputs.shape and np.asarray(x).dtype.kind in 'fiub'
 

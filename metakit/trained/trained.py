@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.data.encodings import scaled, unscaled
 from metakit.keys import fixed_key, learner_key
 from metakit.trained import inputs as of_inputs
 from metakit.trained.inputs import Inputs, Ready
@@ -47,8 +48,8 @@ class Trained:
     card: what else is known: command, score, data, licence, ...
   """
 
-  make: Callable[[int], MetaLearner]
-  params: Params
+  make: Callable[[int], MetaLearner] = dataclasses.field(repr=False)
+  params: Params = dataclasses.field(repr=False)
   inputs: Inputs
   outputs: int
   classifies: bool = True
@@ -80,16 +81,27 @@ class Trained:
       OSError: if a picture cannot be read.
     """
     ready = of_inputs.ready(self.inputs, x)
-    if self.classifies:
-      labels = class_labels(y, len(ready.x))
-    else:
-      labels = targets(y, len(ready.x), self.outputs)
-    programs = self._for(self.outputs if labels.classes is None else len(labels.classes))
+    read = class_labels if self.classifies else self._targets
+    labels = read(y, len(ready.x))
+    programs = self._for(labels.classes)
     state = programs.adapt(_key(seed), self.params, _padded(ready.x, labels.y))
     return Fitted(self, programs, state, ready, labels, seed)
 
-  def _for(self, classes: int) -> Programs:
-    """Returns the programs for a number of classes."""
+  def __getstate__(self) -> dict[str, Any]:  # for pickle; programs are compiled where it is read
+    return {**vars(self), '_programs': {}}
+
+  def __deepcopy__(self, memo: Any) -> 'Trained':
+    return self  # it does not change, and a copy would compile its programs again
+
+  def _targets(self, y: Any, examples: int) -> Labels:
+    """Returns targets in the units of training."""
+    labels = targets(y, examples, self.outputs)
+    return labels._replace(y=scaled(self.inputs.encoding, labels.y).astype(np.float32))
+
+  def _for(self, labels: np.ndarray | None) -> Programs:
+    """Returns the programs for the labels that occur; None in a regression."""
+    # Learners are of two classes at least. Of one class alone, the second is never predicted.
+    classes = self.outputs if labels is None else max(2, len(labels))
     if classes not in self._programs:
       self._programs[classes] = _programs(self._learner_of(classes))
     return self._programs[classes]
@@ -133,6 +145,10 @@ class Fitted(NamedTuple):
   labels: Labels
   seed: int = 0
 
+  def __reduce__(self) -> tuple[Any, ...]:  # for pickle, see Trained
+    arrays = jax.device_get(self.state)
+    return _fitted, (self.trained, arrays, self.support, self.labels, self.seed)
+
   @property
   def classes(self) -> np.ndarray:
     """The labels of the support set, [classes], in the order of `predict_proba`."""
@@ -162,6 +178,8 @@ class Fitted(NamedTuple):
   def outputs(self, x: Any) -> np.ndarray:
     """Returns the learner's outputs, [examples, classes] logits or [examples, outputs] numbers.
 
+    The numbers are in the units of y.
+
     Each example is predicted by itself, unless the learner is transductive. Then all of x count as
     the queries of one task, and each new number of them is compiled anew.
     """
@@ -171,7 +189,7 @@ class Fitted(NamedTuple):
     together = self.programs.learner.queries_seen
     parts = [queries] if together else _in_parts(queries)
     answers = [self._answers(part, alone=not together) for part in parts]
-    return np.concatenate(answers)
+    return unscaled(self.trained.inputs.encoding, np.concatenate(answers))
 
   def extend(self, x: Any, y: Any) -> 'Fitted':
     """Returns what has also learned from further examples; their classes may be new.
@@ -186,7 +204,7 @@ class Fitted(NamedTuple):
     more = of_inputs.ready(self.trained.inputs, x, like=self.support)
     support = Ready(np.concatenate([self.support.x, more.x]), self.support.inverted)
     if self.labels.classes is None:
-      new = targets(y, len(more.x), self.trained.outputs).y
+      new = self.trained._targets(y, len(more.x)).y
       labels = self.labels._replace(y=np.concatenate([self.labels.y, new]))
     else:
       known = known_labels(self.labels.classes, y, len(more.x))
@@ -207,7 +225,7 @@ class Fitted(NamedTuple):
     """Returns the learner adapted to a support set that was made ready before."""
     labels = class_labels(y, len(support.x))
     assert labels.classes is not None
-    programs = self.trained._for(len(labels.classes))
+    programs = self.trained._for(labels.classes)
     state = programs.adapt(_key(self.seed), self.trained.params, _padded(support.x, labels.y))
     return Fitted(self.trained, programs, state, support, labels, self.seed)
 
@@ -220,6 +238,11 @@ class Fitted(NamedTuple):
     rows = bucket(len(queries)) if alone else len(queries)
     outputs = self.programs.predict(self.state, _filled(queries, rows))
     return np.asarray(outputs)[: len(queries), : self._size]
+
+
+def _fitted(trained: Trained, state: Any, support: Ready, labels: Labels, seed: int) -> Fitted:
+  programs = trained._for(labels.classes)
+  return Fitted(trained, programs, jax.device_put(state), support, labels, seed)
 
 
 def bucket(rows: int) -> int:

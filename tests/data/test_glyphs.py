@@ -61,6 +61,7 @@ def test_pixels_are_the_golden_ones_within_one_gray_level(table):
   assert _difference(table.x[6, 9:19, 9:19, 0].ravel(), GOLDEN.split()).max() <= 1
 
 
+@pytest.mark.slow  # tables of fewer alphabets are quick, above
 def test_numbers_and_size_change_neither_the_characters_nor_the_drawings(table):
   large = glyphs('train', alphabets=2, characters=3, drawings=2, size=56).x.reshape(2, 3, 2, 56, 56)
   coarse = large.reshape(12, 28, 2, 28, 2).mean((2, 4)).reshape(12, -1)
@@ -68,7 +69,14 @@ def test_numbers_and_size_change_neither_the_characters_nor_the_drawings(table):
   assert min(np.corrcoef(pair)[0, 1] for pair in zip(coarse, small, strict=True)) > 0.9
 
 
-@pytest.mark.parametrize('other', [{'split': 'validation'}, {'split': 'test'}, {'seed': 1}])
+@pytest.mark.parametrize(
+  'other',
+  [
+    {'split': 'test'},
+    pytest.param({'split': 'validation'}, marks=pytest.mark.slow),
+    pytest.param({'seed': 1}, marks=pytest.mark.slow),
+  ],
+)
 def test_splits_and_seeds_share_no_drawing_and_no_character(table, other):
   x = glyphs(**{'alphabets': 5, 'characters': 10, 'drawings': 6, **other}).x
   assert not {row.tobytes() for row in x} & {row.tobytes() for row in table.x}
@@ -140,6 +148,7 @@ def _of_key(key, reuse):
   return style, glyph_class(jax.random.fold_in(key, 2), style)
 
 
+@pytest.mark.slow
 def test_characters_have_one_to_the_most_strokes_and_lie_in_the_image():
   _, made = _made(0.3)
   chex.assert_tree_all_finite(made)
@@ -156,6 +165,7 @@ def _form(strokes):
   return centred / np.maximum(np.linalg.norm(centred, axis=-2, keepdims=True), 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('reuse', 'shared'), [(0.0, 0.0), (1.0, 1.0)])
 def test_characters_take_strokes_from_their_alphabet(reuse, shared):
   style, made = _made(reuse)
@@ -172,6 +182,7 @@ def character():
   return key, glyph_class(jax.random.fold_in(key, 0), alphabet(jax.random.fold_in(root, 0)))
 
 
+@pytest.mark.slow  # golden pixels are quick
 def test_vmap_in_a_table_equals_a_loop_over_folded_keys(table, character):
   key, glyph = character
   alone = [draw(jax.random.fold_in(key, 1 + number), glyph) for number in range(6)]

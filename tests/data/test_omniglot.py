@@ -52,9 +52,12 @@ def test_vinyals_classes_are_the_published_ones_in_their_order(split, file, char
   assert list(names) == published.read_text().split()
 
 
-@pytest.mark.parametrize(
-  'split', ['validation', 'test', pytest.param('train', marks=pytest.mark.slow)]
+every_part = pytest.mark.parametrize(
+  'split', ['validation', *(pytest.param(s, marks=pytest.mark.slow) for s in ('test', 'train'))]
 )
+
+
+@every_part
 def test_every_class_has_20_drawings_and_its_alphabet_as_group(split):
   table = part(split)
   assert table.x.dtype == np.uint8 and table.x.shape == (20 * len(table.names), 28, 28, 1)
@@ -64,7 +67,7 @@ def test_every_class_has_20_drawings_and_its_alphabet_as_group(split):
   assert set(table.groups) == set(range(len(table.group_names)))
 
 
-@pytest.mark.parametrize('split', ['validation', 'test'])
+@every_part
 def test_paper_is_low_and_ink_high(split):
   x = part(split).x
   assert (x.max(axis=(1, 2, 3)) > 100).all()
@@ -72,9 +75,7 @@ def test_paper_is_low_and_ink_high(split):
   assert 0.04 < x.mean() / 255 < 0.12
 
 
-@pytest.mark.parametrize(
-  'split', ['validation', 'test', pytest.param('train', marks=pytest.mark.slow)]
-)
+@every_part
 def test_rotations_are_quarter_turns_counterclockwise_of_the_same_drawings(split):
   table = part(split)
   x = table.x.reshape(-1, 4, 20, 28, 28)

@@ -30,6 +30,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (26, 4, 4, 1), np.uint8)
 IMAGE_TABLE = class_table(IMAGES, LABELS)
 
 
+@pytest.mark.slow  # the next asks it of a source with more to do
 def test_augment_changes_x_alone():
   base = few_shot(IMAGE_TABLE, ways=3, shots=1, queries=2)
   before = one(lambda key: base(jax.random.split(key)[0]))
@@ -90,6 +91,7 @@ def test_a_class_is_transformed_as_one():
     assert equally_likely(first @ [2, 1], 4) > SMALLEST_P
 
 
+@pytest.mark.slow  # as a sampler does, below
 def test_a_source_augmented_twice_draws_twice():
   coin = lambda key, x: x * 2 + jax.random.randint(key, (), 0, 2)
   table = IMAGE_TABLE._replace(x=IMAGES.astype(np.int32))
@@ -137,6 +139,7 @@ def test_relabel_keeps_support_query_and_classes_together():
     assert (drawn == LABELS[part.x]).all()
 
 
+@pytest.mark.slow  # the law above, of rows that are absent too
 def test_relabel_moves_the_shots_and_the_padding_of_variable_episodes():
   source = variable_shot(TABLE, max_ways=4, min_ways=2, max_support=9, max_queries_per_class=2)
   episodes = many(relabel(source, ways=4).plan, 500)
@@ -171,7 +174,7 @@ def test_mixture_draws_components_by_their_weights():
   assert equally_likely(many(mixture(plans), 10000).info['component'], 3) > SMALLEST_P
 
 
-@pytest.mark.parametrize('only', range(3))
+@pytest.mark.parametrize('only', [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
 def test_a_weight_of_zero_is_never_drawn(only):
   plans = [plan_of([0, 1]), plan_of([2, 3]), plan_of([3, 4])]
   mixed = mixture(plans, np.eye(3)[only])
@@ -218,6 +221,7 @@ def test_mixture_keeps_any_kind_of_info():
   assert info_of(mixture([named, named])) == {'component', 'info'}
 
 
+@pytest.mark.slow
 def test_combinators_nest():
   swapped = relabel(mixture([plan_of([0, 1]), relabel(plan_of([2, 3]), ways=2)]), ways=2)
   doubled = many(augment(swapped, lambda key, row: 2 * row), 50)
@@ -309,7 +313,16 @@ ON_TWELVE = {
 }
 
 
-@pytest.mark.parametrize('make', ON_TWELVE.values(), ids=ON_TWELVE)
+on_twelve = pytest.mark.parametrize(
+  'make',
+  [
+    pytest.param(make, marks=[pytest.mark.slow] * (name == 'fine_tuning'), id=name)
+    for name, make in ON_TWELVE.items()
+  ],
+)
+
+
+@on_twelve
 def test_learners_of_all_classes_refuse_a_mixture_that_numbers_them_alike(make):
   table = class_table(np.arange(60.0)[:, None], np.arange(60) % 6)
   learner, episode = make(), one(mixture(2 * [few_shot(table, 3, 1, queries=1)]))
@@ -318,7 +331,7 @@ def test_learners_of_all_classes_refuse_a_mixture_that_numbers_them_alike(make):
     learner.loss(jax.random.key(0), params, episode)
 
 
-@pytest.mark.parametrize('make', ON_TWELVE.values(), ids=ON_TWELVE)
+@on_twelve
 def test_a_class_beyond_those_of_training_is_named_before_the_loss_is_nan(make):
   table = class_table(np.arange(60.0)[:, None], np.arange(60) % 6)
   samplers = 2 * [few_shot(table, 3, 1, queries=1)]

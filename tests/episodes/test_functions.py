@@ -26,7 +26,13 @@ CLASSES = {
 }
 
 
-@pytest.mark.parametrize('name', CLASSES)
+def by_class(quick):
+  marked = lambda name: pytest.param(name, marks=[pytest.mark.slow] * (name not in quick))
+  return pytest.mark.parametrize('name', list(map(marked, CLASSES)))
+
+
+# The formulas of the others are asked below.
+@by_class(('dense', 'low_rank', 'decision_trees', 'gaussian_process'))
 def test_y_has_mean_0_and_the_variance_of_the_prior(name):
   make, variance = CLASSES[name]
   y = many(f.functions(make(), 1, 1), 4000).query.y[:, 0, 0].astype(np.float64)
@@ -96,12 +102,14 @@ def test_a_process_has_the_covariance_of_its_kernel():
   np.testing.assert_allclose(np.cov(many(draw, 20000).T), kernel, atol=0.04)
 
 
+@pytest.mark.slow
 def test_sparse_places_are_equally_likely():
   w = many(f.functions(f.sparse(6, 2), 1), 6000).info['function']
   assert ((w != 0).sum(1) == 2).all()
   assert equally_likely(np.nonzero(w)[1], 6) > SMALLEST_P
 
 
+@pytest.mark.slow
 def test_low_rank_is_low():
   w = many(f.functions(f.low_rank(5, 2), 1), 20).info['function'].reshape(-1, 5, 5)
   assert (np.linalg.matrix_rank(w, tol=1e-4) == 2).all()
@@ -113,7 +121,7 @@ def test_components_are_drawn_for_each_episode():
   np.testing.assert_allclose(np.abs(w[:, 0]), 3, atol=1e-3)
 
 
-@pytest.mark.parametrize('name', CLASSES)
+@by_class(('gaussian_mixture', 'haar'))
 def test_the_prior_is_that_of_the_draw(name):
   """Mean and second moments of the weights, in those classes that have them."""
   function_class = CLASSES[name][0]()
@@ -178,6 +186,7 @@ def test_noise_is_on_support_and_query_and_not_on_what_is_clean():
   np.testing.assert_allclose(episodes.info['clean'], episodes.query.x @ w, atol=1e-5)
 
 
+@pytest.mark.slow  # tests/learners/test_bayes.py weighs them
 def test_mixed_classes_are_drawn_in_proportion():
   both = mix_classes([f.dense(3), f.sign_vectors(3)], [1, 3])
   episodes = many(f.functions(both, 2), 4000)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table
+from metakit.data.targets import regression_table
 from metakit.episodes.augmentation import augment
 from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.episodes.class_incremental import Sessions, class_incremental
@@ -19,6 +20,7 @@ from metakit.episodes.imbalanced import imbalanced
 from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
+from metakit.episodes.table_regression import table_regression
 from metakit.episodes.variable_shot import variable_shot
 from metakit.episodes.within_group import within_group
 from metakit.keys import roots, task_key
@@ -28,6 +30,8 @@ COUNTS = np.array([7, 9, 6, 8, 12, 6, 10, 9])
 LABELS = np.repeat(np.arange(8), COUNTS)
 IMAGES = np.random.default_rng(0).integers(0, 256, (len(LABELS), 6, 6, 1), np.uint8)
 TABLE = class_table(IMAGES, LABELS, groups=np.arange(8) % 2, group_names=['Latin', 'Korean'])
+
+TASKS = regression_table(IMAGES, np.arange(len(LABELS)) / 3, LABELS)
 
 FIXED = {'ways': 3, 'shots': 2, 'queries': 3}
 SOME_LABELS = {'ways': 3, 'shots': 1, 'queries': 2, 'unlabelled': 2, 'distractors': 2}
@@ -51,6 +55,8 @@ SAMPLERS = {
   'within_group_plan': lambda: within_group(TABLE, **FIXED).plan,
   'class_incremental': lambda: class_incremental(TABLE, SESSIONS),
   'class_incremental_plan': lambda: class_incremental(TABLE, SESSIONS).plan,
+  'table_regression': lambda: table_regression(TASKS, shots=2, queries=3),
+  'table_regression_plan': lambda: table_regression(TASKS, shots=2, queries=3).plan,
   'imbalanced': lambda: imbalanced(TABLE, **FIXED),
   'imbalanced_plan': lambda: imbalanced(TABLE, **FIXED).plan,
   'semi_supervised': lambda: semi_supervised(TABLE, **SOME_LABELS),
@@ -95,6 +101,10 @@ INVALID = [
   *((fixed(make), 'shots', 6) for make in (few_shot, within_group)),
   *((fixed(make), 'queries', 6) for make in (few_shot, within_group)),
   (fixed(within_group), 'ways', 5),
+  (partial(table_regression, TASKS, queries=3), 'shots', 0),
+  (partial(table_regression, TASKS, shots=2), 'queries', 0),
+  (partial(table_regression, TASKS, queries=3), 'shots', 4),
+  (partial(table_regression, shots=2), 'table', TABLE),
   (fixed(imbalanced), 'concentration', 0),
   *((variable, name, 0) for name in [*VARIABLE, 'max_support_per_class']),
   *((streams, name, 0) for name in SESSIONS._fields),
@@ -123,8 +133,10 @@ INVALID = [
 
 # A plan, floats, numbers of examples that vary, a choice of samplers: what compiles differently.
 DIFFERENT = ('few_shot', 'variable_shot', 'functions:noise', 'projected', 'mixture')
-# Those of them that are asked operation by operation, which compiles hundreds of programs.
-OP_BY_OP = ('few_shot', 'mixture')
+# One of integers and one of floats, where a law compiles a program of its own.
+QUICK = ('few_shot', 'functions')
+# Asked operation by operation, which compiles hundreds of programs.
+OP_BY_OP = ('few_shot',)
 # A plan is part of the whole episode, whose row is quick.
 PLANS = [name for name in SAMPLERS if name.endswith('_plan')]
 # What an optimised program might round otherwise, beside other programs of the same draws.
@@ -143,7 +155,8 @@ def samplers(slow=(), compiler=()):
 
 every_sampler = samplers(slow=PLANS)
 of_optimised_programs = samplers(slow=PLANS, compiler=OPTIMISED)
-slow_if_alike = samplers(slow=set(SAMPLERS) - set(DIFFERENT))
+slow_if_alike = samplers(slow=set(SAMPLERS) - set(DIFFERENT), compiler=OPTIMISED)
+quick_for_two = samplers(slow=set(SAMPLERS) - set(QUICK))
 
 
 class Built(NamedTuple):
@@ -212,7 +225,7 @@ def test_jit_changes_nothing(name):
   assert_same(build(name).jitted(key), plain, name in FLOATS)
 
 
-@every_sampler
+@quick_for_two
 def test_float64_changes_no_draw(name):
   """Only the precision of what is computed from them."""
   plain = build(name).jitted(keys())
@@ -229,13 +242,13 @@ def test_other_generators_are_refused_by_name():
     task_key(jax.random.key(0, impl='rbg'), 0, 0)
 
 
-@of_optimised_programs
+@slow_if_alike
 def test_vmap_of_a_sampler_built_again_is_a_loop(name):
   loop = [build(name).jitted(key) for key in keys(16)]
   assert_same(build(name).mapped(keys(16)), stack(loop), name == 'mixture')
 
 
-@slow_if_alike
+@quick_for_two
 def test_pmap_is_vmap(name):
   devices = jax.local_device_count()
   mapped = jax.pmap(jax.vmap(build(name).sampler))(keys(16).reshape(devices, -1))
@@ -253,7 +266,7 @@ def test_traced_once_for_many_keys(name):
 
 @every_sampler
 def test_different_keys_give_different_episodes(name):
-  leaves = jax.tree.leaves(build(name).mapped(keys(16)))
+  leaves = jax.tree.leaves(stack([build(name).jitted(key) for key in keys(16)]))
   rows = np.concatenate([np.asarray(leaf).reshape(16, -1) for leaf in leaves], axis=1)
   assert len({tuple(row) for row in rows.tolist()}) == 16
 

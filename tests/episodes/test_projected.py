@@ -139,10 +139,12 @@ def test_a_share_of_the_episodes_has_the_labels_of_task_0():
   assert (planned(tasks=50, fixed_labels=0.75).info['projection'] >= 0).all()
 
 
+@pytest.mark.slow  # three quarters of them have, above
 def test_all_episodes_may_have_them():
   assert (planned(tasks=50, fixed_labels=1.0, fixed_projection=1.0).info['labels'] == -1).all()
 
 
+@pytest.mark.slow  # as it is in every test of a pool here
 def test_a_pool_size_may_be_traced():
   key = jax.random.key(3)
   episode = jax.jit(lambda tasks: projected(TABLE, **SIZES, tasks=tasks).plan(key))(7)
@@ -163,6 +165,7 @@ def test_without_a_pool_every_episode_is_a_task_of_its_own():
   assert equally_likely([y for y in first if y is not None], 4) > SMALLEST_P
 
 
+@pytest.mark.slow
 def test_both_parts_of_a_number_make_the_task():
   source = projected(TABLE, **SIZES, tasks=None)
   plan = one(source.plan)
@@ -181,6 +184,7 @@ def test_both_parts_of_a_number_make_the_task():
   )
 
 
+@pytest.mark.slow  # as the labels of task 0
 def test_a_share_of_the_episodes_has_the_projection_of_task_0():
   fixed = {'tasks': 2, 'fixed_projection': 0.5}
   np.testing.assert_allclose(matrices(**fixed)[-1], matrices(tasks=1)[0], atol=1e-4)

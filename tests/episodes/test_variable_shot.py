@@ -123,6 +123,7 @@ def test_every_row_of_a_class_is_equally_likely_as_support_and_as_query(episodes
     assert equally_likely(number, COUNTS[c] * (COUNTS[c] - 1)) > SMALLEST_P
 
 
+@pytest.mark.slow  # the first draws are asked above
 def test_late_draws_are_uniform_too():
   """The last support example and the last queries of two classes of 20, both drawn every time."""
   table = class_table(np.arange(40), np.arange(40) // 20)
@@ -168,6 +169,7 @@ def test_padding_is_last_and_repeats_the_first_support_example(episodes):
   assert (episodes.info['classes'][outside] == -1).all()
 
 
+@pytest.mark.slow
 def test_a_table_of_few_classes_keeps_the_shapes():
   table = class_table(np.arange(14), np.arange(14) // 2)  # 7 classes of 2 rows
   episodes = many(variable_shot(table).plan, 300)
@@ -177,6 +179,7 @@ def test_a_table_of_few_classes_keeps_the_shapes():
   assert (episodes.info['queries'] == 1).all()
 
 
+@pytest.mark.slow
 def test_one_example_a_class_fits_exactly():
   episodes = many(variable_shot(TABLE, max_ways=6, min_ways=6, max_support=6).plan, 100)
   assert (episodes.info['shots'] == 1).all() and (episodes.support.weight == 1).all()
@@ -191,7 +194,7 @@ def test_plan_table_and_host_reading_give_the_same_episode():
   assert table.x[plan.query.x].tolist() == whole.query.x.tolist()
 
 
-@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('seed', [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
 def test_proportional_parts_are_exact(seed):
   rng = np.random.default_rng(seed)
   for limit in (7, 10**4, (2**30 - 1) // 20):
@@ -202,7 +205,13 @@ def test_proportional_parts_are_exact(seed):
     assert ours.tolist() == exact
 
 
-@pytest.mark.parametrize('largest', [2, 20, 1300, 300_000, 50_000_000])
+@pytest.mark.parametrize(
+  'largest',
+  [
+    *(2, 50_000_000),
+    *(pytest.param(number, marks=pytest.mark.slow) for number in (20, 1300, 300_000)),
+  ],
+)
 def test_imbalance_weights_are_right_and_never_overflow(largest):
   counts = jnp.asarray(np.linspace(max(2, largest // 3), largest, 50), jnp.int32)
   keys = jax.random.split(jax.random.key(0), 4000)

@@ -22,6 +22,43 @@ FAULTS = (
     added=True,
   ),
   Fault(
+    'numbers are standardised by the rows that are tested on',
+    'metakit/data/targets.py',
+    'encoding = dict(rows_encoding(training))',
+    'encoding = dict(rows_encoding(table))',
+    'data/test_targets.py::test_numbers_and_targets_are_in_the_units_of_training_alone'
+    ' data/test_rows.py::test_statistics_are_of_the_training_tasks_alone_and_it_is_said',
+  ),
+  Fault(
+    'targets stay in the order of the file',
+    'metakit/data/targets.py',
+    "return table._replace(y=y[np.argsort(tasks, kind='stable')])",
+    'return table._replace(y=y)',
+    'data/test_targets.py::test_a_task_is_a_group_and_its_targets_go_with_its_rows',
+  ),
+  Fault(
+    'windows of a series overlap',
+    'metakit/data/series.py',
+    'step = stride or past + future',
+    'step = stride or past',
+    'data/test_series.py::test_windows_of_a_series_are_followed_by_their_targets',
+  ),
+  Fault(
+    'predictions stay in the units of training',
+    'metakit/data/encodings.py',
+    "return y * known['deviation'] + known['mean'] if known else y",
+    'return y',
+    'experiments/runs/test_own_data.py::'
+    'test_rows_of_a_new_task_become_predictions_in_the_units_of_the_file',
+  ),
+  Fault(
+    'embeddings are in the order of the classes',
+    'metakit/data/text.py',
+    'x, classes.numbers, classes.names, groups',
+    'x, np.sort(classes.numbers), classes.names, groups',
+    'data/test_text.py::test_embeddings_stand_for_the_texts_in_the_order_of_the_file',
+  ),
+  Fault(
     'classes are selected without their groups',
     TABLE,
     'groups=table.groups[classes],',

@@ -30,6 +30,13 @@ FAULTS = (
     f'{FEW}test_plans_are_the_same_integers_for_ever',
   ),
   Fault(
+    'rows of a regression are those of the first task',
+    'metakit/episodes/table_regression.py',
+    'rows = choose(bits[1:], counts[task]) + starts[task]',
+    'rows = choose(bits[1:], counts[task])',
+    'episodes/test_table_regression.py::test_all_rows_are_of_one_task_and_none_is_there_twice',
+  ),
+  Fault(
     'numbers are drawn in the precision of the process',
     'metakit/episodes/draws.py',
     'return _precise(jax.random.normal(key, shape, jnp.float32))',

@@ -195,7 +195,7 @@ def test_quadratic_discriminant_is_its_densities():
   np.testing.assert_allclose(found, np.stack(expected, 1), rtol=1e-9)
 
 
-@pytest.mark.parametrize('shots', [2, 9])
+@pytest.mark.parametrize('shots', [2, pytest.param(9, marks=pytest.mark.slow)])
 def test_mahalanobis_mixes_the_covariances_of_class_and_task(shots):
   """With fewer examples than features, and with more."""
   episode = blobs(shots=shots, features=15)
@@ -209,7 +209,7 @@ def test_mahalanobis_mixes_the_covariances_of_class_and_task(shots):
   np.testing.assert_allclose(found, np.stack(expected, 1), rtol=1e-9)
 
 
-@pytest.mark.parametrize('cosine', [False, True])
+@pytest.mark.parametrize('cosine', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_baseline_is_gradient_descent_with_dampened_momentum(cosine):
   """By hand: m <- 0.9 m + 0.1 (g + 0.001 w), w <- w - rate m, on the whole support."""
   support, z = FEW.support, FEW.query.x
@@ -246,8 +246,11 @@ def test_baseline_takes_a_hundred_epochs():
 @pytest.mark.parametrize(
   'head',
   [
-    *(ridge(4), svm(4), naive_bayes(4), discriminant(4), mahalanobis(4)),
-    pytest.param(logistic(4), marks=pytest.mark.slow),
+    *(ridge(4), naive_bayes(4)),
+    *(
+      pytest.param(head, marks=pytest.mark.slow)
+      for head in (svm(4), discriminant(4), mahalanobis(4), logistic(4))
+    ),
   ],
 )
 def test_a_class_without_support_is_never_predicted_and_changes_nothing(head):
@@ -263,6 +266,7 @@ def test_a_class_without_support_is_never_predicted_and_changes_nothing(head):
   np.testing.assert_allclose(outputs(head, FEW._replace(support=ghost)), without, rtol=1e-5)
 
 
+@pytest.mark.slow  # tests/test_linear_algebra.py asks it of one system
 def test_support_vector_machines_are_solved_one_after_the_other_on_a_cpu():
   """A batch of large factorisations has stopped for ever on two cores: it waited for itself."""
   support = FEW.support._replace(x=np.float32(FEW.support.x))

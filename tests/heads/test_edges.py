@@ -41,7 +41,13 @@ def test_classes_without_support_cost_distances_no_digits():
   np.testing.assert_allclose(np.asarray(found)[:, :3], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['prototypes', 'slk', 'soft_kmeans', 'mahalanobis'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    *('prototypes', 'mahalanobis'),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ('slk', 'soft_kmeans')),
+  ],
+)
 def test_features_may_be_far_from_zero(name):
   """A mean of a thousand, beside which classes are close: float32 has seven digits."""
   near = tuple(map(in_float32, blobs()[:2]))
@@ -58,7 +64,13 @@ def test_features_of_two_widths_are_named(name):
     asked(name, support, short)
 
 
-@pytest.mark.parametrize('name', ['discriminant', 'naive_bayes', 'mahalanobis'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'discriminant',
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ('naive_bayes', 'mahalanobis')),
+  ],
+)
 def test_one_shot_losses_are_of_a_sensible_size(name):
   support, query = map(in_float32, blobs(shots=1, features=8)[:2])
   assert asked(name, support, query)[1] < 100
@@ -95,6 +107,7 @@ def test_streams_add_up_in_half_precision():
   assert fitted[1].tolist() == [300, 0]
 
 
+@pytest.mark.slow
 def test_paddle_as_published_needs_features_of_some_hundred_numbers():
   """With as many as were used in the paper it beats class means."""
 

@@ -25,18 +25,26 @@ from tests.heads.made import blobs
 TASKWIDE = {'soft_kmeans'}  # what examples without a label are for
 # These decide by the last bit of a sum, or by the random weights that they start from.
 TOSSES_A_COIN = {'baseline', 'transductive_tuning'}
-every_head = pytest.mark.parametrize('name', EVERY)
-# Their programs in float64 are slow to compile. Other tests in float64 are quick: the values of all
-# in test_closed_form and test_transductive, the gradient of logistic in tests/learners/test_laws.py
-# and that of a transport of pt_map in test_transport.py. alpha_tim descends as tim does.
+# Their programs are slow to compile. Of pt_map test_transductive.py and test_transport.py ask, of
+# logistic test_closed_form.py, and alpha_tim descends as tim does. A new head is quick.
 SLOW = ('pt_map', 'alpha_tim', 'logistic')
-# Of each way to leave a class out: distances, systems, variances, assignments, a descent.
-SLOPES = ('matching', 'ridge', 'svm', 'naive_bayes', 'soft_kmeans', 'tim')
+# Distances, a system, variances and covariances, a graph, a descent. The values of all in float64
+# are quick in test_closed_form.py, test_metric.py and test_transductive.py.
+IN_FLOAT64 = ('prototypes', 'ridge', 'naive_bayes', 'mahalanobis', 'slk', 'tim')
+# Of two ways to leave a class out: a system, and assignments.
+SLOPES = ('ridge', 'soft_kmeans')
 
 
 def slow_if(condition, names=EVERY):
   marks = lambda name: [pytest.mark.slow] if condition(name) else []
   return pytest.mark.parametrize('name', [pytest.param(n, marks=marks(n)) for n in names])
+
+
+def each_head(names=EVERY):
+  return slow_if(lambda name: name in SLOW, names)
+
+
+every_head = each_head()
 
 
 def assert_same(found, expected):
@@ -53,14 +61,14 @@ def assert_undecided(outputs, name):
     np.testing.assert_allclose(outputs, outputs[:, :1] * np.ones(3), atol=tolerance)
 
 
-@pytest.mark.parametrize('name', sorted(set(EVERY) - TASKWIDE))
+@each_head(sorted(set(EVERY) - TASKWIDE))
 def test_an_example_without_a_label_is_as_none(name):
   """In predictions and in the training loss."""
   says = lambda found: (found['outputs'][:, :3], float(found['loss']))
   assert_same(says(single(name)['unlabelled']), says(single(name)['plain']))
 
 
-@pytest.mark.parametrize('name', sorted(set(EVERY) - {'baseline'}))
+@each_head(sorted(set(EVERY) - {'baseline'}))
 def test_one_example_of_one_class_is_enough(name):
   """And its class is predicted however far the query is: the others have no support."""
   outputs, loss = (single(name)['one example'][part] for part in ('outputs', 'loss'))
@@ -109,7 +117,7 @@ def test_a_class_without_support_leaves_gradients_numbers(name):
   assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in single(name)['plain']['slopes'])
 
 
-@pytest.mark.parametrize('name', SURE)
+@each_head(SURE)
 def test_gradients_are_finite_where_classes_are_far_apart(name):
   """Then every assignment is sure, and the squares of what is left are small."""
   found = [single(name)[variant][part] for variant in FAR_APART for part in ('loss', 'slopes')]
@@ -136,7 +144,7 @@ def test_no_support_at_all_is_finite(name):
   assert np.isfinite(single(name)['no support']['outputs']).all()
 
 
-@slow_if(lambda name: name in SLOW)
+@slow_if(lambda name: name not in IN_FLOAT64)
 def test_a_head_says_what_it_says_in_float64(name):
   found, expected = (
     {variant: each[variant]['outputs'][:, :3] for variant in EXACT}

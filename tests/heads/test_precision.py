@@ -56,13 +56,18 @@ def answers(head, stored, computed):
     return {variant: np.asarray(run(*every[variant])) for variant in EXACT}
 
 
-@pytest.mark.parametrize('name', [*VARIANTS, *slow(SLOW)])
+QUICK = ('prototypes:cosine', 'recursive_ridge:expansion')
+
+
+@pytest.mark.parametrize(
+  'name', [*QUICK, *slow(name for name in VARIANTS | SLOW if name not in QUICK)]
+)
 def test_a_head_with_options_says_what_it_says_in_float64(name):
   head = (VARIANTS | SLOW)[name]
   assert_same_answers(answers(head, np.float32, np.float32), answers(head, np.float32, np.float64))
 
 
-IN_HALF = ('prototypes', 'ridge', 'tim')
+IN_HALF = ('ridge', 'tim')
 REST = [name for name in (*HEADS, *VARIANTS, 'baseline:cosine') if name not in IN_HALF]
 
 
@@ -72,7 +77,7 @@ def test_features_in_half_precision_are_computed_in_float32(name):
   assert_same_answers(answers(head, np.float16, np.float16), answers(head, np.float16, np.float64))
 
 
-@pytest.mark.parametrize('name', ['prototypes', 'matching', 'tim'])
+@pytest.mark.parametrize('name', ['prototypes', *slow(('matching', 'tim'))])
 def test_bytes_are_numbers(name):
   """A sum of bytes would wrap."""
   support, query = variants()['times 1']
@@ -146,12 +151,17 @@ def program(name):
 @pytest.mark.parametrize(
   ('head', 'length', 'features', 'shots'),
   [
-    ('svm', 359, 64, 5),
     ('svm', 10_000, 64, 5),
-    pytest.param('mahalanobis', 1196, 64, 5, marks=pytest.mark.slow),  # the next asks for more
     ('mahalanobis', 5000, 64, 8),  # more rows than features, and fewer examples
-    ('mahalanobis', 1196, 20, 5),
-    ('ridge', 1196, 64, 5),
+    *(
+      pytest.param(*each, marks=pytest.mark.slow)
+      for each in (
+        ('svm', 359, 64, 5),
+        ('mahalanobis', 1196, 64, 5),
+        ('mahalanobis', 1196, 20, 5),
+        ('ridge', 1196, 64, 5),
+      )
+    ),
   ],
 )
 def test_long_features_are_judged_as_in_float64(head, length, features, shots):

@@ -70,7 +70,7 @@ def test_assignments_end_where_no_small_change_lowers_the_energy():
   assert np.abs(slope()).max() < 1e-6
 
 
-@pytest.mark.parametrize('kind', ['means', 'modes'])
+@pytest.mark.parametrize('kind', [pytest.param('means', marks=pytest.mark.slow), 'modes'])
 @in_float64
 def test_the_energy_never_rises(kind):
   """1,000 random episodes, each update of assignments and of prototypes."""
@@ -209,7 +209,7 @@ def test_the_loss_of_tim_is_equation_3():
   np.testing.assert_allclose(jax.jit(loss)(points), information(points), rtol=1e-9)
 
 
-@pytest.mark.parametrize('solver', ['adm', 'gd'])
+@pytest.mark.parametrize('solver', ['adm', pytest.param('gd', marks=pytest.mark.slow)])
 def test_tim_lowers_its_loss(solver):
   """Both solvers, from the class means: the mutual information comes close to its bound."""
   p0 = softmax(outputs(tim(3, solver, 1, learning_rate=1e-9), EPISODE))
@@ -283,8 +283,15 @@ def test_pt_map_is_algorithm_1():
   np.testing.assert_allclose(found, transport(points), rtol=1e-6)
 
 
-@pytest.mark.parametrize('complexity', [None, 2.0])
-@pytest.mark.parametrize('scale', [True, False])
+@pytest.mark.parametrize(
+  ('scale', 'complexity'),
+  [
+    (True, None),
+    (False, 2.0),
+    pytest.param(True, 2.0, marks=pytest.mark.slow),
+    pytest.param(False, None, marks=pytest.mark.slow),
+  ],
+)
 def test_paddle_is_algorithm_1(complexity, scale):
   low, high = (QUERY.x.min(0), QUERY.x.max(0)) if scale else (0, 1)
   s, z = ((x - low) / (high - low) for x in (SUPPORT.x, QUERY.x))
@@ -365,8 +372,8 @@ def accuracy(name, queries, shots):
 BALANCED = (15,) * 5
 
 
-# The program of pt_map takes long to compile; the others are variants of slk and tim.
-SLOW = ('modes', 'alpha_tim', 'pt_map')
+# What each computes is quick, above.
+SLOW = tuple(HEADS.keys() - {'soft_kmeans'})
 
 
 def slow_if_in(slow, names):

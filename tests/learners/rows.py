@@ -262,12 +262,14 @@ LEARNERS |= {
 SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,)}
 KEY = jax.random.key(0, impl='threefry2x32')
 
-# Variants of a learner whose mechanism another row holds.
-SLOW = (
+# Rows whose mechanism another row holds. A row that joins is quick, and may become one of these.
+VARIANTS = (
   'maml:conv4_group',
   'maml:3_steps',
   'maml:adam',
+  'maml:first_order',
   'maml:inductive',
+  'maml:minibatches',
   'maml:mixed',
   'maml:remat',
   'maml_plus_plus',
@@ -275,23 +277,45 @@ SLOW = (
   'imaml:unroll',
   'cavia',
   'prototypical:cosine',
+  'prototypical:group',
   'linear_probe',
+  'in_context:set',
   'in_context:shifted',
   'in_context:interleaved',
   'in_context:momentum',
   'in_context:linear',
+  'in_context:lstm',  # its reading is asked of the network
   'in_context:regression',
+  'pretrained:transforms',
+)
+# Learners of which test_family.py asks in the quick tier for what is their own.
+OF_THE_FAMILY = ('boil', 'meta_sgd', 'maml_plus_plus:inductive', 'meta_curvature', 'proto_maml')
+# Heads of which tests/heads asks in the quick tier for their values, and for absent rows.
+ALIKE = (
+  'simpleshot',
+  'matching',
+  'logistic',
+  'svm',
+  'baseline',
   'baseline:cosine',
   'naive_bayes:own',
+  'discriminant',
   'discriminant:own',
+  'mahalanobis',
+  'recursive_ridge',
   'soft_kmeans:distractors',
+  'slk',
   'slk:modes',
-  'normalised:tim',
-  'alpha_tim',  # it descends as tim:gd does
-  # Its program takes longest of all. tests/heads asks of its values, of absent rows and of the
-  # derivative of its transport.
+  'laplacian_shot',
+  'bd_cspn',
+  'tim',
+  'alpha_tim',
   'pt_map',
+  'paddle',
+  'transductive_tuning',
+  'normalised:tim',
 )
+SLOW = (*VARIANTS, *OF_THE_FAMILY, *ALIKE)
 
 # Programs of one row of each mechanism are judged as users have them (.ci/run).
 MECHANISMS = (
@@ -308,12 +332,12 @@ MECHANISMS = (
   'ridge',
   'tim',
 )
-# The quick tier judges a row of each kind of network, and a head, in half precision. It judges one
+# The quick tier judges a network of images and a head in half precision. It judges one
 # row operation by operation, which compiles each by itself. The slow tier has more of either.
-HALF_PRECISION = ('maml:batch', 'cavia:conv4', 'in_context', 'ridge')
-OPERATION_BY_OPERATION = ('maml:regression',)
-# Normalisation, images and attention; heads without a long loop.
-OTHERS_BY_OPERATION = ('maml:batch', 'cavia:conv4', 'ridge', 'feat')
+HALF_PRECISION = ('cavia:conv4', 'ridge')
+OPERATION_BY_OPERATION = ('prototypical:batch',)
+# An inner loop, normalisation, images and attention; heads without a long loop.
+OTHERS_BY_OPERATION = ('maml:regression', 'maml:batch', 'cavia:conv4', 'ridge', 'feat')
 
 
 def kind(name):

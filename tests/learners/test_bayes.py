@@ -50,10 +50,10 @@ def ridge(features, y, asked, noise):
   return asked @ np.linalg.solve(gram, features.T @ y)
 
 
-# Of two bases; those that are slow are others of the same one Gaussian.
+# Those that are slow are other bases of the same one Gaussian.
 @pytest.mark.parametrize(
   'make',
-  [f.dense, f.monomials, *(pytest.param(m, marks=pytest.mark.slow) for m in (f.fourier, f.haar))],
+  [f.dense, *(pytest.param(m, marks=pytest.mark.slow) for m in (f.monomials, f.fourier, f.haar))],
 )
 def test_one_gaussian_is_ridge_regression(make):
   function_class = make()
@@ -88,6 +88,7 @@ def test_sign_vectors_are_enumerated():
     np.testing.assert_allclose(ask(padded, query.x), expected, atol=1e-5)
 
 
+@pytest.mark.slow  # as sign vectors are
 def test_a_pool_is_enumerated():
   """The discrete minimum-mean-squared-error estimator of Raventos et al. 2023, eq. 3."""
   pool = task_pool(f.dense(4), 7)
@@ -121,6 +122,7 @@ def test_a_mixture_follows_the_weight_of_its_components():
     np.testing.assert_allclose(ask(padded, query.x), expected, atol=1e-5)
 
 
+@pytest.mark.slow  # a mixture of more components than the one above
 def test_sparse_functions_sum_over_all_places():
   support, query, _ = episode(f.sparse(5, 2), 3)
   places = itertools.combinations(range(5), 2)
@@ -151,6 +153,7 @@ def test_a_mixture_of_classes_weighs_them_by_evidence():
   np.testing.assert_allclose(predict(both, support, query.x), expected, atol=1e-5)
 
 
+@pytest.mark.slow  # outputs of the mixture below are scaled
 def test_scaled_outputs_scale_the_prediction():
   support, query, _ = episode(f.dense(3))
   doubled = support._replace(y=2 * support.y)
@@ -174,9 +177,9 @@ CLASSES = {
 MANY = {'many components': lambda: f.sparse(9, 3), 'many': lambda: task_pool(f.dense(2), 1500)}
 
 
-# Every kind of prior, alone or mixed; the other classes hold the same kinds.
-QUICK = ('dense', 'sparse', 'gaussian_process', 'mixture', 'many')
-QUICK_WITHOUT_NOISE = ('dense', 'gaussian_process', 'many components')
+# One Gaussian, and a process; mixtures are those of the tests above.
+QUICK = ('dense', 'gaussian_process')
+QUICK_WITHOUT_NOISE = ('dense',)
 
 
 def by_class(names, quick):
@@ -207,7 +210,7 @@ def test_all_prefixes_at_once_are_those_one_by_one(name, noise):
   np.testing.assert_allclose(given, wanted, atol=1e-7)
 
 
-@by_class(CLASSES, ('sparse', 'gaussian_process', 'mixture'))
+@by_class(CLASSES, ('mixture',))
 def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
   """E[(y - m) m] = 0 at every length, which the prior and only the right posterior give."""
   function_class, shots = CLASSES[name](), 5
@@ -231,7 +234,7 @@ def test_the_error_of_the_posterior_mean_is_orthogonal_to_it(name):
     assert abs(mean) <= 2.5 * ci95 + 1e-6
 
 
-@by_class([*CLASSES, 'large outputs'], ('gaussian_process', 'mixture', 'large outputs'))
+@by_class([*CLASSES, 'large outputs'], ('gaussian_process', 'large outputs'))
 def test_without_noise_predictions_are_finite_and_become_right(name):
   """Before any example, and after more than there are weights, those of y of any size."""
   make = {**CLASSES, 'large outputs': lambda: scale_outputs(f.dense(4), 1000.0)}[name]
@@ -276,6 +279,7 @@ def test_many_functions_are_mixed_in_parts():
   np.testing.assert_allclose(predict(f.sign_vectors(11), support, query.x), expected, atol=1e-5)
 
 
+@pytest.mark.slow  # that they are mixed in parts is quick
 def test_many_functions_take_no_memory_for_the_values_of_all():
   """2^20 sign vectors at 41 inputs would be 160 MiB a sequence."""
   function_class, sequences = f.sign_vectors(16), 4

@@ -100,6 +100,7 @@ def test_imaml_on_a_quadratic():
   assert_exact(np.asarray(slope), strength / (1 + strength) * (minimum - OTHER))
 
 
+@pytest.mark.slow  # its formula is above
 def test_equal_rates_make_meta_sgd_maml():
   episode = episode_of('maml:3_steps')
   ours = meta_sgd(perceptron(), Descent(steps=2), initial_rate=0.3)
@@ -120,6 +121,7 @@ def test_meta_curvature_is_maml_at_the_identity_and_turns_gradients_otherwise():
   np.testing.assert_allclose(jax.jit(transform)(gradient, tuple(turn)), expected, atol=1e-5)
 
 
+@pytest.mark.slow  # its golden values are quick
 def test_alfa_starts_as_maml():
   episode = episode_of('maml:3_steps')
   ours = alfa(perceptron(), Descent(steps=2), initial_rate=0.3)
@@ -175,7 +177,7 @@ def test_cavia_changes_its_context_alone():
     cavia(perceptron(), 0, Descent(SGD))
 
 
-@pytest.mark.parametrize('norm', ['group', 'batch'])
+@pytest.mark.parametrize('norm', ['group', pytest.param('batch', marks=pytest.mark.slow)])
 def test_proto_maml_without_a_step_is_prototypical_networks(norm):
   episode, embedding = episode_of('maml:3_steps'), small(norm)
   ours = proto_maml(embedding, WAYS, Descent(SGD, 1, 0))
@@ -196,6 +198,7 @@ def test_proto_maml_without_a_step_is_prototypical_networks(norm):
     np.testing.assert_allclose(fitted['head']['kernel'], 2 * expected.T, atol=1e-5)
 
 
+@pytest.mark.slow  # its losses and its phases are quick
 def test_maml_plus_plus_with_one_rate_is_maml_but_for_the_normalisation():
   """A step of the inner loop leaves scale and bias alone, which maml moves."""
   episode = episode_of('maml:3_steps')
@@ -210,6 +213,7 @@ def test_maml_plus_plus_with_one_rate_is_maml_but_for_the_normalisation():
   same(slope_of_maml_plus_plus()(params)['start'], slope_of_maml()(params['start']))
 
 
+@pytest.mark.slow  # its losses and its phases are quick
 def test_maml_plus_plus_uses_the_normalisation_and_the_rates_of_each_step():
   episode = episode_of('maml:3_steps')
   learner = maml_plus_plus(small('group'), Descent(steps=2), initial_rate=0.3)
@@ -269,7 +273,7 @@ def test_multi_step_weights_move_to_the_last_step():
   np.testing.assert_allclose(multi_step_weights(99, 4, 100), [0.0075] * 3 + [0.9775], rtol=1e-6)
 
 
-@pytest.mark.parametrize('name', ['maml', 'maml_plus_plus'])
+@pytest.mark.parametrize('name', [pytest.param('maml', marks=pytest.mark.slow), 'maml_plus_plus'])
 def test_inductive_learners_normalise_queries_by_the_support(name):
   """Of the adapted network; the scale and bias of MAML++ are those after the last step."""
   episode = episode_of('maml:batch')
@@ -340,7 +344,7 @@ def test_minibatches_pass_over_all_examples_before_any_comes_again():
   assert sorted(draw(KEY, examples, 2, size=20).x.tolist()) == list(range(7))
 
 
-@pytest.mark.parametrize('make', [alfa, meta_curvature])
+@pytest.mark.parametrize('make', [pytest.param(alfa, marks=pytest.mark.slow), meta_curvature])
 def test_normalisation_statistics_are_no_weights(make):
   """They are neither moved nor counted: [steps, 6] rates, 6 arrays with curvature."""
   episode, learner = episode_of('maml:batch'), make(small('batch'))
@@ -388,6 +392,7 @@ def slope_of_minibatches():
   return functools.partial(jax.jit(slope), params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('present', [0, 2])
 def test_padded_supports_have_gradients(present):
   """Batch statistics of a minibatch that holds nothing, and of one that holds little."""

@@ -124,7 +124,13 @@ STOCHASTIC = {
 }
 
 
-@pytest.mark.parametrize('name', STOCHASTIC)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=[] if name in ('maml', 'prototypical') else [pytest.mark.slow])
+    for name in STOCHASTIC
+  ],
+)
 def test_dropout_draws_in_training_and_not_at_test_time(name):
   learner, episode = STOCHASTIC[name](), episode_of('fine_tuning')
   params, other = jax.jit(learner.init)(KEY, episode), jax.random.key(1)
@@ -151,7 +157,13 @@ def test_each_inner_step_drops_others():
 
 
 @pytest.mark.filterwarnings('ignore:the sampler gives the same episode')
-@pytest.mark.parametrize('name', ['maml:3_steps', 'in_context', 'ridge', 'prototypical:group'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    *('maml:3_steps', 'ridge'),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ('in_context', 'prototypical:group')),
+  ],
+)
 def test_labels_that_a_learner_has_no_output_for_are_refused(name):
   """1 to ways, for instance: where they are known, by whoever adapts or begins to train.
 
@@ -173,7 +185,7 @@ def test_labels_that_a_learner_has_no_output_for_are_refused(name):
 @pytest.mark.parametrize(
   'make',
   [
-    lambda: maml(perceptron(), Descent(SGD, 2)),
+    pytest.param(lambda: maml(perceptron(), Descent(SGD, 2)), marks=pytest.mark.slow),
     STOCHASTIC['prototypical'],
     lambda: prototypes(WAYS),
   ],

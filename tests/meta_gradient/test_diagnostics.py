@@ -65,10 +65,15 @@ def test_a_learner_without_an_inner_loop_is_refused():
 @pytest.mark.parametrize(
   ('make', 'part'),
   [
-    (lambda mode: anil(perceptron(None), WAYS, Descent(optax.sgd(0.4), 3, mode=mode)), ['head']),
-    (
+    pytest.param(
+      lambda mode: anil(perceptron(None), WAYS, Descent(optax.sgd(0.4), 3, mode=mode)),
+      ['head'],
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
       lambda mode: maml_plus_plus(perceptron(), Descent(steps=3, mode=mode), initial_rate=0.4),
       ['start', 'norms', 'rates'],
+      marks=pytest.mark.slow,
     ),
   ],
   ids=['anil', 'maml_plus_plus'],

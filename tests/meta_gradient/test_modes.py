@@ -123,14 +123,19 @@ ADAM = optax.adam(0.1, eps=1e-3, eps_root=1e-6)
 OPTIMIZERS = {'learned rate': None, 'adam': ADAM, 'momentum': optax.sgd(0.2, momentum=0.9)}
 
 
+# Of each way to be exact; the others are options of mixed.
+QUICK_MODES = ('remat', 'mixed', 'truncated to all')
 PAIRS = [
-  ('mlp', 'learned rate'),
-  ('mlp', 'adam'),
-  pytest.param('mlp', 'momentum', marks=pytest.mark.slow),
-  pytest.param('conv4', 'adam', marks=pytest.mark.slow),
-  pytest.param('transformer', 'learned rate', marks=pytest.mark.slow),
+  pytest.param('mlp', 'learned rate', QUICK_MODES, id='mlp-learned rate'),
+  *(
+    pytest.param(*pair, tuple(EXACT), marks=pytest.mark.slow, id='-'.join((*pair, 'all')))
+    for pair in (
+      *(('mlp', optimizer) for optimizer in OPTIMIZERS),
+      ('conv4', 'adam'),
+      ('transformer', 'learned rate'),
+    )
+  ),
 ]
-OF_ANY_OPTIMIZER = ('mixed',)
 
 
 def loss_of_queries(apply, fast, slow, data, step):
@@ -138,8 +143,8 @@ def loss_of_queries(apply, fast, slow, data, step):
   return cross_entropy(apply(fast, data[1]), data[2])
 
 
-@pytest.mark.parametrize(('network', 'optimizer'), PAIRS)
-def test_exact_modes_agree(network, optimizer):
+@pytest.mark.parametrize(('network', 'optimizer', 'names'), PAIRS)
+def test_exact_modes_agree(network, optimizer, names):
   """Weights, other meta-parameters, learned rates and data, with a proximal term.
 
   Where the rate is learned, the weights after each step count too.
@@ -155,18 +160,7 @@ def test_exact_modes_agree(network, optimizer):
       assert min(jax.tree.leaves(differences)) > 1e-3
     reached = ['scale'] if OPTIMIZERS[optimizer] else ['scale', 'rate']
     assert all(abs(theirs[1][name]) > 1e-6 for name in reached)
-    quick = EXACT if network != 'mlp' or optimizer == 'learned rate' else OF_ANY_OPTIMIZER
-    for mode in quick:
-      assert_close(slopes(given, EXACT[mode], **options), theirs, 1e-12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('optimizer', ['adam', 'momentum'])
-def test_all_exact_modes_agree_with_an_optimizer(optimizer):
-  with jax.enable_x64(True):
-    given, options = problem('mlp'), {'optimizer': OPTIMIZERS[optimizer], 'proximal': PROXIMAL}
-    theirs = slopes(given, modes.unroll(), **options)
-    for name in EXACT.keys() - set(OF_ANY_OPTIMIZER):
+    for name in names:
       assert_close(slopes(given, EXACT[name], **options), theirs, 1e-12)
 
 
@@ -204,7 +198,7 @@ def test_gradients_are_finite_differences(network, mode):
 
 # The first step stands alone: 6, 7, 8 in blocks of 3.
 BLOCKS = list(itertools.product([modes.mixed, modes.remat], [7, 8, 9]))
-QUICK_BLOCKS = [(modes.remat, 7), (modes.mixed, 8)]
+QUICK_BLOCKS = [(modes.mixed, 8)]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +295,11 @@ def converged():
 
 @pytest.mark.parametrize(
   'solver',
-  [None, modes.conjugate_gradient(60), modes.neumann(800, 0.3)],
+  [
+    pytest.param(None, marks=pytest.mark.slow),
+    pytest.param(modes.conjugate_gradient(60), marks=pytest.mark.slow),
+    modes.neumann(800, 0.3),
+  ],
   ids=['5', 'cg', 'neumann'],
 )
 def test_implicit_is_unroll_where_the_proximal_inner_loop_has_converged(solver):
@@ -357,6 +355,7 @@ def test_evolution_goes_through_updates_without_a_derivative():
   np.testing.assert_allclose(slope, 2 * 1.4 * np.ones(2), rtol=0.3)  # each moves by 0.4
 
 
+@pytest.mark.slow  # the gradients of the exact ones are quick
 def test_the_inner_loop_is_the_same_in_every_mode():
   with jax.enable_x64(True):
     given = problem('mlp')

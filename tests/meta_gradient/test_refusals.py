@@ -53,12 +53,17 @@ BY_LABELS = optax.multi_transform({'a': optax.sgd(0.1), 'b': optax.adam(0.1)}, {
 @pytest.mark.parametrize(
   'optimizer',
   [
-    optax.chain(optax.clip(0.1), optax.sgd(0.1)),
+    pytest.param(optax.chain(optax.clip(0.1), optax.sgd(0.1)), marks=pytest.mark.slow),
     optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1)),
     BY_LABELS,
-    optax.masked(optax.sgd(0.1), {'w': True, 'v': False}),
-    optax.MultiSteps(optax.sgd(0.1), 3).gradient_transformation(),
-    optax.sgd(lambda count: jnp.where(count < 2, 0.0, 0.1)),
+    *(
+      pytest.param(optimizer, marks=pytest.mark.slow)
+      for optimizer in (
+        optax.masked(optax.sgd(0.1), {'w': True, 'v': False}),
+        optax.MultiSteps(optax.sgd(0.1), 3).gradient_transformation(),
+        optax.sgd(lambda count: jnp.where(count < 2, 0.0, 0.1)),
+      )
+    ),
   ],
   ids=['clip', 'clip_by_norm', 'multi_transform', 'masked', 'multi_steps', 'late'],
 )

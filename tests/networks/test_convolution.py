@@ -43,21 +43,28 @@ MAPPED = {  # the axes of a vmap over (x, kernel)
 
 
 # Every pair of a size, a stride, a number of channels and a mapping; for an even size and an odd
-# one the slow tier has all combinations.
+# one the slow tier has all combinations. Of the pairs those with these two sizes are quick, and so
+# is what networks of images compute where each task has its own.
 CASES = itertools.product([1, 2, 3, 5], [1, 2], [2, 9], MAPPED)
 
 
-def is_quick(size, stride, channels, mapped):
+def is_mixed(size, stride, channels, mapped):
   turn = [1, 2, 3, 5].index(size) + list(MAPPED).index(mapped)
   return (stride, channels) == ((1, 2), (2, 9), (2, 2), (1, 9))[turn % 4]
+
+
+def marks_of(size, *case):
+  mixed = is_mixed(size, *case)
+  quick = (mixed and size in (2, 3)) or (size, *case) == (3, 1, 9, 'both')
+  return [pytest.mark.slow] * (not quick) + [pytest.mark.compiler] * mixed
 
 
 @pytest.mark.parametrize(
   ('size', 'stride', 'channels', 'mapped'),
   [
-    pytest.param(*case, marks=pytest.mark.compiler if is_quick(*case) else pytest.mark.slow)
+    pytest.param(*case, marks=marks_of(*case))
     for case in CASES
-    if is_quick(*case) or case[0] in (2, 3)
+    if is_mixed(*case) or case[0] in (2, 3)
   ],
 )
 def test_it_is_the_convolution_to_the_second_derivative(size, stride, channels, mapped):
@@ -97,7 +104,7 @@ def test_a_vmap_within_a_vmap_and_a_reverse_over_reverse_derivative():
 
 
 @pytest.mark.parametrize('role', ROLES, ids=lambda role: role.name)
-@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('stride', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_other_backends_compute_is_the_same(role, stride):
   """The lowering chooses by platform; here each form is called by itself."""
   geometry, rng = Geometry(5, 4, 3, stride), np.random.default_rng(0)
@@ -152,8 +159,19 @@ def test_what_is_no_batch_of_images_is_refused_with_a_remedy(shape):
     as_images(jnp.zeros(shape))
 
 
-@pytest.mark.parametrize('weight', [None, np.array([1.0, 0, 2])])
-@pytest.mark.parametrize(('size', 'stride', 'channels'), [(3, 1, 1), (3, 2, 3), (5, 1, 1)])
+SOME = np.array([1.0, 0, 2])
+
+
+@pytest.mark.parametrize(
+  ('size', 'stride', 'channels', 'weight'),
+  [
+    *((3, 1, 1, None), (3, 2, 3, SOME)),
+    *(
+      pytest.param(*each, marks=pytest.mark.slow)
+      for each in ((3, 1, 1, SOME), (3, 2, 3, None), (5, 1, 1, None), (5, 1, 1, SOME))
+    ),
+  ],
+)
 def test_moments_of_outputs_are_found_without_them(size, stride, channels, weight):
   rng = np.random.default_rng(0)
   x, kernel = rng.normal(size=(3, 6, 5, channels)), rng.normal(size=(size, size, channels, 4))

@@ -32,8 +32,17 @@ TOKENS, ASKED = RNG.normal(size=(6, 4)), RNG.normal(size=(3, 4))
 SEEN, LATER = np.array([0, 4, 6]), np.array([0, 1, 2])
 PRESENT = np.array([1, 1, 0, 1, 0, 1], bool)
 
-every_model = pytest.mark.parametrize('name', MODELS)
-causal_model = pytest.mark.parametrize('name', CAUSAL)
+# Positions are added to softmax attention, and the LSTM is a recurrence as the GRU is. A scan of
+# layers is quick below, against the layers one by one.
+SLOW = ('softmax', 'scan', 'gru')
+
+
+def each_model(names):
+  marks = lambda name: [pytest.mark.slow] if name in SLOW else []
+  return pytest.mark.parametrize('name', [pytest.param(n, marks=marks(n)) for n in names])
+
+
+every_model, causal_model = each_model(MODELS), each_model(CAUSAL)
 
 
 @pytest.fixture(autouse=True)
@@ -139,10 +148,11 @@ def test_a_set_has_no_order():
   assert_close(shuffled.answers[2], plain.answers[2])  # the one that sees all
 
 
-def test_positions_matter():
+@pytest.mark.parametrize('without', ['set', pytest.param('softmax', marks=pytest.mark.slow)])
+def test_positions_matter(without):
   tokens = np.repeat(TOKENS[:1], 6, axis=0)
   apart = lambda name: np.abs(read(name, tokens).outputs[0] - read(name, tokens).outputs[5]).max()
-  assert apart('softmax') < 1e-11 < 1e-2 < apart('positions')
+  assert apart(without) < 1e-11 < 1e-2 < apart('positions')
 
 
 def slopes(model, params):
@@ -160,7 +170,7 @@ def layer_by_layer():
   return params, slopes(model, params)
 
 
-@pytest.mark.parametrize('remat', [False, True])
+@pytest.mark.parametrize('remat', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_scan_and_remat_change_no_value_or_gradient(remat):
   """The parameters of the scanned layers are those of the layers one by one, stacked."""
   scanned = transformer(3, **SIZES, scan=True, remat=remat)
@@ -178,7 +188,8 @@ def test_scan_and_remat_change_no_value_or_gradient(remat):
   assert_close(other_grads[name], jax.tree.map(lambda *leaves: np.stack(leaves), *blocks))
 
 
-@pytest.mark.parametrize('cell', ['lstm', pytest.param('gru', marks=pytest.mark.slow)])
+@pytest.mark.slow  # of a transformer it is quick
+@pytest.mark.parametrize('cell', ['lstm', 'gru'])
 def test_remat_of_a_recurrent_network_saves_memory_and_changes_no_value_or_gradient(cell):
   tokens = np.tile(TOKENS, (50, 1))
   params = random_params(recurrent(3, width=8, cell=cell), tokens)
@@ -209,7 +220,7 @@ def test_half_precision_of_a_recurrent_network_is_of_its_products_alone(cell):
       assert 0 < np.abs(a - b).max() < 0.05 * np.abs(b).max()
 
 
-@pytest.mark.parametrize('cell', ['lstm', 'gru'])
+@pytest.mark.parametrize('cell', ['lstm', pytest.param('gru', marks=pytest.mark.slow)])
 def test_gates_near_1_let_go_as_slowly_in_half_precision(cell):
   """A gate of 0.9975 would be 1 in bfloat16: nothing of the state would fade in 200 tokens."""
   with jax.enable_x64(False):
@@ -259,7 +270,7 @@ def test_half_precision_computes_in_it_and_keeps_parameters_whole(options):
       assert 0 < np.abs(a - b).max() < 0.05 * np.abs(b).max()
 
 
-@pytest.mark.parametrize('attention', ['momentum', 'linear'])
+@pytest.mark.parametrize('attention', [pytest.param('momentum', marks=pytest.mark.slow), 'linear'])
 def test_half_precision_loses_nothing_over_many_tokens(attention):
   """Token by token or at once, and as in float32, up to the rounding of single values."""
   rng, few = np.random.default_rng(0), np.zeros(0, int)

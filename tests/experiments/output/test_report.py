@@ -92,6 +92,11 @@ def full_page():
   return render(full_report())
 
 
+def without_curves(**changes):
+  """The same report but for the figures of the whole run, which take long to draw."""
+  return full_report(metrics=[], adaptation=[], **changes)
+
+
 def words_of(page):
   return ' '.join(page.text.split())
 
@@ -105,7 +110,7 @@ def test_the_headline_is_the_result_with_its_interval_episodes_and_protocol():
 
 def test_every_further_record_is_shown():
   further = record(task='omniglot:ways=20') | {'mean': 0.9488, 'ci95': 0.0016}
-  text = words_of(Page(render(full_report(records=[record(), further]))))
+  text = words_of(Page(render(without_curves(records=[record(), further]))))
   assert 'omniglot:ways=20' in text and '94.88 ± 0.16%' in text
 
 
@@ -193,7 +198,7 @@ def test_wrong_predictions_are_marked_with_label_and_confidence():
 def test_a_prediction_that_is_not_finite_is_none():
   episode = images_episode()
   episode.query_outputs[:4] = np.nan
-  page = Page(render(full_report(episode=episode)))
+  page = Page(render(without_curves(episode=episode)))
   assert (
     len(page.all('li', class_='wrong', title='true class 0, the prediction is not finite')) == 4
   )
@@ -203,7 +208,7 @@ def test_a_prediction_that_is_not_finite_is_none():
 @pytest.mark.parametrize(('channels', 'mode'), [(1, 'L'), (3, 'RGB')])
 def test_images_are_the_pixels_of_the_episode(channels, mode):
   episode = images_episode(channels=channels)
-  images = Page(render(full_report(episode=episode))).all('img')
+  images = Page(render(without_curves(episode=episode))).all('img')
   assert len(images) == 3 + 12
   data = base64.b64decode(images[0]['src'].partition(',')[2])
   image = Image.open(io.BytesIO(data))
@@ -214,7 +219,7 @@ def test_images_are_the_pixels_of_the_episode(channels, mode):
 def test_float_images_are_scaled_to_what_they_hold():
   episode = images_episode(dtype=np.float32)
   scaled = episode._replace(support_x=episode.support_x / 50 - 3)
-  image = Page(render(full_report(episode=scaled))).all('img')[0]
+  image = Page(render(without_curves(episode=scaled))).all('img')[0]
   pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image['src'].partition(',')[2]))))
   low, high = episode.support_x.min(), episode.support_x.max()
   expected = 255 * (episode.support_x[0, ..., 0] - low) / (high - low)
@@ -222,7 +227,7 @@ def test_float_images_are_scaled_to_what_they_hold():
 
 
 def test_large_episodes_show_a_part_and_say_so():
-  text = render(full_report(episode=images_episode(ways=30, queries=15, size=120)))
+  text = render(without_curves(episode=images_episode(ways=30, queries=15, size=120)))
   page = Page(text)
   assert len(page.all('img')) == 20 * (1 + report_episode.MAX_QUERIES)
   assert 'The first 20 of 30 classes' in page.text and 'and 7 more' in page.text
@@ -233,7 +238,7 @@ def test_large_episodes_show_a_part_and_say_so():
 def test_inputs_that_are_no_images_still_show_their_predictions():
   episode = images_episode()
   vectors = episode._replace(support_x=np.zeros((3, 7)), query_x=np.zeros((12, 7)))
-  page = Page(render(full_report(episode=vectors)))
+  page = Page(render(without_curves(episode=vectors)))
   assert not page.all('img') and len(page.all('li', class_='wrong')) == 1
 
 
@@ -241,11 +246,11 @@ def test_infinite_logits_are_no_error():
   episode = images_episode()
   outputs = episode.query_outputs.copy()
   outputs[0, 0] = np.inf
-  Page(render(full_report(episode=episode._replace(query_outputs=outputs))))
+  Page(render(without_curves(episode=episode._replace(query_outputs=outputs))))
 
 
 def test_a_regression_episode_is_a_curve_with_its_error():
-  page = Page(render(full_report(episode=function_episode())))
+  page = Page(render(without_curves(episode=function_episode())))
   assert page.all('svg', **{'aria-label': report_figures.EPISODE_LABEL})
   assert 'mean squared error on the queries 0.25' in page.text
   assert 'support (5)' in page.text and 'prediction' in page.text
@@ -254,7 +259,7 @@ def test_a_regression_episode_is_a_curve_with_its_error():
 def test_a_regression_episode_of_many_inputs_is_truth_against_prediction():
   episode = function_episode()
   wide = episode._replace(query_x=np.zeros((30, 4)), support_x=np.zeros((5, 4)))
-  page = Page(render(full_report(episode=wide)))
+  page = Page(render(without_curves(episode=wide)))
   assert 'predicted y' in page.text and 'mean squared error on the queries 0.25' in page.text
 
 
@@ -319,7 +324,7 @@ def test_no_drawing_is_loaded_before_it_is_needed_and_no_global_state_is_kept():
 def test_attention_to_the_support_marks_the_class_of_the_query():
   """One bar for each support example in each layer, and the share of those of its class."""
   episode = images_episode()
-  weights = np.array([[0.5, 0.25, 0.0], [0.1, 0.2, 0.3]])
+  weights = np.array([[0.5, 0.25, 0.0], [0.1, 0.2, 0.3]])[:, None].repeat(12, axis=1)
   page = Page(render(Report('t', 'c', [record()], episode=episode._replace(attention=weights))))
   assert 'which get 50%, 10% in the layers' in page.text  # the first query is of class 0
   assert 'attention of a query to the support, by layer' in str(page.elements)

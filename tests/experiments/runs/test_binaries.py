@@ -105,10 +105,8 @@ def test_a_run_leaves_its_learner(trained):
   assert loaded.adapt(shown, ['a', 'b', 'c']).predict(shown).tolist() == ['a', 'b', 'c']
 
 
-OPTIMISED = pytest.param([], marks=pytest.mark.slow, id='optimised')
-
-
-@pytest.mark.parametrize('flags', [pytest.param(FAST, id='plain'), OPTIMISED])
+@pytest.mark.slow  # test_bad_input.py starts one in the quick tier
+@pytest.mark.parametrize('flags', [FAST, []], ids=['plain', 'optimised'])
 def test_a_process_of_its_own_leaves_the_same(trained, tmp_path, flags):
   """As users run it (with optimised programs); the other tests fork a process without."""
   workdir, command, out = trained
@@ -124,6 +122,7 @@ def test_a_process_of_its_own_leaves_the_same(trained, tmp_path, flags):
   assert np.isfinite(record['mean'])
 
 
+@pytest.mark.slow  # one that was killed goes on, below
 def test_the_same_command_again_trains_no_more_and_agrees(trained):
   workdir, command, out = trained
   before = parameters(workdir)
@@ -134,6 +133,7 @@ def test_the_same_command_again_trains_no_more_and_agrees(trained):
   assert_same_bits(parameters(workdir), before)
 
 
+@pytest.mark.slow  # tests/test_train.py asks it of the dispatch, tests/data of the table
 def test_a_table_left_on_disk_trains_to_the_same_parameters(trained, tmp_path):
   """The task `table`, memory-mapped and larger than the budget, against arrays on the device."""
   workdir, command, _ = trained

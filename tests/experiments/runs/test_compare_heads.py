@@ -43,6 +43,7 @@ def compared(*flags):
     return json.load(file), dict(values)
 
 
+@pytest.mark.slow  # the next runs the command, and tests of the evaluation ask for its numbers
 def test_heads_of_given_features_are_judged_on_the_same_episodes(tmp_path):
   """A head without parameters, and what it says of the test episodes, is done here once more."""
   path = features_file(tmp_path)

@@ -93,6 +93,7 @@ def test_what_makes_no_stream_is_said(tmp_path, flag, said):
   assert not (tmp_path / 'heads.json').exists()
 
 
+@pytest.mark.slow  # test_testing.py asks it of a test
 def test_predictions_that_are_not_finite_are_said(tmp_path):
   """Squares of such features overflow."""
   with np.load(features_file(tmp_path)) as file:

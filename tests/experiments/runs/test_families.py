@@ -13,6 +13,7 @@ from metakit.objectives import squared_error
 from tests.episodes.test_few_shot import many
 
 
+@pytest.mark.slow  # tests/experiments/components/test_tasks.py asks it of the task
 def test_seen_and_unseen_are_tasks_and_images():
   measures = family('projected:base=random,shots=5,size=4', '', 1).measures
   tasks = lambda name: set(many(measures[name].source(2).plan, 200).info['task'].tolist())
@@ -28,6 +29,7 @@ def test_a_reference_that_takes_hours_is_refused():
     family('sign_vectors', '', 4)
 
 
+@pytest.mark.slow  # tests/experiments/components/test_tasks.py asks it of the task
 def test_repeated_rows_are_of_training_alone():
   repeating = family('projected:base=random,shots=5,size=4,repeated=1,distinct=2', '', 1)
   different = lambda source: {len(set(row)) for row in many(source.plan, 50).support.x.tolist()}

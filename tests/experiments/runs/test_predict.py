@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import metakit
-from experiments.runs.csv_table import read_csv
 from experiments.runs.predict import Options, predict
 from metakit.data.encodings import text_encoding
 from metakit.trained import Inputs, MadeOf, Trained
@@ -168,6 +167,13 @@ def test_a_regression(here, capsys):
   assert '(is 1.5)' in Page((here / 'out.html').read_text()).text
 
 
+def test_a_file_of_objects_is_as_good(here):
+  fill(here)
+  (here / 'said.jsonl').write_text('{"text": "how much", "label": 1}\n{"text": "then", "label": 2}')
+  predict(options('texts', 'said.jsonl', 'said.jsonl'))
+  assert [row[:2] for row in written()] == [['query', 'class'], ['how much', '1'], ['then', '2']]
+
+
 def test_transductive_learners_are_said_to_be(here, capsys):
   fill(here)
   parts = MadeOf('prototypical:protocol=transductive', 'conv4:width=4,depth=1', 2, num_classes=9)
@@ -249,24 +255,36 @@ MISTAKES = {
     None,
     {'label': ['class']},
   ),
-  'said.csv, line 3, column label is empty; fill it': (
+  'said.csv, row 2, column label is empty; fill it': (
     WORDS,
     write('said.csv', 'text,label\na,b\nc,\n'),
     {},
   ),
-  "asked.csv, line 2: 'plaice' is no class of the support (place, price); mend it": (
+  "asked.csv, row 1: 'plaice' is no class of the support (place, price); mend it": (
     WORDS,
     write('asked.csv', 'text,label\nwhere,plaice\n'),
     {},
   ),
-  'said.csv, line 2 has 3 cells, and the header names 2 columns (text, label); put cells': (
+  'said.csv: line 2 has 3 cells and the first row names 2 columns; put cells': (
     WORDS,
     write('said.csv', 'text,label\na, b,c\n'),
     {},
   ),
-  'said.csv has no row below its header; fill it': (WORDS, write('said.csv', 'text,label\n'), {}),
-  "said.csv has two columns 'text'; rename one": (WORDS, write('said.csv', 'text,text\na,b\n'), {}),
-  'said.csv is no text in UTF-8; save it as CSV in UTF-8': (WORDS, touch('said.csv'), {}),
+  'said.csv has no rows below the names of its columns': (
+    WORDS,
+    write('said.csv', 'text,label\n'),
+    {},
+  ),
+  "said.csv has two columns 'text'; give each a name": (
+    WORDS,
+    write('said.csv', 'text,text\na,b\n'),
+    {},
+  ),
+  'said.csv is no UTF-8 text (invalid start byte); save it as UTF-8': (
+    WORDS,
+    touch('said.csv'),
+    {},
+  ),
   '3 classes are more than the 2 outputs of this learner': (
     POINTS,
     write('points.csv', 'a,b,label\n1,2,x\n1,2,y\n1,2,z\n'),
@@ -277,12 +295,12 @@ MISTAKES = {
     write('points.csv', 'a,b,c,label\n1,2,3,x\n'),
     {},
   ),
-  "points.csv, line 2, column b: 'nan' is no number; mend it": (
+  "points.csv, row 1, column b: 'nan' is no number; mend it": (
     POINTS,
     write('points.csv', 'a,b,label\n1,nan,x\n'),
     {},
   ),
-  'more.csv, line 3, column a is empty': (POINTS, write('more.csv', 'b,a\n1,2\n3,\n'), {}),
+  'more.csv, row 2, column a is empty': (POINTS, write('more.csv', 'b,a\n1,2\n3,\n'), {}),
   "more.csv has no column 'b', which points.csv has; it has a, c": (
     POINTS,
     write('more.csv', 'a,c\n1,2\n'),
@@ -298,12 +316,12 @@ MISTAKES = {
     None,
     {'label': ['a', 'b']},
   ),
-  "targets.csv, line 2, column height: 'tall' is no number; mend it": (
+  "targets.csv, row 1, column height: 'tall' is no number; mend it": (
     HEIGHTS,
     write('targets.csv', 'a,b,height\n1,2,tall\n'),
     HEIGHT,
   ),
-  'targets.csv, line 2, column height is empty; fill it': (
+  'targets.csv, row 1, column height is empty; fill it': (
     HEIGHTS,
     write('targets.csv', 'a,b,height\n1,2,\n'),
     HEIGHT,
@@ -333,11 +351,3 @@ def test_a_mistake_is_one_line_and_nothing_is_written(said, here, capsys):
   assert last.startswith('error: ') and said in last
   assert sum(line.startswith('error') for line in error.splitlines()) == 1
   assert {path: path.read_bytes() for path in here.rglob('*') if path.is_file()} == before
-
-
-def test_a_file_as_spreadsheets_write_it(tmp_path):
-  path = tmp_path / 'a.csv'
-  path.write_bytes('\ufefftext;label\r\n"a; ""b""\nc";x\r\n;\r\n é ;y\r\n'.encode())
-  table = read_csv(path)
-  assert table.columns == ['text', 'label'] and table.cells('text') == ['a; "b"\nc', 'é']
-  assert table.at(1) == f'{path}, line 5'

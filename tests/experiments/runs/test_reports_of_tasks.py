@@ -79,6 +79,7 @@ def test_the_bayes_predictor_is_shown_beside_the_learner(regressor):
   assert 'How much the first query attends' in page
 
 
+@pytest.mark.slow  # test_evaluate.py asks what it is, test_binaries.py for other results
 def test_the_gain_is_a_headline_of_its_own(regressor):
   workdir, _ = regressor
   usual = ['evaluate', f'--workdir={workdir}', '--episodes=12', '--curve=none']

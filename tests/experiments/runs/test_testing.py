@@ -66,6 +66,7 @@ def test_what_is_not_finite_is_said_once(prototypes, monkeypatch, capsys):
   assert capsys.readouterr().err == ''
 
 
+@pytest.mark.slow
 def test_a_curve_over_inner_steps_of_a_learner_of_features(tmp_path, monkeypatch):
   """Its table is embedded once; after as many steps as its spec says the curve is the result."""
   monkeypatch.setattr(evaluation, 'CURVE_STEPS', (0, 3))

@@ -56,6 +56,7 @@ def test_the_first_of_a_monotone_property_is_found():
       assert found == place and all(0 <= i < size for i in asked)
 
 
+@pytest.mark.slow  # what is kept and refused is quick, below
 def test_the_command_line_writes_a_record_and_its_table(tmp_path):
   flags = ['--features=2,4', '--ways=2', '--repeats=1']
   out = done('two_regimes', *flags, f'--workdir={tmp_path}')

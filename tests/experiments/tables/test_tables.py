@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from experiments.output.records import RESULTS
 from experiments.output.results import DESCRIPTION, write_results
 from experiments.tables import __main__ as command
 from experiments.tables import presets, readme, results, sweeps
 from experiments.tables.pages import keep, replace_between
-from experiments.tables.records import RESULTS
 from tests.experiments.commands import REPOSITORY
 from tests.experiments.output.test_results import files_limited_to, record
 
