@@ -233,7 +233,7 @@ def sequence_from_linen(module: nn.Module, causal: bool = True) -> SequenceModel
     present: jax.Array | None = None,
     state: Any = None,
   ) -> Reading:
-    present = jnp.ones(len(tokens), bool) if present is None else present
+    present = jnp.ones(tokens.shape[0], bool) if present is None else present
     return cast(Reading, module.apply(params, tokens, asked, seen, present, state))
 
   def inspect(params: Params, *inputs: Any) -> Any:

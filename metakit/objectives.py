@@ -171,7 +171,7 @@ def _labelled_mean(y: jax.Array, weight: jax.Array | None):
     return jnp.maximum(y, 0), lambda values: weighted_mean(values, weight)
 
   def mean(values: jax.Array) -> jax.Array:
-    others = len(y) / jnp.maximum(there.sum(dtype=values.dtype), 1)  # exactly 1 if all have one
+    others = y.shape[0] / jnp.maximum(there.sum(dtype=values.dtype), 1)  # exactly 1 if all have one
     return jnp.where(there, values, 0).mean() * others
 
   return jnp.maximum(y, 0), mean

@@ -18,7 +18,7 @@ from metakit.heads.common import (
   product,
   weight_of,
 )
-from metakit.linear_algebra import cholesky, cholesky_of_root, solve_lower, solve_upper
+from metakit.linear_algebra import cholesky, cholesky_of_root, is_wide, solve_lower, solve_upper
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -182,8 +182,7 @@ def mixed_roots(support: Examples, member: jax.Array, centre: jax.Array) -> jax.
 
 def ridge_factor(root: jax.Array, ridge: float) -> jax.Array:
   """Returns L: LL' is UU' + ridge I or U'U + ridge I of U [rows, features], what is smaller."""
-  rows, features = root.shape
-  root = root.T if rows <= features else root
+  root = root.T if is_wide(root) else root
   eye = jnp.eye(root.shape[1], dtype=root.dtype)
   return cholesky_of_root(jnp.concatenate([root, ridge**0.5 * eye]))
 
@@ -205,7 +204,7 @@ def ridge_distances(
   """
   solve = lambda right: solve_upper(factor, solve_lower(factor, right.T)).T  # of rows
   squares = lambda v: jnp.square(v).sum(-1)
-  if len(root) <= root.shape[1]:
+  if is_wide(root):
     b = solve(product(away, root.T))
     b += solve(product(away - product(b, root), root.T) - ridge * b)
     return squares(away - product(b, root)) / ridge + squares(b)

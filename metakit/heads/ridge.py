@@ -17,7 +17,7 @@ from metakit.heads.common import (
   product,
   weight_of,
 )
-from metakit.linear_algebra import solve_positive, with_ridge
+from metakit.linear_algebra import is_wide, solve_positive, with_ridge
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -95,8 +95,7 @@ def ridge_weights(
   """
   root = jnp.sqrt(weight)[:, None]
   x, targets = root * x, root * targets
-  examples, features = x.shape
-  if examples <= features:
+  if is_wide(x):
     return product(x.T, solve_ridge(product(x, x.T), penalty, targets))
   return solve_ridge(product(x.T, x), penalty, product(x.T, targets))
 

@@ -106,7 +106,7 @@ def cluster(
   """
   x = jnp.concatenate([support.x, query.x])
   weight = jnp.concatenate([weight_of(part, x.dtype) for part in (support, query)])
-  count, member = len(support.x), members(support, ways)
+  count, member = support.x.shape[0], members(support, ways)
   graph = neighbour_graph(x, weight, neighbours)
   among, to_support = graph[count:, count:], graph[count:, :count] @ jnp.sign(member)
   points, present = class_means(support, ways)

@@ -69,7 +69,7 @@ def soft_kmeans(
     unlabelled = weight_of(support, x.dtype) * (support.y < 0)
     weight = jnp.concatenate([unlabelled, weight_of(others, x.dtype)])[:, None]
     member = members(support, ways)
-    labelled = jnp.concatenate([member, jnp.zeros((len(others.x), ways), x.dtype)])
+    labelled = jnp.concatenate([member, jnp.zeros((others.x.shape[0], ways), x.dtype)])
     present, points = member.sum(0) > 0, means(labelled, x)
     for _ in range(steps):
       away = jnp.where(present, -squared_distances(x, points), ABSENT)

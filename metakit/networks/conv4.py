@@ -36,7 +36,7 @@ class Conv4(nn.Module):
       x = Norm(self.norm, self.stored, pool=early)(y, weight, layer.moments(x, weight))
       x = x if context is None else self._modulate(x, context)
       x = nn.relu(x if strided or early else max_pool(x))
-    x = x.mean((1, 2)) if strided else x.reshape(len(x), -1)
+    x = x.mean((1, 2)) if strided else x.reshape(x.shape[0], -1)
     return x if self.num_outputs is None else nn.Dense(self.num_outputs)(x)
 
   def _modulate(self, x: jax.Array, context: jax.Array) -> jax.Array:

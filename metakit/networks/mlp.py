@@ -17,9 +17,9 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
-    x = as_float(x).reshape(len(x), -1)
+    x = as_float(x).reshape(x.shape[0], -1)
     if context is not None:
-      same = jnp.broadcast_to(context, (len(x), len(context)))
+      same = jnp.broadcast_to(context, (x.shape[0], len(context)))
       x = jnp.concatenate([x, same.astype(x.dtype)], axis=-1)
     for _ in range(self.depth):
       x = nn.relu(nn.Dense(self.width)(x))

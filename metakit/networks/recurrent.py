@@ -99,7 +99,7 @@ def recurrent(
     present: jax.Array | None = None,
     state: Any = None,
   ) -> Reading:
-    present = jnp.ones(len(tokens), bool) if present is None else present
+    present = jnp.ones(tokens.shape[0], bool) if present is None else present
     if state is None:
       state = _zeros(step, params, tokens)
 
@@ -110,7 +110,7 @@ def recurrent(
 
     prefixes = jax.tree.map(lambda s: s[None], state)  # after 0, 1, ... tokens
     outputs = jnp.zeros((0, num_outputs), dtype or tokens.dtype)
-    if len(tokens):  # without jit, lax.scan refuses to go over nothing
+    if tokens.shape[0]:  # without jit, lax.scan refuses to go over nothing
       body = jax.checkpoint(read, prevent_cse=False) if remat else read
       _, (outputs, states) = jax.lax.scan(body, state, (tokens, present))
       prefixes = jax.tree.map(lambda *parts: jnp.concatenate(parts), prefixes, states)
