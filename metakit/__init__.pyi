@@ -55,6 +55,7 @@ from metakit.train import init_state as init_state
 from metakit.train import make_train_step as make_train_step
 from metakit.trained import Fitted as Fitted
 from metakit.trained import Trained as Trained
+from metakit.trained import export as export
 from metakit.trained import load as load
 from metakit.trained import save as save
 from metakit.types import Episode as Episode

@@ -12,9 +12,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.export import is_symbolic_dim
 
 EXACT = jax.lax.Precision.HIGHEST
 ROUNDING = 4  # rounding of a matrix of inner products, in units in the last place of its trace
+
+
+def is_wide(matrix: jax.Array) -> bool:
+  """Tells whether a matrix has at least as many columns as rows.
+
+  It does not where metakit.export leaves the number of rows open. Callers take a form then that
+  holds for any number, and may take longer.
+  """
+  rows, columns = matrix.shape
+  return not is_symbolic_dim(rows) and rows <= columns
 
 
 def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,5 +117,5 @@ def with_ridge(gram: jax.Array, penalty: jax.Array | float) -> jax.Array:
   """
   least = ROUNDING * jnp.finfo(gram.dtype).eps * jax.lax.stop_gradient(jnp.trace(gram))
   return gram + jnp.maximum(penalty, least).astype(gram.dtype) * jnp.eye(
-    len(gram), dtype=gram.dtype
+    gram.shape[0], dtype=gram.dtype
   )

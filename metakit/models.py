@@ -169,6 +169,12 @@ def from_linen(
   Raises:
     ValueError: at init, if a call would change a constant; at apply, if it draws at test time, or
       for an input that is no array or not of the size of those at init.
+
+  >>> from flax import linen as nn
+  >>> model = from_linen(nn.Dense(5))
+  >>> params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 3)))
+  >>> jax.eval_shape(model.apply, params, jnp.ones((7, 3))).shape
+  (7, 5)
   """
   from metakit import linen_parts
 
@@ -227,7 +233,7 @@ def sequence_from_linen(module: nn.Module, causal: bool = True) -> SequenceModel
     present: jax.Array | None = None,
     state: Any = None,
   ) -> Reading:
-    present = jnp.ones(len(tokens), bool) if present is None else present
+    present = jnp.ones(tokens.shape[0], bool) if present is None else present
     return cast(Reading, module.apply(params, tokens, asked, seen, present, state))
 
   def inspect(params: Params, *inputs: Any) -> Any:

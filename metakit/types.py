@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Key = jax.Array  # a typed key of jax.random.key
 Params = Any  # a pytree of arrays
@@ -31,7 +32,7 @@ class Examples(NamedTuple):
 def presence(examples: Examples) -> jax.Array:
   """Returns [examples] bool: which examples count."""
   if examples.weight is None:
-    return jnp.ones(len(examples.x), bool)
+    return jnp.ones(np.shape(examples.x)[0], bool)
   return examples.weight > 0
 
 

@@ -18,6 +18,7 @@ DISTRIBUTIONS = {
   'yaml': 'pyyaml',
 }
 OPTIONAL = {
+  'flatbuffers': 'export',
   'pandas': 'tables',
   'qpax': 'svm',
   'scikit-learn': 'sklearn',

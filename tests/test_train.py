@@ -308,6 +308,7 @@ def test_every_task_and_step_has_a_learner_key_of_its_own():
   np.testing.assert_allclose(metrics['drawn'], expected, rtol=1e-6)
 
 
+@DEAR  # steps by hand are quick
 def test_training_lowers_the_loss():
   learner, source = tiny.learners()['mlp'], tiny.source()
   adam = optax.adam(1e-2)

@@ -182,7 +182,7 @@ def check_several(query: Examples) -> None:
 
   It would be moved to the same place wherever it was, and always get the same class.
   """
-  if len(query.x) == 1:
+  if query.x.shape[0] == 1:
     raise ValueError(
       'one query alone is its own mean, which this head subtracts from the queries: the answer '
       'would be the same class whatever it is; ask several together, or a head that is inductive'

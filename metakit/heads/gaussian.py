@@ -18,7 +18,7 @@ from metakit.heads.common import (
   product,
   weight_of,
 )
-from metakit.linear_algebra import cholesky, cholesky_of_root, solve_lower, solve_upper
+from metakit.linear_algebra import cholesky, cholesky_of_root, is_wide, solve_lower, solve_upper
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -40,6 +40,12 @@ def naive_bayes(
 
   Raises:
     ValueError: if smoothing is not positive (a feature without variance), or ways below 2.
+
+  >>> support = Examples(jnp.array([[-3.0], [3.0], [3.9], [4.1]]), jnp.array([0, 0, 1, 1]))
+  >>> head = naive_bayes(ways=2, pooled=False)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> int(answer(jnp.array([[3.0]])).argmax())  # nearer to the mean of class 1, but 0 is wider
+  0
   """
   check_ways(ways)
   check_positive(smoothing=smoothing)
@@ -84,6 +90,13 @@ def discriminant(
   Raises:
     ValueError: unless 0 < shrinkage <= 1 (a covariance of few examples is singular) and smoothing
       is positive, or for ways below 2.
+
+  >>> x = jnp.array([[-2.0, -2.0], [2.0, 2.0], [1.0, -1.0], [5.0, 3.0]])  # both along a diagonal
+  >>> support = Examples(x, jnp.array([0, 0, 1, 1]))
+  >>> head = discriminant(ways=2)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> int(answer(jnp.array([[1.4, 2.0]])).argmax())  # although the mean of class 1 is nearer
+  0
   """
   check_ways(ways)
   check_positive(smoothing=smoothing)
@@ -126,6 +139,12 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
 
   Raises:
     ValueError: if the ridge is not positive, or ways below 2.
+
+  >>> support = Examples(jnp.array([[-3.0], [3.0], [3.9], [4.1]]), jnp.array([0, 0, 1, 1]))
+  >>> head = mahalanobis(ways=2)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> int(answer(jnp.array([[2.2]])).argmax())  # nearer to the mean of class 1, but 0 is wider
+  0
   """
   check_ways(ways)
   check_positive(ridge=ridge)
@@ -163,8 +182,7 @@ def mixed_roots(support: Examples, member: jax.Array, centre: jax.Array) -> jax.
 
 def ridge_factor(root: jax.Array, ridge: float) -> jax.Array:
   """Returns L: LL' is UU' + ridge I or U'U + ridge I of U [rows, features], what is smaller."""
-  rows, features = root.shape
-  root = root.T if rows <= features else root
+  root = root.T if is_wide(root) else root
   eye = jnp.eye(root.shape[1], dtype=root.dtype)
   return cholesky_of_root(jnp.concatenate([root, ridge**0.5 * eye]))
 
@@ -186,7 +204,7 @@ def ridge_distances(
   """
   solve = lambda right: solve_upper(factor, solve_lower(factor, right.T)).T  # of rows
   squares = lambda v: jnp.square(v).sum(-1)
-  if len(root) <= root.shape[1]:
+  if is_wide(root):
     b = solve(product(away, root.T))
     b += solve(product(away - product(b, root), root.T) - ridge * b)
     return squares(away - product(b, root)) / ridge + squares(b)

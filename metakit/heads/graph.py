@@ -32,10 +32,10 @@ def neighbour_graph(x: jax.Array, weight: jax.Array, neighbours: int) -> jax.Arr
     neighbours: how many a point has, itself not counted; all others, if there are fewer.
   """
   present = weight > 0
-  pair = present[:, None] & present & ~jnp.eye(len(x), dtype=bool)
+  pair = present[:, None] & present & ~jnp.eye(x.shape[0], dtype=bool)
   away = jnp.where(pair, squared_distances(x, x), FAR)
-  _, nearest = jax.lax.top_k(-away, min(neighbours, len(x) - 1))
-  directed = jax.nn.one_hot(nearest, len(x), dtype=x.dtype).sum(1) * pair
+  _, nearest = jax.lax.top_k(-away, jax.core.min_dim(neighbours, x.shape[0] - 1))
+  directed = jax.nn.one_hot(nearest, x.shape[0], dtype=x.dtype).sum(1) * pair
   return (directed + directed.T) / 2
 
 
@@ -48,7 +48,7 @@ def energy(
   weight: jax.Array | float = 1.0,
 ) -> jax.Array:
   """Returns E(z) of log z [n, ways] (see above); points of weight 0 do not count."""
-  z = jnp.exp(log_z) * jnp.sign(jnp.broadcast_to(weight, len(log_z)))[:, None]
+  z = jnp.exp(log_z) * jnp.sign(jnp.broadcast_to(weight, log_z.shape[0]))[:, None]
   return (z * (cost + log_z)).sum() - strength / 2 * (z * product(graph, z)).sum()
 
 

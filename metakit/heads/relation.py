@@ -31,6 +31,11 @@ def relation(ways: int, width: int = 64, depth: int = 2) -> MetaLearner:
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> x = Examples(jax.ShapeDtypeStruct((10, 32), 'float32'), None)
+  >>> params = jax.eval_shape(relation(ways=5).init, jax.random.key(0), Episode(x, x))
+  >>> params['params']['Dense_0']['kernel'].shape  # it sees two vectors of 32 features
+  (64, 64)
   """
   check_ways(ways)
   check_positive(width=width, depth=depth)
@@ -45,10 +50,10 @@ def relation(ways: int, width: int = 64, depth: int = 2) -> MetaLearner:
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:
     params, points, present = fitted
-    shape = len(z), ways, z.shape[1]
+    shape = z.shape[0], ways, z.shape[1]
     pairs = [jnp.broadcast_to(points, shape), jnp.broadcast_to(z[:, None], shape)]
     scores = module.apply(params, jnp.concatenate(pairs, -1).reshape(-1, 2 * z.shape[1]))
-    return jnp.where(present, scores.reshape(len(z), ways), ABSENT)
+    return jnp.where(present, scores.reshape(z.shape[0], ways), ABSENT)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
     query = episode.query

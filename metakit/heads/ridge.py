@@ -17,7 +17,7 @@ from metakit.heads.common import (
   product,
   weight_of,
 )
-from metakit.linear_algebra import solve_positive, with_ridge
+from metakit.linear_algebra import is_wide, solve_positive, with_ridge
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -42,6 +42,12 @@ def ridge(
 
   Raises:
     ValueError: if the penalty is not positive (the system may be singular), or ways below 2.
+
+  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
+  >>> head = ridge(ways=2, penalty=3.0, learned=False)
+  >>> weights = jax.jit(head.adapt)(jax.random.key(0), {}, support)[0]
+  >>> [f'{weight:.2f}' for weight in weights.diagonal()]  # 1 / (1 + penalty)
+  ['0.25', '0.25']
   """
   check_ways(ways)
   check_positive(penalty=penalty)
@@ -89,8 +95,7 @@ def ridge_weights(
   """
   root = jnp.sqrt(weight)[:, None]
   x, targets = root * x, root * targets
-  examples, features = x.shape
-  if examples <= features:
+  if is_wide(x):
     return product(x.T, solve_ridge(product(x, x.T), penalty, targets))
   return solve_ridge(product(x.T, x), penalty, product(x.T, targets))
 

@@ -57,6 +57,11 @@ def slk(
 
   Raises:
     ValueError: for an unknown kind, or numbers that make no sense.
+
+  >>> from metakit.learners import embedded
+  >>> from metakit.networks import conv4
+  >>> embedded(conv4(), slk(ways=5, kind='modes')).protocol
+  'transductive'
   """
   if kind not in KINDS:
     raise ValueError(f'kind={kind!r} is unknown; use one of {", ".join(KINDS)}')
@@ -101,7 +106,7 @@ def cluster(
   """
   x = jnp.concatenate([support.x, query.x])
   weight = jnp.concatenate([weight_of(part, x.dtype) for part in (support, query)])
-  count, member = len(support.x), members(support, ways)
+  count, member = support.x.shape[0], members(support, ways)
   graph = neighbour_graph(x, weight, neighbours)
   among, to_support = graph[count:, count:], graph[count:, :count] @ jnp.sign(member)
   points, present = class_means(support, ways)

@@ -49,6 +49,12 @@ def soft_kmeans(
 
   Raises:
     ValueError: for ways below 2, no steps or no radius.
+
+  >>> support = Examples(jnp.array([[0.0], [9.0], [4.0]]), jnp.array([0, 1, -1]))
+  >>> head = soft_kmeans(ways=2, queries=False)
+  >>> points, present = jax.jit(head.adapt)(jax.random.key(0), {}, support)
+  >>> points.round().tolist()  # the example without a label moved the mean of class 0
+  [[2.0], [9.0]]
   """
   check_ways(ways)
   check_positive(steps=steps, radius=radius)
@@ -63,7 +69,7 @@ def soft_kmeans(
     unlabelled = weight_of(support, x.dtype) * (support.y < 0)
     weight = jnp.concatenate([unlabelled, weight_of(others, x.dtype)])[:, None]
     member = members(support, ways)
-    labelled = jnp.concatenate([member, jnp.zeros((len(others.x), ways), x.dtype)])
+    labelled = jnp.concatenate([member, jnp.zeros((others.x.shape[0], ways), x.dtype)])
     present, points = member.sum(0) > 0, means(labelled, x)
     for _ in range(steps):
       away = jnp.where(present, -squared_distances(x, points), ABSENT)

@@ -45,6 +45,11 @@ def embedded(model: Model, head: MetaLearner, statistics: str = 'training') -> M
   Raises:
     ValueError: for other statistics, or 'episode' with a network that never mixes examples
       (it would be inductive under another name); at init, if the network does not give vectors.
+
+  >>> from metakit.heads import ridge, tim
+  >>> from metakit.networks import conv4
+  >>> embedded(conv4(), ridge(ways=5)).protocol, embedded(conv4(), tim(ways=5)).protocol
+  ('inductive', 'transductive')
   """
   check_statistics(model, statistics)
 
@@ -77,7 +82,7 @@ def _init(model: Model, head: MetaLearner, key: Key, episode: Episode) -> Params
   z = jax.eval_shape(embed_rows(model), body, episode.support.x)
   if len(z.shape) != 2:
     raise ValueError(f'the embedding gives {z.shape}; it must be [examples, features]')
-  blank = lambda part: part._replace(x=jnp.zeros((len(part.x), z.shape[1]), z.dtype))
+  blank = lambda part: part._replace(x=jnp.zeros((part.x.shape[0], z.shape[1]), z.dtype))
   features = Episode(blank(episode.support), blank(episode.query), episode.info)
   return {'body': body, 'head': head.init(stream(key, 'head'), features)}
 
@@ -87,7 +92,7 @@ def _embed_together(
 ) -> tuple[Examples, Examples]:
   both = join(support, query)
   z = drawing(model.apply, draws)(params['body'], both.x, weight=both.weight)
-  return support._replace(x=z[: len(support.x)]), query._replace(x=z[len(support.x) :])
+  return support._replace(x=z[: support.x.shape[0]]), query._replace(x=z[support.x.shape[0] :])
 
 
 def _calibrate(

@@ -87,6 +87,11 @@ def in_context(
 
   Raises:
     ValueError: for an unknown layout, or one that a model that is not causal cannot use.
+
+  >>> from metakit.networks import transformer
+  >>> models = [transformer(num_outputs=5, attention=kind) for kind in ('softmax', 'set')]
+  >>> [in_context(model, num_outputs=5).extend is not None for model in models]  # can it go on?
+  [True, False]
   """
   if layout not in LAYOUTS:
     raise ValueError(f'layout={layout!r} is unknown; use one of {", ".join(LAYOUTS)}')
@@ -111,7 +116,9 @@ def in_context(
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     params, state, last = fitted
     questions = kind.question(flat(x), last)
-    return model.apply(params, questions[:0], questions, *no_tokens(len(questions)), state).answers
+    return model.apply(
+      params, questions[:0], questions, *no_tokens(questions.shape[0]), state
+    ).answers
 
   def prefixes(key: Key, params: Params, support: Examples) -> jax.Array:
     del key  # nothing is drawn
@@ -165,12 +172,12 @@ def reading(
     last = jnp.concatenate([last[None], y])[last_present(present)[-1]]
     of_examples = question(x if asks and predicted else x[:0], last)
     questions = jnp.concatenate([of_examples, question(flat(asked), last)])
-    seen = jnp.append(jnp.arange(len(of_examples)), jnp.full(len(asked), len(tokens))).astype(
-      jnp.int32
-    )
+    seen = jnp.append(
+      jnp.arange(of_examples.shape[0]), jnp.full(asked.shape[0], tokens.shape[0])
+    ).astype(jnp.int32)
     outputs, answers, state = model.apply(params, tokens, questions, seen, there, state)
-    of_support = answers[: len(of_examples)] if asks else outputs[::stride]
-    return of_support, answers[len(of_examples) :], (params, state, last)
+    of_support = answers[: of_examples.shape[0]] if asks else outputs[::stride]
+    return of_support, answers[of_examples.shape[0] :], (params, state, last)
 
   return read
 
@@ -191,7 +198,7 @@ def _gain(objective: Objective, outputs: jax.Array, examples: Examples) -> jax.A
 
 def flat(x: jax.Array) -> jax.Array:
   """Returns floating-point inputs [examples, features]."""
-  return as_float(x).reshape(len(x), math.prod(x.shape[1:]))
+  return as_float(x).reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 def targets(examples: Examples, num_outputs: int, label_scale: float | None) -> jax.Array:
@@ -210,19 +217,19 @@ def targets(examples: Examples, num_outputs: int, label_scale: float | None) -> 
 
 def last_present(present: jax.Array) -> jax.Array:
   """Returns [1 + n] int. Entry k is 1 + the number of the last present one of the first k, or 0."""
-  numbers = jnp.where(present, jnp.arange(1, len(present) + 1), 0)
-  return jnp.append(0, jax.lax.cummax(numbers)) if len(present) else jnp.zeros(1, jnp.int32)
+  numbers = jnp.where(present, jnp.arange(1, present.shape[0] + 1), 0)
+  return jnp.append(0, jax.lax.cummax(numbers)) if present.shape[0] else jnp.zeros(1, jnp.int32)
 
 
 # The layouts. A flag in the last feature tells kinds of tokens apart.
 
 
 def _flagged(x: jax.Array, y: jax.Array, flag: float) -> jax.Array:
-  return jnp.concatenate([x, y, jnp.full((len(x), 1), flag, x.dtype)], axis=1)
+  return jnp.concatenate([x, y, jnp.full((x.shape[0], 1), flag, x.dtype)], axis=1)
 
 
 def _alone(x: jax.Array, last: jax.Array) -> jax.Array:
-  return _flagged(x, jnp.zeros((len(x), *last.shape), x.dtype), 1.0)
+  return _flagged(x, jnp.zeros((x.shape[0], *last.shape), x.dtype), 1.0)
 
 
 def _pairs(x, y, present, last):
@@ -242,7 +249,7 @@ def _interleaved(x, y, present, last):
 
 
 def _with_last(x: jax.Array, last: jax.Array) -> jax.Array:
-  return jnp.concatenate([x, jnp.broadcast_to(last, (len(x), *last.shape))], axis=1)
+  return jnp.concatenate([x, jnp.broadcast_to(last, (x.shape[0], *last.shape))], axis=1)
 
 
 LAYOUTS = {

@@ -60,8 +60,10 @@ def softmax_attention(causal: bool = True) -> Attention:
 
   def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
     cache = _append(state, Cache(read.key, read.value, present))
-    order = jnp.arange(len(cache.present)) - (len(cache.present) - len(present))
-    last = jnp.arange(len(present)) if causal else jnp.full(len(present), len(present) - 1)
+    order = jnp.arange(cache.present.shape[0]) - (cache.present.shape[0] - present.shape[0])
+    last = (
+      jnp.arange(present.shape[0]) if causal else jnp.full(present.shape[0], present.shape[0] - 1)
+    )
     before = order <= last[:, None]  # [read, cached + read]
     outputs = _softmax_average(read.query, cache, before & cache.present)
     answers = _softmax_average(asked.query, cache, (order < seen[:, None]) & cache.present, asked)
@@ -80,11 +82,11 @@ def fused_attention() -> Attention:
 
   def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
     cache = _append(state, Cache(read.key, read.value, present))
-    order = jnp.arange(len(cache.present)) - (len(cache.present) - len(present))
-    last = jnp.concatenate([jnp.arange(len(present)), seen - 1])
+    order = jnp.arange(cache.present.shape[0]) - (cache.present.shape[0] - present.shape[0])
+    last = jnp.concatenate([jnp.arange(present.shape[0]), seen - 1])
     before = (order <= last[:, None]) & cache.present  # [read + asked, cached + read]
     itself = jnp.concatenate(
-      [jnp.zeros((len(present), len(seen)), bool), jnp.eye(len(seen), dtype=bool)]
+      [jnp.zeros((present.shape[0], seen.shape[0]), bool), jnp.eye(seen.shape[0], dtype=bool)]
     )
     query = jnp.concatenate([read.query, asked.query])
     key, value = (
@@ -95,7 +97,7 @@ def fused_attention() -> Attention:
     implementation: Any = 'cudnn' if fits and target_platform() == 'gpu' else 'xla'
     fused = partial(jax.nn.dot_product_attention, implementation=implementation)
     outputs = fused(_even(query), _even(key), _even(value), mask=_even(_even(mask).T).T[None])
-    return outputs[: len(query)], cache
+    return outputs[: query.shape[0]], cache
 
   return attend
 
@@ -165,7 +167,7 @@ def momentum_attention(decay: float) -> Attention:
     cache, before = state
     outputs, cache = softmax(read, asked, seen, present, cache)
     sums = _decayed_sums(read.value, present, decay, before)  # [1 + read, heads, features]
-    after = jnp.concatenate([jnp.arange(len(present)), seen])
+    after = jnp.concatenate([jnp.arange(present.shape[0]), seen])
     return outputs + sums[after].astype(outputs.dtype), Momentum(cache, sums[-1])
 
   return attend
@@ -177,7 +179,7 @@ def _decayed_sums(
   """Returns sum_{i < t} decay^(t - i) values[i] for t = 0 .. n; absent tokens are not counted."""
   time = jnp.append(0, jnp.cumsum(present)).astype(before.dtype)  # [1 + n]
   apart = time[:, None] - time[:-1]  # [1 + n, n]
-  earlier = (jnp.arange(len(time))[:, None] > jnp.arange(len(values))) & present
+  earlier = (jnp.arange(time.shape[0])[:, None] > jnp.arange(values.shape[0])) & present
   weights = jnp.where(earlier, decay ** jnp.where(earlier, apart, 0), 0)
   carried = (decay**time)[:, None, None] * before
   return carried + jnp.einsum('tn,nhf->thf', weights, values.astype(before.dtype))
@@ -196,12 +198,12 @@ def linear_attention() -> Attention:
     scale = 1 / read.key.shape[-1]
     key = jnp.where(present[:, None, None], read.key, 0) * scale
     query = jnp.concatenate([read.query, asked.query])
-    last = jnp.concatenate([jnp.arange(1, len(present) + 1), seen])
+    last = jnp.concatenate([jnp.arange(1, present.shape[0] + 1), seen])
     scores = jnp.einsum('nhf,mhf->hnm', query, key)
-    scores = jnp.where(jnp.arange(len(present)) < last[:, None], scores, 0)
+    scores = jnp.where(jnp.arange(present.shape[0]) < last[:, None], scores, 0)
     outputs = jnp.einsum('hnm,mhf->nhf', scores, read.value)
     itself = (asked.query * asked.key).sum(-1, keepdims=True) * scale * asked.value
-    outputs = outputs.at[len(present) :].add(itself)
+    outputs = outputs.at[present.shape[0] :].add(itself)
     wide = _wide(outputs)
     if state is not None:
       known = jnp.einsum('nhf,hgf->nhg', query, state, preferred_element_type=wide)

@@ -36,7 +36,7 @@ class Conv4(nn.Module):
       x = Norm(self.norm, self.stored, pool=early)(y, weight, layer.moments(x, weight))
       x = x if context is None else self._modulate(x, context)
       x = nn.relu(x if strided or early else max_pool(x))
-    x = x.mean((1, 2)) if strided else x.reshape(len(x), -1)
+    x = x.mean((1, 2)) if strided else x.reshape(x.shape[0], -1)
     return x if self.num_outputs is None else nn.Dense(self.num_outputs)(x)
 
   def _modulate(self, x: jax.Array, context: jax.Array) -> jax.Array:
@@ -69,6 +69,11 @@ def conv4(
 
   Raises:
     ValueError: for an unknown downsample or norm, or a size that is not positive.
+
+  >>> model, images = conv4(width=64), jax.ShapeDtypeStruct((10, 28, 28, 1), 'uint8')
+  >>> params = jax.eval_shape(model.init, jax.random.key(0), images)
+  >>> jax.eval_shape(model.apply, params, images).shape
+  (10, 64)
   """
   check_norm(norm)
   if downsample not in ('pool', 'stride'):

@@ -84,7 +84,7 @@ def _native(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
 
 
 def _native_to_input(y: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
-  x = jax.ShapeDtypeStruct((len(y), g.height, g.width, kernel.shape[2]), y.dtype)
+  x = jax.ShapeDtypeStruct((y.shape[0], g.height, g.width, kernel.shape[2]), y.dtype)
   return jax.linear_transpose(lambda x: _native(x, kernel, g), x)(y)[0]
 
 

@@ -17,9 +17,9 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
-    x = as_float(x).reshape(len(x), -1)
+    x = as_float(x).reshape(x.shape[0], -1)
     if context is not None:
-      same = jnp.broadcast_to(context, (len(x), len(context)))
+      same = jnp.broadcast_to(context, (x.shape[0], len(context)))
       x = jnp.concatenate([x, same.astype(x.dtype)], axis=-1)
     for _ in range(self.depth):
       x = nn.relu(nn.Dense(self.width)(x))
@@ -40,6 +40,11 @@ def mlp(num_outputs: int | None = None, width: int = 40, depth: int = 2) -> Mode
 
   Raises:
     ValueError: if a size is not positive.
+
+  >>> model, x = mlp(num_outputs=1), jax.ShapeDtypeStruct((10, 3), 'float32')
+  >>> params = jax.eval_shape(model.init, jax.random.key(0), x)
+  >>> jax.eval_shape(model.apply, params, x).shape
+  (10, 1)
   """
   if width < 1 or depth < 0:
     raise ValueError(f'width={width} must be positive and depth={depth} not negative')

@@ -73,7 +73,7 @@ def precise(x: jax.Array) -> jax.Array:
 def _moments(x: jax.Array, weight: jax.Array | None) -> Moments:
   """Mean and variance per channel; examples of weight 0 are absent."""
   mean, centred, weighted, total = _centred(x, weight)
-  return mean, _total(centred * weighted, rows=len(centred)) / total
+  return mean, _total(centred * weighted, rows=centred.shape[0]) / total
 
 
 def covariances(x: jax.Array, weight: jax.Array | None) -> Moments:
@@ -86,12 +86,12 @@ def _centred(x: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, ...]:
   """Returns the means of the channels, the centred rows, these times their weights, and the total
   weight."""
   flat = x.reshape(-1, x.shape[-1])
-  rows = len(flat)
+  rows = flat.shape[0]
   if weight is None:
     mean = _total(flat, rows=rows) / rows
     centred = flat - _spread(mean, rows=rows)
     return mean, centred, centred, jnp.asarray(rows, x.dtype)
-  weight = jnp.repeat(weight, rows // len(x))[:, None]
+  weight = jnp.repeat(weight, rows // x.shape[0])[:, None]
   total = jnp.maximum(weight.sum(), jnp.finfo(x.dtype).tiny)  # all may be absent
   mean = _total(flat * weight, rows=rows) / total
   centred = flat - _spread(mean, rows=rows)

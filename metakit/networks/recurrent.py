@@ -75,6 +75,11 @@ def recurrent(
 
   Raises:
     ValueError: if a size is not positive, or the cell or dtype is unknown.
+
+  >>> model, tokens = recurrent(num_outputs=5, width=16), jax.ShapeDtypeStruct((7, 3), 'float32')
+  >>> params = jax.eval_shape(model.init, jax.random.key(0), tokens)
+  >>> model.causal, sum(leaf.size for leaf in jax.tree.leaves(params))
+  (True, 2261)
   """
   if min(num_outputs, width, depth) < 1:
     raise ValueError(f'num_outputs={num_outputs}, width={width} and depth={depth} must be positive')
@@ -94,7 +99,7 @@ def recurrent(
     present: jax.Array | None = None,
     state: Any = None,
   ) -> Reading:
-    present = jnp.ones(len(tokens), bool) if present is None else present
+    present = jnp.ones(tokens.shape[0], bool) if present is None else present
     if state is None:
       state = _zeros(step, params, tokens)
 
@@ -105,7 +110,7 @@ def recurrent(
 
     prefixes = jax.tree.map(lambda s: s[None], state)  # after 0, 1, ... tokens
     outputs = jnp.zeros((0, num_outputs), dtype or tokens.dtype)
-    if len(tokens):  # without jit, lax.scan refuses to go over nothing
+    if tokens.shape[0]:  # without jit, lax.scan refuses to go over nothing
       body = jax.checkpoint(read, prevent_cse=False) if remat else read
       _, (outputs, states) = jax.lax.scan(body, state, (tokens, present))
       prefixes = jax.tree.map(lambda *parts: jnp.concatenate(parts), prefixes, states)

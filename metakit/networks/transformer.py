@@ -36,7 +36,7 @@ class Block(nn.Module):
   def __call__(
     self, parts: tuple[jax.Array, jax.Array], state: Any, seen: Any, present: Any
   ) -> Any:
-    read, x = len(parts[0]), jnp.concatenate(parts)
+    read, x = parts[0].shape[0], jnp.concatenate(parts)
     width = x.shape[-1]
     dense = lambda size: nn.Dense(size, dtype=self.dtype)
     norm = lambda: nn.LayerNorm(dtype=self.dtype)
@@ -47,7 +47,7 @@ class Block(nn.Module):
     attended, state = self.attend(heads_read, heads_asked, seen, present, state)
     self.sow('intermediates', 'heads', heads_asked)
     self.sow('intermediates', 'attended', attended[read:])
-    x = x + dense(width)(attended.reshape(len(x), width))
+    x = x + dense(width)(attended.reshape(x.shape[0], width))
     x = x + dense(width)(nn.gelu(dense(self.hidden)(norm()(x))))
     return (x[:read], x[read:]), state
 
@@ -148,6 +148,9 @@ def transformer(
   Raises:
     ValueError: if a size is not positive, heads does not divide width, or an option is unknown; at
       init and apply, if a sequence is longer than `positions`.
+
+  >>> transformer(num_outputs=5).causal, transformer(num_outputs=5, attention='set').causal
+  (True, False)
   """
   hidden = 4 * width if hidden is None else hidden
   if min(width, depth, heads, num_outputs, hidden) < 1:

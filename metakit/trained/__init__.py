@@ -5,9 +5,10 @@ fitted = trained.adapt(pictures, labels)
 fitted.predict(others)
 """
 
+from metakit.trained.exported import export
 from metakit.trained.inputs import Inputs
 from metakit.trained.made_of import MadeOf
 from metakit.trained.stored import load, save
 from metakit.trained.trained import Fitted, Trained
 
-__all__ = ['Fitted', 'Inputs', 'MadeOf', 'Trained', 'load', 'save']
+__all__ = ['Fitted', 'Inputs', 'MadeOf', 'Trained', 'export', 'load', 'save']

@@ -103,10 +103,15 @@ class Trained:
     # Learners are of two classes at least. Of one class alone, the second is never predicted.
     classes = self.outputs if labels is None else max(2, len(labels))
     if classes not in self._programs:
-      self._programs[classes] = _programs(self._learner_of(classes))
+      self._programs[classes] = _programs(self.learner_of(classes))
     return self._programs[classes]
 
-  def _learner_of(self, classes: int) -> MetaLearner:
+  def learner_of(self, classes: int) -> MetaLearner:
+    """Returns the learner for a number of classes; in a regression the learner itself.
+
+    Raises:
+      ValueError: for more classes than it has outputs for.
+    """
     if classes == self.outputs:
       return self.learner
     learner = self.make(classes)

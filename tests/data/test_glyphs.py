@@ -148,6 +148,7 @@ def _of_key(key, reuse):
   return style, glyph_class(jax.random.fold_in(key, 2), style)
 
 
+@pytest.mark.slow
 def test_characters_have_one_to_the_most_strokes_and_lie_in_the_image():
   _, made = _made(0.3)
   chex.assert_tree_all_finite(made)
@@ -164,6 +165,7 @@ def _form(strokes):
   return centred / np.maximum(np.linalg.norm(centred, axis=-2, keepdims=True), 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('reuse', 'shared'), [(0.0, 0.0), (1.0, 1.0)])
 def test_characters_take_strokes_from_their_alphabet(reuse, shared):
   style, made = _made(reuse)

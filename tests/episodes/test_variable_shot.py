@@ -169,6 +169,7 @@ def test_padding_is_last_and_repeats_the_first_support_example(episodes):
   assert (episodes.info['classes'][outside] == -1).all()
 
 
+@pytest.mark.slow
 def test_a_table_of_few_classes_keeps_the_shapes():
   table = class_table(np.arange(14), np.arange(14) // 2)  # 7 classes of 2 rows
   episodes = many(variable_shot(table).plan, 300)
@@ -178,7 +179,7 @@ def test_a_table_of_few_classes_keeps_the_shapes():
   assert (episodes.info['queries'] == 1).all()
 
 
-@pytest.mark.slow  # the table of few classes has one a class too
+@pytest.mark.slow
 def test_one_example_a_class_fits_exactly():
   episodes = many(variable_shot(TABLE, max_ways=6, min_ways=6, max_support=6).plan, 100)
   assert (episodes.info['shots'] == 1).all() and (episodes.support.weight == 1).all()

@@ -110,7 +110,7 @@ FAULTS = (
   Fault(
     'a point is its own neighbour',
     'metakit/heads/graph.py',
-    'pair = present[:, None] & present & ~jnp.eye(len(x), dtype=bool)',
+    'pair = present[:, None] & present & ~jnp.eye(x.shape[0], dtype=bool)',
     'pair = present[:, None] & present',
     f'{TRANSDUCTIVE}test_the_graph_joins_nearest_neighbours',
   ),

@@ -16,8 +16,8 @@ FAULTS = (
   Fault(
     'the variance is that of a sample',
     'metakit/networks/normalisation.py',
-    'return mean, _total(centred * weighted, rows=len(centred)) / total',
-    'return mean, _total(centred * weighted, rows=len(centred)) / (total - 1)',
+    'return mean, _total(centred * weighted, rows=centred.shape[0]) / total',
+    'return mean, _total(centred * weighted, rows=centred.shape[0]) / (total - 1)',
     'networks/test_normalisation.py::test_batch_norm_uses_the_moments_of_its_examples',
   ),
   Fault(

@@ -392,6 +392,7 @@ def slope_of_minibatches():
   return functools.partial(jax.jit(slope), params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('present', [0, 2])
 def test_padded_supports_have_gradients(present):
   """Batch statistics of a minibatch that holds nothing, and of one that holds little."""

@@ -188,7 +188,8 @@ def test_scan_and_remat_change_no_value_or_gradient(remat):
   assert_close(other_grads[name], jax.tree.map(lambda *leaves: np.stack(leaves), *blocks))
 
 
-@pytest.mark.parametrize('cell', ['lstm', pytest.param('gru', marks=pytest.mark.slow)])
+@pytest.mark.slow  # of a transformer it is quick
+@pytest.mark.parametrize('cell', ['lstm', 'gru'])
 def test_remat_of_a_recurrent_network_saves_memory_and_changes_no_value_or_gradient(cell):
   tokens = np.tile(TOKENS, (50, 1))
   params = random_params(recurrent(3, width=8, cell=cell), tokens)

@@ -16,6 +16,7 @@ from experiments.benchmarks.suites import (
   inner_steps,
   loops,
   meta_step,
+  predict,
   sampling,
 )
 from experiments.benchmarks.suites.sampling import check_rows
@@ -27,6 +28,7 @@ from metakit.learners.maml import maml
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
 from metakit.train import TrainState
+from metakit.trained import MadeOf
 from tests.experiments.commands import done, run
 
 
@@ -163,6 +165,10 @@ SMALL = {
   | {'SIZES': {name: sampling.SIZES[name] for name in (sampling.OURS, '20-way 5-shot')}},
   loops: {'STEPS': 40, 'STEPS_PER_DISPATCH': 20, 'EVALUATED': 64, 'JUDGED': 8}
   | {'TRANSDUCTIVE': ('soft_kmeans', 'pt_map')},
+  predict: {
+    'LEARNERS': {'prototypical': MadeOf('prototypical', 'conv4:width=4,depth=2', 5)},
+    'MANY': 20,
+  },
 }
 
 # Suites that are large whatever the sizes. Their cases have tests of their own, above and below.
@@ -172,7 +178,7 @@ LARGE = ('in_context', 'learners', 'memory', 'meta_step', 'scaling', 'startup')
 @pytest.mark.parametrize(
   'suite',
   [
-    pytest.param(suite, marks=[] if suite == 'plans' else pytest.mark.slow)
+    pytest.param(suite, marks=[] if suite in ('plans', 'predict') else pytest.mark.slow)
     for suite in SUITES
     if suite not in LARGE
   ],
@@ -184,6 +190,15 @@ def test_every_suite_checks_its_values_and_is_timed(suite, monkeypatch):
   rows = time_cases(SUITES[suite].cases(), 3)
   assert len(rows) >= 3 and all(row['per_second'] > 0 for row in rows)
   assert any('ratio' in row for row in rows)
+
+
+def test_a_predict_that_compiles_for_each_number_is_not_timed(monkeypatch):
+  parts = MadeOf('prototypical', 'mlp:width=4,depth=1', 5)
+  fitted = predict.trained(parts).adapt(predict.pictures(5), range(5))
+  monkeypatch.setattr('metakit.trained.trained.bucket', lambda rows: rows)
+  monkeypatch.setattr(predict, 'MOST', 9)
+  with pytest.raises(AssertionError, match='it: 9 programs for 2 sizes'):
+    predict._any_number('it', fitted)
 
 
 def test_a_loop_by_hand_that_does_something_else_is_not_timed(monkeypatch):

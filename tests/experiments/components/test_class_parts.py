@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -223,3 +224,30 @@ def test_classes_are_named_in_records_and_many_by_their_number_and_sum(tmp_path)
   )
   assert brief['test']['number'] == MOST_NAMES + 1 and len(brief['test']['sha256']) == 64
   assert write_names(brief)['test'].endswith(' and 191 more')
+
+
+@pytest.mark.parametrize('kind', ['file', 'arrays', 'table'])
+def test_float_targets_make_a_regression_of_any_kind_of_arrays(tmp_path, kind):
+  def written(place, names):
+    groups = np.repeat(names, 5)
+    x = np.arange(len(groups) * 2, dtype=np.float32).reshape(-1, 2)
+    np.savez(place, x=x, y=np.stack([x[:, 0], 7 - x[:, 1]], 1), groups=groups)
+    return place
+
+  if kind == 'file':
+    place = written(tmp_path / 'x.npz', list('abcdef'))
+  else:
+    place = tmp_path / kind
+    place.mkdir()
+    for part, names in (('train', 'ab'), ('val', 'cd'), ('test', 'ef')):
+      written(place / f'{part}.npz', list(names))
+      if kind == 'table':
+        save_table(arrays(place / f'{part}.npz'), place / part)
+        (place / f'{part}.npz').unlink()
+  task = made(f'{"table" if kind == "table" else "arrays"}:{place},shots=2,queries=3')
+  assert (task.num_outputs, task.metric) == (2, 'loss')
+  train, test = task.table('train'), task.table('test')
+  np.testing.assert_allclose([train.y.mean(), train.y.std()], [0, 1], atol=1e-6)
+  assert len(test.names) in (1, 2) and test.encoding == train.encoding
+  assert task.source('train', 1).plan(jax.random.key(0)).support.y.shape == (1, 2)
+  assert 'task' in task.said() and 'mean and deviation of training targets' in task.said()

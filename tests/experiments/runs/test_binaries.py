@@ -105,10 +105,8 @@ def test_a_run_leaves_its_learner(trained):
   assert loaded.adapt(shown, ['a', 'b', 'c']).predict(shown).tolist() == ['a', 'b', 'c']
 
 
-OPTIMISED = pytest.param([], marks=pytest.mark.slow, id='optimised')
-
-
-@pytest.mark.parametrize('flags', [pytest.param(FAST, id='plain'), OPTIMISED])
+@pytest.mark.slow  # test_bad_input.py starts one in the quick tier
+@pytest.mark.parametrize('flags', [FAST, []], ids=['plain', 'optimised'])
 def test_a_process_of_its_own_leaves_the_same(trained, tmp_path, flags):
   """As users run it (with optimised programs); the other tests fork a process without."""
   workdir, command, out = trained
