@@ -265,7 +265,7 @@ def choose_scale(axes: Any, values: np.ndarray, unbounded: bool) -> None:
 
 
 def new_axes(
-  x_title: str, y_title: str, width: float = 4.6, height: float = 2.9
+  x_title: str, y_title: str, *, width: float = 4.6, height: float = 2.9
 ) -> tuple[Any, Any]:
   """Returns a figure, inches wide and high, and its axes, in the colours of the page."""
   from matplotlib.figure import Figure  # no pyplot: no global state, no display

@@ -95,7 +95,7 @@ def per_episode(
 ) -> dict[str, np.ndarray]:
   """Returns the metrics of each episode; `on_chunk` is told how many are done."""
   judge = judges_of(tested.task).get(tested.task.metric, judge_queries)
-  return judged_by(judge, tested, episodes, on_chunk)
+  return judged_by(judge, tested, episodes, on_chunk=on_chunk)
 
 
 def judges_of(task: Task) -> dict[str, Judge]:
@@ -120,7 +120,7 @@ def check_judges(setup: Setup, task: Task) -> None:
 
 
 def judged_by(
-  judge: Judge, tested: Tested, episodes: int, on_chunk: OnChunk | None = None
+  judge: Judge, tested: Tested, episodes: int, *, on_chunk: OnChunk | None = None
 ) -> dict[str, np.ndarray]:
   """Returns what a judge gives for each episode."""
   learner, source = tested.quick
@@ -288,7 +288,7 @@ def points_of(
   with episode_progress(said, len(points) * episodes) as on_chunk:
     for number, (amount, quick) in enumerate(points.items()):
       done = partial(lambda before, now: on_chunk(before + now), number * episodes)
-      values = judged_by(judge_queries, tested._replace(quick=quick), episodes, done)
+      values = judged_by(judge_queries, tested._replace(quick=quick), episodes, on_chunk=done)
       mean, ci95, _ = estimate(values[curve_metric(tested.task)])
       curve.append(AdaptationPoint(amount, mean, ci95))
   return curve

@@ -33,6 +33,7 @@ def make_report(
   setup: Setup,
   tested: Tested,
   record: Mapping[str, Any],
+  *,
   metrics: Sequence[Mapping[str, Any]],
   measured: Measured,
 ) -> Report:

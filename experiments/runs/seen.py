@@ -50,7 +50,7 @@ def see(tested: Tested, episodes: int, *, said: str = 'looking at') -> Seen:
   """Returns what a learner predicts in the first episodes, at most EPISODES of them."""
   few = min(episodes, EPISODES, _most_episodes(tested))
   with episode_progress(f'{said} {few} episodes', few) as on_chunk:
-    judged = judged_by(judge_seen, tested, few, on_chunk)
+    judged = judged_by(judge_seen, tested, few, on_chunk=on_chunk)
   own = [name for name in judged if not name.startswith(('seen/', GUESS))]
   guesses = {name[len(GUESS) :]: judged[name] for name in judged if name.startswith(GUESS)}
   outputs, y, counted = (judged[name] for name in (OUTPUTS, TARGETS, COUNTED))

@@ -153,7 +153,7 @@ def wrap_up(
   write_results(files.path('results', '.json'), record)
   path = files.path('report', '.html')
   measured = Measured(values[metric], curves, compared, seen)
-  report = make_report(setup, tested, record, files.metrics, measured)
+  report = make_report(setup, tested, record, metrics=files.metrics, measured=measured)
   write_text(path, render(report))
   score = format_estimate(metric, record['mean'], record['ci95'])
   print(f'{metric} {score} on {episodes} test episodes ({record["protocol"]})')
