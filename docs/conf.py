@@ -129,7 +129,11 @@ def is_of_a_package(value: object) -> bool:
 
 def as_plain_text(app, what, name, obj, options, lines: list[str]) -> None:
   """Docstrings are plain text: what reStructuredText would take for markup is escaped."""
-  lines[:] = [re.sub(r'(?<!`)([*|])(?!`)', r'\\\1', line) for line in lines]
+  code = False
+  for number, line in enumerate(lines):
+    code = line.lstrip().startswith('>>>') or (code and line.strip() != '')
+    if not code:  # an example is shown as it is
+      lines[number] = re.sub(r'(?<!`)([*|])(?!`)', r'\\\1', line)
 
 
 def rewrite(app, page: str, source: list[str]) -> None:

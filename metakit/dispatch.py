@@ -90,6 +90,16 @@ def make_dispatch(
   Raises:
     ValueError: for an unknown `parallel`, for 'none' among several processes, if the devices do not
       divide tasks_per_step, or if tasks_at_once does not divide the tasks of a device.
+
+  >>> import metakit
+  >>> table = metakit.data.arrays(np.eye(4, dtype=np.float32), [0, 1, 0, 1])
+  >>> source = metakit.episodes.few_shot(table, ways=2, shots=1, queries=1)
+  >>> head = metakit.heads.prototypes(ways=2, temperature=1.0)
+  >>> keys, adam = metakit.roots(0), optax.adam(1e-3)
+  >>> dispatch = make_dispatch(head, adam, source, keys, tasks_per_step=4)
+  >>> state, metrics = dispatch(10, metakit.init_state(head, adam, keys.init, source))
+  >>> int(state.step), metrics['loss'].shape
+  (10, (10,))
   """
   source, devices = as_source(sampler), list(devices or jax.devices())
   check_parallel(tasks_per_step, parallel, len(devices))
@@ -220,6 +230,20 @@ def train_until(
 
   Raises:
     NonFiniteLoss: naming the steps.
+
+  >>> import metakit
+  >>> table = metakit.data.arrays(np.eye(4, dtype=np.float32), [0, 1, 0, 1])
+  >>> source = metakit.episodes.few_shot(table, ways=2, shots=1, queries=1)
+  >>> head = metakit.heads.prototypes(ways=2, temperature=1.0)
+  >>> keys, adam = metakit.roots(0), optax.adam(1e-3)
+  >>> dispatch = make_dispatch(head, adam, source, keys, tasks_per_step=4)
+  >>> state = metakit.init_state(head, adam, keys.init, source)
+  >>> say = lambda first, metrics: print('from step', first, metrics['loss'].shape)
+  >>> span = {'first': 0, 'stop': 20, 'steps_per_dispatch': 10}
+  >>> int(train_until(dispatch, state, source, **span, on_metrics=say).step)
+  from step 0 (10,)
+  from step 10 (10,)
+  20
   """
   count = lambda start: min(steps_per_dispatch, stop - start)
   starts = range(first, stop, steps_per_dispatch)

@@ -47,7 +47,7 @@ def estimate(values: Any) -> Estimate:
 def overlap(a: Estimate, b: Estimate) -> bool:
   """Says whether the 95% intervals of two means have a value in common.
 
-  >>> overlap(Estimate(0.98, 0.02, 100), Estimate(0.95, 0.01, 100))
+  >>> overlap(Estimate(0.98, 0.02, 100), Estimate(0.95, 0.02, 100))
   True
   >>> overlap(Estimate(0.98, 0.01, 100), Estimate(0.95, 0.01, 100))
   False

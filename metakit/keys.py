@@ -100,6 +100,11 @@ def task_key(root: Key, step: jax.typing.ArrayLike, index: jax.typing.ArrayLike)
 
   Raises:
     ValueError: if the root is of another generator, or the process has settings that change it.
+
+  >>> import jax
+  >>> keys = [task_key(roots(0).train, step=7, index=i) for i in (0, 1, 0)]
+  >>> bool(keys[0] == keys[2]), bool(keys[0] == keys[1])
+  (True, False)
   """
   check_generator(root)
   return jax.random.fold_in(jax.random.fold_in(root, step), index)

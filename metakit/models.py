@@ -169,6 +169,12 @@ def from_linen(
   Raises:
     ValueError: at init, if a call would change a constant; at apply, if it draws at test time, or
       for an input that is no array or not of the size of those at init.
+
+  >>> from flax import linen as nn
+  >>> model = from_linen(nn.Dense(5))
+  >>> params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 3)))
+  >>> jax.eval_shape(model.apply, params, jnp.ones((7, 3))).shape
+  (7, 5)
   """
   from metakit import linen_parts
 

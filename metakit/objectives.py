@@ -44,6 +44,13 @@ def classification(losses: Losses) -> Objective:
     An Objective with the metrics 'loss', the mean, and 'accuracy', a fraction. If the largest logit
     is not finite, no class counts as predicted. It raises ValueError for labels that are no
     integers and, outside jit, for labels that are none of the classes.
+
+  >>> objective = classification(optax.softmax_cross_entropy_with_integer_labels)
+  >>> logits, labels = jnp.array([[2.0, 0.0], [1.0, 0.0]]), jnp.array([0, 1])
+  >>> judge = jax.jit(lambda logits: objective(logits, Examples(x=None, y=labels)))
+  >>> loss, metrics = judge(logits)
+  >>> float(metrics['accuracy'])
+  0.5
   """
 
   def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
@@ -69,6 +76,12 @@ def regression(losses: Losses) -> Objective:
   Returns:
     An Objective with the metric 'loss', the mean. It raises ValueError if the shapes differ, which
     would otherwise broadcast to a wrong loss.
+
+  >>> objective = regression(lambda outputs, y: jnp.abs(outputs - y).sum(-1))
+  >>> examples = Examples(x=None, y=jnp.array([[2.0], [2.0]]))
+  >>> loss, metrics = objective(jnp.array([[1.0], [4.0]]), examples)
+  >>> float(loss)
+  1.5
   """
 
   def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
@@ -102,6 +115,16 @@ def density(
   Returns:
     An Objective with the metric 'loss', the mean. It raises ValueError for another number of
     outputs.
+
+  >>> def losses(outputs, y):  # of a normal density: a mean, and the logarithm of a deviation
+  ...   mean, log_deviation = jnp.split(outputs, 2, axis=-1)
+  ...   away = (y - mean) / jnp.exp(log_deviation)
+  ...   return (0.5 * away**2 + log_deviation + 0.5 * jnp.log(2 * jnp.pi)).sum(-1)
+  >>> mean = lambda outputs: jnp.split(outputs, 2, axis=-1)[0]
+  >>> objective = density(losses, 2, point=mean, divergence=lambda a, b: losses(a, mean(b)))
+  >>> loss, metrics = objective(jnp.array([[1.0, 0.0]]), Examples(x=None, y=jnp.array([[3.0]])))
+  >>> f'{loss:.2f}'
+  '2.92'
   """
 
   def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:

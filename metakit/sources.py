@@ -151,6 +151,11 @@ def place(source: EpisodeSource, budget_bytes: float = BUDGET_BYTES) -> EpisodeS
 
   Raises:
     ValueError: if the data are integers, or float64, beyond what 32 bits hold.
+
+  >>> plan = lambda key: Episode(jnp.array([4, 3]), jnp.array([0]))
+  >>> source = EpisodeSource(plan, np.arange(5, dtype=np.float32))  # 20 bytes
+  >>> [on_host(place(source, budget_bytes=budget)) for budget in (100, 10)]
+  [False, True]
   """
   if not on_host(source) or source.data.nbytes > budget_bytes:
     return source

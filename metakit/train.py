@@ -61,6 +61,14 @@ def init_state(
   Raises:
     ValueError: if the learner has no output for a label, or if the episodes do not depend on their
       key alone (metakit.episodes.purity).
+
+  >>> import metakit
+  >>> table = metakit.data.arrays(jnp.eye(4), [0, 1, 0, 1])
+  >>> source = metakit.episodes.few_shot(table, ways=2, shots=1, queries=1)
+  >>> head = metakit.heads.prototypes(ways=2, temperature=1.0)
+  >>> state = init_state(head, optax.adam(1e-3), metakit.roots(0).init, source)
+  >>> int(state.step), state.params
+  (0, {'log_temperature': Array(0., dtype=float32)})
   """
   _, episode_key = jax.random.split(key)
   check_sampler(sampler, episode_key)
@@ -112,6 +120,16 @@ def make_train_step(
     a leading task axis. Metrics are means over tasks (and over the axis). They hold 'loss', the
     meta-training loss, and 'gradient_norm'. The step raises ValueError if tasks_at_once does not
     divide the tasks.
+
+  >>> import metakit
+  >>> table = metakit.data.arrays(jnp.eye(4), [0, 1, 0, 1])
+  >>> source = metakit.episodes.few_shot(table, ways=2, shots=1, queries=1)
+  >>> head, adam = metakit.heads.prototypes(ways=2, temperature=1.0), optax.adam(1e-3)
+  >>> keys = jax.random.split(jax.random.key(0), 4)
+  >>> start = jax.eval_shape(lambda: init_state(head, adam, keys[0], source))
+  >>> run = lambda state: make_train_step(head, adam)(state, keys, jax.vmap(source)(keys))
+  >>> sorted(jax.eval_shape(run, start)[1])
+  ['accuracy', 'gradient_norm', 'loss']
   """
 
   def mean_loss(

@@ -24,6 +24,10 @@ def skeleton(embedding: Model, ways: int, *, objective: Objective = cross_entrop
 
   Raises:
     ValueError: for fewer than two ways.
+
+  >>> from metakit.networks import mlp
+  >>> skeleton(mlp(), ways=5).protocol
+  'inductive'
   """
   check_ways(ways)
 

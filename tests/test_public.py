@@ -1,6 +1,7 @@
 """What a bare `import metakit` offers: everything public, and nothing before it is asked for."""
 
 import ast
+import doctest
 import importlib
 import importlib.metadata
 import inspect
@@ -123,6 +124,34 @@ def test_arguments_after_the_third_have_names_in_what_commands_share():
   shared = {name: arguments for name, arguments in functions.items() if name in used}
   assert len(shared) > 200
   assert not {name for name, a in shared.items() if len(a.posonlyargs + a.args) > 3}
+
+
+# Examples that read data sets, which not every machine has, or that draw for seconds.
+NOT_RUN = {f'data.{name}' for name in ('clinc150', 'mnist', 'omniglot', 'omniglot_runs')}
+NOT_RUN |= {'data.glyphs', 'data.tfds_table'}
+
+
+def factories():
+  """The functions that metakit, or `__all__` of one of its packages, names; dotted names."""
+  reached = {name: getattr(metakit, name) for name in metakit.__all__}
+  packages = {name: value for name, value in reached.items() if hasattr(value, '__all__')}
+  for package, module in packages.items():
+    reached |= {f'{package}.{name}': getattr(module, name) for name in module.__all__}
+  return {name: value for name, value in reached.items() if inspect.isfunction(value)}
+
+
+def examples_of(function):
+  return doctest.DocTestParser().get_examples(inspect.getdoc(function) or '')
+
+
+def test_every_public_function_has_an_example_with_a_result():
+  """pytest --doctest-modules runs them."""
+  examples = {name: examples_of(function) for name, function in factories().items()}
+  assert len(examples) > 100 and {'load', 'heads.ridge', 'evaluation.calibrate'} <= set(examples)
+  lacking = sorted(name for name, each in examples.items() if not any(e.want for e in each))
+  assert not lacking, 'their docstrings need an example, with a result that a reader learns from'
+  skipped = {n for n, each in examples.items() if any(doctest.SKIP in e.options for e in each)}
+  assert skipped == NOT_RUN
 
 
 def test_an_unknown_name_is_an_attribute_error():

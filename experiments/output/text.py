@@ -89,7 +89,7 @@ def format_baselines(baselines: Mapping[str, Any]) -> list[str]:
 
   >>> guessing = {'how': 'zero', 'mean': 4.5, 'gain': 0.1, 'ci95': 0.2, 'episodes': 200}
   >>> format_baselines({'metric': 'loss', 'guessing': guessing})
-  ['loss 4.4 is no better than guessing zero, 4.5: better by 0.10 ± 0.20 in 200 test episodes']
+  ['loss 4.4 is no better than guessing zero, 4.5: better by 0.10 ± 0.20 in 200 episodes']
   """
   metric, lines = baselines['metric'], []
   for name, said in NO_BETTER.items():
@@ -103,7 +103,7 @@ def format_baselines(baselines: Mapping[str, Any]) -> list[str]:
       f'{metric} {format_estimate(metric, ours)} is no better than {how}, '
       f'{format_estimate(metric, theirs)}: better by '
       f'{format_estimate(metric, other["gain"], other["ci95"])} '
-      f'in {other["episodes"]} test episodes'
+      f'in {other["episodes"]} episodes'
     )
   return lines
 

@@ -53,6 +53,10 @@ def clinc150(
   Raises:
     FileNotFoundError: if a file is missing.
     ValueError: if an argument is unknown, or a file is damaged or lacks an intent.
+
+  >>> table = clinc150('data', split='train')  # doctest: +SKIP
+  >>> table.x.shape, table.names[0], table.group_names[:2]  # doctest: +SKIP
+  ((13500, 2048), 'current_location', ('auto_and_commute', 'banking'))
   """
   check_choice('split', split, tuple(DOMAINS))
   path = find_data(data_dir, 'clinc150', 'data_full.json', 'data_full.json.gz', origin=ORIGIN)

@@ -65,6 +65,16 @@ def folder(
     ValueError: if it holds no class folders, several layouts, a class in two parts, images that
       cannot be read (all are counted, ten named), or (size None) images of several sizes; if
       `part` is none of its parts.
+
+  >>> import tempfile
+  >>> from PIL import Image
+  >>> with tempfile.TemporaryDirectory() as path:
+  ...   for name in ('cat/1.png', 'cat/2.png', 'dog/1.png'):
+  ...     (Path(path) / name).parent.mkdir(exist_ok=True)
+  ...     Image.new('L', (40, 30)).save(Path(path) / name)
+  ...   table = folder(path, size=28)
+  >>> table.x.shape, table.names, table.counts.tolist()
+  ((3, 28, 28, 1), ('cat', 'dog'), [2, 1])
   """
   parted = read_folder(path, size, split, skip=skip)
   if parted.left_out:

@@ -366,6 +366,10 @@ def glyphs(
 
   Raises:
     ValueError: if a size is not positive, the split unknown, the seed or the table out of range.
+
+  >>> table = glyphs(split='test', alphabets=2, characters=3)  # doctest: +SKIP
+  >>> table.x.shape, table.names[0], table.group_names  # doctest: +SKIP
+  ((120, 28, 28, 1), 'alphabet000/character00', ('alphabet000', 'alphabet001'))
   """
   check_positive(alphabets=alphabets, characters=characters, drawings=drawings, size=size)
   check_choice('split', split, SPLITS)

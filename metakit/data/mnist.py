@@ -52,6 +52,10 @@ def mnist(
   Raises:
     FileNotFoundError: if a file is missing.
     ValueError: if the split or name is unknown, a file is damaged, or labels do not match images.
+
+  >>> table = mnist('data', split='test')  # doctest: +SKIP
+  >>> table.x.shape, table.names[:3]  # doctest: +SKIP
+  ((10000, 28, 28, 1), ('0', '1', '2'))
   """
   check_choice('split', split, tuple(_PREFIX))
   check_choice('name', name, tuple(ORIGINS))

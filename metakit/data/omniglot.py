@@ -68,6 +68,10 @@ def omniglot(
   Raises:
     FileNotFoundError: if a zip file is missing.
     ValueError: if an argument is unknown, or a file is damaged or lacks drawings.
+
+  >>> table = omniglot('data', split='test', rotations=False)  # doctest: +SKIP
+  >>> table.x.shape, table.names[0]  # doctest: +SKIP
+  ((8460, 28, 28, 1), 'Gurmukhi/character42')
   """
   check_choice('split', split, tuple(VINYALS))
   check_choice('protocol', protocol, PROTOCOLS)

@@ -35,6 +35,10 @@ def omniglot_runs(data_dir: PathLike | None = None, size: int = 28) -> Episode:
   Raises:
     FileNotFoundError: if there is no such file.
     ValueError: if it is damaged or lacks a drawing.
+
+  >>> runs = omniglot_runs('data')  # doctest: +SKIP
+  >>> runs.support.x.shape, runs.support.y.shape  # doctest: +SKIP
+  ((20, 20, 28, 28, 1), (20, 20))
   """
   path = find_data(data_dir, 'omniglot', 'all_runs.zip', origin=ORIGIN)
   with open_zip(path) as archive:

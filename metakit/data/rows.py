@@ -53,6 +53,14 @@ def rows(
     FileNotFoundError: if there is no such file.
     ValueError: in one line that names the file, for a damaged one, a column that is not there, and
       a cell that is empty or no number where there has to be one.
+
+  >>> import tempfile
+  >>> with tempfile.NamedTemporaryFile('w', suffix='.csv') as file:
+  ...   for line in ('shop,size,price', 'north,10,100', 'south,20,200', 'north,30,300'):
+  ...     print(line, file=file, flush=True)
+  ...   table = rows(file.name, target='price', task='shop')
+  >>> table.names, table.x.shape, table.y.shape
+  (('north', 'south'), (3, 1), (3, 1))
   """
   table = read_rows(path, None, target=target, task=task, group=group, columns=columns).table
   with naming(path):

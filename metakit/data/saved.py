@@ -27,6 +27,13 @@ def save_table(table: ClassTable, folder: PathLike) -> None:
 
   Raises:
     FileExistsError: if the folder holds something.
+
+  >>> import tempfile
+  >>> from metakit.data.table import class_table
+  >>> with tempfile.TemporaryDirectory() as folder:
+  ...   save_table(class_table(np.eye(4), [0, 1, 0, 1]), f'{folder}/table')
+  ...   open_table(f'{folder}/table').counts.tolist()
+  [2, 2]
   """
   target = Path(folder).expanduser().absolute()
   if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -58,6 +65,13 @@ def open_table(folder: PathLike) -> ClassTable:
   Raises:
     FileNotFoundError: if there is no table in the folder.
     ValueError: if a file is damaged or the two files do not belong together.
+
+  >>> import tempfile
+  >>> from metakit.data.table import class_table
+  >>> with tempfile.TemporaryDirectory() as folder:
+  ...   save_table(class_table(np.eye(4), [0, 1, 0, 1]), f'{folder}/table')
+  ...   type(open_table(f'{folder}/table').x).__name__  # x is not read into memory
+  'memmap'
   """
   path = Path(folder).expanduser()
   for file in (_X, _CLASSES):

@@ -45,6 +45,14 @@ def series(
     FileNotFoundError: if there is no such file.
     ValueError: in one line that names the file, for a damaged one, a column that is not there, a
       cell that is no number, and series without a whole window.
+
+  >>> import tempfile
+  >>> with tempfile.NamedTemporaryFile('w', suffix='.csv') as file:
+  ...   for line in ('oslo,rome', '1,11', '2,12', '3,13', '4,14', '5,15', '6,16'):
+  ...     print(line, file=file, flush=True)
+  ...   table = series(file.name, 'oslo+rome', past=2)
+  >>> table.names, table.x.tolist()[:2], table.y.tolist()[:2]
+  (('oslo', 'rome'), [[1.0, 2.0], [4.0, 5.0]], [[3.0], [6.0]])
   """
   check_positive(past=past, future=future)
   step = stride or past + future

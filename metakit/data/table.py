@@ -151,6 +151,11 @@ def select_classes(table: ClassTable, classes: Any) -> ClassTable:
 
   Raises:
     ValueError: if a class number does not exist or none is given.
+
+  >>> table = class_table(np.arange(4), [0, 1, 2, 1], names=['ant', 'bee', 'cow'])
+  >>> chosen = select_classes(table, [2, 1])
+  >>> chosen.names, chosen.x.tolist()
+  (('cow', 'bee'), [2, 1, 3])
   """
   classes = np.asarray(classes, np.int64)
   if classes.size == 0 or classes.min() < 0 or classes.max() >= len(table.counts):

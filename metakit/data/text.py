@@ -44,6 +44,14 @@ def text(
     FileNotFoundError: if a file is missing.
     ValueError: in one line that names the file, for a damaged one, a column that is not there, a
       row without a text or label, or another number of embeddings.
+
+  >>> import tempfile
+  >>> with tempfile.NamedTemporaryFile('w', suffix='.csv') as file:
+  ...   for line in ('text,label', 'Where is my card?,card', 'It was declined,payment'):
+  ...     print(line, file=file, flush=True)
+  ...   table = text(file.name, features=64)
+  >>> table.x.shape, table.names
+  ((2, 64), ('card', 'payment'))
   """
   columns = {'text': text, 'label': label, 'group': group}
   return read_text(

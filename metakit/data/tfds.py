@@ -57,6 +57,10 @@ def tfds_table(
     FileNotFoundError: if there is no such prepared data set.
     ImportError: if array_record is not installed.
     ValueError: if a feature or split does not exist, or a file is damaged.
+
+  >>> table = tfds_table('omniglot', 'data', split='test')  # doctest: +SKIP
+  >>> table.x.shape, len(table.group_names)  # doctest: +SKIP
+  ((13180, 105, 105, 1), 20)
   """
   folder = _version_folder(name, data_dir)
   builder = _builder(folder)

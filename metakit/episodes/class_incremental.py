@@ -73,6 +73,13 @@ def class_incremental(table: ClassTable, sessions: Sessions) -> EpisodeSource:
   Raises:
     ValueError: if a size is not positive, there are fewer classes, or shots + queries exceeds the
       rows of some class.
+
+  >>> from metakit.data.table import class_table
+  >>> table = class_table(np.arange(40), np.arange(40) % 4)
+  >>> sessions = Sessions(base_ways=2, base_shots=3, ways=1, shots=1, number=2, queries=1)
+  >>> episode = class_incremental(table, sessions)(jax.random.key(0))
+  >>> sessions.starts, episode.support.y.tolist()
+  ([0, 6, 7, 8], [0, 0, 0, 1, 1, 1, 2, 3])
   """
   check_positive(**sessions._asdict())
   most = max(sessions.shots, sessions.base_shots)

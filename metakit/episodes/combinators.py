@@ -33,6 +33,12 @@ def relabel(sampler: Sampler, ways: int) -> EpisodeSource:
   Raises:
     ValueError: if ways is not positive, the labels are not integers, info has another number of
       classes, or (without info['classes']) a first episode has a label of `ways` or more.
+
+  >>> from metakit.types import Examples
+  >>> part = Examples(jnp.arange(3), jnp.arange(3))
+  >>> episode = jax.jit(relabel(lambda key: Episode(part, part), ways=3))(jax.random.key(0))
+  >>> bool((episode.support.y == episode.query.y).all()), sorted(episode.query.y.tolist())
+  (True, [0, 1, 2])
   """
   source = as_source(sampler)
   shapes = abstract_episode(source)
@@ -262,7 +268,12 @@ def switch(first: Sampler, then: Sampler, steps: int) -> EpisodeSource:
 
 
 def shorten(sampler: Sampler, shots: Any) -> EpisodeSource:
-  """Gives the support examples after the first `shots` (which may be traced) the weight 0."""
+  """Gives the support examples after the first `shots` (which may be traced) the weight 0.
+
+  >>> from metakit.episodes.sinusoid import sinusoid
+  >>> shorten(sinusoid(shots=5), shots=3)(jax.random.key(0)).support.weight.tolist()
+  [1.0, 1.0, 1.0, 0.0, 0.0]
+  """
 
   def change(plan: Sampler) -> Sampler:
     def shortened(key: Key) -> Episode:

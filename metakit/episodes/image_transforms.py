@@ -27,6 +27,10 @@ def rotate_quarter_turns(key: Key, image: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: if the image is not square.
+
+  >>> image, turn = jnp.array([[1, 2], [3, 4]]), jax.jit(rotate_quarter_turns)
+  >>> len({str(turn(jax.random.key(seed), image)) for seed in range(20)})
+  4
   """
   if image.ndim < 2 or image.shape[0] != image.shape[1]:
     raise ValueError(f'image of shape {image.shape} is not square; quarter turns need [n, n, ...]')
@@ -40,6 +44,11 @@ def mirror_image(key: Key, image: jax.Array) -> jax.Array:
   Args:
     key: a key.
     image: [height, width, ...].
+
+  >>> image = jnp.array([[1, 2], [3, 4]])
+  >>> mirrored = {str(mirror_image(jax.random.key(seed), image).tolist()) for seed in range(9)}
+  >>> sorted(mirrored)
+  ['[[1, 2], [3, 4]]', '[[2, 1], [4, 3]]']
   """
   return jnp.where(draws.coin(key), image[:, ::-1], image)
 
@@ -56,6 +65,10 @@ def shift_image(max_pixels: int, fill: float = 0) -> Transform:
 
   Raises:
     ValueError: if max_pixels is negative.
+
+  >>> image, shift = jnp.array([[1, 2], [3, 4]]), jax.jit(shift_image(max_pixels=1))
+  >>> len({str(shift(jax.random.key(seed), image)) for seed in range(100)})  # 3 down, 3 right
+  9
   """
   if max_pixels < 0:
     raise ValueError(f'max_pixels={max_pixels} is negative; use max_pixels>=0')
@@ -87,6 +100,11 @@ def warp_image(
 
   Raises:
     ValueError: if a bound is negative.
+
+  >>> warp = warp_image(max_pixels=2, max_degrees=15, max_stretch=0.1)
+  >>> image = jax.ShapeDtypeStruct((28, 28, 1), 'uint8')
+  >>> jax.eval_shape(warp, jax.random.key(0), image).shape
+  (28, 28, 1)
   """
   if min(max_pixels, max_degrees, max_stretch) < 0:
     raise ValueError(

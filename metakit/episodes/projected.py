@@ -79,6 +79,12 @@ def projected(
   Raises:
     ValueError: if a size is not positive, the table has too few rows, the pool is larger than its
       index type, a share is not between 0 and 1, or `distinct` exceeds the number of examples.
+
+  >>> from metakit.data.table import class_table
+  >>> table = class_table(np.arange(200.0).reshape(20, 10), np.arange(20) % 5)
+  >>> episode = jax.eval_shape(projected(table, size=4, shots=7), jax.random.key(0))
+  >>> episode.support.x.shape, episode.support.y.shape
+  ((7, 4), (7,))
   """
   _check(table, {'size': size, 'shots': shots, 'queries': queries, 'distinct': distinct}, tasks)
   _check_shares(fixed_labels=fixed_labels, fixed_projection=fixed_projection, repeated=repeated)

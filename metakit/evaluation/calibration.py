@@ -24,6 +24,14 @@ def calibrate(
     source: the training episodes: a source, or another sampler.
     root: the root key of the episodes, such as roots(seed).calibration.
     episodes: how many of them are used.
+
+  >>> import metakit
+  >>> table = metakit.data.arrays(np.array([[1.0], [3.0]] * 2, np.float32), [0, 1, 0, 1])
+  >>> source = metakit.episodes.few_shot(table, ways=2, shots=1, queries=1)
+  >>> head, root = metakit.heads.simpleshot(ways=2), metakit.roots(0).calibration
+  >>> params = jax.jit(lambda key: head.init(key, source(key)))(jax.random.key(0))
+  >>> calibrate(head, params, source, root=root)['mean'].tolist()  # of the training features
+  [2.0]
   """
   source = as_source(source)
   planned, data = _planner(source.plan, episodes)(root), source.data
@@ -53,6 +61,15 @@ def embed_source(
     The head of the learner and a source of the same episodes with embeddings. They give the same
     predictions, and each row is embedded once. The learner and the source themselves are returned
     if the learner has no `features`, or if the source has no table or changes its rows.
+
+  >>> import metakit
+  >>> table = metakit.data.arrays(np.zeros((8, 8, 8, 1), np.uint8), [0, 1] * 4)
+  >>> source = metakit.episodes.few_shot(table, ways=2, shots=1, queries=1)
+  >>> learner = metakit.learners.prototypical(metakit.networks.mlp(width=16), ways=2)
+  >>> params = jax.jit(lambda key: learner.init(key, source(key)))(jax.random.key(0))
+  >>> head, embedded = embed_source(learner, params, source)
+  >>> source.data.shape, embedded.data.shape
+  ((8, 8, 8, 1), (8, 16))
   """
   source = as_source(source)
   if learner.features is None or source.data is None or source.finish is not None:

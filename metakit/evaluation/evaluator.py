@@ -62,6 +62,15 @@ def evaluate(
 
   Raises:
     ValueError: for impossible numbers, an unknown `parallel`, or a sampler that ignores its key.
+
+  >>> import metakit
+  >>> x = np.array([0.0, 1.0, 2.0, 10.0, 11.0, 12.0], np.float32)[:, None]
+  >>> table = metakit.data.arrays(x, ['low', 'low', 'low', 'high', 'high', 'high'])
+  >>> source = metakit.episodes.few_shot(table, ways=2, shots=1, queries=2)
+  >>> test = {'source': source, 'root': metakit.roots(0).test, 'episodes': 3}
+  >>> head = metakit.heads.prototypes(ways=2)
+  >>> evaluate(head, metakit.cross_entropy, {}, **test)['accuracy'].tolist()
+  [1.0, 1.0, 1.0]
   """
   source = as_source(source)
   chunk = usual_chunk(source) if chunk is None else chunk
@@ -98,7 +107,12 @@ def evaluate(
 
 
 def not_finite(values: Mapping[str, Any]) -> str:
-  """Returns a line that says how many losses [episodes, ...] are not finite; '' if none is."""
+  """Returns a line that says how many losses [episodes, ...] are not finite; '' if none is.
+
+  >>> said = not_finite({'loss': np.array([0.5, np.nan, np.inf])})
+  >>> said.partition(';')[0]
+  '2 of 3 episodes have a loss that is not finite'
+  """
   wrong = ~np.isfinite(values.get('loss', np.zeros(0)))
   if not wrong.any():
     return ''
@@ -174,6 +188,10 @@ def usual_chunk(source: Sampler) -> int:
   """Returns how many episodes to evaluate side by side: 1 to 64.
 
   On a CPU, episodes of images still run one at a time (metakit.train.group_size).
+
+  >>> from metakit.episodes import sinusoid
+  >>> [usual_chunk(sinusoid(shots, queries=shots)) for shots in (10, 100_000)]
+  [64, 2]
   """
   episode = abstract_episode(as_source(source))
   numbers = sum(math.prod(part.x.shape) for part in (episode.support, episode.query))

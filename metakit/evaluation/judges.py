@@ -30,7 +30,16 @@ class Judge(Protocol):
 def judge_queries(
   learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
 ) -> Metrics:
-  """Returns the metrics of the query set, predicted from the support set."""
+  """Returns the metrics of the query set, predicted from the support set.
+
+  >>> from metakit.heads import prototypes
+  >>> from metakit.objectives import cross_entropy
+  >>> support = Examples(jnp.array([[0.0], [1.0]]), jnp.array([0, 1]))
+  >>> episode = Episode(support, Examples(jnp.array([[0.4], [0.6]]), jnp.array([0, 0])))
+  >>> judge = jax.jit(judge_queries, static_argnums=(0, 1))
+  >>> float(judge(prototypes(ways=2), cross_entropy, {}, jax.random.key(0), episode)['accuracy'])
+  0.5
+  """
   fitted = learner.adapt(key, params, episode.support)
   return objective(learner.predict(fitted, blanked(episode.query).x), episode.query)[1]
 
@@ -42,6 +51,14 @@ def judge_prefixes(
 
   Each metric is [support + 1]. Entry k belongs to the example after k others. The last entry
   belongs to the first query.
+
+  >>> from metakit.heads import prototypes
+  >>> from metakit.objectives import cross_entropy
+  >>> support = Examples(jnp.array([[0.0], [1.0], [0.1]]), jnp.array([0, 1, 0]))
+  >>> episode = Episode(support, Examples(jnp.array([[0.9]]), jnp.array([1])))
+  >>> judge = jax.jit(judge_prefixes, static_argnums=(0, 1))
+  >>> judge(prototypes(2), cross_entropy, {}, jax.random.key(0), episode)['accuracy'].tolist()
+  [1.0, 0.0, 1.0, 1.0]
   """
   examples = sequence(episode)
   outputs = predict_prefixes(learner, key, params, examples)
@@ -49,7 +66,13 @@ def judge_prefixes(
 
 
 def sequence(episode: Episode) -> Examples:
-  """Returns the support and, after it, the first query."""
+  """Returns the support and, after it, the first query.
+
+  >>> support = Examples(jnp.array([[1.0], [2.0]]), jnp.array([0, 1]))
+  >>> query = Examples(jnp.array([[3.0], [4.0]]), jnp.array([1, 0]))
+  >>> sequence(Episode(support, query)).x[:, 0].tolist()
+  [1.0, 2.0, 3.0]
+  """
   return join(episode.support, jax.tree.map(lambda leaf: leaf[:1], episode.query))
 
 
@@ -69,6 +92,14 @@ def judge_beside(reference: MetaLearner) -> Judge:
     the reference. 'difference' is the divergence of the objective: by how much the loss of the
     learner exceeds that of the reference, if the beliefs of the reference are right. The judge
     raises ValueError for a bare function as objective, which does not say what its outputs are.
+
+  >>> from metakit.heads import matching, prototypes
+  >>> from metakit.objectives import cross_entropy
+  >>> support = Examples(jnp.array([[1.0], [0.0], [0.9]]), jnp.array([1, 0, 1]))
+  >>> judge, key = judge_beside(prototypes(ways=2)), jax.random.key(0)
+  >>> run = lambda: judge(matching(ways=2), cross_entropy, {}, key, Episode(support, support))
+  >>> sorted(jax.eval_shape(run))
+  ['accuracy', 'difference', 'loss', 'reference/accuracy', 'reference/loss']
   """
 
   def judge(
@@ -101,6 +132,14 @@ def judge_gain(
 
   This is the within-sequence gain of Kirsch et al. 2022 (arXiv:2212.04458, section 4.1): the gain
   in accuracy or, in a regression, the fall of the loss.
+
+  >>> from metakit.heads import prototypes
+  >>> from metakit.objectives import cross_entropy
+  >>> support = Examples(jnp.array([[1.0], [0.0], [0.9]]), jnp.array([1, 0, 1]))
+  >>> episode = Episode(support, Examples(jnp.array([[0.8]]), jnp.array([1])))
+  >>> judge = jax.jit(judge_gain, static_argnums=(0, 1))
+  >>> float(judge(prototypes(2), cross_entropy, {}, jax.random.key(0), episode)['gain'])  # 1 - 0
+  1.0
   """
   curves = judge_prefixes(learner, objective, params, key, episode)
   curve = curves['accuracy'] if 'accuracy' in curves else -curves['loss']
@@ -114,6 +153,17 @@ def judge_meta_gradient(
 
   Raises:
     ValueError: for a learner that does not differentiate through an inner loop.
+
+  >>> import optax
+  >>> import metakit
+  >>> model, objective = metakit.networks.mlp(num_outputs=1, depth=1), metakit.squared_error
+  >>> learner = metakit.learners.maml(model, metakit.Descent(optax.sgd(0.1)), objective=objective)
+  >>> key, task = jax.random.key(0), metakit.episodes.sinusoid()
+  >>> params = lambda episode: learner.init(key, episode)
+  >>> judge = lambda e: judge_meta_gradient(learner, objective, params(e), key, e)
+  >>> measured = jax.eval_shape(lambda: judge(task(key)))
+  >>> sorted(name for name in measured if name.startswith('meta'))
+  ['meta_gradient_cosine', 'meta_gradient_norm_0', 'meta_gradient_norm_1']
   """
   if learner.diagnose is None:
     raise ValueError('this learner has no meta-gradient through an inner loop; use maml or its kin')
@@ -127,6 +177,13 @@ def predict_prefixes(
   """Predicts each example from those before it; returns outputs [examples, outputs].
 
   This takes one pass if the learner has `prefixes`, and otherwise an adaptation for each example.
+
+  >>> from metakit.heads import prototypes
+  >>> examples = Examples(jnp.array([[0.0], [1.0], [0.5]]), jnp.array([0, 1, 0]))
+  >>> predict = jax.jit(predict_prefixes, static_argnums=0)
+  >>> outputs = predict(prototypes(ways=2), jax.random.key(0), {}, examples)
+  >>> outputs[2].tolist()  # the third is as far from either class before it
+  [-0.25, -0.25]
   """
   if learner.prefixes is not None:
     return learner.prefixes(key, params, examples)

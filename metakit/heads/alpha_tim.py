@@ -51,6 +51,12 @@ def alpha_tim(
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> from metakit.learners import pretrained
+  >>> from metakit.networks import resnet12
+  >>> learner = pretrained(resnet12(), alpha_tim(ways=5, alpha=2.0), num_classes=64)
+  >>> learner.protocol
+  'transductive'
   """
   check_ways(ways)
   check_positive(steps=steps, temperature=temperature, learning_rate=learning_rate)

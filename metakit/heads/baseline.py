@@ -55,6 +55,12 @@ def baseline(
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> x, y = jax.ShapeDtypeStruct((10, 64), 'float32'), jax.ShapeDtypeStruct((10,), 'int32')
+  >>> adapt = baseline(ways=5, cosine=True).adapt
+  >>> layer, present = jax.eval_shape(adapt, jax.random.key(0), {}, Examples(x, y))
+  >>> layer['kernel'].shape
+  (64, 5)
   """
   check_ways(ways)
   check_positive(steps=1 if steps is None else steps, learning_rate=learning_rate, scale=scale)

@@ -36,6 +36,13 @@ def bd_cspn(ways: int, scale: float = 10.0, objective: Objective = cross_entropy
 
   Raises:
     ValueError: if the scale is not positive, or ways below 2.
+
+  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
+  >>> head = bd_cspn(ways=2)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> x = jnp.array([[9.0, 2.0], [8.0, 3.0], [6.0, 5.0], [7.0, 6.0]])  # all are nearer to class 0
+  >>> answer(x).argmax(-1).tolist()
+  [0, 0, 1, 1]
   """
   check_ways(ways)
   check_positive(scale=scale)

@@ -51,6 +51,11 @@ def feat(ways: int, temperature: float = 64.0, contrast: float = 0.1) -> MetaLea
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> x = Examples(jax.ShapeDtypeStruct((10, 64), 'float32'), None)
+  >>> params = jax.eval_shape(feat(ways=5).init, jax.random.key(0), Episode(x, x))
+  >>> sorted(params), params['query'].shape
+  (['bias', 'key', 'out', 'query', 'scale', 'value'], (64, 64))
   """
   check_ways(ways)
   check_positive(temperature=temperature)

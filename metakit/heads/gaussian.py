@@ -40,6 +40,12 @@ def naive_bayes(
 
   Raises:
     ValueError: if smoothing is not positive (a feature without variance), or ways below 2.
+
+  >>> support = Examples(jnp.array([[-3.0], [3.0], [3.9], [4.1]]), jnp.array([0, 0, 1, 1]))
+  >>> head = naive_bayes(ways=2, pooled=False)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> int(answer(jnp.array([[3.0]])).argmax())  # nearer to the mean of class 1, but 0 is wider
+  0
   """
   check_ways(ways)
   check_positive(smoothing=smoothing)
@@ -84,6 +90,13 @@ def discriminant(
   Raises:
     ValueError: unless 0 < shrinkage <= 1 (a covariance of few examples is singular) and smoothing
       is positive, or for ways below 2.
+
+  >>> x = jnp.array([[-2.0, -2.0], [2.0, 2.0], [1.0, -1.0], [5.0, 3.0]])  # both along a diagonal
+  >>> support = Examples(x, jnp.array([0, 0, 1, 1]))
+  >>> head = discriminant(ways=2)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> int(answer(jnp.array([[1.4, 2.0]])).argmax())  # although the mean of class 1 is nearer
+  0
   """
   check_ways(ways)
   check_positive(smoothing=smoothing)
@@ -126,6 +139,12 @@ def mahalanobis(ways: int, ridge: float = 1.0, objective: Objective = cross_entr
 
   Raises:
     ValueError: if the ridge is not positive, or ways below 2.
+
+  >>> support = Examples(jnp.array([[-3.0], [3.0], [3.9], [4.1]]), jnp.array([0, 0, 1, 1]))
+  >>> head = mahalanobis(ways=2)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> int(answer(jnp.array([[2.2]])).argmax())  # nearer to the mean of class 1, but 0 is wider
+  0
   """
   check_ways(ways)
   check_positive(ridge=ridge)

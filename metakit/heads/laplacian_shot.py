@@ -49,6 +49,13 @@ def laplacian_shot(
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
+  >>> head = laplacian_shot(ways=2, strength=1.0, neighbours=2, rectify=False)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> x = jnp.array([[0.9, 0.1], [0.55, 0.45], [0.45, 0.55], [0.4, 0.6], [0.4, 0.6]])
+  >>> answer(x).argmax(-1).tolist()  # the second is nearer to class 0, but its neighbours are not
+  [0, 1, 1, 1, 1]
   """
   check_ways(ways)
   check_positive(neighbours=neighbours, steps=steps)

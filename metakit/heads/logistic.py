@@ -44,6 +44,12 @@ def logistic(
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> from metakit.learners import embedded
+  >>> from metakit.networks import conv4
+  >>> learner = embedded(conv4(), logistic(ways=5))
+  >>> learner.protocol, learner.features is not None  # so a table can be embedded once
+  ('inductive', True)
   """
   check_ways(ways)
   check_positive(strength=strength, steps=steps, tolerance=tolerance)

@@ -33,6 +33,12 @@ def matching(ways: int, scale: float = 1.0, objective: Objective = cross_entropy
 
   Raises:
     ValueError: if the scale is not positive, or ways below 2.
+
+  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
+  >>> head = matching(ways=2)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> [f'{p:.2f}' for p in jnp.exp(answer(jnp.array([[3.0, 4.0]])))[0]]
+  ['0.45', '0.55']
   """
   check_ways(ways)
   check_positive(scale=scale)

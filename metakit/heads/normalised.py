@@ -28,7 +28,13 @@ TRANSFORMS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 def simpleshot(ways: int, how: str = 'cl2n') -> MetaLearner:
-  """The nearest class mean of normalised features. Args and raises as `normalised`."""
+  """The nearest class mean of normalised features. Args and raises as `normalised`.
+
+  >>> head, x = simpleshot(ways=5), Examples(jax.ShapeDtypeStruct((10, 64), 'float32'), None)
+  >>> params = jax.eval_shape(head.init, jax.random.key(0), Episode(x, x))
+  >>> params['mean'].shape  # of the training features; metakit.calibrate measures it
+  (64,)
+  """
   return normalised(prototypes(ways), how)
 
 
@@ -48,6 +54,13 @@ def normalised(head: MetaLearner, how: str = 'cl2n') -> MetaLearner:
 
   Raises:
     ValueError: for another `how`.
+
+  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 5.0]]), jnp.array([0, 1]))
+  >>> head = normalised(prototypes(ways=2), how='l2n')
+  >>> params = head.init(jax.random.key(0), Episode(support, support))
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), params, support), x))
+  >>> int(answer(jnp.array([[5.0, 4.0]])).argmax())  # nearer to class 1, but not in direction
+  0
   """
   if how not in TRANSFORMS:
     raise ValueError(f'how={how!r} is unknown; use one of {", ".join(TRANSFORMS)}')

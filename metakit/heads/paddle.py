@@ -50,6 +50,13 @@ def paddle(
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
+  >>> head = paddle(ways=2, complexity=0.5)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> x = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.2], [0.9, 0.2], [0.1, 0.9]])
+  >>> answer(x).argmax(-1).tolist()  # classes may have any number of queries
+  [0, 0, 0, 0, 1]
   """
   check_ways(ways)
   check_positive(steps=steps)

@@ -49,6 +49,12 @@ def prototypes(
 
   Raises:
     ValueError: for an unknown distance, a negative temperature, or ways below 2.
+
+  >>> support = Examples(jnp.array([[0.0], [2.0], [10.0]]), jnp.array([0, 0, 1]))
+  >>> head = prototypes(ways=2)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> answer(jnp.array([[4.0]])).round().tolist()  # minus the squared distances to 1 and to 10
+  [[-9.0, -36.0]]
   """
   if distance not in SIMILARITIES:
     raise ValueError(f'distance={distance!r} is unknown; use one of {", ".join(SIMILARITIES)}')

@@ -60,6 +60,12 @@ def pt_map(
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> from metakit.learners import pretrained
+  >>> from metakit.networks import resnet12
+  >>> learner = pretrained(resnet12(), pt_map(ways=5), num_classes=64)
+  >>> learner.protocol  # it needs all queries of an episode together
+  'transductive'
   """
   check_ways(ways)
   check_positive(

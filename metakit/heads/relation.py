@@ -31,6 +31,11 @@ def relation(ways: int, width: int = 64, depth: int = 2) -> MetaLearner:
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> x = Examples(jax.ShapeDtypeStruct((10, 32), 'float32'), None)
+  >>> params = jax.eval_shape(relation(ways=5).init, jax.random.key(0), Episode(x, x))
+  >>> params['params']['Dense_0']['kernel'].shape  # it sees two vectors of 32 features
+  (64, 64)
   """
   check_ways(ways)
   check_positive(width=width, depth=depth)

@@ -42,6 +42,12 @@ def ridge(
 
   Raises:
     ValueError: if the penalty is not positive (the system may be singular), or ways below 2.
+
+  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
+  >>> head = ridge(ways=2, penalty=3.0, learned=False)
+  >>> weights = jax.jit(head.adapt)(jax.random.key(0), {}, support)[0]
+  >>> [f'{weight:.2f}' for weight in weights.diagonal()]  # 1 / (1 + penalty)
+  ['0.25', '0.25']
   """
   check_ways(ways)
   check_positive(penalty=penalty)

@@ -57,6 +57,11 @@ def slk(
 
   Raises:
     ValueError: for an unknown kind, or numbers that make no sense.
+
+  >>> from metakit.learners import embedded
+  >>> from metakit.networks import conv4
+  >>> embedded(conv4(), slk(ways=5, kind='modes')).protocol
+  'transductive'
   """
   if kind not in KINDS:
     raise ValueError(f'kind={kind!r} is unknown; use one of {", ".join(KINDS)}')

@@ -49,6 +49,12 @@ def soft_kmeans(
 
   Raises:
     ValueError: for ways below 2, no steps or no radius.
+
+  >>> support = Examples(jnp.array([[0.0], [9.0], [4.0]]), jnp.array([0, 1, -1]))
+  >>> head = soft_kmeans(ways=2, queries=False)
+  >>> points, present = jax.jit(head.adapt)(jax.random.key(0), {}, support)
+  >>> points.round().tolist()  # the example without a label moved the mean of class 0
+  [[2.0], [9.0]]
   """
   check_ways(ways)
   check_positive(steps=steps, radius=radius)

@@ -45,6 +45,14 @@ def recursive_ridge(
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> first = Examples(jnp.array([[1.0, 0.0]]), jnp.array([0]))
+  >>> more = Examples(jnp.array([[0.0, 1.0]]), jnp.array([1]))
+  >>> head = recursive_ridge(ways=2, penalty=1.0)
+  >>> extended = jax.jit(lambda key: head.extend(head.adapt(key, {}, first), more))
+  >>> weights = extended(jax.random.key(0))[0]
+  >>> [f'{weight:.2f}' for weight in weights.diagonal()]  # as if it had seen both at once
+  ['0.50', '0.50']
   """
   check_ways(ways)
   check_positive(penalty=penalty)
@@ -98,6 +106,14 @@ def class_mean_stream(
     distance: 'euclidean' (squared) or 'cosine'.
 
   Returns and raises as metakit.heads.prototypes; fitted = (sums [ways, features], totals [ways]).
+
+  >>> first = Examples(jnp.array([[0.0], [9.0]]), jnp.array([0, 1]))
+  >>> more = Examples(jnp.array([[6.0]]), jnp.array([0]))
+  >>> head = class_mean_stream(ways=2)
+  >>> extended = jax.jit(lambda key: head.extend(head.adapt(key, {}, first), more))
+  >>> sums, totals = extended(jax.random.key(0))
+  >>> (sums[:, 0] / totals).round().tolist()  # the mean of class 0 was 0
+  [3.0, 9.0]
   """
   nearest = prototypes(ways, distance)
 

@@ -51,6 +51,11 @@ def svm(
 
   Raises:
     ValueError: if the strength is not positive, ways are below 2, or qpax is not installed.
+
+  >>> x, y = jax.ShapeDtypeStruct((10, 64), 'float32'), jax.ShapeDtypeStruct((10,), 'int32')
+  >>> adapt = svm(ways=5).adapt
+  >>> jax.eval_shape(adapt, jax.random.key(0), {'scale': 1.0}, Examples(x, y))[0].shape
+  (64, 5)
   """
   check_ways(ways)
   check_positive(strength=strength, jitter=jitter)

@@ -61,6 +61,13 @@ def tim(
 
   Raises:
     ValueError: for an unknown solver or numbers that make no sense.
+
+  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
+  >>> head = tim(ways=2)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> x = jnp.array([[9.0, 2.0], [8.0, 3.0], [6.0, 5.0], [7.0, 6.0]])  # all are nearer to class 0
+  >>> answer(x).argmax(-1).tolist()
+  [0, 0, 1, 1]
   """
   if solver not in SOLVERS:
     raise ValueError(f'solver={solver!r} is unknown; use one of {", ".join(SOLVERS)}')

@@ -44,6 +44,12 @@ def transductive_tuning(
 
   Raises:
     ValueError: for numbers that make no sense.
+
+  >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
+  >>> head = transductive_tuning(ways=2)
+  >>> answer = jax.jit(lambda x: head.predict(head.adapt(jax.random.key(0), {}, support), x))
+  >>> answer(jnp.array([[9.0, 1.0], [2.0, 7.0]])).argmax(-1).tolist(), head.protocol
+  ([0, 1], 'transductive')
   """
   check_ways(ways)
   check_positive(steps=steps, learning_rate=learning_rate, scale=scale)

@@ -51,6 +51,14 @@ def alfa(
 
   Raises:
     ValueError: for a descent, statistics or a rate that do not fit.
+
+  >>> from metakit.episodes import sinusoid
+  >>> from metakit.networks import mlp
+  >>> learner = alfa(mlp(num_outputs=1, depth=2), Descent(steps=5))
+  >>> episode = jax.eval_shape(sinusoid(), jax.random.key(0))
+  >>> params = jax.eval_shape(learner.init, jax.random.key(1), episode)
+  >>> params['rates'].shape  # of three kernels and three biases, in five steps
+  (5, 6)
   """
   if initial_rate <= 0:
     raise ValueError(f'initial_rate={initial_rate} is not positive')

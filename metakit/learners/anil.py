@@ -40,6 +40,15 @@ def anil(
 
   Raises:
     ValueError: for a descent or statistics that do not fit.
+
+  >>> import jax, optax
+  >>> from metakit.episodes import sinusoid
+  >>> from metakit.networks import mlp
+  >>> learner = anil(mlp(width=40), num_outputs=1, descent=Descent(optax.sgd(0.1)))
+  >>> episode = jax.eval_shape(sinusoid(), jax.random.key(0))
+  >>> params = jax.eval_shape(learner.init, jax.random.key(1), episode)
+  >>> jax.tree.map(lambda leaf: leaf.shape, params['head'])  # the inner loop changes no more
+  {'bias': (1,), 'kernel': (40, 1)}
   """
   problem = by_optimizer(descent)
   head = by_descent(

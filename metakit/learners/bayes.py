@@ -42,6 +42,13 @@ def bayes(
   Raises:
     ValueError: if the class has no known posterior or the noise is no standard deviation; in
       `adapt`, if y has more than one output.
+
+  >>> from metakit.episodes.functions import dense
+  >>> learner, x = bayes(dense(1), noise=1.0), jnp.array([[1.0]])
+  >>> support = Examples(x, jnp.array([[2.0]]))
+  >>> answer = jax.jit(lambda key: learner.predict(learner.adapt(key, {}, support), x))
+  >>> f'{answer(jax.random.key(0))[0, 0]:.2f}'  # half of the 2 may be noise
+  '1.00'
   """
   if not (math.isfinite(noise) and noise >= 0):
     raise ValueError(f'noise={noise} is no standard deviation; use noise>=0')
@@ -97,6 +104,13 @@ def bayes_categorical(prior: CategoricalTasks) -> MetaLearner:
 
   Returns:
     A MetaLearner without parameters, whose outputs are log-probabilities of the classes.
+
+  >>> tables = jnp.array([[[0.9, 0.1]], [[0.1, 0.9]]])  # two tasks, one input, two classes
+  >>> learner = bayes_categorical(CategoricalTasks(jnp.log(jnp.array([0.5, 0.5])), jnp.log(tables)))
+  >>> x, y = jnp.array([[1.0]]), jnp.array([0])
+  >>> answer = jax.jit(lambda key: learner.predict(learner.adapt(key, {}, Examples(x, y)), x))
+  >>> [f'{p:.2f}' for p in jnp.exp(answer(jax.random.key(0)))[0]]  # 0.9 * 0.9 + 0.1 * 0.1
+  ['0.82', '0.18']
   """
   each_task = lambda x: jnp.einsum('ni,tic->tnc', x, prior.log_probability)
 

@@ -22,7 +22,14 @@ def boil(
   objective: Objective = cross_entropy,
   statistics: str | None = None,
 ) -> MetaLearner:
-  """MAML whose inner loop does not change the last layer. Args and raises: as `maml` and `anil`."""
+  """MAML whose inner loop does not change the last layer. Args and raises: as `maml` and `anil`.
+
+  >>> import optax
+  >>> from metakit.networks import conv4
+  >>> learner = boil(conv4(), num_outputs=5, descent=Descent(optax.sgd(0.5)))
+  >>> learner.features is None  # each task embeds in its own way, so no table is embedded once
+  True
+  """
   return by_descent(
     with_last_layer(embedding, num_outputs),
     descent,

@@ -40,6 +40,12 @@ def cavia(
   Raises:
     ValueError: for a size below 1, or a descent or statistics that do not fit; at init, for a
       network without a context.
+
+  >>> import optax
+  >>> from metakit.networks import mlp
+  >>> learner = cavia(mlp(num_outputs=1), context_size=4, descent=Descent(optax.sgd(1.0)))
+  >>> learner.protocol
+  'inductive'
   """
   if context_size < 1:
     raise ValueError(f'context_size={context_size} leaves nothing to adapt; use 1 or more')

@@ -45,6 +45,11 @@ def embedded(model: Model, head: MetaLearner, statistics: str = 'training') -> M
   Raises:
     ValueError: for other statistics, or 'episode' with a network that never mixes examples
       (it would be inductive under another name); at init, if the network does not give vectors.
+
+  >>> from metakit.heads import ridge, tim
+  >>> from metakit.networks import conv4
+  >>> embedded(conv4(), ridge(ways=5)).protocol, embedded(conv4(), tim(ways=5)).protocol
+  ('inductive', 'transductive')
   """
   check_statistics(model, statistics)
 

@@ -44,6 +44,12 @@ def imaml(
 
   Raises:
     ValueError: for a descent or statistics that do not fit, or proximal=0 with mode implicit.
+
+  >>> import optax
+  >>> from metakit.networks import conv4
+  >>> descent = Descent(optax.sgd(0.1), steps=16)
+  >>> imaml(conv4(num_outputs=5, norm='group'), descent, proximal=2.0).protocol
+  'inductive'
   """
   refuse(descent, 'batch')
   return by_descent(

@@ -87,6 +87,11 @@ def in_context(
 
   Raises:
     ValueError: for an unknown layout, or one that a model that is not causal cannot use.
+
+  >>> from metakit.networks import transformer
+  >>> models = [transformer(num_outputs=5, attention=kind) for kind in ('softmax', 'set')]
+  >>> [in_context(model, num_outputs=5).extend is not None for model in models]  # can it go on?
+  [True, False]
   """
   if layout not in LAYOUTS:
     raise ValueError(f'layout={layout!r} is unknown; use one of {", ".join(LAYOUTS)}')

@@ -36,5 +36,11 @@ def maml(
 
   Raises:
     ValueError: for a descent or statistics that do not fit.
+
+  >>> import optax
+  >>> from metakit.networks import conv4
+  >>> descent = Descent(optax.sgd(0.4), steps=5, test_steps=10)
+  >>> [maml(conv4(num_outputs=5, norm=norm), descent).protocol for norm in ('batch', 'layer')]
+  ['transductive', 'inductive']
   """
   return by_descent(model, descent, objective=objective, statistics=statistics)

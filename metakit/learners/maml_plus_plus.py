@@ -97,6 +97,14 @@ def maml_plus_plus(
   Raises:
     ValueError: for a descent, a rate or statistics that do not fit; at init, if a network with
       batch statistics does not say what its normalisation is.
+
+  >>> from metakit.episodes import sinusoid
+  >>> from metakit.networks import mlp
+  >>> learner = maml_plus_plus(mlp(num_outputs=1), Descent(steps=5))
+  >>> episode = jax.eval_shape(sinusoid(), jax.random.key(0))
+  >>> params = jax.eval_shape(learner.init, jax.random.key(1), episode)
+  >>> {rates.shape for rates in jax.tree.leaves(params['rates'])}  # of each array, for every step
+  {(5,)}
   """
   statistics = check_statistics(model, statistics)
   check_descent(descent)

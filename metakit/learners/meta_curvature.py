@@ -45,6 +45,14 @@ def meta_curvature(
 
   Raises:
     ValueError: for a descent, statistics or a rate that do not fit.
+
+  >>> from metakit.episodes import sinusoid
+  >>> from metakit.networks import mlp
+  >>> learner = meta_curvature(mlp(num_outputs=1, width=40, depth=1))
+  >>> episode = jax.eval_shape(sinusoid(), jax.random.key(0))
+  >>> params = jax.eval_shape(learner.init, jax.random.key(1), episode)
+  >>> [tuple(matrix.shape for matrix in each) for each in params['curvature']]
+  [((40, 40),), ((1, 1), (40, 40)), ((1, 1),), ((40, 40), (1, 1))]
   """
   if inner_learning_rate <= 0:
     raise ValueError(f'inner_learning_rate={inner_learning_rate} is not positive')

@@ -45,6 +45,14 @@ def meta_sgd(
 
   Raises:
     ValueError: for a descent, statistics or a rate that do not fit.
+
+  >>> from metakit.episodes import sinusoid
+  >>> from metakit.networks import mlp
+  >>> learner = meta_sgd(mlp(num_outputs=1))
+  >>> episode = jax.eval_shape(sinusoid(), jax.random.key(0))
+  >>> params = jax.eval_shape(learner.init, jax.random.key(1), episode)
+  >>> params['rates'] == params['start']  # in structure, shapes and types
+  True
   """
   if initial_rate <= 0:
     raise ValueError(f'initial_rate={initial_rate} is not positive')

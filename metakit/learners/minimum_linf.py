@@ -24,6 +24,10 @@ def minimum_linf(objective: Objective = squared_error) -> MetaLearner:
 
   Returns:
     A MetaLearner without parameters; fitted is w [inputs].
+
+  >>> support = Examples(np.array([[1.0, 1.0, -1.0]], np.float32), np.array([[3.0]], np.float32))
+  >>> minimum_linf().adapt(jax.random.key(0), {}, support).tolist()  # one example finds all signs
+  [1.0, 1.0, -1.0]
   """
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:

@@ -62,6 +62,12 @@ def fine_tuning(
   Raises:
     ValueError: for an unknown `tuned`, or a descent, a number of classes or statistics without
       sense; `init` raises it if its episode is of a class beyond them.
+
+  >>> from metakit.networks import conv4
+  >>> descent = Descent(optax.sgd(0.01), steps=100)
+  >>> models = conv4(norm='batch'), conv4(norm='group')
+  >>> [fine_tuning(model, 5, descent, num_classes=64).protocol for model in models]
+  ['transductive', 'inductive']
   """
   if tuned not in TUNED:
     raise ValueError(f'tuned={tuned!r} is unknown; use one of {", ".join(TUNED)}')
@@ -116,6 +122,11 @@ def from_scratch(
   Changes in a task: the network, from random weights.
 
   Args: as `fine_tuning`. Its loss is 0.
+
+  >>> from metakit.networks import conv4
+  >>> descent = Descent(optax.sgd(0.1), steps=100)
+  >>> from_scratch(conv4(num_outputs=5, norm='group'), descent).protocol
+  'inductive'
   """
   learner = by_descent(model, at_test_time(descent), objective=objective, statistics=statistics)
 

@@ -56,6 +56,12 @@ def pretrained(
 
   Raises:
     ValueError: for numbers that make no sense or statistics that the network cannot have.
+
+  >>> from metakit.heads import simpleshot, tim
+  >>> from metakit.networks import resnet12
+  >>> heads = simpleshot(ways=5), tim(ways=5)
+  >>> [pretrained(resnet12(), head, num_classes=64).protocol for head in heads]
+  ['inductive', 'transductive']
   """
   if num_classes < 2:
     raise ValueError(f'num_classes={num_classes} leaves nothing to tell apart; use 2 or more')

@@ -39,6 +39,14 @@ def proto_maml(
 
   Raises:
     ValueError: for ways below 2, or a descent or statistics that do not fit.
+
+  >>> import jax, optax
+  >>> from metakit.networks import mlp
+  >>> few, many = (proto_maml(mlp(), ways, Descent(optax.sgd(0.1))) for ways in (5, 20))
+  >>> x = Examples(jax.ShapeDtypeStruct((10, 64), 'float32'), None)
+  >>> shapes = lambda learner: jax.eval_shape(learner.init, jax.random.key(0), Episode(x, x))
+  >>> shapes(few) == shapes(many)  # the parameters do not depend on the ways
+  True
   """
   if ways < 2:
     raise ValueError(f'ways={ways} leaves nothing to classify; use ways>=2')

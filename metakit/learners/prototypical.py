@@ -37,5 +37,10 @@ def prototypical(
 
   Raises:
     ValueError: for an unknown distance or statistics, or ways below 2.
+
+  >>> from metakit.networks import conv4
+  >>> learner = prototypical(conv4(), ways=5, distance='cosine')
+  >>> learner.protocol, learner.features is not None  # so a table can be embedded once
+  ('inductive', True)
   """
   return embedded(embedding, prototypes(ways, distance, objective=objective), statistics)

@@ -49,6 +49,12 @@ def reptile(
 
   Raises:
     ValueError: for a descent or statistics that make no sense.
+
+  >>> from metakit.networks import mlp
+  >>> descent = Descent(optax.sgd(0.1), steps=5, test_steps=50, batch=10)
+  >>> learner = reptile(mlp(num_outputs=5), descent)
+  >>> learner.diagnose is None  # there is no gradient through the inner loop to look at
+  True
   """
   refuse(descent, 'mode')
   if descent.steps < 2:

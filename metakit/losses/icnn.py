@@ -24,6 +24,13 @@ def icnn(neighbours: int = 4) -> FeatureLoss:
 
   Raises:
     ValueError: if `neighbours` is not positive.
+
+  >>> from metakit.types import Examples
+  >>> apart = Examples(jnp.array([[0.0], [1.0], [8.0], [9.0]]), jnp.array([0, 0, 1, 1]))
+  >>> mixed = apart._replace(y=jnp.array([0, 1, 0, 1]))
+  >>> loss = jax.jit(icnn())
+  >>> [f'{loss(Episode(part, part)):.1f}' for part in (apart, mixed)]
+  ['0.2', '0.8']
   """
   check_positive(neighbours=neighbours)
   return lambda episode: -jnp.log(icnn_score(episode, neighbours))

@@ -24,6 +24,13 @@ def proto_triplet(ways: int, margin: float = 0.5) -> FeatureLoss:
 
   Raises:
     ValueError: if the margin is not positive, or ways below 2.
+
+  >>> from metakit.types import Examples
+  >>> support = Examples(jnp.array([[0.0], [10.0]]), jnp.array([0, 1]))
+  >>> query = Examples(jnp.array([[1.0], [4.9]]), jnp.array([0, 0]))  # nearer by 8 and by 0.2
+  >>> loss = jax.jit(proto_triplet(ways=2, margin=0.5))(Episode(support, query))
+  >>> f'{loss:.2f}'  # (0 + 0.3) / 2
+  '0.15'
   """
   check_ways(ways)
   check_positive(margin=margin)

@@ -18,6 +18,12 @@ def distance_distillation(student: jax.Array, teacher: jax.Array) -> jax.Array:
   Args:
     student: [examples, features].
     teacher: [examples, features of the teacher]; it gets no gradient.
+
+  >>> teacher = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+  >>> loss = jax.jit(distance_distillation)
+  >>> students = 10 * teacher, teacher * jnp.array([1.0, 0.0])  # scale is free, shape is not
+  >>> [f'{loss(student, teacher):.2f}' for student in students]
+  ['0.00', '0.18']
   """
   return _mean_huber(_distances(student), _distances(jax.lax.stop_gradient(teacher)))
 
@@ -26,6 +32,12 @@ def angle_distillation(student: jax.Array, teacher: jax.Array) -> jax.Array:
   """Returns the loss of the cosines of the angles of all triplets; cost: the cube of examples.
 
   Args: as `distance_distillation`.
+
+  >>> teacher = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+  >>> loss = jax.jit(angle_distillation)
+  >>> students = teacher[:, ::-1], teacher * jnp.array([1.0, 5.0])  # reflected, stretched
+  >>> [f'{loss(student, teacher):.2f}' for student in students]
+  ['0.00', '0.01']
   """
   return _mean_huber(_cosines(student), _cosines(jax.lax.stop_gradient(teacher)))
 

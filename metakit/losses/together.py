@@ -19,6 +19,12 @@ def with_losses(head: MetaLearner, losses: Sequence[FeatureLoss]) -> MetaLearner
 
   Raises:
     ValueError: if there are none.
+
+  >>> from metakit.heads import prototypes
+  >>> from metakit.losses import icnn, proto_triplet
+  >>> head = with_losses(prototypes(ways=5), [icnn(), proto_triplet(ways=5)])
+  >>> head.protocol  # only the training changes
+  'inductive'
   """
   if not losses:
     raise ValueError('losses are none; give some, or use the head as it is')

@@ -34,6 +34,13 @@ def evolution(sigma: float = 0.01, pairs: int = 16) -> Mode:
 
   Raises:
     ValueError: if sigma or pairs is not positive.
+
+  >>> from metakit.meta_gradient import by_optax
+  >>> inner = by_optax(lambda fast, slow, data, step: fast**2, optax.sgd(0.25))
+  >>> end = lambda start: evolution()(inner)(jax.random.key(0), start, {}, None, 1).fast
+  >>> slope = jax.jit(jax.grad(end))(jnp.float32(1))
+  >>> bool(0.3 < slope < 0.7)  # 0.5 is right
+  True
   """
   if sigma <= 0 or pairs < 1:
     raise ValueError(f'sigma={sigma} and pairs={pairs} must be positive')

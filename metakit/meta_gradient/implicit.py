@@ -42,6 +42,11 @@ def conjugate_gradient(iterations: int = 10, tolerance: float = 1e-10) -> Linear
 
   Raises:
     ValueError: for no iteration.
+
+  >>> product = lambda v: jnp.array([1.0, 4.0]) * v
+  >>> solution = jax.jit(lambda v: conjugate_gradient(2)(product, v))(jnp.array([1.0, 1.0]))
+  >>> [f'{value:.2f}' for value in solution]
+  ['1.00', '0.25']
   """
   _check(iterations)
   return lambda product, v: cg(product, v, tol=tolerance, maxiter=iterations)[0]
@@ -56,6 +61,10 @@ def neumann(iterations: int = 10, rate: float = 0.1) -> LinearSolver:
 
   Raises:
     ValueError: for no iteration.
+
+  >>> solve = lambda terms: neumann(terms, rate=0.2)(lambda v: 4 * v, jnp.float32(1))
+  >>> [f'{solve(terms):.3f}' for terms in (1, 2, 10)]  # towards 1 / 4
+  ['0.200', '0.240', '0.250']
   """
   _check(iterations)
 
@@ -86,6 +95,12 @@ def implicit(solver: LinearSolver | None = None) -> Mode:
     A Mode. It raises ValueError for an Inner with a readout, or without a proximal term. Without
     that term the minimum would not depend on where the loop starts, and the system might have no
     solution.
+
+  >>> from metakit.meta_gradient import by_optax
+  >>> inner = by_optax(lambda fast, slow, data, step: fast**2, optax.sgd(0.2), proximal=1.0)
+  >>> end = lambda start: implicit()(inner)(None, start, {}, None, 9).fast
+  >>> f'{jax.jit(jax.grad(end))(1.0):.3f}'  # the minimum is at a third of the start
+  '0.333'
   """
   solver = solver or conjugate_gradient()
 

@@ -105,6 +105,12 @@ def by_optax(
 
   Raises:
     ValueError: if the optimizer needs more than gradients and parameters, or proximal < 0.
+
+  >>> from metakit.meta_gradient import unroll
+  >>> inner = by_optax(lambda fast, slow, data, step: (fast - data) ** 2, optax.sgd(0.25))
+  >>> end = jax.jit(lambda start: unroll()(inner)(None, start, {}, 8.0, 2).fast)
+  >>> float(end(0.0))  # each of two steps goes half the way to 8
+  6.0
   """
   if proximal < 0:
     raise ValueError(f'proximal={proximal} is negative; use 0 for no proximal term')

@@ -69,6 +69,11 @@ def conv4(
 
   Raises:
     ValueError: for an unknown downsample or norm, or a size that is not positive.
+
+  >>> model, images = conv4(width=64), jax.ShapeDtypeStruct((10, 28, 28, 1), 'uint8')
+  >>> params = jax.eval_shape(model.init, jax.random.key(0), images)
+  >>> jax.eval_shape(model.apply, params, images).shape
+  (10, 64)
   """
   check_norm(norm)
   if downsample not in ('pool', 'stride'):

@@ -40,6 +40,11 @@ def mlp(num_outputs: int | None = None, width: int = 40, depth: int = 2) -> Mode
 
   Raises:
     ValueError: if a size is not positive.
+
+  >>> model, x = mlp(num_outputs=1), jax.ShapeDtypeStruct((10, 3), 'float32')
+  >>> params = jax.eval_shape(model.init, jax.random.key(0), x)
+  >>> jax.eval_shape(model.apply, params, x).shape
+  (10, 1)
   """
   if width < 1 or depth < 0:
     raise ValueError(f'width={width} must be positive and depth={depth} not negative')

@@ -75,6 +75,11 @@ def recurrent(
 
   Raises:
     ValueError: if a size is not positive, or the cell or dtype is unknown.
+
+  >>> model, tokens = recurrent(num_outputs=5, width=16), jax.ShapeDtypeStruct((7, 3), 'float32')
+  >>> params = jax.eval_shape(model.init, jax.random.key(0), tokens)
+  >>> model.causal, sum(leaf.size for leaf in jax.tree.leaves(params))
+  (True, 2261)
   """
   if min(num_outputs, width, depth) < 1:
     raise ValueError(f'num_outputs={num_outputs}, width={width} and depth={depth} must be positive')

@@ -55,6 +55,11 @@ def resnet12(num_outputs: int | None = None, width: int = 64, norm: str = 'batch
 
   Raises:
     ValueError: for an unknown norm or a width that is not positive.
+
+  >>> model, images = resnet12(width=64), jax.ShapeDtypeStruct((10, 84, 84, 3), 'uint8')
+  >>> params = jax.eval_shape(model.init, jax.random.key(0), images)
+  >>> jax.eval_shape(model.apply, params, images).shape
+  (10, 640)
   """
   check_norm(norm)
   if width < 1:

@@ -148,6 +148,9 @@ def transformer(
   Raises:
     ValueError: if a size is not positive, heads does not divide width, or an option is unknown; at
       init and apply, if a sequence is longer than `positions`.
+
+  >>> transformer(num_outputs=5).causal, transformer(num_outputs=5, attention='set').causal
+  (True, False)
   """
   hidden = 4 * width if hidden is None else hidden
   if min(width, depth, heads, num_outputs, hidden) < 1:

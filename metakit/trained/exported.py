@@ -119,6 +119,13 @@ def export(
       take, or programs that these numbers or platforms do not allow.
     OSError: if the file cannot be written; an existing one is then unchanged.
     ImportError: without flatbuffers, pip install 'metakit[export]'.
+
+  >>> import metakit, tempfile
+  >>> with tempfile.TemporaryDirectory() as folder:
+  ...   trained = metakit.load('sinusoid-maml')
+  ...   about = export(f'{folder}/it.safetensors', trained, platforms=['cpu'])
+  >>> about.x, about.y, about.outputs, about.support
+  ((1,), (1,), 1, 'any number')
   """
   path = Path(path).expanduser()
   if path.suffix != ENDING:

@@ -44,6 +44,12 @@ def save(path: str | Path, trained: Trained) -> None:
   Raises:
     ValueError: for another ending.
     OSError: if it cannot be written; an existing file is then unchanged.
+
+  >>> import tempfile
+  >>> with tempfile.TemporaryDirectory() as folder:
+  ...   save(f'{folder}/mine.safetensors', load('sinusoid-maml'))
+  ...   load(f'{folder}/mine.safetensors').inputs.shape
+  (1,)
   """
   path = Path(path).expanduser()
   if path.suffix != ENDING:
@@ -87,6 +93,12 @@ def load(
   Raises:
     ValueError: in one line, if there is nothing of these, the file is damaged or of a later
       version, or it holds parameters of another learner.
+
+  >>> trained = load('sinusoid-maml')
+  >>> x = np.linspace(-5, 5, 10)[:, None]
+  >>> fitted = trained.adapt(x, 2 * np.sin(x))  # ten points of a curve
+  >>> [f'{y:.0f}' for y in fitted.predict([[-np.pi / 2], [np.pi / 2]])[:, 0]]  # its extremes
+  ['-2', '2']
   """
   path = Path(where).expanduser()
   if str(where) in zoo.names() and not path.exists():

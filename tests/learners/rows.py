@@ -335,9 +335,9 @@ MECHANISMS = (
 # The quick tier judges a network of images and a head in half precision. It judges one
 # row operation by operation, which compiles each by itself. The slow tier has more of either.
 HALF_PRECISION = ('cavia:conv4', 'ridge')
-OPERATION_BY_OPERATION = ('prototypical:batch',)
-# An inner loop, normalisation, images and attention; heads without a long loop.
-OTHERS_BY_OPERATION = ('maml:regression', 'maml:batch', 'cavia:conv4', 'ridge', 'feat')
+OPERATION_BY_OPERATION = ('maml:regression',)
+# Normalisation, images and attention; heads without a long loop.
+OTHERS_BY_OPERATION = ('maml:batch', 'cavia:conv4', 'ridge', 'feat')
 
 
 def kind(name):

@@ -23,7 +23,7 @@ INFORMATIVE = 4  # numbers of an example; the others are noise
 def setup(tmp_path_factory):
   random = np.random.default_rng(0)
   x = 30 * random.normal(size=(20, 20, 40))
-  x[..., :INFORMATIVE] = 10 * random.normal(size=(20, 1, INFORMATIVE)) + random.normal(
+  x[..., :INFORMATIVE] = 10 * random.normal(size=(20, 1, INFORMATIVE)) + 5 * random.normal(
     size=(20, 20, INFORMATIVE)
   )
   path = tmp_path_factory.mktemp('data') / 'noisy.npz'
