@@ -1,11 +1,11 @@
 """How long a prediction takes: metakit.Trained on pictures, beside the bare compiled functions.
 
 Conv4 with 64 filters, pictures of 28x28, 5-way 1-shot: prototypical networks, and MAML of 5 inner
-steps. `adapt` and `predict` start from arrays of pictures and end with labels. They check the
-pictures and pad their number. The bare functions are those of the learner, compiled for these
-numbers of examples, and the outputs of both are compared before they are timed. Programs are
-compiled before; compile_seconds is what the first call took. One case of each learner is
-named by how many programs were compiled for each number of queries from 1 to 100 in turn, and its
+steps, inductive. `adapt` and `predict` start from arrays of pictures and end with labels. They
+check the pictures and pad their number. The bare functions are those of the learner, compiled for
+these numbers of examples, and the outputs of both are compared before they are timed. Programs are
+compiled before; compile_seconds is what the first call took. One case of each learner is named by
+how many programs were compiled for each number of queries from 1 to 100 in turn, and its
 compile_seconds are for all of these calls.
 """
 
@@ -25,7 +25,7 @@ from metakit.types import Episode, Examples
 WAYS, MOST, MANY = 5, 100, 1000
 LEARNERS = {
   'prototypical': MadeOf('prototypical', 'conv4:width=64', WAYS),
-  'MAML': MadeOf('maml:inner_steps=5', 'conv4:width=64', WAYS),
+  'MAML': MadeOf('maml:inner_steps=5,protocol=inductive', 'conv4:width=64', WAYS),
 }
 INPUTS = Inputs((28, 28, 1), 'uint8', 127.0, 74.0)
 BARE = 'the bare functions'
