@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import dtypes
 
 from metakit.inputs import as_array, native
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Params, presence
@@ -106,7 +107,8 @@ def _concrete(y: Any) -> bool:
 
 def _two(x: Any) -> Any:
   """Returns the shapes of two examples, since some learners cannot answer a single query."""
-  shape = lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype)
+  kind = lambda leaf: dtypes.canonicalize_dtype(leaf.dtype)  # float64 is none without x64
+  shape = lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), kind(leaf))
   return jax.tree.map(shape, native(x))
 
 
