@@ -52,6 +52,7 @@ PACKAGES = {
   'metakit.learners': 'learners',
   'metakit.heads': 'heads on features',
   'metakit.losses': 'losses of features',
+  'metakit.densities': 'densities that say how sure a prediction is',
   'metakit.meta_gradient': 'modes of differentiation',
   'metakit.evaluation': 'tests and measures',
 }

@@ -3,6 +3,7 @@
 from metakit import builder as builder
 from metakit import checkpoint as checkpoint
 from metakit import data as data
+from metakit import densities as densities
 from metakit import devices as devices
 from metakit import dispatch as dispatch
 from metakit import distributed as distributed
