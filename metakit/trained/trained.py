@@ -62,6 +62,11 @@ class Trained:
     """The learner as it was trained."""
     return self.make(self.outputs)
 
+  @property
+  def programs(self) -> Programs:
+    """Its compiled functions, as it was trained."""
+    return self._for(None)
+
   def adapt(self, x: Any, y: Any, *, seed: int = 0) -> 'Fitted':
     """Learns from examples with labels.
 
