@@ -43,7 +43,7 @@ def weighted_sum(values: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.A
 def mean_of(total: jax.Array, weight: jax.Array) -> jax.Array:
   """Returns the mean of what `weighted_sum` summed; 0 if nothing was there.
 
-  >>> mean_of(jnp.array([6.0]), jnp.array(3.0)).tolist(), mean_of(jnp.zeros(1), jnp.zeros(())).tolist()
-  ([2.0], [0.0])
+  >>> [mean_of(jnp.array([6.0]), jnp.array(number)).tolist() for number in (3.0, 2.0)]
+  [[2.0], [3.0]]
   """
   return total / jnp.maximum(weight, jnp.finfo(total.dtype).tiny)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from metakit.learners.cnp import cnp
-from metakit.networks.mlp import mlp
 from metakit.types import Episode, Examples
 
 KEY = jax.random.key(0)
