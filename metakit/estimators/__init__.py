@@ -17,13 +17,8 @@ except ModuleNotFoundError as error:
     "metakit.estimators needs scikit-learn; pip install 'metakit[sklearn]'"
   ) from error
 
-from metakit.estimators.few_shot import FewShotClassifier, FewShotRegressor, head_on_features
+from metakit.estimators.few_shot import FewShotClassifier, FewShotRegressor
+from metakit.estimators.few_shot import head_on_features as head_on_features
 from metakit.estimators.tabular import TabularClassifier, TabularRegressor
 
-__all__ = [
-  'FewShotClassifier',
-  'FewShotRegressor',
-  'TabularClassifier',
-  'TabularRegressor',
-  'head_on_features',
-]
+__all__ = ['FewShotClassifier', 'FewShotRegressor', 'TabularClassifier', 'TabularRegressor']

@@ -15,7 +15,7 @@ from metakit.keys import fixed_key, learner_key
 from metakit.trained.trained import Trained
 from metakit.types import Examples
 
-FEWEST_ROWS, FEWEST_COLUMNS = 16, 5
+FEWEST_ROWS, FEWEST_COLUMNS, FEWEST_CLASSES = 16, 5, 2
 QUERIES = 128  # rows that are predicted at once, always as many, so that others change nothing
 HALVES = 128  # from here on there is a size between two powers of two
 FAR = 1e6  # deviations: a number farther off is put there
@@ -41,24 +41,26 @@ class View(NamedTuple):
 
   Attributes:
     trained: the learner.
+    classes: how many it tells apart here; in a regression its outputs.
     columns: places of the columns that it has seen, in the order in which it has.
     scaling: how their numbers were scaled.
     state: what `adapt` returned.
   """
 
   trained: Trained
+  classes: int
   columns: np.ndarray
   scaling: Scaling
   state: Any
 
   def __reduce__(self) -> tuple[Any, ...]:  # for pickle: arrays of no device
-    return View, (self.trained, self.columns, self.scaling, jax.device_get(self.state))
+    return View, (*self[:-1], jax.device_get(self.state))
 
   def outputs(self, x: np.ndarray) -> np.ndarray:
     """Returns the learner's outputs [rows, outputs] for rows [rows, columns] of the whole table."""
     scaled = scale(self.scaling, x[:, self.columns])
     width = column_bucket(scaled.shape[1])
-    predict = self.trained.programs.predict
+    predict = self.trained.programs(self.classes).predict
     parts = [scaled[at : at + QUERIES] for at in range(0, len(scaled), QUERIES)]
     answers = [np.asarray(predict(self.state, _filled(part, QUERIES, width))) for part in parts]
     each = [answer[: len(part)] for answer, part in zip(answers, parts, strict=True)]
@@ -88,8 +90,9 @@ def adapt(
   filled[: len(y)] = y if trained.classifies else y[:, None]
   seen = _filled(scale(scaling, x), rows, column_bucket(x.shape[1]))
   key = learner_key(fixed_key(seed), 0)
-  state = trained.programs.adapt(key, trained.params, Examples(seen, filled, weight))
-  return View(trained, columns, scaling, state)
+  classes = class_bucket(trained, y)
+  state = trained.programs(classes).adapt(key, trained.params, Examples(seen, filled, weight))
+  return View(trained, classes, columns, scaling, state)
 
 
 def row_bucket(rows: int) -> int:
@@ -113,6 +116,16 @@ def column_bucket(columns: int) -> int:
   while bucket < columns:
     bucket *= 2
   return bucket
+
+
+def class_bucket(trained: Trained, y: np.ndarray) -> int:
+  """Returns the number of classes of the program for class numbers [rows]."""
+  if not trained.classifies:
+    return trained.outputs
+  classes = FEWEST_CLASSES
+  while classes <= y.max():
+    classes *= 2
+  return min(classes, trained.outputs)
 
 
 def _filled(x: np.ndarray, rows: int, columns: int) -> np.ndarray:

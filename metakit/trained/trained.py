@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.encodings import scaled, unscaled
+from metakit.densities import Density
 from metakit.keys import fixed_key, learner_key
 from metakit.trained import inputs as of_inputs
 from metakit.trained.inputs import Inputs, Ready
 from metakit.trained.labels import Labels, class_labels, known_labels, targets
-from metakit.trained.made_of import MadeOf, shapes_of_params
-from metakit.types import Examples, MetaLearner, Params
+from metakit.trained.made_of import OBJECTIVES, MadeOf, shapes_of_params
+from metakit.types import Examples, MetaLearner, Objective, Params
 
 FEWEST = 8  # rows of the smallest program
 MOST_QUERIES = 512  # rows that are predicted at once
@@ -46,6 +47,7 @@ class Trained:
     classifies: whether targets are classes.
     made_of: the specs of its parts; None for a learner of a user's own.
     card: what else is known: command, score, data, licence, ...
+    objective: what judges its outputs, if `made_of` does not say it.
   """
 
   make: Callable[[int], MetaLearner] = dataclasses.field(repr=False)
@@ -55,6 +57,7 @@ class Trained:
   classifies: bool = True
   made_of: MadeOf | None = None
   card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  objective: Objective | None = None
   _programs: dict[int, Programs] = dataclasses.field(default_factory=dict, repr=False)
 
   @property
@@ -63,9 +66,10 @@ class Trained:
     return self.make(self.outputs)
 
   @property
-  def programs(self) -> Programs:
-    """Its compiled functions, as it was trained."""
-    return self._for(None)
+  def density(self) -> Density | None:
+    """The family of distributions whose parameters its outputs are; None if they are of none."""
+    objective = self.objective or (self.made_of and OBJECTIVES.get(self.made_of.objective))
+    return getattr(objective, 'family', None)
 
   def adapt(self, x: Any, y: Any, *, seed: int = 0) -> 'Fitted':
     """Learns from examples with labels.
@@ -106,7 +110,10 @@ class Trained:
   def _for(self, labels: np.ndarray | None) -> Programs:
     """Returns the programs for the labels that occur; None in a regression."""
     # Learners are of two classes at least. Of one class alone, the second is never predicted.
-    classes = self.outputs if labels is None else max(2, len(labels))
+    return self.programs(self.outputs if labels is None else max(2, len(labels)))
+
+  def programs(self, classes: int) -> Programs:
+    """Returns its compiled functions for a number of classes; see `learner_of`."""
     if classes not in self._programs:
       self._programs[classes] = _programs(self.learner_of(classes))
     return self._programs[classes]
