@@ -99,7 +99,9 @@ def _cells(estimator: Any, X: Any, known: Columns | None) -> tuple[list[Hashable
   validate_data(estimator, X, reset=known is None, skip_check_array=True)
   for number, of in zip(X.shape, ('sample', 'feature'), strict=True):
     if not number:
-      raise ValueError(f'Found array with 0 {of}(s) (shape={X.shape}) while a minimum of 1 is needed')
+      raise ValueError(
+        f'Found array with 0 {of}(s) (shape={X.shape}) while a minimum of 1 is needed'
+      )
   return names, [_column(X, name) for name in names]
 
 

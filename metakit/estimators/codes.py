@@ -2,14 +2,14 @@
 
 A code gives each class one of few symbols; a learner of symbols is fitted for each code. They are
 error-correcting output codes with several symbols (Dietterich and Bakiri 1995, JAIR 2; Allwein,
-Schapire and Singer 2000, JMLR 1). What differs: probabilities of classes are those whose sums over
-the classes of a symbol come closest to what the codes say, in the Kullback-Leibler divergence.
+Schapire and Singer 2000, JMLR 1). What differs: `decode`.
 """
 
 import numpy as np
 
 DRAWS = 50  # of which the code is kept that tells the closest two classes best apart
-STEPS = 100  # of the fixed point that finds probabilities
+STEPS = 100  # that find probabilities
+LEAST = 1e-9  # probability of a symbol
 
 
 def draw_codes(generator: np.random.Generator, classes: int, symbols: int) -> np.ndarray:
@@ -39,9 +39,7 @@ def draw_codes(generator: np.random.Generator, classes: int, symbols: int) -> np
     length += 1
 
 
-def _draw(
-  generator: np.random.Generator, length: int, classes: int, symbols: int
-) -> np.ndarray:
+def _draw(generator: np.random.Generator, length: int, classes: int, symbols: int) -> np.ndarray:
   return np.stack([generator.permutation(classes) % symbols for _ in range(length)])
 
 
@@ -54,12 +52,13 @@ def _least_distance(codes: np.ndarray) -> int:
 def decode(codes: np.ndarray, likely: np.ndarray) -> np.ndarray:
   """Returns the probabilities of classes, [rows, classes].
 
-  They maximise the sum of q log(sum of p over the classes of a symbol) over codes and symbols, by
-  expectation maximisation from equal probabilities.
+  Of all whose sums over the classes of a symbol are what the codes say, they are those of greatest
+  entropy. If the codes contradict one another, the sums are as close as they can be in the
+  Kullback-Leibler divergence. Each step corrects the sums of all codes at once.
 
   Args:
     codes: see draw_codes.
-    likely: q, the probability of each symbol in each code, [codes, rows, symbols].
+    likely: the probability of each symbol in each code, [codes, rows, symbols].
 
   >>> codes = np.array([[0, 0, 1, 1], [0, 1, 0, 1]])  # four classes told apart by two bits
   >>> bits = np.array([[[0.9, 0.1]], [[0.2, 0.8]]])
@@ -67,11 +66,13 @@ def decode(codes: np.ndarray, likely: np.ndarray) -> np.ndarray:
   [[0.18, 0.72, 0.02, 0.08]]
   """
   classes, symbols = codes.shape[1], likely.shape[2]
-  member = codes[:, :, None] == np.arange(symbols)  # [codes, classes, symbols]
+  member = 1.0 * (codes[:, :, None] == np.arange(symbols))  # [codes, classes, symbols]
+  said = np.log(np.maximum(likely, LEAST))
   p = np.full((likely.shape[1], classes), 1 / classes)
   for _ in range(STEPS):
-    sums = np.einsum('rc,lcs->lrs', p, member)
-    ratio = likely / np.maximum(sums, np.finfo(float).tiny)
-    p = p * np.einsum('lrs,lcs->rc', ratio, member) / len(codes)
+    sums = np.maximum(np.einsum('rc,lcs->lrs', p, member), np.finfo(float).tiny)
+    logits = np.log(np.maximum(p, np.finfo(float).tiny))
+    logits += np.einsum('lrs,lcs->rc', said - np.log(sums), member) / len(codes)
+    p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
   return p

@@ -8,7 +8,6 @@ numbers, truth values, dates, categories and missing cells.
 """
 
 import functools
-import itertools
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,6 +112,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):
       raise ValueError('this estimator requires y to be passed, but the target y is None')
     self.columns_, x = fit_columns(self, X)
     y = column_or_1d(y, warn=True)
+    assert_all_finite(y, input_name='y')
     check_classification_targets(y)
     check_consistent_length(x, y)
     self.classes_, numbers = np.unique(y, return_inverse=True)
@@ -121,7 +121,8 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):
 
   def predict(self, X: Any) -> np.ndarray:
     """Returns the label of each row, [rows]."""
-    return self.classes_[self.predict_proba(X).argmax(1)]
+    likely = self.predict_proba(X)
+    return self.classes_[likely.argmax(1)]
 
   def predict_proba(self, X: Any) -> np.ndarray:
     """Returns the probability of each of `classes_`, [rows, classes] float64.
@@ -149,6 +150,7 @@ class TabularRegressor(RegressorMixin, BaseEstimator):
     n_features_in_: columns.
     feature_names_in_: their names, if X was a frame and these are texts.
     columns_: how the cells of each column are read.
+    trained_: the learner.
     views_: the views.
   """
 
@@ -189,14 +191,15 @@ class TabularRegressor(RegressorMixin, BaseEstimator):
     self.views_ = []
     if self.deviation_ > 0:
       self.views_ = _views(settings, x, (targets - self.mean_) / self.deviation_)
-    self.density_ = settings.trained.density
+    self.trained_ = settings.trained
     return self
 
   def predict(self, X: Any) -> np.ndarray:
     """Returns the expected number of each row, [rows] float64."""
-    if self._density() is None:
+    density = self._density()
+    if density is None:
       return self._mean_of(X, lambda outputs: outputs[:, 0])
-    return self._mean_of(X, functools.partial(_in_parts, _mean(self.density_)))
+    return self._mean_of(X, functools.partial(_in_parts, _mean(density)))
 
   def predict_quantiles(self, X: Any, levels: Any) -> np.ndarray:
     """Returns quantiles of the number of each row, [rows, levels] float64.
@@ -213,9 +216,10 @@ class TabularRegressor(RegressorMixin, BaseEstimator):
     levels = np.atleast_1d(np.asarray(levels, np.float64))
     if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
       raise ValueError(f'levels={levels.tolist()} are no probabilities between 0 and 1')
-    if self._density() is None:
+    density = self._density()
+    if density is None:
       raise ValueError('the learner predicts numbers alone; give one that was trained on a density')
-    quantile = _quantile(self.density_)
+    quantile = _quantile(density)
     of = lambda outputs: np.stack(
       [_in_parts(lambda part, at=level: quantile(part, at), outputs) for level in levels], axis=-1
     )
@@ -224,7 +228,7 @@ class TabularRegressor(RegressorMixin, BaseEstimator):
 
   def _density(self) -> Density | None:
     check_is_fitted(self)
-    return self.density_
+    return self.trained_.density
 
   def _mean_of(self, X: Any, read: Any) -> np.ndarray:
     """Returns the mean over views of what is read of their outputs, in units of y."""
@@ -243,18 +247,19 @@ def _tags(tags: Any) -> Any:
 
 
 def _settings(estimator: Any, *, classifies: bool) -> Settings:
-  for name in ('ensemble', 'max_rows', 'max_columns'):
-    value = getattr(estimator, name)
-    if not (isinstance(value, int | np.integer) and value > 0 or value is None and name[0] == 'm'):
-      raise ValueError(f'{name}={value!r} is no positive integer')
+  sizes = {name: getattr(estimator, name) for name in ('ensemble', 'max_rows', 'max_columns')}
+  for name, size in sizes.items():
+    given = size is not None or name == 'ensemble'
+    if given and not (isinstance(size, int | np.integer) and size > 0):
+      raise ValueError(f'{name}={size!r} is no positive integer')
   trained = learned(estimator.learner)
   if trained.classifies != classifies:
     kind, other = ('predicts numbers', 'Regressor') if classifies else ('classifies', 'Classifier')
     raise ValueError(f'the learner {kind}; use Tabular{other}')
   if len(trained.inputs.shape) != 1:
     raise ValueError(
-      f'the learner was trained on examples of shape {trained.inputs.shape}, not on rows of tables; '
-      'give one that was, such as tabular-classifier, or use FewShotClassifier'
+      f'the learner was trained on examples of shape {trained.inputs.shape}, and rows of a table '
+      'have one axis; give one that was trained on tables, such as tabular-classifier'
     )
   rows = estimator.max_rows or int(trained.card.get(CARD_ROWS, ROWS))
   columns = estimator.max_columns or trained.inputs.shape[0]
@@ -274,12 +279,9 @@ def _votes(settings: Settings, x: np.ndarray, y: np.ndarray) -> list[Vote]:
       codes = draw_codes(generator, classes, symbols)
     else:
       codes = (generator.permutation(classes) if vote else np.arange(classes))[None]
-    rows = some_rows(generator, y, len(x), max(settings.rows, classes))
-    shown = zip(codes, itertools.repeat(next(parts)), strict=False)
-    views = [
-      _view(settings, x[rows], code[y[rows]], columns=columns, number=vote)
-      for code, columns in shown
-    ]
+    rows = some_rows(generator, y, rows=len(x), most=max(settings.rows, classes))
+    at: dict[str, Any] = {'targets': int(codes.max()) + 1, 'columns': next(parts), 'number': vote}
+    views = [_view(settings, x[rows], code[y[rows]], **at) for code in codes]
     votes.append(Vote(codes, views))
   return votes
 
@@ -292,17 +294,26 @@ def _views(settings: Settings, x: np.ndarray, y: np.ndarray) -> list[View]:
   parts = bags(generator, places, settings.columns)
   views = []
   for number in range(max(settings.ensemble, -(-len(places) // settings.columns))):
-    rows = some_rows(generator, None, len(x), settings.rows)
-    views.append(_view(settings, x[rows], y[rows], columns=next(parts), number=number))
+    rows = some_rows(generator, None, rows=len(x), most=settings.rows)
+    view = _view(settings, x[rows], y[rows], targets=1, columns=next(parts), number=number)
+    views.append(view)
   return views
 
 
 def _view(
-  settings: Settings, x: np.ndarray, y: np.ndarray, *, columns: np.ndarray, number: int
+  settings: Settings,
+  x: np.ndarray,
+  y: np.ndarray,
+  *,
+  targets: int,
+  columns: np.ndarray,
+  number: int,
 ) -> View:
   ranks, seed = number % 2 == 1, settings.seed + number
   there = ~np.isnan(x[:, columns]).all(0)  # of these rows
-  return adapt(settings.trained, x, y, columns=columns[there], ranks=ranks, seed=seed)
+  return adapt(
+    settings.trained, x, y, targets=targets, columns=columns[there], ranks=ranks, seed=seed
+  )
 
 
 def _warn_of_parts(settings: Settings, x: np.ndarray, places: np.ndarray, classes: int) -> None:

@@ -1,4 +1,4 @@
-"""What a learner sees of a table: some of its rows and columns, scaled, and filled up to few shapes.
+"""What a learner sees of a table: some rows and columns, scaled, and filled up to few shapes.
 
 A prediction is the mean of those from several views. So tables that are larger than what the
 learner was trained on are seen in parts, and smaller ones from several sides.
@@ -68,7 +68,14 @@ class View(NamedTuple):
 
 
 def adapt(
-  trained: Trained, x: np.ndarray, y: np.ndarray, *, columns: np.ndarray, ranks: bool, seed: int
+  trained: Trained,
+  x: np.ndarray,
+  y: np.ndarray,
+  *,
+  targets: int,
+  columns: np.ndarray,
+  ranks: bool,
+  seed: int,
 ) -> View:
   """Shows examples to a learner.
 
@@ -78,6 +85,7 @@ def adapt(
     trained: the learner.
     x: [rows, all columns].
     y: class numbers [rows], or targets [rows].
+    targets: classes, or 1 in a regression.
     columns: places of the columns to be seen.
     ranks: whether numbers are replaced by those of a normal distribution with the same rank.
     seed: for learners that draw at random.
@@ -90,7 +98,7 @@ def adapt(
   filled[: len(y)] = y if trained.classifies else y[:, None]
   seen = _filled(scale(scaling, x), rows, column_bucket(x.shape[1]))
   key = learner_key(fixed_key(seed), 0)
-  classes = class_bucket(trained, y)
+  classes = class_bucket(trained, targets)
   state = trained.programs(classes).adapt(key, trained.params, Examples(seen, filled, weight))
   return View(trained, classes, columns, scaling, state)
 
@@ -118,14 +126,12 @@ def column_bucket(columns: int) -> int:
   return bucket
 
 
-def class_bucket(trained: Trained, y: np.ndarray) -> int:
-  """Returns the number of classes of the program for class numbers [rows]."""
-  if not trained.classifies:
-    return trained.outputs
-  classes = FEWEST_CLASSES
-  while classes <= y.max():
-    classes *= 2
-  return min(classes, trained.outputs)
+def class_bucket(trained: Trained, classes: int) -> int:
+  """Returns the number of classes of the program; in a regression the learner's outputs."""
+  bucket = FEWEST_CLASSES
+  while bucket < classes:
+    bucket *= 2
+  return min(bucket, trained.outputs) if trained.classifies else trained.outputs
 
 
 def _filled(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -169,9 +175,7 @@ def informative(x: np.ndarray) -> np.ndarray:
   return np.flatnonzero((~same | missing.any(0)) & ~missing.all(0))
 
 
-def bags(
-  generator: np.random.Generator, columns: np.ndarray, most: int
-) -> Iterator[np.ndarray]:
+def bags(generator: np.random.Generator, columns: np.ndarray, most: int) -> Iterator[np.ndarray]:
   """Yields parts of columns without end, each column about as often as any other.
 
   Args:
@@ -198,7 +202,7 @@ def bags(
 
 
 def some_rows(
-  generator: np.random.Generator, labels: np.ndarray | None, rows: int, most: int
+  generator: np.random.Generator, labels: np.ndarray | None, *, rows: int, most: int
 ) -> np.ndarray:
   """Returns rows of a table, in order: all, or as many as a learner takes.
 
@@ -209,8 +213,9 @@ def some_rows(
     rows: how many there are.
     most: how many are returned at most; at least as many as classes.
 
-  >>> kept = some_rows(np.random.default_rng(0), np.array([0] * 8 + [1] * 4 + [2]), 13, 6)
-  >>> np.bincount(np.array([0] * 8 + [1] * 4 + [2])[kept]).tolist()
+  >>> labels = np.array([0] * 8 + [1] * 4 + [2])
+  >>> kept = some_rows(np.random.default_rng(0), labels, rows=13, most=6)
+  >>> np.bincount(labels[kept]).tolist()
   [3, 2, 1]
   """
   if rows <= most:

@@ -6,6 +6,7 @@ fitted.predict(['new.jpg'])
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from metakit.trained import inputs as of_inputs
 from metakit.trained.inputs import Inputs, Ready
 from metakit.trained.labels import Labels, class_labels, known_labels, targets
 from metakit.trained.made_of import OBJECTIVES, MadeOf, shapes_of_params
-from metakit.types import Examples, MetaLearner, Objective, Params
+from metakit.types import Examples, MetaLearner, Params
 
 FEWEST = 8  # rows of the smallest program
 MOST_QUERIES = 512  # rows that are predicted at once
@@ -47,7 +48,8 @@ class Trained:
     classifies: whether targets are classes.
     made_of: the specs of its parts; None for a learner of a user's own.
     card: what else is known: command, score, data, licence, ...
-    objective: what judges its outputs, if `made_of` does not say it.
+    family: makes the family of distributions whose parameters its outputs are, such as
+      metakit.densities.gaussian, if `made_of` does not say it.
   """
 
   make: Callable[[int], MetaLearner] = dataclasses.field(repr=False)
@@ -57,7 +59,7 @@ class Trained:
   classifies: bool = True
   made_of: MadeOf | None = None
   card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  objective: Objective | None = None
+  family: Callable[[], Density] | None = None
   _programs: dict[int, Programs] = dataclasses.field(default_factory=dict, repr=False)
 
   @property
@@ -68,7 +70,9 @@ class Trained:
   @property
   def density(self) -> Density | None:
     """The family of distributions whose parameters its outputs are; None if they are of none."""
-    objective = self.objective or (self.made_of and OBJECTIVES.get(self.made_of.objective))
+    if self.family is not None:
+      return _density(self.family)
+    objective = self.made_of and OBJECTIVES.get(self.made_of.objective)
     return getattr(objective, 'family', None)
 
   def adapt(self, x: Any, y: Any, *, seed: int = 0) -> 'Fitted':
@@ -260,6 +264,11 @@ class Fitted(NamedTuple):
 def _fitted(trained: Trained, state: Any, support: Ready, labels: Labels, seed: int) -> Fitted:
   programs = trained._for(labels.classes)
   return Fitted(trained, programs, jax.device_put(state), support, labels, seed)
+
+
+@functools.cache
+def _density(family: Callable[[], Density]) -> Density:
+  return family()
 
 
 def bucket(rows: int) -> int:
