@@ -87,7 +87,7 @@ def test_every_validation_calibrates_with_one_program():
   """Parameters are its arguments: as constants, each validation would compile anew."""
   learner, params = calibrated('mlp')
   source = tiny_source()
-  for each in params, jax.tree.map(np.zeros_like, params):
+  for each in params, jax.device_put(jax.tree.map(np.zeros_like, params)):
     calibrate(learner, each, source, root=ROOT)
   assert _measurer(learner.calibrate, source.plan, source.finish)._cache_size() == 1
 
