@@ -63,7 +63,7 @@ def classification(losses: Losses) -> Objective:
     loss = mean(each)
     return loss, {'loss': loss, 'accuracy': mean(hits.astype(outputs.dtype))}
 
-  return Objective(judge, 'classification', _most_likely, _kullback_leibler)
+  return Objective(judge, 'classification', _most_likely, _kullback_leibler, pool=_mean_probability)
 
 
 def regression(losses: Losses) -> Objective:
@@ -92,7 +92,8 @@ def regression(losses: Losses) -> Objective:
       )
     return _mean_loss(losses, outputs, examples)
 
-  return Objective(judge, 'regression', lambda outputs: outputs, _mean_square)
+  mean = lambda outputs: outputs.mean(0)
+  return Objective(judge, 'regression', lambda outputs: outputs, _mean_square, pool=mean)
 
 
 def density(
@@ -101,6 +102,7 @@ def density(
   *,
   point: Callable[[jax.Array], jax.Array],
   divergence: Callable[[jax.Array, jax.Array], jax.Array],
+  pool: Callable[[jax.Array], jax.Array] | None = None,
   family: Density | None = None,
 ) -> Objective:
   """Returns the objective of outputs that are parameters of a density of the targets.
@@ -112,6 +114,7 @@ def density(
       variance.
     point: outputs [examples, outputs] -> predictions [examples, size], such as the mean.
     divergence: see metakit.types.Objective.
+    pool: see metakit.types.Objective.
     family: the density of one number, if outputs [examples, size * outputs_per_target] hold the
       parameters of the first number of a target, then those of the second, and so on.
 
@@ -135,7 +138,7 @@ def density(
     loss, metrics = _mean_loss(losses, outputs, examples)
     return loss, {**metrics, 'squared_error': error_of(point, outputs, examples)}
 
-  return Objective(judge, 'density', point, divergence, outputs_per_target, family)
+  return Objective(judge, 'density', point, divergence, outputs_per_target, pool, family)
 
 
 def check_outputs(outputs: jax.Array, examples: Examples, outputs_per_target: int) -> None:
@@ -174,6 +177,10 @@ def _most_likely(logits: jax.Array) -> jax.Array:
 def _kullback_leibler(logits: jax.Array, reference: jax.Array) -> jax.Array:
   log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(reference)
   return (jnp.exp(log_q) * (log_q - log_p)).sum(-1)
+
+
+def _mean_probability(logits: jax.Array) -> jax.Array:
+  return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(logits))
 
 
 def _mean_square(outputs: jax.Array, reference: jax.Array) -> jax.Array:

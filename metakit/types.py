@@ -102,6 +102,8 @@ class Density(NamedTuple):
     crps: (parameters, y) -> the continuous ranked probability score, in units of y: the integral
       over t of (cdf(t) - [y <= t])^2 (Gneiting and Raftery 2007, JASA 102, eq. 20).
     expected_improvement: (parameters, best) -> E[max(y - best, 0)], in units of y.
+    pool: parameters [members, ..., size] -> those [..., size] of the member of the family that is
+      nearest to the mixture of all, in equal shares. None if that is not known.
   """
 
   name: str
@@ -114,6 +116,7 @@ class Density(NamedTuple):
   divergence: OfValue
   crps: OfValue
   expected_improvement: OfValue
+  pool: OfParameters | None = None
 
 
 class Objective(NamedTuple):
@@ -131,6 +134,9 @@ class Objective(NamedTuple):
       exceeds that of `reference`, if the reference is right. In a classification this is the
       Kullback-Leibler divergence in nats, in a regression the mean squared difference.
     outputs_per_target: how many outputs there are for each class, or for each number of a target.
+    pool: outputs of several networks [networks, examples, outputs] -> those of all together
+      [examples, outputs]: the logits of the mean probability, the mean prediction, or the density
+      with the moments of the mixture. None if there is no such density.
     density: the family that outputs are parameters of, number by number; None if there is none.
   """
 
@@ -139,6 +145,7 @@ class Objective(NamedTuple):
   point: Callable[[jax.Array], jax.Array]
   divergence: Callable[[jax.Array, jax.Array], jax.Array]
   outputs_per_target: int = 1
+  pool: Callable[[jax.Array], jax.Array] | None = None
   density: Density | None = None
 
   def __call__(self, outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:

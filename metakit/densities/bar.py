@@ -60,7 +60,10 @@ def bar(borders: Sequence[float]) -> Density:
     log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(reference)
     return (jnp.exp(log_q) * (log_q - log_p)).sum(-1)  # the shapes within buckets are equal
 
-  return of_pieces('bar', len(edges) - 1, pieces, divergence=divergence)
+  def pool(logits: jax.Array) -> jax.Array:
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0)  # which is the mixture itself
+
+  return of_pieces('bar', len(edges) - 1, pieces, divergence=divergence)._replace(pool=pool)
 
 
 def borders_of(source: Sampler, buckets: int = 100) -> tuple[float, ...]:

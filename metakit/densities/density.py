@@ -29,11 +29,16 @@ def objective_of(density: Density) -> Objective:
     apart = by_number(outputs, density.size), by_number(reference, density.size)
     return density.divergence(*apart).mean(-1)
 
+  def pool(outputs: jax.Array) -> jax.Array:
+    assert density.pool is not None
+    return density.pool(by_number(outputs, density.size)).reshape(outputs.shape[1:])
+
   return objectives.density(
     losses,
     density.size,
     point=lambda outputs: density.mean(by_number(outputs, density.size)),
     divergence=divergence,
+    pool=None if density.pool is None else pool,
     family=density,
   )
 

@@ -30,7 +30,19 @@ def gaussian(least: float = LEAST) -> Density:
   def moments(parameters: jax.Array) -> tuple[jax.Array, jax.Array]:
     return parameters[..., 0], least + jax.nn.softplus(parameters[..., 1])
 
-  return normal('gaussian', 2, moments)
+  def pool(parameters: jax.Array) -> jax.Array:
+    """Of all normal distributions, that with the moments of a mixture is nearest to it (KL)."""
+    mean, deviation = moments(parameters)
+    variance = jnp.square(deviation).mean(0) + mean.var(0)
+    return jnp.stack([mean.mean(0), raw_of(jnp.sqrt(variance), least)], axis=-1)
+
+  return normal('gaussian', 2, moments)._replace(pool=pool)
+
+
+def raw_of(deviation: jax.Array, least: float) -> jax.Array:
+  """Returns the raw parameter of a deviation; one that is not above `least` is hardly above it."""
+  above = jnp.maximum(deviation - least, jnp.finfo(deviation.dtype).eps * least)
+  return above + jnp.log(-jnp.expm1(-above))  # the inverse of softplus
 
 
 def check_least(least: float) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jax.scipy.stats import norm
 
-from metakit.densities.gaussian import LEAST, check_least, gaussian
+from metakit.densities.gaussian import LEAST, check_least, gaussian, raw_of
 from metakit.types import Density
 
 HALVINGS = 60  # of the interval that holds a quantile
@@ -113,6 +113,7 @@ def mixture(components: int, least: float = LEAST) -> Density:
     divergence=divergence,
     crps=crps,
     expected_improvement=improvement,
+    pool=None,
   )
 
 
@@ -135,8 +136,7 @@ def mixture_parameters(
   '4.000'
   """
   check_least(least)
-  above = jnp.maximum(deviation - least, least * 1e-6)
-  raw = above + jnp.log(-jnp.expm1(-above))  # the inverse of softplus
+  raw = raw_of(deviation, least)
   return jnp.concatenate(jnp.broadcast_arrays(log_weight, mean, raw), axis=-1)
 
 

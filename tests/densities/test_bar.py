@@ -109,3 +109,14 @@ def test_the_loss_is_the_log_probability_of_a_bucket_less_the_log_of_its_width()
 def test_borders_without_sense_are_refused(borders, said):
   with pytest.raises(ValueError, match=said):
     bar(borders)
+
+
+def test_several_networks_together_are_their_mixture():
+  ours = bar([-4.0, -1.0, 1.0, 2.0])
+  logits = jnp.array([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5]])
+
+  def both(y):
+    pooled = ours.pool(logits[:, None])[0]
+    return ours.cdf(pooled, y), ours.cdf(logits, y).mean()
+
+  np.testing.assert_allclose(*jax.jit(both)(jnp.array(0.3)), rtol=1e-6)
