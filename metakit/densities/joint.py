@@ -58,7 +58,7 @@ def joint(features: int = 8, least: float = LEAST) -> Objective:
   def divergence(outputs: jax.Array, reference: jax.Array) -> jax.Array:
     return marginal.divergence(by_number(outputs, size), by_number(reference, size)).mean(-1)
 
-  return Objective(judge, 'density', point, divergence, size, marginal)
+  return Objective(judge, 'density', point, divergence, size, density=marginal)
 
 
 def _marginal(features: int, least: float) -> Density:
