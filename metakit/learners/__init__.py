@@ -18,6 +18,7 @@ from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
+from metakit.learners.tabular import tabular
 
 __all__ = [
   'alfa',
@@ -40,4 +41,5 @@ __all__ = [
   'proto_maml',
   'prototypical',
   'reptile',
+  'tabular',
 ]
