@@ -34,6 +34,8 @@ from metakit.trained.stored import NAME, load
 from metakit.trained.trained import Fitted, Trained
 from metakit.types import Episode, Examples
 
+__all__ = ['FewShotClassifier', 'FewShotRegressor']
+
 LOADED = 8  # learners that are kept with their compiled programs
 UNSEEN = -np.inf  # the decision for a class that has no example yet
 ANY = float(np.finfo(np.float32).max)  # the deviation of inputs of which none is too far off

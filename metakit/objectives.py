@@ -63,7 +63,7 @@ def classification(losses: Losses) -> Objective:
     loss = mean(each)
     return loss, {'loss': loss, 'accuracy': mean(hits.astype(outputs.dtype))}
 
-  return Objective(judge, 'classification', _most_likely, _kullback_leibler)
+  return Objective(judge, 'classification', _most_likely, _kullback_leibler, pool=_mean_probability)
 
 
 def regression(losses: Losses) -> Objective:
@@ -92,7 +92,8 @@ def regression(losses: Losses) -> Objective:
       )
     return _mean_loss(losses, outputs, examples)
 
-  return Objective(judge, 'regression', lambda outputs: outputs, _mean_square)
+  mean = lambda outputs: outputs.mean(0)
+  return Objective(judge, 'regression', lambda outputs: outputs, _mean_square, pool=mean)
 
 
 def density(
@@ -101,6 +102,7 @@ def density(
   *,
   point: Callable[[jax.Array], jax.Array],
   divergence: Callable[[jax.Array, jax.Array], jax.Array],
+  pool: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Objective:
   """Returns the objective of outputs that are parameters of a density of the targets.
 
@@ -111,6 +113,7 @@ def density(
       variance.
     point: outputs [examples, outputs] -> predictions [examples, size], such as the mean.
     divergence: see metakit.types.Objective.
+    pool: see metakit.types.Objective.
 
   Returns:
     An Objective with the metric 'loss', the mean. It raises ValueError for another number of
@@ -136,7 +139,7 @@ def density(
       )
     return _mean_loss(losses, outputs, examples)
 
-  return Objective(judge, 'density', point, divergence, outputs_per_target)
+  return Objective(judge, 'density', point, divergence, outputs_per_target, pool)
 
 
 def _mean_loss(losses: Losses, outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
@@ -157,6 +160,10 @@ def _most_likely(logits: jax.Array) -> jax.Array:
 def _kullback_leibler(logits: jax.Array, reference: jax.Array) -> jax.Array:
   log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(reference)
   return (jnp.exp(log_q) * (log_q - log_p)).sum(-1)
+
+
+def _mean_probability(logits: jax.Array) -> jax.Array:
+  return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(logits))
 
 
 def _mean_square(outputs: jax.Array, reference: jax.Array) -> jax.Array:

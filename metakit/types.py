@@ -87,6 +87,9 @@ class Objective(NamedTuple):
       exceeds that of `reference`, if the reference is right. In a classification this is the
       Kullback-Leibler divergence in nats, in a regression the mean squared difference.
     outputs_per_target: how many outputs there are for each class, or for each number of a target.
+    pool: outputs of several networks [networks, examples, outputs] -> those of all together
+      [examples, outputs]: the logits of the mean probability, the mean prediction, or the density
+      with the moments of the mixture. None if there is no such density.
   """
 
   judge: Callable[[jax.Array, Examples], tuple[jax.Array, Metrics]]
@@ -94,6 +97,7 @@ class Objective(NamedTuple):
   point: Callable[[jax.Array], jax.Array]
   divergence: Callable[[jax.Array, jax.Array], jax.Array]
   outputs_per_target: int = 1
+  pool: Callable[[jax.Array], jax.Array] | None = None
 
   def __call__(self, outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
     return self.judge(outputs, examples)

@@ -146,6 +146,15 @@ def test_an_objective_says_what_its_outputs_are():
   np.testing.assert_array_equal(squared_error.point(LOGITS), LOGITS)
 
 
+def test_what_several_networks_say_together_is_the_mean():
+  """Of probabilities, which are no mean of logits, or of predictions."""
+  members = 3 * RNG.normal(size=(4, 5, 3))
+  probabilities = np.exp(members) / np.exp(members).sum(-1, keepdims=True)
+  together = np.asarray(jax.nn.softmax(cross_entropy.pool(jnp.asarray(members, jnp.float32))))
+  np.testing.assert_allclose(together, probabilities.mean(0), rtol=1e-5)
+  np.testing.assert_allclose(squared_error.pool(members), members.mean(0))
+
+
 def test_an_objective_of_ones_own_counts_rows_as_the_usual_ones_do():
   """Weights, missing labels and the accuracy are not its affair."""
   absolute = regression(lambda outputs, y: jnp.abs(outputs - y).sum(-1))

@@ -38,6 +38,8 @@ class Density(NamedTuple):
     crps: (parameters, y) -> the continuous ranked probability score, in units of y: the integral
       over t of (cdf(t) - [y <= t])^2 (Gneiting and Raftery 2007, JASA 102, eq. 20).
     expected_improvement: (parameters, best) -> E[max(y - best, 0)], in units of y.
+    pool: parameters [members, ..., size] -> those [..., size] of the member of the family that is
+      nearest to the mixture of all, in equal shares. None if that is not known.
   """
 
   name: str
@@ -50,6 +52,7 @@ class Density(NamedTuple):
   divergence: OfValue
   crps: OfValue
   expected_improvement: OfValue
+  pool: OfParameters | None = None
 
 
 def objective_of(density: Density) -> Objective:
@@ -75,5 +78,15 @@ def objective_of(density: Density) -> Objective:
   def divergence(outputs: jax.Array, reference: jax.Array) -> jax.Array:
     return density.divergence(apart(outputs), apart(reference)).mean(-1)
 
+  def pool(outputs: jax.Array) -> jax.Array:
+    assert density.pool is not None
+    return density.pool(apart(outputs)).reshape(outputs.shape[1:])
+
   point = lambda outputs: density.mean(apart(outputs))
-  return objectives.density(losses, density.size, point=point, divergence=divergence)
+  return objectives.density(
+    losses,
+    density.size,
+    point=point,
+    divergence=divergence,
+    pool=None if density.pool is None else pool,
+  )

@@ -54,6 +54,14 @@ def gaussian(least: float = LEAST) -> Density:
     z, deviation = away(parameters, best)
     return deviation * (norm.pdf(z) - z * ndtr(-z))
 
+  def pool(parameters: jax.Array) -> jax.Array:
+    """Of all normal distributions, that with the moments of a mixture is nearest to it (KL)."""
+    mean, deviation = moments(parameters)
+    variance = jnp.square(deviation).mean(0) + mean.var(0)
+    above = jnp.maximum(jnp.sqrt(variance) - least, jnp.finfo(mean.dtype).eps * least)
+    raw = above + jnp.log(-jnp.expm1(-above))  # the inverse of softplus
+    return jnp.stack([mean.mean(0), raw], axis=-1)
+
   return Density(
     name='gaussian',
     size=2,
@@ -65,4 +73,5 @@ def gaussian(least: float = LEAST) -> Density:
     divergence=divergence,
     crps=crps,
     expected_improvement=expected_improvement,
+    pool=pool,
   )

@@ -10,6 +10,8 @@ from typing import Any
 
 import safetensors
 
+__all__ = ['card', 'names', 'path_of']
+
 FOLDER = Path(__file__).parent
 ENDING = '.safetensors'
 HEADER = 'metakit'

@@ -28,6 +28,7 @@ def computed():
         'variance': NORMAL.variance(parameters),
         'quantile': NORMAL.quantile(parameters, jnp.array([0.05, 0.5, 0.9])),
         'divergence': NORMAL.divergence(parameters, parameters[::-1]),
+        'pool': NORMAL.pool(parameters),
       }
 
     return jax.tree.map(np.asarray, jax.jit(all_of)(jnp.asarray(PARAMETERS), jnp.asarray(Y)))
@@ -47,6 +48,20 @@ def test_functions_are_those_of_scipy(computed):
     'quantile': [each.ppf(level) for each, level in zip(d, (0.05, 0.5, 0.9), strict=True)],
   }.items():
     np.testing.assert_allclose(computed[name], values, rtol=1e-6, err_msg=name)
+
+
+def test_what_several_say_together_has_the_moments_of_their_mixture(computed):
+  means, variances = computed['mean'], computed['variance']
+  raw = computed['pool'][1]
+  assert computed['pool'][0] == pytest.approx(means.mean(), rel=1e-12)
+  deviation = 1e-3 + np.log1p(np.exp(raw))
+  assert deviation**2 == pytest.approx((variances + means**2).mean() - means.mean() ** 2, rel=1e-9)
+
+
+def test_a_density_is_pooled_number_by_number():
+  outputs = np.repeat([[[0.0, 0.5, 7.0, -0.5]]], 2, axis=0)  # two networks of one mind
+  with jax.enable_x64(True):
+    np.testing.assert_allclose(objective_of(NORMAL).pool(jnp.asarray(outputs)), outputs[0])
 
 
 def test_scores_are_their_integrals(computed):
