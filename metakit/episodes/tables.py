@@ -3,8 +3,9 @@
 The prior of TabPFN (Hollmann et al., ICLR 2023, arXiv:2207.01848, section 4; Nature 637, 2025) in a
 form that compiles: all arrays have fixed shapes. A new graph is drawn for each table. Its nodes lie
 in layers. A node is a function of few nodes of the layer before and of the causes, plus noise. The
-features are nodes at random, so causes of the target, effects of it, or neither. Then columns become
-categories or get heavy tails, cells go missing, and the target becomes classes.
+features are nodes at random, so causes of the target, effects of it, or neither; nodes that
+correlate with the target more often. Then columns become categories or get heavy tails, cells go
+missing, and the target becomes classes.
 
 Deviations: graphs are layered, with as many nodes in each layer; functions are of a weighted sum,
 normalised over the rows, and not trees or small networks.
@@ -121,7 +122,7 @@ def tables(
   if not 0 <= missing <= 1:
     raise ValueError(f'missing={missing} is no share of the tables; use 0 to 1')
   if tasks is not None and not isinstance(tasks, jax.core.Tracer):
-    check_positive(tasks=tasks)
+    check_positive(tasks=float(tasks))
   root = jax.random.fold_in(fixed_key(seed), _STREAM)
   target = _labels if kind == 'classification' else _numbers
 

@@ -28,7 +28,8 @@ from metakit.absent import known
 from metakit.builder import meta_learner
 from metakit.inputs import as_float
 from metakit.learners.in_context import flat
-from metakit.models import Cells, TableModel
+from metakit.models import Cells
+from metakit.networks.two_way import two_way
 from metakit.objectives import cross_entropy
 from metakit.types import Episode, Examples, Fitted, Key, MetaLearner, Objective, Params
 
@@ -57,41 +58,61 @@ class Targets(NamedTuple):
   """What is known of the targets of a support set.
 
   Attributes:
-    values: [rows, targets], 1 or 0 for classes, normalised values otherwise.
+    values: [rows, targets], 1 or 0 for classes, normalised values otherwise; None once read.
     mean: [targets], the shares of classes, or the mean of the targets.
     deviation: [targets], 1 for classes.
     occurring: [targets] bool, False for classes that do not occur.
   """
 
-  values: jax.Array
+  values: jax.Array | None
   mean: jax.Array
   deviation: jax.Array
   occurring: jax.Array
 
 
 def tabular(
-  model: TableModel, num_outputs: int, *, objective: Objective = cross_entropy, clip: float = 10.0
+  num_outputs: int,
+  width: int = 96,
+  depth: int = 3,
+  *,
+  heads: int = 4,
+  hidden: int | None = None,
+  attention: str = 'softmax',
+  norm: str = 'post',
+  remat: bool = False,
+  dtype: str | None = None,
+  clip: float = 10.0,
+  objective: Objective = cross_entropy,
 ) -> MetaLearner:
   """Learns a table by reading it: a prior-fitted network over rows and columns.
 
   Args:
-    model: a network over tables, metakit.networks.two_way.
     num_outputs: the most classes, or the size of the regression targets. The parameters do not
       depend on it.
+    width: size of the embedding of a cell.
+    depth: blocks of the network.
+    heads: attention heads; must divide width.
+    hidden: units of the perceptrons; 2 * width by default.
+    attention: 'softmax', or 'fused' for jax.nn.dot_product_attention, which is cuDNN's kernel on an
+      NVIDIA GPU with dtype=bfloat16.
+    norm: where the layers normalise, 'post' or 'pre'.
+    remat: computes the activations of a block a second time in the backward pass, to save memory.
+    dtype: type of the computation, such as 'bfloat16'; by default that of parameters and inputs.
+    clip: the largest normalised value of a cell, in deviations of its column.
     objective: loss of the predictions of the queries. A 'regression' predicts in units of the
       targets. Parameters of a 'density' have the units of the targets as they are given, so give
       targets of mean 0 and deviation 1 in the support.
-    clip: the largest normalised value of a cell, in deviations of its column.
 
   Returns:
-    A MetaLearner. `adapt` reads the support once, and fitted hold what later rows need of it. So a
-    query costs one row. A class that does not occur in the support has the logit -10,000.
+    A MetaLearner with a network of its own (metakit.networks.two_way). `adapt` reads the support
+    once, and fitted hold what later rows need of it. So a query costs one row. A class that does
+    not occur in the support has the logit -10,000.
 
   Raises:
-    ValueError: if clip is not positive; at init and adapt, for targets of another size.
+    ValueError: if a size or clip is not positive, or an option is unknown; at init and adapt, for
+      targets of another size.
 
-  >>> from metakit.networks import two_way
-  >>> learner = tabular(two_way(num_outputs=3, width=8, depth=1), num_outputs=3)
+  >>> learner = tabular(num_outputs=3, width=8, depth=1)
   >>> x = jnp.array([[0.1, jnp.nan], [0.9, 2.0]])  # a missing cell
   >>> episode = Episode(Examples(x, jnp.array([0, 1])), Examples(x, jnp.array([0, 1])))
   >>> params = jax.eval_shape(learner.init, jax.random.key(0), episode)
@@ -101,6 +122,17 @@ def tabular(
   """
   if not clip > 0:
     raise ValueError(f'clip={clip} must be positive; use 10 deviations, say')
+  model = two_way(
+    num_outputs * objective.outputs_per_target,
+    width,
+    depth,
+    heads=heads,
+    hidden=hidden,
+    attention=attention,
+    norm=norm,
+    remat=remat,
+    dtype=dtype,
+  )
 
   def reading(support: Examples) -> tuple[Cells, Columns, Targets]:
     columns, targets = columns_of(support), targets_of(support, num_outputs, objective)
@@ -189,7 +221,7 @@ def targets_of(support: Examples, num_outputs: int, objective: Objective) -> Tar
   return Targets((y - middle) / deviation, middle, deviation, everywhere)
 
 
-def _channels(targets: Targets, values: jax.Array, objective: Objective, *, unknown: bool) -> Any:
+def _channels(targets: Targets, values: Any, objective: Objective, *, unknown: bool) -> Any:
   """Returns what is read of targets, each [rows, targets]."""
   flag = jnp.full_like(values, unknown)
   if not objective.classifies:

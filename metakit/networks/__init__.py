@@ -5,6 +5,5 @@ from metakit.networks.mlp import mlp
 from metakit.networks.recurrent import recurrent
 from metakit.networks.resnet12 import resnet12
 from metakit.networks.transformer import transformer
-from metakit.networks.two_way import two_way
 
-__all__ = ['conv4', 'mlp', 'recurrent', 'resnet12', 'transformer', 'two_way']
+__all__ = ['conv4', 'mlp', 'recurrent', 'resnet12', 'transformer']

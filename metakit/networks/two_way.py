@@ -29,40 +29,60 @@ ATTENTIONS = 'softmax', 'fused'
 NORMS = 'pre', 'post'
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array) -> jax.Array:
+FEW = 16  # columns, among which attention is faster without matrix products
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, *, seen: jax.Array) -> jax.Array:
   """Scaled dot-product attention in many places at once; 0 where nothing is seen.
 
   Args:
-    query: [places, asked, heads, features].
-    key: [places, read, heads, features].
+    query: [places, heads, asked, features].
+    key: [places, heads, read, features].
     value: as key.
     seen: [read] bool.
 
   Returns:
-    [places, asked, heads, features].
+    [places, heads, asked, features].
   """
   wide = jnp.promote_types(query.dtype, jnp.float32)
   query = query / query.shape[-1] ** 0.5
-  scores = jnp.einsum('pnhf,pmhf->phnm', query, key, preferred_element_type=wide)
-  scores = jnp.where(seen, scores, jnp.finfo(wide).min)
-  weights = jnp.where(seen, jax.nn.softmax(scores), 0)  # 0 if none is seen
-  return jnp.einsum('phnm,pmhf->pnhf', weights.astype(value.dtype), value)
+  if key.shape[2] <= FEW and target_platform() == 'cpu':
+    scores = (query[:, :, :, None] * key[:, :, None]).sum(-1, dtype=wide)
+    weights, total = _weights(scores, seen)
+    outputs = (weights.astype(value.dtype)[..., None] * value[:, :, None]).sum(3, dtype=wide)
+  else:
+    scores = jnp.einsum('phnf,phmf->phnm', query, key, preferred_element_type=wide)
+    weights, total = _weights(scores, seen)
+    outputs = jnp.einsum('phnm,phmf->phnf', weights.astype(value.dtype), value)
+  return (outputs / total).astype(value.dtype)
 
 
-def attend_fused(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array) -> jax.Array:
+def _weights(scores: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns weights before they are normalised, which is cheaper after the average, and sums."""
+  scores = jnp.where(seen, scores, jnp.finfo(scores.dtype).min)
+  highest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+  weights = jnp.where(seen, jnp.exp(scores - highest), 0)
+  total = weights.sum(-1, keepdims=True)
+  return weights, jnp.where(total > 0, total, 1)  # 0 where nothing is seen
+
+
+def attend_fused(
+  query: jax.Array, key: jax.Array, value: jax.Array, *, seen: jax.Array
+) -> jax.Array:
   """The same as `attend` by jax.nn.dot_product_attention, which rounds float64 to float32.
 
   On an NVIDIA GPU in half precision it is cuDNN's kernel, for heads of 8, 16, ... or 256 features.
   """
   fits = query.dtype in (jnp.float16, jnp.bfloat16) and query.shape[-1] in range(8, 257, 8)
-  asked, read = query.shape[1], key.shape[1]
-  even = lambda rows: jnp.pad(rows, [(0, 0), (0, rows.shape[1] % 2), (0, 0), (0, 0)])
-  query, key, value = even(query), even(key), even(value)  # as cuDNN's gradient needs them
-  mask = jnp.pad(seen, (0, read % 2))[None, None, None]
-  mask = jnp.broadcast_to(mask, (1, 1, query.shape[1], key.shape[1]))
+  asked, read = query.shape[2], key.shape[2]
+  # An even number of tokens, as cuDNN's gradient needs it; [places, tokens, heads, features].
+  even = lambda t: jnp.pad(t.swapaxes(1, 2), [(0, 0), (0, t.shape[2] % 2), (0, 0), (0, 0)])
+  query, key, value = even(query), even(key), even(value)
+  mask = jnp.broadcast_to(jnp.pad(seen, (0, read % 2)), (1, 1, query.shape[1], key.shape[1]))
   implementation: Any = 'cudnn' if fits and target_platform() == 'gpu' else 'xla'
   fused = partial(jax.nn.dot_product_attention, implementation=implementation)
-  return jnp.where(seen.any(), fused(query, key, value, mask=mask)[:, :asked], 0)
+  outputs = fused(query, key, value, mask=mask)[:, :asked].swapaxes(1, 2)
+  return jnp.where(seen.any(), outputs, 0)
 
 
 class Block(nn.Module):
@@ -87,19 +107,25 @@ class Block(nn.Module):
     before = lambda name, x: norm(name)(x) if self.norm == 'pre' else x
     after = lambda name, x: norm(name)(x) if self.norm == 'post' else x
 
+    # [places, tokens, heads, features] <-> [places, heads, tokens, features]
+    turn = lambda x: x.swapaxes(-3, -2)
     z = before('column_norm', x)
     key, value = jnp.moveaxis(heads('column_keys', 2)(z), 2, 0)
     if last is not None:  # the other cells of the last block have no effect
       x, z = x[:, -last:], z[:, -last:]
-    attended = attention(heads('column_queries')(z), key, value, columns)
+    query = heads('column_queries')(z)
+    attended = turn(attention(turn(query), turn(key), turn(value), seen=columns))
     x = after('column_norm', x + merge('column_outputs')(attended))
 
+    across = lambda x: x.transpose(1, 2, 0, 3)  # to [columns, heads, rows, features]
     z = before('row_norm', x)
     if cache is None:
       key, value = jnp.moveaxis(heads('row_keys', 2)(z), 2, 0)
-      cache = key.swapaxes(0, 1), value.swapaxes(0, 1), present  # [columns, rows, ...]
-    attended = attention(heads('row_queries')(z).swapaxes(0, 1), *cache)
-    x = after('row_norm', x + merge('row_outputs')(attended.swapaxes(0, 1)))
+      cache = across(key), across(value), present
+    key, value, seen = cache
+    attended = attention(across(heads('row_queries')(z)), key, value, seen=seen)
+    attended = attended.transpose(2, 0, 1, 3)
+    x = after('row_norm', x + merge('row_outputs')(attended))
 
     dense = lambda name, size: nn.Dense(size, dtype=self.dtype, name=name)
     z = nn.gelu(dense('hidden', self.hidden)(before('norm', x)))
@@ -165,7 +191,7 @@ def two_way(
     dtype: type of the computation, such as 'bfloat16'; by default that of parameters and inputs.
 
   Returns:
-    A TableModel whose state is (keys, values [columns, rows, heads, features], present [rows]) of
+    A TableModel whose state is (keys, values [columns, heads, rows, features], present [rows]) of
     each block; the last one has target columns alone. The parameters depend on num_outputs only
     through the outputs of each target.
 

@@ -52,6 +52,7 @@ from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
+from metakit.learners.tabular import tabular
 from metakit.losses import icnn, proto_triplet, with_losses
 from metakit.meta_gradient import first_order, mixed, remat, unroll
 from metakit.models import from_linen
@@ -194,6 +195,10 @@ LEARNERS = {
   'in_context:regression': Row(
     lambda: in_context(attention(1), 1, objective=squared_error), 'curves', ordered=True
   ),
+  'tabular': Row(lambda: tabular(WAYS, 8, 2, heads=2), symmetric=True),
+  'tabular:regression': Row(
+    lambda: tabular(1, 8, 1, heads=2, norm='pre', objective=squared_error), 'curves'
+  ),
 }
 LEARNERS |= {
   'cnp': Row(lambda: cnp(1, 8, 1, decoder_depth=1), 'curves'),
@@ -290,6 +295,7 @@ VARIANTS = (
   'in_context:linear',
   'in_context:lstm',  # its reading is asked of the network
   'in_context:regression',
+  'tabular:regression',
   'pretrained:transforms',
 )
 # Learners of which test_family.py asks in the quick tier for what is their own.
