@@ -46,6 +46,9 @@ PAGES = {
 }
 PACKAGES = {
   'metakit': 'everything that `import metakit` reaches by name',
+  'metakit.trained': 'trained learners for predictions, and their export',
+  'metakit.estimators': 'estimators of scikit-learn',
+  'metakit.zoo': 'the trained learners that come with metakit',
   'metakit.episodes': 'samplers',
   'metakit.data': 'tables',
   'metakit.networks': 'networks',
@@ -116,11 +119,21 @@ def reference(package: str, said: str) -> str:
       entries.append(f'`{package}.{name}` is of the type `{type(value).__name__}`.\n')
       continue
     kind = 'class' if inspect.isclass(value) else 'function'
-    fields = ', '.join(getattr(value, '__annotations__', {}))  # the docstring describes them
-    options = f'   :members:\n   :exclude-members: {fields}\n' if kind == 'class' else ''
+    members = ', '.join(methods(value)) if kind == 'class' else ''
+    options = f'   :members: {members}\n' if members else ''
     where = f'{value.__module__}.{name}' if kind == 'class' else f'{package}.{name}'
     entries.append(f'```{{eval-rst}}\n.. auto{kind}:: {where}\n{options}```\n')
   return f'# `{package}`\n\nReference: {said}.\n\n' + '\n'.join(entries)
+
+
+def methods(value: type) -> list[str]:
+  """Returns the public methods and properties that a class itself writes down.
+
+  The docstring describes its fields, and what libraries add to it is theirs.
+  """
+  kinds = property, classmethod, staticmethod
+  written = lambda part: inspect.isfunction(part) or isinstance(part, kinds)
+  return [name for name, part in vars(value).items() if name[0] != '_' and written(part)]
 
 
 def is_of_a_package(value: object) -> bool:

@@ -20,7 +20,10 @@ def picture(setup: Setup, tested: Tested, seen: Seen) -> EpisodePicture:
   key = task_key(tested.root, 0, 0)
   episode = tested.source(key)
   support_x, support_y = without_padding(episode.support, *episode.support[:2])
-  query_x, query_y, outputs = without_padding(episode.query, *episode.query[:2], seen.outputs[0])
+  outputs = seen.outputs[0]
+  if tested.task.objective.kind == 'density':  # a picture shows what it predicts
+    outputs = np.asarray(tested.task.objective.point(outputs))
+  query_x, query_y, outputs = without_padding(episode.query, *episode.query[:2], outputs)
   return EpisodePicture(
     support_x,
     support_y,

@@ -23,6 +23,7 @@ from metakit.evaluation import judge_meta_gradient
 from metakit.evaluation.in_context import judge_likeness
 from metakit.keys import roots
 from metakit.models import SequenceModel
+from metakit.objectives import squared_error
 from metakit.sizes import check_memory, device_bytes, tree_bytes
 from metakit.sources import abstract_episode
 from metakit.tasks import Task, training_classes
@@ -89,6 +90,7 @@ def make_setup(
   check_same_pool(task, test_task)
   built = build(task, **supplied)
   tested = built if task == test_task else build(test_task, **supplied)
+  built, tested = (with_usual_objective(each, learner) for each in (built, tested))
   network = _network(flags['network'], learner.name, built)
   built, tested = (_with_measures(each, learner, network) for each in (built, tested))
   # The source of each split is kept, since it may hold a table on the device.
@@ -116,6 +118,19 @@ def make_setup(
   return Setup(built, tested, make_learner, make_network, specs, parallel)
 
 
+def with_usual_objective(task: Task, learner: Component) -> Task:
+  """Returns a regression judged by the density that a learner predicts, if it usually does.
+
+  Args:
+    task: any task.
+    learner: its usual objective is the default of the argument `objective`.
+  """
+  usual = learners.USUAL_OBJECTIVE.get(learner.name)
+  if usual is None or task.objective is not squared_error:
+    return task
+  return task._replace(objective=usual, reference=None)  # which predicts a mean, and no density
+
+
 POOL = ('tasks', 'size', 'pixels')  # projected tasks with equal values have the same pool
 
 
@@ -136,6 +151,8 @@ def _network(spec: str | None, learner: str, task: Task) -> Component:
   if usual in sequences and not task.exchangeable:
     usual = learners.SET_NETWORK
   network = _component('network', spec or usual)
+  if learners.NO_NETWORK in (network.name, usual) and network.name != usual:
+    _check_no_network(learner, usual)
   reads = _reads_sequences(network, task)
   if not own_name(learner) and reads != (usual.partition(':')[0] in sequences):
     raise ValueError(f'learner {learner} cannot use network {network.name}; use {usual}')
@@ -147,6 +164,17 @@ def _network(spec: str | None, learner: str, task: Task) -> Component:
       'are in no order (projected, dense, ...)'
     )
   return network
+
+
+def _check_no_network(learner: str, usual: str) -> None:
+  """Raises ValueError where a network is given to a learner that takes none, or none to another."""
+  if usual == learners.NO_NETWORK:
+    raise ValueError(
+      f'learner {learner} has networks of its own; leave --network out, and set their sizes in '
+      '--learner'
+    )
+  if not own_name(learner):
+    raise ValueError(f'learner {learner} cannot use network {learners.NO_NETWORK}; use {usual}')
 
 
 def _reads_sequences(network: Component, task: Task) -> bool:

@@ -77,8 +77,9 @@ def component(make: Callable[..., MetaLearner], usual: Mapping[str, Any]) -> Fac
   """Returns the factory of a component.
 
   Args:
-    make: the library's factory. Its first argument is a `model` that ends in the task's outputs, or
-      an `embedding`. It may take sizes of SUPPLIED, a `descent` and `statistics`.
+    make: the library's factory. Its first argument is a `model` that ends in the task's outputs, an
+      `embedding`, or, if it has networks of its own, `num_outputs`. It may take sizes of SUPPLIED,
+      a `descent` and `statistics`.
     usual: what a spec may set, with usual values, in this order. Parts of the descent have the
       names of DESCENT. Other names are arguments of the factory. Its further arguments follow,
       with their own defaults.
@@ -91,7 +92,6 @@ def component(make: Callable[..., MetaLearner], usual: Mapping[str, Any]) -> Fac
     if 'ways' in takes:
       check_classifies(make.__name__, objective)
     sizes = {'ways': num_outputs, 'num_outputs': num_outputs, 'num_classes': num_classes}
-    first = network(num_outputs) if 'model' in takes else network(None)
     given |= {name: sizes[name] for name in sizes if name in takes}
     if given.get('num_classes'):  # loads the data, so only for those that ask
       given['num_classes'] = given['num_classes']()
@@ -101,7 +101,12 @@ def component(make: Callable[..., MetaLearner], usual: Mapping[str, Any]) -> Fac
       if protocol := given.pop('protocol', None):
         inductive = takes['statistics'].default or 'support'
         given['statistics'] = statistics_of(protocol, inductive=inductive)
-      return make(first, objective=objective, **given)
+      if 'model' in takes:
+        outputs = num_outputs * objective.outputs_per_target
+        return make(network(outputs), objective=objective, **given)
+      if 'embedding' in takes:
+        return make(network(None), objective=objective, **given)
+      return make(objective=objective, **given)  # with networks of its own
 
   document(learner, summary(make), _meanings(make))
   supplied = [p for p in inspect.signature(learner).parameters.values() if p.kind != p.VAR_KEYWORD]
@@ -271,13 +276,13 @@ WHOLE: dict[str, dict[str, Any]] = {
 def is_component(name: str) -> bool:
   """Tells whether a name of metakit.learners is a learner that specs can describe.
 
-  That is one of a network alone, `model` or `embedding`. Its other arguments are supplied, or have
-  usual values.
+  That is one of a network alone, `model` or `embedding`, or one with networks of its own, whose
+  first argument is `num_outputs`. Its other arguments are supplied, or have usual values.
   """
   first, *others = inspect.signature(getattr(learners, name)).parameters.values()
   known = {*SUPPLIED, *OTHERWISE.get(name, ())}
   asked = [p for p in others if p.default is p.empty and p.name not in known]
-  return first.name in ('model', 'embedding') and not asked
+  return first.name in ('model', 'embedding', 'num_outputs') and not asked
 
 
 def _component(name: str) -> Factory:

@@ -11,6 +11,7 @@ from metakit.components.descent_learners import BY_SIGNATURE
 from metakit.components.head_learners import BY_HEAD
 from metakit.components.specs import Factories
 from metakit.models import Model, SequenceModel, identity
+from metakit.types import Objective
 
 
 def identity_network(num_outputs: int | None) -> Model:
@@ -23,8 +24,15 @@ def identity_network(num_outputs: int | None) -> Model:
   return identity
 
 
+def no_network(num_outputs: int | None) -> None:
+  """None: for learners with networks of their own (cnp, ...)."""
+  del num_outputs
+
+
+NO_NETWORK = 'none'
 NETWORKS: Factories = {
   'identity': identity_network,
+  NO_NETWORK: no_network,
   **{name: getattr(networks, name) for name in networks.__all__},
 }
 SEQUENCE_NETWORKS = tuple(
@@ -47,7 +55,21 @@ def _default_network(learner: str) -> str:
   if learner not in BY_SIGNATURE:
     return 'conv4'
   first, *_ = inspect.signature(getattr(learners, learner)).parameters.values()
+  if first.name == 'num_outputs':
+    return NO_NETWORK
   return 'transformer' if first.annotation is SequenceModel else 'conv4'
 
 
 DEFAULT_NETWORK = {name: _default_network(name) for name in LEARNERS}
+
+
+def _usual_objective(learner: str) -> Objective | None:
+  parameters = inspect.signature(getattr(learners, learner)).parameters
+  objective = parameters['objective'].default if 'objective' in parameters else None
+  return objective if isinstance(objective, Objective) and objective.kind == 'density' else None
+
+
+# Learners of densities: what they predict in a regression unless told otherwise.
+USUAL_OBJECTIVE = {
+  name: objective for name in BY_SIGNATURE if (objective := _usual_objective(name)) is not None
+}

@@ -25,8 +25,9 @@ def split_classes(
 
   The groups, or else the classes, are sorted by the first outputs of the counter-based generator
   Philox4x64 with `seed` as its key, and cut at the rounded cumulative fractions. Of three groups or
-  more, every part with a share gets one. The parts are disjoint and together hold every class. They
-  depend only on the number of classes, their groups, the fractions and the seed.
+  more, every part with a share gets one; of six classes or more it gets two, the fewest that can be
+  told apart. The parts are disjoint and together hold every class. They depend only on the number
+  of classes, their groups, the fractions and the seed.
 
   Args:
     table: any table.
@@ -53,7 +54,8 @@ def split_classes(
   groups, part = np.unique(table.groups), PARTS.index(split)
   whole_groups = by == 'group' and len(groups) > 1
   number = len(groups) if whole_groups else len(table.counts)
-  sizes = _sizes(number, fractions, fill=whole_groups)
+  least = 1 if whole_groups else 2 if number >= 2 * len(PARTS) else 0
+  sizes = _sizes(number, fractions, least)
   cuts = np.cumsum([0, *sizes])
   # NumPy keeps the raw outputs of a bit generator the same for ever, but not those of
   # permutation().
@@ -70,13 +72,13 @@ def split_classes(
   return select_classes(table, np.sort(chosen))
 
 
-def _sizes(number: int, fractions: Sequence[float], fill: bool) -> np.ndarray:
-  """Returns how many of `number` each part gets; with `fill`, one at least if they are enough."""
+def _sizes(number: int, fractions: Sequence[float], least: int) -> np.ndarray:
+  """Returns how many of `number` each part gets; if they are enough, `least` or more."""
   sizes = np.diff(np.round(np.cumsum([0, *fractions]) * number).astype(int))
-  for part in np.flatnonzero((sizes == 0) & (np.asarray(fractions) > 0)) if fill else ():
-    if sizes.max() > 1:
+  for part in np.flatnonzero(np.asarray(fractions) > 0):
+    while sizes[part] < least < sizes.max():
       sizes[np.argmax(sizes)] -= 1
-      sizes[part] = 1
+      sizes[part] += 1
   return sizes
 
 

@@ -5,6 +5,7 @@ from metakit.learners.anil import anil
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
+from metakit.learners.cnp import cnp
 from metakit.learners.embedded import embedded
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
@@ -27,6 +28,7 @@ __all__ = [
   'bayes_categorical',
   'boil',
   'cavia',
+  'cnp',
   'embedded',
   'fine_tuning',
   'from_scratch',

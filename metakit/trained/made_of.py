@@ -14,6 +14,7 @@ from metakit.components.learners import (
   NETWORKS,
 )
 from metakit.components.specs import build, parse
+from metakit.learners.set_parts import NORMAL
 from metakit.trained.inputs import Inputs
 from metakit.types import Episode, Examples, MetaLearner, Objective
 
@@ -21,6 +22,7 @@ from metakit.types import Episode, Examples, MetaLearner, Objective
 OBJECTIVES: dict[str, Objective] = {
   'cross_entropy': objectives.cross_entropy,
   'squared_error': objectives.squared_error,
+  'gaussian': NORMAL,
 }
 
 

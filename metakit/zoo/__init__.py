@@ -10,18 +10,28 @@ from typing import Any
 
 import safetensors
 
+__all__ = ['card', 'names', 'path_of']
+
 FOLDER = Path(__file__).parent
 ENDING = '.safetensors'
 HEADER = 'metakit'
 
 
 def names() -> list[str]:
-  """Returns the names that metakit.load knows."""
+  """Returns the names that metakit.load knows.
+
+  >>> 'sinusoid-maml' in names()
+  True
+  """
   return sorted(path.stem for path in FOLDER.glob(f'*{ENDING}'))
 
 
 def path_of(name: str) -> Path:
-  """Returns the file of a trained learner."""
+  """Returns the file of a trained learner.
+
+  >>> path_of('sinusoid-maml').name
+  'sinusoid-maml.safetensors'
+  """
   return FOLDER / f'{name}{ENDING}'
 
 

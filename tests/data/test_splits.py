@@ -67,6 +67,18 @@ def test_whole_groups_go_to_one_part(number, trained):
   assert sorted(int(name) for part in parts for name in part.names) == list(range(100))
 
 
+@pytest.mark.parametrize(
+  ('number', 'sizes'),
+  [(5, [3, 1, 1]), (6, [2, 2, 2]), (7, [3, 2, 2]), (8, [4, 2, 2]), (9, [5, 2, 2])],
+)
+def test_few_classes_leave_two_for_each_part(number, sizes):
+  """With eight folders of pictures one can train, choose and test with ways=2."""
+  table = class_table(np.arange(number), np.arange(number))
+  parts = [split_classes(table, part).names for part in PARTS]
+  assert [len(part) for part in parts] == sizes
+  assert sorted(int(name) for part in parts for name in part) == list(range(number))
+
+
 def test_one_group_is_split_by_class_as_before_there_was_a_choice():
   table = class_table(np.arange(100), np.arange(100))
   assert split_classes(table, 'test').names == split_classes(TABLE, 'test', by='class').names

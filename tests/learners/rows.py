@@ -38,6 +38,7 @@ from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
+from metakit.learners.cnp import cnp
 from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
 from metakit.learners.imaml import imaml
@@ -195,6 +196,9 @@ LEARNERS = {
   'in_context:regression': Row(
     lambda: in_context(attention(1), 1, objective=squared_error), 'curves', ordered=True
   ),
+}
+LEARNERS |= {
+  'cnp': Row(lambda: cnp(1, 8, 1, decoder_depth=1), 'curves'),
 }
 
 

@@ -31,7 +31,7 @@ from tests.experiments.commands import REPOSITORY, images_file, task
 def check_training(given):
   make_optimizer(given)
   network = make_setup(given, data_dir='', budget_gib=1).specs['network']
-  assert network.startswith(('conv4', 'mlp', 'transformer', 'recurrent'))
+  assert network.startswith(('conv4', 'mlp', 'transformer', 'recurrent', 'none'))
 
 
 def check_sweep(given):
@@ -90,6 +90,18 @@ def test_kept_results_were_trained_as_their_commands_say():
     trained = {'task': record.get('training_task', record['task']), 'steps': record['steps']}
     trained |= {n: record[n] for n in ('network', 'optimizer', 'schedule', 'tasks_per_step')}
     assert {name: specs[name] for name in trained} == with_defaults(trained), command
+
+
+def test_a_learner_with_networks_of_its_own_takes_none_and_is_judged_by_its_density():
+  make = lambda *given: make_setup(parsed(['--task=sinusoid', *given]), data_dir='', budget_gib=1)
+  setup = make('--learner=cnp:width=8')
+  assert setup.specs['network'] == 'none' and setup.network(setup.task) is None
+  assert setup.task.objective.kind == setup.test_task.objective.kind == 'density'
+  assert make('--learner=maml', '--network=mlp').task.objective.kind == 'regression'
+  with pytest.raises(ValueError, match='cnp has networks of its own; leave --network out'):
+    make('--learner=cnp', '--network=mlp')
+  with pytest.raises(ValueError, match='maml cannot use network none'):
+    make('--learner=maml', '--network=none')
 
 
 def test_a_run_goes_on_when_components_have_gained_arguments(tmp_path):
