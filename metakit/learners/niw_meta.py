@@ -102,8 +102,8 @@ def niw_meta(
       infinitely many, without that term.
     temperature: -log p is the objective of all examples, summed, over this. It is 1 for a
       classification or a density, and twice the variance of the noise of targets for squared_error.
-    test_rate: first rate of Adam at test time, in deviations of theta across tasks; it falls to 0 by
-      half a cosine.
+    test_rate: first rate of Adam at test time, in deviations of theta across tasks. It falls to 0
+      along a cosine.
     samples: networks that predict together.
     objective: loss of the inner steps and, summed over examples, -log p.
     statistics: see metakit.learners.descent.
