@@ -47,6 +47,7 @@ from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.niw_meta import niw_meta
 from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
@@ -158,6 +159,7 @@ LEARNERS = {
     supervised=False,
   ),
   'boil': Row(lambda: boil(small('batch', None), WAYS, Descent(SGD))),
+  'niw_meta': Row(lambda: niw_meta(perceptron(), Descent(SGD, 3, 4), samples=2), exact=False),
   'reptile': Row(lambda: reptile(perceptron(), Descent(SGD, 3, 4)), exact=False),
   'meta_sgd': Row(lambda: meta_sgd(perceptron(), Descent(steps=2))),
   'maml_plus_plus': Row(lambda: maml_plus_plus(small('batch'), Descent(steps=2))),
