@@ -50,6 +50,6 @@ PARAMS = {'bias': np.zeros((), np.float32)}
 
 def trained(classifies=True, **changes):
   make = kernel if classifies else kernel_regression
-  of = {'inputs': INPUTS, 'outputs': 10 if classifies else 1, 'card': {'rows': 1024}}
+  of = {'inputs': INPUTS, 'outputs': 10 if classifies else 1}
   of |= {'family': None if classifies else densities.gaussian, **changes}
   return Trained(make, PARAMS, classifies=classifies, **of)

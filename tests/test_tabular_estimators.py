@@ -248,16 +248,15 @@ def test_parts_of_columns_come_equally_often():
 
 
 def test_more_rows_than_trained_for_keep_their_shares():
-  few = trained(card={'rows': 30})
   y = np.repeat(Y, 3)
   with pytest.warns(UserWarning, match='180 rows, of which each view has 30'):
-    fitted = TabularClassifier(few, ensemble=2).fit(np.repeat(X, 3, 0), y)
+    fitted = TabularClassifier(LEARNER, ensemble=2, max_rows=30).fit(np.repeat(X, 3, 0), y)
   assert fitted.score(X, Y) > 0.9
   labels = np.repeat([0, 1, 2], [70, 29, 1])
   kept = some_rows(np.random.default_rng(0), labels, rows=100, most=10)
   assert np.bincount(labels[kept]).tolist() == [6, 3, 1] and len({*kept}) == 10
   with pytest.warns(UserWarning, match='60 rows, of which each view has 30'):
-    TabularRegressor(trained(False, card={'rows': 30})).fit(X, TARGET)
+    TabularRegressor(REGRESSION, max_rows=30).fit(X, TARGET)
 
 
 def test_tables_of_thirty_shapes_take_few_programs():

@@ -5,7 +5,7 @@ import json
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -302,7 +302,7 @@ def latency(trained: Trained, options: Options) -> float:
   return round(statistics.median(times), 2)
 
 
-def scores_of(record: dict[str, Any], metric: str) -> tuple[list[str], np.ndarray]:
+def scores_of(record: Mapping[str, Any], metric: str) -> tuple[list[str], np.ndarray]:
   """Returns the learners of a record, and their scores [tables, learners]."""
   learners = list(dict.fromkeys(each['learner'] for each in record['cells']))
   of = {(each['table'], each['learner']): each[metric] for each in record['cells']}
@@ -310,7 +310,7 @@ def scores_of(record: dict[str, Any], metric: str) -> tuple[list[str], np.ndarra
   return learners, np.array([[of[name, learner] for learner in learners] for name in names])
 
 
-def draw_record(record: dict[str, Any], path: Path) -> None:
+def draw_record(record: Mapping[str, Any], path: Path) -> None:
   """Draws the critical differences of a record."""
   metric = METRICS[record['kind']][0]
   learners, scores = scores_of(record, metric)

@@ -119,7 +119,7 @@ def lost(learners: Sequence[str], scores: np.ndarray, tables: Sequence[str]) -> 
       continue
     mean, ci95, _ = estimate(mine - scores[:, place])
     worse = np.flatnonzero(mine < scores[:, place])
-    named = ', '.join(tables[table] for table in worse)
+    named = ', '.join(tables[int(table)] for table in worse)
     lines.append([name, f'{mean:+.3f} ± {ci95:.3f}', str(len(worse)), named or NONE])
   columns = [f'`{OURS}` beside', 'ahead by', 'tables lost', 'which']
   return markdown_table(columns, lines)

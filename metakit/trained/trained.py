@@ -73,7 +73,7 @@ class Trained:
     if self.family is not None:
       return _density(self.family)
     objective = self.made_of and OBJECTIVES.get(self.made_of.objective)
-    return getattr(objective, 'family', None)
+    return objective.density if objective else None
 
   def adapt(self, x: Any, y: Any, *, seed: int = 0) -> 'Fitted':
     """Learns from examples with labels.
