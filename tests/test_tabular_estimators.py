@@ -282,6 +282,27 @@ def test_an_estimator_is_pickled_cloned_and_cross_validated():
     assert cross_val_score(clone(fitted), X, y, cv=3, error_score='raise').min() > 0.4
 
 
+def test_the_learner_of_tables_is_saved_and_takes_missing_cells(tmp_path):
+  """As metakit.Trained, and as an estimator, with the same answers."""
+  parts = metakit.trained.MadeOf('tabular:width=8,depth=1,heads=2', 'none', 10)
+  inputs = INPUTS._replace(shape=(5,), missing=True, support=100)
+  x = np.where(RNG.random((ROWS, 3)) < 0.2, np.nan, X)
+  support = metakit.Examples(x.astype(np.float32), NUMBER.astype(np.int32))
+  params = jax.jit(parts.make().init)(jax.random.key(0), metakit.Episode(support, support))
+  untrained = trained(make=parts.make, params=jax.device_get(params), inputs=inputs, made_of=parts)
+  metakit.save(tmp_path / 'it.safetensors', untrained)
+  loaded = metakit.load(tmp_path / 'it.safetensors')
+  assert loaded.inputs == inputs
+  likely = loaded.adapt(x, Y).predict_proba(x)
+  assert likely.shape == (ROWS, 3) and likely.std(0).min() > 1e-4
+  fitted = TabularClassifier(tmp_path / 'it.safetensors').fit(x, Y)
+  np.testing.assert_allclose(fitted.predict_proba(x), likely, atol=1e-5)
+  with pytest.raises(ValueError, match='on vectors of at most 5 numbers; give those, or use'):
+    loaded.adapt(np.ones((4, 6)), [0, 1, 0, 1])
+  with pytest.raises(ValueError, match='example 1 of x holds infinity'):
+    loaded.adapt([[0.0], [np.inf]], [0, 1])
+
+
 def table(**cells):
   return frame().assign(**cells)
 

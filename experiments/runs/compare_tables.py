@@ -271,7 +271,7 @@ def of_numbers(truth: np.ndarray, said: np.ndarray, *, spread: float) -> dict[st
 
 def cell(table: str, learner: str, judged: Judged) -> dict[str, Any]:
   """Returns the record of a learner on a table: means over splits."""
-  means = {name: float(np.mean(values)) for name, values in judged.scores.items()}
+  means = {name: round(float(np.mean(values)), 5) for name, values in judged.scores.items()}
   seconds = statistics.median(judged.seconds)
   return {'table': table, 'learner': learner, **means, 'seconds': round(seconds, 4)}
 
