@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from metakit.absent import UNLABELLED, blanked, check_classes, check_labels
-from metakit.types import Examples, Metrics, Objective
+from metakit.types import Density, Examples, Metrics, Objective
 
 # (outputs [examples, outputs], y) -> losses [examples]
 Losses = Callable[[jax.Array, jax.Array], jax.Array]
@@ -56,7 +56,7 @@ def classification(losses: Losses) -> Objective:
   def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
     check_classes(examples.y)
     check_labels(examples.y, outputs.shape[-1])
-    outputs, examples = _summable(outputs, examples)
+    outputs, examples = summable(outputs, examples)
     y, mean = _labelled_mean(jnp.asarray(examples.y), examples.weight)
     each = losses(outputs, y)
     hits = (outputs.argmax(-1) == y) & _predicts(outputs)
@@ -103,6 +103,7 @@ def density(
   point: Callable[[jax.Array], jax.Array],
   divergence: Callable[[jax.Array, jax.Array], jax.Array],
   pool: Callable[[jax.Array], jax.Array] | None = None,
+  family: Density | None = None,
 ) -> Objective:
   """Returns the objective of outputs that are parameters of a density of the targets.
 
@@ -114,10 +115,12 @@ def density(
     point: outputs [examples, outputs] -> predictions [examples, size], such as the mean.
     divergence: see metakit.types.Objective.
     pool: see metakit.types.Objective.
+    family: the density of one number, if outputs [examples, size * outputs_per_target] hold the
+      parameters of the first number of a target, then those of the second, and so on.
 
   Returns:
-    An Objective with the metric 'loss', the mean. It raises ValueError for another number of
-    outputs.
+    An Objective with the metrics 'loss', the mean, and 'squared_error', that of the point
+    predictions. It raises ValueError for another number of outputs.
 
   >>> def losses(outputs, y):  # of a normal density: a mean, and the logarithm of a deviation
   ...   mean, log_deviation = jnp.split(outputs, 2, axis=-1)
@@ -131,19 +134,33 @@ def density(
   """
 
   def judge(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
-    expected = *examples.y.shape[:-1], outputs_per_target * examples.y.shape[-1]
-    if outputs.shape != expected:
-      raise ValueError(
-        f'outputs of shape {outputs.shape} for targets of shape {examples.y.shape}; a density with '
-        f'{outputs_per_target} outputs a number needs {expected}'
-      )
-    return _mean_loss(losses, outputs, examples)
+    check_outputs(outputs, examples, outputs_per_target)
+    loss, metrics = _mean_loss(losses, outputs, examples)
+    return loss, {**metrics, 'squared_error': error_of(point, outputs, examples)}
 
-  return Objective(judge, 'density', point, divergence, outputs_per_target, pool)
+  return Objective(judge, 'density', point, divergence, outputs_per_target, pool, family)
+
+
+def check_outputs(outputs: jax.Array, examples: Examples, outputs_per_target: int) -> None:
+  """Raises ValueError if outputs are not so many a number of the targets."""
+  expected = *examples.y.shape[:-1], outputs_per_target * examples.y.shape[-1]
+  if outputs.shape != expected:
+    raise ValueError(
+      f'outputs of shape {outputs.shape} for targets of shape {examples.y.shape}; a density with '
+      f'{outputs_per_target} outputs a number needs {expected}'
+    )
+
+
+def error_of(
+  point: Callable[[jax.Array], jax.Array], outputs: jax.Array, examples: Examples
+) -> jax.Array:
+  """Returns the mean squared error of point predictions; see `density`."""
+  outputs, examples = summable(outputs, examples)
+  return weighted_mean(_mean_square(point(outputs), examples.y), examples.weight)
 
 
 def _mean_loss(losses: Losses, outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
-  outputs, examples = _summable(outputs, examples)
+  outputs, examples = summable(outputs, examples)
   loss = weighted_mean(losses(outputs, examples.y), examples.weight)
   return loss, {'loss': loss}
 
@@ -184,7 +201,7 @@ def _labelled_mean(y: jax.Array, weight: jax.Array | None):
   return jnp.maximum(y, 0), mean
 
 
-def _summable(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Examples]:
+def summable(outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Examples]:
   """Returns outputs in float32 at least, since many are summed, and 0 in the rows of weight 0.
 
   So the gradient of these rows is 0. The gradient of NaN times 0 would not be.

@@ -72,6 +72,53 @@ class Sampler(Protocol):
     ...
 
 
+class OfValue(Protocol):
+  """A function of the parameters and of a number: a target, or a probability."""
+
+  def __call__(self, parameters: jax.Array, value: jax.Array, /) -> jax.Array: ...
+
+
+class OfParameters(Protocol):
+  """A function of the parameters alone."""
+
+  def __call__(self, parameters: jax.Array, /) -> jax.Array: ...
+
+
+class Density(NamedTuple):
+  """A family of distributions of one number, as functions of its parameters (metakit.densities).
+
+  All functions take parameters [..., size] and, where they take one, a value that broadcasts
+  against [...]. They return [...].
+
+  Attributes:
+    name: the name in specs and records.
+    size: how many parameters a distribution has.
+    log_density: (parameters, y) -> log p(y), in nats.
+    mean: parameters -> E[y].
+    variance: parameters -> Var[y].
+    cdf: (parameters, y) -> P(Y <= y).
+    quantile: (parameters, level) -> the y with cdf(y) = level, for a level in (0, 1).
+    divergence: (parameters, reference) -> KL(reference || parameters), in nats.
+    crps: (parameters, y) -> the continuous ranked probability score, in units of y: the integral
+      over t of (cdf(t) - [y <= t])^2 (Gneiting and Raftery 2007, JASA 102, eq. 20).
+    expected_improvement: (parameters, best) -> E[max(y - best, 0)], in units of y.
+    pool: parameters [members, ..., size] -> those [..., size] of the member of the family that is
+      nearest to the mixture of all, in equal shares. None if that is not known.
+  """
+
+  name: str
+  size: int
+  log_density: OfValue
+  mean: OfParameters
+  variance: OfParameters
+  cdf: OfValue
+  quantile: OfValue
+  divergence: OfValue
+  crps: OfValue
+  expected_improvement: OfValue
+  pool: OfParameters | None = None
+
+
 class Objective(NamedTuple):
   """Judges outputs. It is called like a function: (outputs, examples) -> (scalar loss, metrics).
 
@@ -90,6 +137,7 @@ class Objective(NamedTuple):
     pool: outputs of several networks [networks, examples, outputs] -> those of all together
       [examples, outputs]: the logits of the mean probability, the mean prediction, or the density
       with the moments of the mixture. None if there is no such density.
+    density: the family that outputs are parameters of, number by number; None if there is none.
   """
 
   judge: Callable[[jax.Array, Examples], tuple[jax.Array, Metrics]]
@@ -98,6 +146,7 @@ class Objective(NamedTuple):
   divergence: Callable[[jax.Array, jax.Array], jax.Array]
   outputs_per_target: int = 1
   pool: Callable[[jax.Array], jax.Array] | None = None
+  density: Density | None = None
 
   def __call__(self, outputs: jax.Array, examples: Examples) -> tuple[jax.Array, Metrics]:
     return self.judge(outputs, examples)

@@ -28,6 +28,7 @@ from metakit.evaluation import (
   not_finite,
   usual_chunk,
 )
+from metakit.evaluation.calibration import _measurer
 from metakit.evaluation.kept import keep_programs_of
 from metakit.heads import prototypes
 from metakit.keys import learner_key
@@ -80,6 +81,15 @@ def test_episode_i_is_made_from_the_key_of_seed_and_index(name):
     planned = source.plan(task_key(ROOT, 0, i))
     expected.append(loss(learner_key(ROOT, i), planned, source.data))
   np.testing.assert_allclose(losses(learner, params, source, 5), expected, rtol=1e-5)
+
+
+def test_every_validation_calibrates_with_one_program():
+  """Parameters are its arguments: as constants, each validation would compile anew."""
+  learner, params = calibrated('mlp')
+  source = tiny_source()
+  for each in params, jax.device_put(jax.tree.map(np.zeros_like, params)):
+    calibrate(learner, each, source, root=ROOT)
+  assert _measurer(learner.calibrate, source.plan, source.finish)._cache_size() == 1
 
 
 def test_the_chunk_size_does_not_matter():

@@ -52,26 +52,27 @@ def unseen(text: str) -> str:
 def table(
   heads: Iterable[str],
   rows: Iterable[Iterable[Any]],
-  label: str = 'table',
+  label: str,
   *,
   numbers: bool = False,
 ) -> str:
-  """Returns a table of escaped cells; the first cell of a row is its head.
+  """Returns a table of escaped cells; the first cell of a row is its head if it says something.
 
   Args:
     heads: names of the columns.
     rows: the rows.
-    label: what the table is, for those who listen to the page.
+    label: what the table is, for those who listen to the page; of no other table of the page.
     numbers: whether cells are short, and stay on one line.
   """
   head = ''.join(f'<th scope="col">{escaped(name)}</th>' for name in heads)
   body = ''
   for first, *rest in rows:
     cells = ''.join(f'<td>{escaped_cell(cell)}</td>' for cell in rest)
-    body += f'<tr><th scope="row">{escaped_cell(first)}</th>{cells}</tr>\n'
+    kind = 'th scope="row"' if str(first) else 'td'
+    body += f'<tr><{kind}>{escaped_cell(first)}</{kind[:2]}>{cells}</tr>\n'
   head = f'<thead><tr>{head}</tr></thead>' if head else ''
-  kind = ' class="numbers"' if numbers else ''
-  return wide(f'<table{kind}>{head}<tbody>{body}</tbody></table>', label)
+  style = ' class="numbers"' if numbers else ''
+  return wide(f'<table{style}>{head}<tbody>{body}</tbody></table>', label)
 
 
 def command(text: str) -> str:

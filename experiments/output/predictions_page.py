@@ -101,7 +101,8 @@ def _rows(shown: Shown) -> str:
   heads = ('query', *(['text'] if _has_texts(shown) else []), 'predicted')
   texts = ([_text(each)] if _has_texts(shown) else [] for each in shown.queries)
   rows = zip(shown.queries, texts, _said(shown), strict=False)
-  return table(heads, ((_cut(each.name), *text, said) for each, text, said in rows))
+  named = ((_cut(each.name), *text, said) for each, text, said in rows)
+  return table(heads, named, 'Predictions')
 
 
 def _has_texts(shown: Shown) -> bool:
@@ -155,7 +156,7 @@ def _by_class(shown: Shown) -> str:
     for row in rows:
       mine = [right for real, right in pairs if real == row[0]]
       row += [len(mine), sum(map(bool, mine))]
-  return table(heads, rows)
+  return table(heads, rows, 'Classes')
 
 
 def _support(shown: Shown) -> str:

@@ -97,7 +97,7 @@ def _headline(report: Report) -> str:
   if rest:
     rows = [(r['task'], r['learner'], r['protocol'], _estimate(r), _count(r)) for r in rest]
     heads = ('task', 'learner', 'protocol', 'mean ± 95% interval', 'episodes')
-    others = '<h2>Further results</h2>' + table(heads, rows)
+    others = '<h2>Further results</h2>' + table(heads, rows, 'Further results')
   return (
     f'<header>{title}<p class="result">{escaped(mean)}{interval}</p>'
     f'<p>{escaped(_meaning(first))}</p>{_warnings(first)}{_facts(first)}</header>{others}\n'
@@ -231,7 +231,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
   for name, value in settings.items():
     first, *others = settings_of(value)
     rows += [(name, *first), *(('', *other) for other in others)]
-  return table(('setting', 'argument', 'value'), rows) if rows else ''
+  return table(('setting', 'argument', 'value'), rows, 'Settings') if rows else ''
 
 
 def settings_of(value: Any) -> list[tuple[str, Any]]:
@@ -253,5 +253,5 @@ def _reproduce(report: Report) -> str:
     packages = record['versions'].items()
     heads = ('device', *(name for name, _ in packages))
     values = (version or 'not installed' for _, version in packages)
-    body += table(heads, [(record['device'], *values)])
+    body += table(heads, [(record['device'], *values)], 'Device and versions')
   return body

@@ -1,11 +1,13 @@
 """The normal distribution with a learned deviation."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
 
-from metakit.densities.density import Density
+from metakit.types import Density
 
 LEAST = 1e-3  # of a deviation: targets of no noise would otherwise have an infinite density
 
@@ -23,11 +25,42 @@ def gaussian(least: float = LEAST) -> Density:
   >>> float(normal.quantile(jnp.array([1.0, 0.0]), 0.5))  # the median is the mean
   1.0
   """
-  if not least > 0:
-    raise ValueError(f'least={least} must be positive, since a density of width 0 is infinite')
+  check_least(least)
 
   def moments(parameters: jax.Array) -> tuple[jax.Array, jax.Array]:
     return parameters[..., 0], least + jax.nn.softplus(parameters[..., 1])
+
+  def pool(parameters: jax.Array) -> jax.Array:
+    """Of all normal distributions, that with the moments of a mixture is nearest to it (KL)."""
+    mean, deviation = moments(parameters)
+    variance = jnp.square(deviation).mean(0) + mean.var(0)
+    return jnp.stack([mean.mean(0), raw_of(jnp.sqrt(variance), least)], axis=-1)
+
+  return normal('gaussian', 2, moments)._replace(pool=pool)
+
+
+def raw_of(deviation: jax.Array, least: float) -> jax.Array:
+  """Returns the raw parameter of a deviation; one that is not above `least` is hardly above it."""
+  above = jnp.maximum(deviation - least, jnp.finfo(deviation.dtype).eps * least)
+  return above + jnp.log(-jnp.expm1(-above))  # the inverse of softplus
+
+
+def check_least(least: float) -> None:
+  """Raises ValueError unless the least deviation is positive."""
+  if not least > 0:
+    raise ValueError(f'least={least} must be positive, since a density of width 0 is infinite')
+
+
+def normal(
+  name: str, size: int, moments: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+) -> Density:
+  """Returns the normal distribution with parameters of one's own.
+
+  Args:
+    name: its name.
+    size: how many parameters it has.
+    moments: parameters [..., size] -> (mean, deviation), each [...].
+  """
 
   def away(parameters: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     mean, deviation = moments(parameters)
@@ -54,24 +87,15 @@ def gaussian(least: float = LEAST) -> Density:
     z, deviation = away(parameters, best)
     return deviation * (norm.pdf(z) - z * ndtr(-z))
 
-  def pool(parameters: jax.Array) -> jax.Array:
-    """Of all normal distributions, that with the moments of a mixture is nearest to it (KL)."""
-    mean, deviation = moments(parameters)
-    variance = jnp.square(deviation).mean(0) + mean.var(0)
-    above = jnp.maximum(jnp.sqrt(variance) - least, jnp.finfo(mean.dtype).eps * least)
-    raw = above + jnp.log(-jnp.expm1(-above))  # the inverse of softplus
-    return jnp.stack([mean.mean(0), raw], axis=-1)
-
   return Density(
-    name='gaussian',
-    size=2,
+    name=name,
+    size=size,
     log_density=log_density,
-    mean=lambda parameters: parameters[..., 0],
+    mean=lambda parameters: moments(parameters)[0],
     variance=lambda parameters: jnp.square(moments(parameters)[1]),
     cdf=lambda parameters, y: ndtr(away(parameters, y)[0]),
     quantile=quantile,
     divergence=divergence,
     crps=crps,
     expected_improvement=expected_improvement,
-    pool=pool,
   )

@@ -9,8 +9,8 @@ import numpy as np
 
 from metakit.evaluation.kept import keep_programs_of
 from metakit.keys import task_key
-from metakit.sources import EpisodeSource, as_source, complete, on_host, read_rows
-from metakit.types import Episode, Key, MetaLearner, Params, Sampler
+from metakit.sources import EpisodeSource, Finish, as_source, complete, on_host, read_rows
+from metakit.types import Calibrate, Episode, Key, MetaLearner, Params, Sampler
 
 
 def calibrate(
@@ -37,13 +37,7 @@ def calibrate(
   planned, data = _planner(source.plan, episodes)(root), source.data
   if on_host(source):
     planned, data = read_rows(planned, data), None
-
-  @jax.jit
-  def measure(planned, data):
-    whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
-    return learner.calibrate(params, whole)
-
-  return measure(planned, data)
+  return _measurer(learner.calibrate, source.plan, source.finish)(params, planned, data)
 
 
 def embed_source(
@@ -74,7 +68,7 @@ def embed_source(
   source = as_source(source)
   if learner.features is None or source.data is None or source.finish is not None:
     return learner, source
-  embed = jax.jit(learner.features.embed)
+  embed = _compiled(learner.features.embed)
   rows = len(source.data)
   parts = []
   for start in range(0, rows, chunk):
@@ -95,6 +89,22 @@ def _gather(data: jax.Array, index: jax.Array) -> jax.Array:
 @partial(jax.jit, static_argnums=1)
 def _join(parts: list[jax.Array], rows: int) -> jax.Array:
   return jnp.concatenate(parts)[:rows]
+
+
+_compiled = keep_programs_of(jax.jit)
+
+
+@keep_programs_of
+def _measurer(measure: Calibrate, plan: Sampler, finish: Finish | None) -> Callable[..., Params]:
+  """Returns a compiled function: (params, planned episodes, data) -> calibrated params."""
+  source = EpisodeSource(plan, finish=finish)
+
+  @jax.jit
+  def calibrated(params: Params, planned: Episode, data: jax.Array | None) -> Params:
+    whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
+    return measure(params, whole)
+
+  return calibrated
 
 
 @keep_programs_of

@@ -6,6 +6,7 @@ fitted.predict(['new.jpg'])
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.encodings import scaled, unscaled
+from metakit.densities import Density
 from metakit.keys import fixed_key, learner_key
 from metakit.trained import inputs as of_inputs
 from metakit.trained.inputs import Inputs, Ready
 from metakit.trained.labels import Labels, class_labels, known_labels, targets
-from metakit.trained.made_of import MadeOf, shapes_of_params
+from metakit.trained.made_of import OBJECTIVES, MadeOf, shapes_of_params
 from metakit.types import Examples, MetaLearner, Params
 
 FEWEST = 8  # rows of the smallest program
@@ -46,6 +48,8 @@ class Trained:
     classifies: whether targets are classes.
     made_of: the specs of its parts; None for a learner of a user's own.
     card: what else is known: command, score, data, licence, ...
+    family: makes the family of distributions whose parameters its outputs are, such as
+      metakit.densities.gaussian, if `made_of` does not say it.
   """
 
   make: Callable[[int], MetaLearner] = dataclasses.field(repr=False)
@@ -55,12 +59,21 @@ class Trained:
   classifies: bool = True
   made_of: MadeOf | None = None
   card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  family: Callable[[], Density] | None = None
   _programs: dict[int, Programs] = dataclasses.field(default_factory=dict, repr=False)
 
   @property
   def learner(self) -> MetaLearner:
     """The learner as it was trained."""
     return self.make(self.outputs)
+
+  @property
+  def density(self) -> Density | None:
+    """The family of distributions whose parameters its outputs are; None if they are of none."""
+    if self.family is not None:
+      return _density(self.family)
+    objective = self.made_of and OBJECTIVES.get(self.made_of.objective)
+    return getattr(objective, 'family', None)
 
   def adapt(self, x: Any, y: Any, *, seed: int = 0) -> 'Fitted':
     """Learns from examples with labels.
@@ -101,7 +114,10 @@ class Trained:
   def _for(self, labels: np.ndarray | None) -> Programs:
     """Returns the programs for the labels that occur; None in a regression."""
     # Learners are of two classes at least. Of one class alone, the second is never predicted.
-    classes = self.outputs if labels is None else max(2, len(labels))
+    return self.programs(self.outputs if labels is None else max(2, len(labels)))
+
+  def programs(self, classes: int) -> Programs:
+    """Returns its compiled functions for a number of classes; see `learner_of`."""
     if classes not in self._programs:
       self._programs[classes] = _programs(self.learner_of(classes))
     return self._programs[classes]
@@ -248,6 +264,11 @@ class Fitted(NamedTuple):
 def _fitted(trained: Trained, state: Any, support: Ready, labels: Labels, seed: int) -> Fitted:
   programs = trained._for(labels.classes)
   return Fitted(trained, programs, jax.device_put(state), support, labels, seed)
+
+
+@functools.cache
+def _density(family: Callable[[], Density]) -> Density:
+  return family()
 
 
 def bucket(rows: int) -> int:

@@ -18,12 +18,20 @@ HEADER = 'metakit'
 
 
 def names() -> list[str]:
-  """Returns the names that metakit.load knows."""
+  """Returns the names that metakit.load knows.
+
+  >>> 'sinusoid-maml' in names()
+  True
+  """
   return sorted(path.stem for path in FOLDER.glob(f'*{ENDING}'))
 
 
 def path_of(name: str) -> Path:
-  """Returns the file of a trained learner."""
+  """Returns the file of a trained learner.
+
+  >>> path_of('sinusoid-maml').name
+  'sinusoid-maml.safetensors'
+  """
   return FOLDER / f'{name}{ENDING}'
 
 

@@ -156,6 +156,14 @@ def test_references_inside_the_page_are_unique_and_lead_somewhere():
   assert wanted and wanted <= ids.keys() and max(ids.values()) == 1
 
 
+def test_who_listens_to_the_page_tells_its_tables_apart():
+  """What axe-core found: regions of one name, and heads of rows without text."""
+  text = full_page()
+  regions = [each['aria-label'] for each in Page(text).all('div', role='region')]
+  assert len(regions) > 2 and len(set(regions)) == len(regions)
+  assert not re.search(r'<th[^>]*></th>', text)
+
+
 def test_everything_is_escaped():
   bad = '<script>alert("x")</script>&$\\frac$'
   report = full_report(
