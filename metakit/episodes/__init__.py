@@ -2,7 +2,7 @@
 
 from metakit.episodes.augmentation import augment
 from metakit.episodes.class_incremental import Sessions, class_incremental
-from metakit.episodes.combinators import mixture, ramp, relabel, shorten, switch
+from metakit.episodes.combinators import mixture, ramp, relabel, shorten, switch, vary_shots
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.image_transforms import (
   mirror_image,
@@ -37,6 +37,7 @@ __all__ = [
   'switch',
   'table_regression',
   'variable_shot',
+  'vary_shots',
   'warp_image',
   'within_group',
 ]

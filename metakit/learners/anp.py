@@ -131,11 +131,11 @@ def attend(
   >>> attend(zero, zero, value, weight, heads=1)[0].tolist()
   [2.0]
   """
-  apart = lambda a: a.reshape(a.shape[0], heads, -1)
+  apart = lambda a: a.reshape(a.shape[0], heads, a.shape[1] // heads)  # there may be no rows
   scores = jnp.einsum('qhf,khf->hqk', apart(query), apart(key)) / (key.shape[1] // heads) ** 0.5
   scores = jnp.where(weight > 0, scores, -jnp.inf)
   top = jax.lax.stop_gradient(scores.max(-1, keepdims=True, initial=jnp.finfo(scores.dtype).min))
   likely = weight * jnp.exp(scores - top)
   total = jnp.maximum(likely.sum(-1, keepdims=True), jnp.finfo(scores.dtype).tiny)
   seen = jnp.einsum('hqk,khf->qhf', likely / total, apart(value))
-  return seen.reshape(query.shape[0], -1)
+  return seen.reshape(query.shape[0], value.shape[1])

@@ -26,14 +26,14 @@ CONVOLUTION = {'width': 4, 'levels': 1, 'size': 3, 'points_per_unit': 4.0, 'reac
 def answers(learner, x=X, y=Y, asked=ASKED, weight=None, shifts=(0.0,)):
   """Predictions of a learner with fixed random parameters, of inputs that are all moved."""
   support = Examples(x, y, weight)
-  params = learner.init(KEY, Episode(support, support))
 
   @compiled_fast
-  def run(shift):
-    fitted = learner.adapt(KEY, params, support._replace(x=x + shift))
-    return learner.predict(fitted, asked + shift)
+  def run(shifts, asked):
+    params = learner.init(KEY, Episode(support, support))
+    moved = lambda shift: learner.adapt(KEY, params, support._replace(x=x + shift))
+    return [learner.predict(moved(shift), asked + shift) for shift in shifts]
 
-  return [np.asarray(run(np.float32(shift))) for shift in shifts]
+  return jax.device_get(run([np.float32(shift) for shift in shifts], asked))
 
 
 def test_the_divergence_of_the_lower_bound_is_that_of_scipy():
@@ -54,9 +54,9 @@ def test_the_loss_is_the_fit_and_the_divergence_per_number():
   learner = neural_process(1, 8, 1, latents=3, decoder_depth=1)
   weight = np.array([1, 1, 0], np.float32)
   episode = Episode(Examples(X, Y), Examples(ASKED, np.cos(ASKED), weight))
-  params = learner.init(KEY, episode)
+  params = jax.device_get(jax.jit(learner.init)(KEY, episode))
   loss, metrics = jax.jit(learner.loss)(KEY, params, episode)
-  run = lambda part, x: jnp.maximum(x @ part['Dense_0']['kernel'] + part['Dense_0']['bias'], 0)
+  run = lambda part, x: np.maximum(x @ part['Dense_0']['kernel'] + part['Dense_0']['bias'], 0)
   last = lambda part, x: x @ part['Dense_1']['kernel'] + part['Dense_1']['bias']
   parts = {name: each['params'] for name, each in params.items()}
   x, y = np.concatenate([X, ASKED[:2]]), np.concatenate([Y, np.cos(ASKED[:2])])
@@ -64,14 +64,14 @@ def test_the_loss_is_the_fit_and_the_divergence_per_number():
   def believe(count):
     pair = np.concatenate([x, y], 1)[:count]
     mean = last(parts['encoder'], run(parts['encoder'], pair)).mean(0)
-    return latent_of(last(parts['summary'], run(parts['summary'], mean)))
+    return jax.jit(latent_of)(last(parts['summary'], run(parts['summary'], mean)))
 
-  z = draw(KEY, believe(6), 1)[0]
+  z = jax.jit(draw, static_argnums=2)(KEY, believe(6), 1)[0]
   wide = np.concatenate([ASKED[:2], np.tile(z, (2, 1))], 1)
   mean, raw = last(parts['decoder'], run(parts['decoder'], wide)).T
   deviation = 1e-3 + np.log1p(np.exp(raw))
   fit = -stats.norm(mean, deviation).logpdf(np.cos(ASKED[:2, 0])).mean()
-  nats = float(divergence(believe(6), believe(4))) / 2
+  nats = float(jax.jit(divergence)(believe(6), believe(4))) / 2
   assert float(metrics['divergence']) == pytest.approx(nats, rel=1e-4)
   assert float(loss) == pytest.approx(fit + nats, rel=1e-4)
 
@@ -79,7 +79,7 @@ def test_the_loss_is_the_fit_and_the_divergence_per_number():
 def test_attention_is_a_mean_by_the_softmax_of_each_head():
   query, key, value = (RNG.normal(size=(n, 4)).astype(np.float32) for n in (2, 3, 3))
   weight = np.array([1, 0, 1], np.float32)
-  found = attend(query, key, value, weight, heads=2)
+  found = jax.jit(lambda *parts: attend(*parts, heads=2))(query, key, value, weight)
   for head in (slice(2), slice(2, 4)):
     for q, row in zip(query, np.asarray(found), strict=True):
       likely = weight * np.exp(key[:, head] @ q[head] / 2**0.5)
@@ -88,7 +88,7 @@ def test_attention_is_a_mean_by_the_softmax_of_each_head():
 
 def test_a_set_convolution_is_its_sum():
   at, weight = np.linspace(-1, 1, 5, dtype=np.float32), np.array([1, 0, 0.5, 1], np.float32)
-  found = on_line(at, X[:, 0], Y, weight, length=0.3)
+  found = jax.jit(lambda *parts: on_line(*parts, length=0.3))(at, X[:, 0], Y, weight)
   for place, row in zip(at, np.asarray(found), strict=True):
     bells = weight * np.exp(-((place - X[:, 0]) ** 2) / (2 * 0.3**2))
     np.testing.assert_allclose(row, [bells.sum(), bells @ Y[:, 0] / bells.sum()], atol=1e-4)
@@ -115,13 +115,13 @@ def test_pixels_lie_where_their_coordinates_say_and_answers_come_from_there():
   x = np.stack([row.ravel(), column.ravel()], 1).astype(np.float32)
   y = RNG.random((16, 1)).astype(np.float32)
   weight = (np.arange(16) % 3 > 0).astype(np.float32)
-  grid = np.asarray(on_pixels(x, y, weight, 4))
+  grid = np.asarray(jax.jit(on_pixels, static_argnums=3)(x, y, weight, 4))
   there = weight.reshape(4, 4)
   np.testing.assert_allclose(grid[..., 0], there)
   np.testing.assert_allclose(grid[..., 1], there * y.reshape(4, 4), rtol=1e-6)
   learner = convcnp(1, 4, 1, size=3, pixels=4)
-  (whole,) = answers(learner, x, y, x, weight)
-  (some,) = answers(learner, x, y, x[[3, 11]], weight)
+  (found,) = answers(learner, x, y, np.concatenate([x, x[[3, 11]]]), weight)
+  whole, some = found[:16], found[16:]
   np.testing.assert_allclose(some, whole[[3, 11]], atol=1e-6)
   assert len(np.unique(whole.round(6), axis=0)) > 8
 
@@ -137,18 +137,22 @@ SMALL = {
 @pytest.mark.parametrize('name', SMALL)
 def test_no_context_is_a_prediction_too(name):
   """All weights 0, whatever else the examples hold; and no examples at all."""
-  absent = np.zeros(4, np.float32)
-  (found,) = answers(SMALL[name], y=np.full_like(Y, np.nan), weight=absent)
-  assert np.isfinite(found).all()
-  support = Examples(X, Y, absent)
-  params = SMALL[name].init(KEY, Episode(support, support))
-  fitted = SMALL[name].adapt(KEY, params, jax.tree.map(lambda leaf: leaf[:0], support))
-  np.testing.assert_allclose(SMALL[name].predict(fitted, ASKED), found, atol=1e-6)
+  learner, support = SMALL[name], Examples(X, np.full_like(Y, np.nan), np.zeros(4, np.float32))
+
+  @compiled_fast
+  def run(x):
+    params = learner.init(KEY, Episode(support, support))
+    nothing = jax.tree.map(lambda leaf: leaf[:0], support)
+    return [learner.predict(learner.adapt(KEY, params, of), x) for of in (support, nothing)]
+
+  absent, none = run(ASKED)
+  assert np.isfinite(absent).all()
+  np.testing.assert_allclose(absent, none, atol=1e-6)
 
 
 def test_grids_hold_enough_points_for_their_network():
   grid = Line(points_per_unit=10.0, reach=1.0, levels=3)
-  at = np.asarray(grid.at(jnp.array([0.31]), jnp.ones(1)))
+  at = np.asarray(jax.jit(grid.at)(np.array([0.31], np.float32), np.ones(1, np.float32)))
   assert grid.points % 8 == 0 and at[0] <= 0.3 - 1 and at[-1] >= 0.3 + 1 - 1e-6
 
 
