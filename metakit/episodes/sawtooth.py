@@ -1,7 +1,6 @@
 """Sawtooth waves (Gordon et al. 2020, arXiv:1910.13556, appendix C.2)."""
 
 import jax
-import jax.numpy as jnp
 
 from metakit.episodes import draws
 from metakit.episodes.functions import FunctionClass, uniform_inputs
@@ -25,6 +24,7 @@ def sawtooth(
   Raises:
     ValueError: if a frequency is not positive or a range empty.
 
+  >>> import jax.numpy as jnp
   >>> saw = sawtooth()
   >>> wave = {'frequency': jnp.array(2.0), 'direction': jnp.array(1.0), 'phase': jnp.array(0.5)}
   >>> saw.values(wave, jnp.array([[0.25], [0.5]])).tolist()
