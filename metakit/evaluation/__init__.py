@@ -16,6 +16,7 @@ from metakit.evaluation.judges import (
   predict_prefixes,
   sequence,
 )
+from metakit.evaluation.orders import judge_orders, log_density, sample_jointly
 
 __all__ = [
   'Judge',
@@ -25,10 +26,13 @@ __all__ = [
   'judge_beside',
   'judge_gain',
   'judge_meta_gradient',
+  'judge_orders',
   'judge_prefixes',
   'judge_queries',
+  'log_density',
   'not_finite',
   'predict_prefixes',
+  'sample_jointly',
   'sequence',
   'usual_chunk',
 ]
