@@ -27,6 +27,7 @@ TASKS: dict[str, Callable[..., Task]] = {
   'categorical': sequence_tasks.categorical_task,
   'mixed_processes': process_tasks.mixed_processes_task,
   'image_completion': process_tasks.image_completion_task,
+  'tables': sequence_tasks.tables_task,
   **{name: each_function_task(*each) for name, each in FUNCTION_CLASSES.items()},
   'mixed_functions': each_function_task(mixed_functions, 40),
 }

@@ -16,6 +16,7 @@ from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.table_regression import table_regression
+from metakit.episodes.tables import tables
 from metakit.episodes.variable_shot import variable_shot
 from metakit.episodes.within_group import within_group
 
@@ -38,6 +39,7 @@ __all__ = [
   'sinusoid',
   'switch',
   'table_regression',
+  'tables',
   'variable_shot',
   'vary_shots',
   'warp_image',

@@ -17,6 +17,7 @@ from metakit.evaluation.judges import (
   sequence,
 )
 from metakit.evaluation.orders import judge_orders, log_density, sample_jointly
+from metakit.evaluation.ranking import judge_roc_auc, roc_auc
 
 __all__ = [
   'Judge',
@@ -29,9 +30,11 @@ __all__ = [
   'judge_orders',
   'judge_prefixes',
   'judge_queries',
+  'judge_roc_auc',
   'log_density',
   'not_finite',
   'predict_prefixes',
+  'roc_auc',
   'sample_jointly',
   'sequence',
   'usual_chunk',
