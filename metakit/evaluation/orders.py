@@ -135,7 +135,7 @@ def sample_jointly(
   >>> jax.jit(draw)(jax.random.key(0)).round(1).tolist()
   [[5.0], [5.0]]
   """
-  asked, numbers = x.shape[0], support.y.shape[1]
+  x, asked, numbers = jnp.asarray(x), x.shape[0], support.y.shape[1]
   zeros = jnp.zeros((asked, numbers), support.y.dtype)
   levels = jax.random.uniform(
     jax.random.fold_in(key, _DRAWS), zeros.shape, zeros.dtype, minval=jnp.finfo(zeros.dtype).eps
