@@ -156,7 +156,8 @@ def export(
     encoding=trained.inputs.encoding,
     card=trained.card,
   )
-  programs = _programs(_functions(learner, trained.params, outputs, seed), arrays, about)
+  point = trained.objective.point if trained.per_number > 1 and trained.objective else None
+  programs = _programs(_functions(learner, trained.params, outputs, seed, point), arrays, about)
   stored = {name: np.frombuffer(each.serialize(), np.uint8) for name, each in programs.items()}
   text = json.dumps(about._asdict(), indent=2)
   write_bytes(path, safetensors.numpy.save({**arrays, **stored}, {HEADER: text}))
@@ -177,7 +178,13 @@ class _Functions(NamedTuple):
   predict: Callable[..., jax.Array]
 
 
-def _functions(learner: MetaLearner, params: Any, outputs: int, seed: int) -> _Functions:
+def _functions(
+  learner: MetaLearner,
+  params: Any,
+  outputs: int,
+  seed: int,
+  point: Callable[[jax.Array], jax.Array] | None,
+) -> _Functions:
   structure, key = jax.tree.structure(params), learner_key(fixed_key(seed), 0)
   names = [f'{PARAMS}{name}' for name, _ in named_leaves(params)]
   of_state: list[Any] = []  # the structure of the state, known when `adapt` was traced
@@ -188,7 +195,8 @@ def _functions(learner: MetaLearner, params: Any, outputs: int, seed: int) -> _F
     return leaves
 
   def predict(state: State, x: Any) -> jax.Array:
-    return learner.predict(jax.tree.unflatten(of_state[0], state), x)[:, :outputs]
+    predicted = learner.predict(jax.tree.unflatten(of_state[0], state), x)
+    return (predicted if point is None else point(predicted))[:, :outputs]
 
   return _Functions(adapt, predict)
 
