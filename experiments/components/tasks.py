@@ -25,6 +25,7 @@ TASKS: dict[str, Callable[..., Task]] = {
   'sinusoid': sequence_tasks.sinusoid_task,
   'projected': sequence_tasks.projected_task,
   'categorical': sequence_tasks.categorical_task,
+  'tables': sequence_tasks.tables_task,
   **{name: each_function_task(*each) for name, each in FUNCTION_CLASSES.items()},
   'mixed_functions': each_function_task(mixed_functions, 40),
 }

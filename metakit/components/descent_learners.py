@@ -263,6 +263,14 @@ WHOLE: dict[str, dict[str, Any]] = {
     'mode': 'unroll_all',
     'protocol': None,
   },
+  'niw_meta': {
+    **SGD,
+    'inner_learning_rate': 0.02,
+    'inner_steps': 5,
+    'test_steps': 50,
+    'inner_batch': 0,
+    'protocol': None,
+  },
   'reptile': {**SGD, 'inner_steps': 5, 'test_steps': 50, 'inner_batch': 10, 'protocol': None},
 }
 

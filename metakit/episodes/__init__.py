@@ -15,6 +15,7 @@ from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.table_regression import table_regression
+from metakit.episodes.tables import tables
 from metakit.episodes.variable_shot import variable_shot
 from metakit.episodes.within_group import within_group
 
@@ -36,6 +37,7 @@ __all__ = [
   'sinusoid',
   'switch',
   'table_regression',
+  'tables',
   'variable_shot',
   'warp_image',
   'within_group',

@@ -16,6 +16,7 @@ from metakit.evaluation.judges import (
   predict_prefixes,
   sequence,
 )
+from metakit.evaluation.ranking import judge_roc_auc, roc_auc
 
 __all__ = [
   'Judge',
@@ -27,8 +28,10 @@ __all__ = [
   'judge_meta_gradient',
   'judge_prefixes',
   'judge_queries',
+  'judge_roc_auc',
   'not_finite',
   'predict_prefixes',
+  'roc_auc',
   'sequence',
   'usual_chunk',
 ]

@@ -14,11 +14,13 @@ from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.minimum_linf import minimum_linf
+from metakit.learners.niw_meta import niw_meta
 from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
+from metakit.learners.tabular import tabular
 
 __all__ = [
   'alfa',
@@ -38,8 +40,10 @@ __all__ = [
   'meta_curvature',
   'meta_sgd',
   'minimum_linf',
+  'niw_meta',
   'pretrained',
   'proto_maml',
   'prototypical',
   'reptile',
+  'tabular',
 ]

@@ -21,7 +21,7 @@ from metakit.trained import inputs as of_inputs
 from metakit.trained.inputs import Inputs, Ready
 from metakit.trained.labels import Labels, class_labels, known_labels, targets
 from metakit.trained.made_of import MadeOf, shapes_of_params
-from metakit.types import Density, Examples, MetaLearner, Objective, Params
+from metakit.types import Density, Examples, MetaLearner, Params
 
 FEWEST = 8  # rows of the smallest program
 MOST_QUERIES = 512  # rows that are predicted at once
@@ -48,6 +48,8 @@ class Trained:
     classifies: whether targets are classes.
     made_of: the specs of its parts; None for a learner of a user's own.
     card: what else is known: command, score, data, licence, ...
+    family: makes the family of distributions whose parameters its outputs are, such as
+      metakit.densities.gaussian, if `made_of` does not say it.
   """
 
   make: Callable[[int], MetaLearner] = dataclasses.field(repr=False)
@@ -57,6 +59,7 @@ class Trained:
   classifies: bool = True
   made_of: MadeOf | None = None
   card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  family: Callable[[], Density] | None = None
   _programs: dict[int, Programs] = dataclasses.field(default_factory=dict, repr=False)
 
   @property
@@ -65,14 +68,16 @@ class Trained:
     return self.make(self.outputs)
 
   @property
-  def objective(self) -> Objective | None:
-    """What its outputs are judged by; None for a learner of a user's own."""
-    return self.made_of and self.made_of.judged_by
+  def density(self) -> Density | None:
+    """The family of distributions whose parameters its outputs are; None if they are of none."""
+    if self.family is not None:
+      return _density(self.family)
+    return None if self.made_of is None else self.made_of.judged_by.density
 
   @property
   def per_number(self) -> int:
     """How many outputs there are for each number of a target."""
-    return 1 if self.objective is None else self.objective.outputs_per_target
+    return 1 if self.density is None else self.density.size
 
   def adapt(self, x: Any, y: Any, *, seed: int = 0) -> 'Fitted':
     """Learns from examples with labels.
@@ -113,7 +118,10 @@ class Trained:
   def _for(self, labels: np.ndarray | None) -> Programs:
     """Returns the programs for the labels that occur; None in a regression."""
     # Learners are of two classes at least. Of one class alone, the second is never predicted.
-    classes = self.outputs if labels is None else max(2, len(labels))
+    return self.programs(self.outputs if labels is None else max(2, len(labels)))
+
+  def programs(self, classes: int) -> Programs:
+    """Returns its compiled functions for a number of classes; see `learner_of`."""
     if classes not in self._programs:
       self._programs[classes] = _programs(self.learner_of(classes))
     return self._programs[classes]
@@ -181,10 +189,10 @@ class Fitted(NamedTuple):
     outputs = self.outputs(x)
     if self.labels.classes is not None:
       return self.labels.classes[outputs.argmax(1)]
-    objective = self.trained.objective
-    if objective is None or objective.kind != 'density':
+    density = self.trained.density
+    if density is None:
       return outputs[:, 0] if self.labels.flat else outputs
-    return self._numbers(np.asarray(_point(objective, outputs)))
+    return self._numbers(np.asarray(_mean(density, outputs)))
 
   def quantile(self, x: Any, levels: Any) -> np.ndarray:
     """Returns quantiles of the predicted density of each example, in the form of y.
@@ -216,10 +224,10 @@ class Fitted(NamedTuple):
     return found[:, 0] if self.labels.flat else found
 
   def _density(self) -> Density:
-    objective = self.trained.objective
-    if objective is None or objective.density is None:
+    density = self.trained.density
+    if density is None:
       raise ValueError('this learner predicts no density; train one with --objective=gaussian, say')
-    return objective.density
+    return density
 
   def _numbers(self, values: np.ndarray) -> np.ndarray:
     """Returns numbers [examples, outputs] in the units and the form of y."""
@@ -255,8 +263,7 @@ class Fitted(NamedTuple):
     parts = [queries] if together else _in_parts(queries)
     answers = [self._answers(part, alone=not together) for part in parts]
     whole = np.concatenate(answers)
-    parameters = self.trained.per_number > 1
-    return whole if parameters else unscaled(self.trained.inputs.encoding, whole)
+    return whole if self.trained.density else unscaled(self.trained.inputs.encoding, whole)
 
   def extend(self, x: Any, y: Any) -> 'Fitted':
     """Returns what has also learned from further examples; their classes may be new.
@@ -314,6 +321,11 @@ def _fitted(trained: Trained, state: Any, support: Ready, labels: Labels, seed: 
   return Fitted(trained, programs, jax.device_put(state), support, labels, seed)
 
 
+@functools.cache
+def _density(family: Callable[[], Density]) -> Density:
+  return family()
+
+
 def bucket(rows: int) -> int:
   """Returns the number of rows of the program for a number of examples.
 
@@ -332,8 +344,8 @@ def _programs(learner: MetaLearner) -> Programs:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _point(objective: Objective, outputs: Any) -> jax.Array:
-  return objective.point(outputs)
+def _mean(density: Density, outputs: Any) -> jax.Array:
+  return density.mean(by_number(outputs, density.size))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -21,6 +21,7 @@ from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.table_regression import table_regression
+from metakit.episodes.tables import tables
 from metakit.episodes.variable_shot import variable_shot
 from metakit.episodes.within_group import within_group
 from metakit.keys import roots, task_key
@@ -75,6 +76,10 @@ SAMPLERS = {
   'functions:noise': lambda: functions(gaussian_process(), 4, noise=0.1),
   'projected_plan': lambda: projected(TABLE, size=4, shots=5).plan,
   'projected': lambda: projected(TABLE, size=4, shots=5),
+  'tables': lambda: tables(rows=12, columns=4, queries=4, classes=4, least_rows=4),
+  'tables:regression': lambda: tables(
+    'regression', rows=12, columns=4, queries=4, least_rows=4, tasks=2**20
+  ),
   'mixture': lambda: mixture([sinusoid(), sinusoid(amplitude=(5.0, 9.0))], [1, 2]),
 }
 FLOATS = (
@@ -87,6 +92,8 @@ FLOATS = (
   'sinusoid',
   'sinusoid:noise',
   'switch',
+  'tables',
+  'tables:regression',
 )
 
 fixed = lambda make: partial(make, TABLE, **FIXED)
@@ -128,6 +135,11 @@ INVALID = [
   (partial(mixture, [sinusoid()]), 'weights', [1, 1]),
   (partial(mixture, [sinusoid()]), 'weights', [-1]),
   (mixture, 'samplers', []),
+  *((tables, name, 0) for name in ('rows', 'columns', 'queries', 'least_rows', 'tasks')),
+  (tables, 'kind', 'ranking'),
+  (tables, 'least_rows', 101),
+  (tables, 'classes', 1),
+  (tables, 'missing', 1.5),
   (shift_image, 'max_pixels', -1),
 ]
 

@@ -47,11 +47,13 @@ from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
+from metakit.learners.niw_meta import niw_meta
 from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
+from metakit.learners.tabular import tabular
 from metakit.losses import icnn, proto_triplet, with_losses
 from metakit.meta_gradient import first_order, mixed, remat, unroll
 from metakit.models import from_linen
@@ -157,6 +159,7 @@ LEARNERS = {
     supervised=False,
   ),
   'boil': Row(lambda: boil(small('batch', None), WAYS, Descent(SGD))),
+  'niw_meta': Row(lambda: niw_meta(perceptron(), Descent(SGD, 3, 4), samples=2), exact=False),
   'reptile': Row(lambda: reptile(perceptron(), Descent(SGD, 3, 4)), exact=False),
   'meta_sgd': Row(lambda: meta_sgd(perceptron(), Descent(steps=2))),
   'maml_plus_plus': Row(lambda: maml_plus_plus(small('batch'), Descent(steps=2))),
@@ -193,6 +196,10 @@ LEARNERS = {
   'in_context:lstm': Row(lambda: in_context(recurrent(WAYS, width=8), WAYS), ordered=True),
   'in_context:regression': Row(
     lambda: in_context(attention(1), 1, objective=squared_error), 'curves', ordered=True
+  ),
+  'tabular': Row(lambda: tabular(WAYS, 8, 2, heads=2), symmetric=True),
+  'tabular:regression': Row(
+    lambda: tabular(1, 8, 1, heads=2, norm='pre', objective=squared_error), 'curves'
   ),
 }
 LEARNERS |= {
@@ -290,6 +297,7 @@ VARIANTS = (
   'in_context:linear',
   'in_context:lstm',  # its reading is asked of the network
   'in_context:regression',
+  'tabular:regression',
   'pretrained:transforms',
 )
 # Learners of which test_family.py asks in the quick tier for what is their own.

@@ -48,7 +48,7 @@ def test_a_learner_of_densities_is_loaded_with_its_borders(workdir):
   trained, x = metakit.load(workdir), np.linspace(-2, 2, 6)[:, None]
   assert trained.made_of.borders == tuple(stored['borders']) and len(stored['borders']) == 9
   fitted = trained.adapt(x, np.sin(x[:, 0]))
-  parameters, density = fitted.outputs(x), trained.objective.density
+  parameters, density = fitted.outputs(x), trained.density
   assert parameters.shape == (6, 8)
   np.testing.assert_allclose(fitted.predict(x), density.mean(parameters), rtol=1e-5)
   np.testing.assert_allclose(fitted.deviation(x) ** 2, density.variance(parameters), rtol=1e-4)
@@ -100,9 +100,6 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path):
 def test_learners_by_descent_have_outputs_for_each_parameter(learner, tmp_path):
   """Those with a model, with a last layer of their own, and with one that is made anew."""
   at_once = ['--task=sinusoid', '--network=mlp:width=8', '--objective=mixture:components=2']
-  status, _, error = run(
-    'train', *at_once, *SMALL[2:], f'--learner={learner}', f'--workdir={tmp_path}/run'
-  )
-  assert status == 0, error
+  done('train', *at_once, *SMALL[2:], f'--learner={learner}', f'--workdir={tmp_path}/run')
   fitted = metakit.load(tmp_path / 'run').adapt([[0.0], [1.0]], [0.0, 1.0])
   assert fitted.outputs([[0.5]]).shape == (1, 6) and fitted.predict([[0.5]]).shape == (1,)

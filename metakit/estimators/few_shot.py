@@ -1,13 +1,4 @@
-"""Few-shot learners as estimators of scikit-learn: pip install 'metakit[sklearn]'.
-
-from metakit.estimators import FewShotClassifier
-FewShotClassifier().fit(features, labels)  # numbers, such as the features of any network
-FewShotClassifier('prototypical:distance=cosine').fit(features, labels)  # by another head
-FewShotClassifier('omniglot-prototypical').fit(pictures, labels)  # a name of the zoo
-FewShotClassifier(metakit.load('runs/mine')).fit(pictures, labels)
-
-They work in pipelines, searches and cross-validation.
-"""
+"""Few-shot learners as estimators: what was meta-trained, and heads on features."""
 
 import functools
 from pathlib import Path
@@ -15,28 +6,19 @@ from typing import Any
 
 import jax
 import numpy as np
-
-try:
-  from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-  from sklearn.utils import column_or_1d
-  from sklearn.utils.multiclass import check_classification_targets
-  from sklearn.utils.validation import check_is_fitted, validate_data
-except ModuleNotFoundError as error:
-  raise ImportError(
-    "metakit.estimators needs scikit-learn; pip install 'metakit[sklearn]'"
-  ) from error
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from metakit.components.head_learners import HEADS
 from metakit.components.specs import name_in
+from metakit.estimators.learned import LOADED, learned
 from metakit.trained.inputs import Inputs
 from metakit.trained.made_of import MadeOf
-from metakit.trained.stored import NAME, load
 from metakit.trained.trained import Fitted, Trained
 from metakit.types import Episode, Examples
 
-__all__ = ['FewShotClassifier', 'FewShotRegressor']
-
-LOADED = 8  # learners that are kept with their compiled programs
 UNSEEN = -np.inf  # the decision for a class that has no example yet
 ANY = float(np.finfo(np.float32).max)  # the deviation of inputs of which none is too far off
 
@@ -196,37 +178,12 @@ def _adapted(estimator: Any, X: Any, y: Any) -> Fitted:
   if isinstance(estimator, ClassifierMixin) and _is_head(learner):
     trained = head_on_features(learner.strip(), X.shape[1], max(2, len(np.unique(y))))
   else:
-    trained = _trained(learner)
+    trained = learned(learner, heads=True)
   if trained.classifies != isinstance(estimator, ClassifierMixin):
     kind = 'classifies' if trained.classifies else 'predicts numbers'
     other = 'FewShotClassifier' if trained.classifies else 'FewShotRegressor'
     raise ValueError(f'the learner {kind}; use {other}')
   return trained.adapt(X, y, seed=estimator.seed)
-
-
-def _trained(learner: Any) -> Trained:
-  if isinstance(learner, Trained):
-    return learner
-  if not isinstance(learner, str | Path):
-    raise ValueError(
-      f'learner is {type(learner).__name__}; give a head ({", ".join(HEADS)}), a path, a name of '
-      'the zoo, or a metakit.Trained'
-    )
-  path = Path(learner).expanduser()
-  changes = [each.stat().st_mtime_ns for each in (path, path / NAME) if each.exists()]
-  return _loaded(str(learner), max(changes, default=0))
-
-
-@functools.lru_cache(maxsize=LOADED)
-def _loaded(where: str, changed: int) -> Trained:
-  """Loads a learner once; every fit takes the programs that were compiled before."""
-  del changed  # part of what is remembered: a file that was written anew is read again
-  try:
-    return load(where)
-  except ValueError as error:
-    if Path(where).expanduser().exists():
-      raise
-    raise ValueError(f'learner={where!r}: {error}; known heads: {", ".join(HEADS)}') from None
 
 
 @functools.lru_cache(maxsize=LOADED)
