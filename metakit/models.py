@@ -125,6 +125,36 @@ class SequenceModel(NamedTuple):
   inspect: Callable[..., Any] | None = None
 
 
+class Cells(NamedTuple):
+  """Rows of a table, as a TableModel reads them.
+
+  Attributes:
+    features: [rows, columns, channels], what is known of each cell.
+    targets: [rows, targets, channels], what is known of each target.
+    columns: [columns + targets] bool, False for padding, which has no effect.
+    present: [rows] bool, False for padding; None for rows that are asked.
+  """
+
+  features: jax.Array
+  targets: jax.Array
+  columns: jax.Array
+  present: jax.Array | None
+
+
+class TableModel(NamedTuple):
+  """A network over tables, as pure functions of one table.
+
+  Attributes:
+    init: (key, cells) -> params.
+    apply: (params, cells, state=None) -> (outputs [rows, targets, outputs], state). Without a state
+      rows are read: they see one another, and `state` is all that is known of them. With the state
+      of an earlier call they are asked: each sees the rows that were read, and none of the others.
+  """
+
+  init: Callable[..., Params]
+  apply: Callable[..., tuple[jax.Array, Any]]
+
+
 def check_dtype(dtype: str | None) -> None:
   """Raises ValueError unless dtype is None or names a floating-point type."""
   try:

@@ -12,15 +12,17 @@ from metakit.data.targets import regression_table
 from metakit.episodes.augmentation import augment
 from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.episodes.class_incremental import Sessions, class_incremental
-from metakit.episodes.combinators import mixture, relabel, shorten, switch
+from metakit.episodes.combinators import mixture, relabel, shorten, switch, vary_shots
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.functions import dense, functions, gaussian_process
+from metakit.episodes.image_completion import image_completion
 from metakit.episodes.image_transforms import mirror_image, shift_image
 from metakit.episodes.imbalanced import imbalanced
 from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.table_regression import table_regression
+from metakit.episodes.tables import tables
 from metakit.episodes.variable_shot import variable_shot
 from metakit.episodes.within_group import within_group
 from metakit.keys import roots, task_key
@@ -69,12 +71,19 @@ SAMPLERS = {
   'augment:class': lambda: augment(episodes_of_images(), mirror_image, 'class'),
   'relabel': lambda: relabel(few_shot(TABLE, **FIXED), ways=3),
   'shorten': lambda: shorten(sinusoid(), 3),
+  'vary_shots': lambda: vary_shots(sinusoid(), 3),
+  'image_completion': lambda: image_completion(TABLE, 9, 5, fewest=0),
+  'image_completion_plan': lambda: image_completion(TABLE, 9, 5).plan,
   'switch': lambda: switch(sinusoid(), sinusoid(amplitude=(5.0, 9.0)), steps=3),
   'categorical': lambda: categorical(categorical_tasks(), 6),
   'functions': lambda: functions(dense(3), 4),
   'functions:noise': lambda: functions(gaussian_process(), 4, noise=0.1),
   'projected_plan': lambda: projected(TABLE, size=4, shots=5).plan,
   'projected': lambda: projected(TABLE, size=4, shots=5),
+  'tables': lambda: tables(rows=12, columns=4, queries=4, classes=4, least_rows=4),
+  'tables:regression': lambda: tables(
+    'regression', rows=12, columns=4, queries=4, least_rows=4, tasks=2**20
+  ),
   'mixture': lambda: mixture([sinusoid(), sinusoid(amplitude=(5.0, 9.0))], [1, 2]),
 }
 FLOATS = (
@@ -87,6 +96,9 @@ FLOATS = (
   'sinusoid',
   'sinusoid:noise',
   'switch',
+  'vary_shots',
+  'tables',
+  'tables:regression',
 )
 
 fixed = lambda make: partial(make, TABLE, **FIXED)
@@ -125,9 +137,18 @@ INVALID = [
   (partial(relabel, few_shot(TABLE, **FIXED)), 'ways', 0),
   (partial(relabel, few_shot(TABLE, **FIXED)), 'ways', 4),
   (partial(relabel, without_info(few_shot(TABLE, **FIXED))), 'ways', 2),
+  (partial(vary_shots, sinusoid(shots=3)), 'fewest', 4),
+  (partial(image_completion, TABLE), 'shots', 0),
+  (partial(image_completion, TABLE, 9), 'queries', 28),
+  (partial(image_completion, TABLE, 9), 'fewest', 10),
   (partial(mixture, [sinusoid()]), 'weights', [1, 1]),
   (partial(mixture, [sinusoid()]), 'weights', [-1]),
   (mixture, 'samplers', []),
+  *((tables, name, 0) for name in ('rows', 'columns', 'queries', 'least_rows', 'tasks')),
+  (tables, 'kind', 'ranking'),
+  (tables, 'least_rows', 101),
+  (tables, 'classes', 1),
+  (tables, 'missing', 1.5),
   (shift_image, 'max_pixels', -1),
 ]
 
