@@ -259,6 +259,7 @@ def make_record(
     training_task=specs['task'],
     training_seed=specs['seed'],
     tasks_per_step=specs['tasks_per_step'],
+    **({'objective': specs['objective']} if specs['objective'] else {}),
     **files.trained,
   )
 

@@ -20,12 +20,12 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from metakit.densities import Density
 from metakit.estimators.cells import encode, fit_columns
 from metakit.estimators.codes import decode, draw_codes
 from metakit.estimators.learned import learned
 from metakit.estimators.views import QUERIES, View, adapt, bags, informative, some_rows
 from metakit.trained.trained import Trained
+from metakit.types import Density
 
 ROWS = 1024  # that a learner sees at once, also if it was trained on fewer
 
