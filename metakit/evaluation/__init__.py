@@ -17,6 +17,7 @@ from metakit.evaluation.judges import (
   predict_prefixes,
   sequence,
 )
+from metakit.evaluation.orders import judge_orders, log_density, sample_jointly
 from metakit.evaluation.ranking import judge_roc_auc, roc_auc
 
 __all__ = [
@@ -29,12 +30,15 @@ __all__ = [
   'judge_density',
   'judge_gain',
   'judge_meta_gradient',
+  'judge_orders',
   'judge_prefixes',
   'judge_queries',
   'judge_roc_auc',
+  'log_density',
   'not_finite',
   'predict_prefixes',
   'roc_auc',
+  'sample_jointly',
   'sequence',
   'usual_chunk',
 ]
