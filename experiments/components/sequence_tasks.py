@@ -234,7 +234,7 @@ def function_task(
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     whole = functions(drawn, other_shots or shots, queries, noise=noise)
-    if fewest_shots is not None:
+    if fewest_shots is not None and other_shots is None:
       return vary_shots(whole, fewest_shots)
     if split != 'train' or not curriculum_steps:
       return whole  # the keys of the splits differ

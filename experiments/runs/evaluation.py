@@ -23,7 +23,7 @@ from metakit.evaluation import (
   judge_queries,
 )
 from metakit.keys import roots
-from metakit.sources import EpisodeSource, complete, on_host
+from metakit.sources import EpisodeSource, abstract_episode, complete, on_host
 from metakit.tasks import Task, sources_by_shots
 from metakit.types import Key, MetaLearner, Params
 
@@ -179,7 +179,7 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
       tested.learner,
       tested.task.objective,
       tested.params,
-      source=tested.source,
+      source=whole_supports(tested),
       root=tested.root,
       episodes=episodes,
       parallel=tested.parallel,
@@ -198,6 +198,18 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
   beside = curve(f'reference/{metric}'), curve('difference')
   in_nats = tested.task.objective.kind == 'density'
   return Curves('examples', episodes, curve(metric), *beside, in_nats)
+
+
+def whole_supports(tested: Tested) -> EpisodeSource:
+  """Returns the episodes; with whole supports where a task leaves out a random number of examples.
+
+  An example that was left out has no loss, which would count as 0.
+  """
+  support = abstract_episode(tested.source).support
+  if support.weight is None:
+    return tested.source
+  whole = tested.task.source(tested.split, support.y.shape[0])
+  return tested.source if abstract_episode(whole).support.weight is not None else whole
 
 
 class Pair(NamedTuple):
