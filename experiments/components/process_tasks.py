@@ -49,7 +49,9 @@ def mixed_processes_task(
     sources = [functions(each, number, queries, noise=noise) for each in processes]
     sources += [functions(sawtooth(low=low, high=high), number, queries)]
     mixed = mixture([_without_function(each) for each in sources])
-    return mixed if fewest_shots is None else vary_shots(mixed, fewest_shots)
+    if fewest_shots is None or other_shots is not None:
+      return mixed
+    return vary_shots(mixed, fewest_shots)
 
   return Task(source, objectives.squared_error, 1, 'loss', False, True)
 
@@ -94,7 +96,7 @@ def image_completion_task(
     return base_set(base, split, data_dir, pixels=pixels)
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    number, fewest = other_shots or shots, fewest_shots
+    number, fewest = other_shots or shots, None if other_shots else fewest_shots
     drawn = image_completion(table(split), number, queries or None, fewest=fewest)
     return place(drawn, budget)
 

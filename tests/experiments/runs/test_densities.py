@@ -37,6 +37,21 @@ def test_the_record_and_the_flags_name_the_objective(workdir):
   assert json.loads((workdir / FLAGS).read_text())['objective'] == BAR
 
 
+def test_the_record_and_the_report_say_how_sure_and_how_right_it_is(workdir):
+  record, values = (
+    read_results(workdir / 'results.json'),
+    np.load(workdir / 'episodes.npz'),
+  )
+  measured = record['density']
+  assert set(measured) == {'nats', 'crps', 'squared_error', 'coverage', 'ece', 'gap'}
+  assert measured['nats']['mean'] == pytest.approx(-record['mean'], rel=1e-5)
+  assert set(measured['coverage']) == {'50%', '90%', '95%'}
+  held = values['coverage'].mean(0)[9]  # of the interval of 50%
+  assert measured['coverage']['50%']['mean'] == pytest.approx(held)
+  assert measured['gap']['mean'] > 0 and measured['gap']['episodes'] == 24
+  assert 'nats below the exact posterior' in (workdir / 'report.html').read_text()
+
+
 def test_a_later_test_gives_the_same_score(workdir):
   done('evaluate', f'--workdir={workdir}', '--episodes=24', '--curve=none')
   ours, again = (read_results(workdir / f'results{n}.json') for n in ('', '-evaluation'))
