@@ -1,5 +1,6 @@
 """A training that predicts densities, from the command line to metakit.load."""
 
+import dataclasses
 import json
 
 import jax
@@ -76,6 +77,20 @@ def test_a_learner_of_densities_is_loaded_with_its_borders(workdir):
   for level in (0.0, 1.0, np.nan, -1):
     with pytest.raises(ValueError, match='a level of a quantile is between 0 and 1'):
       fitted.quantile(x, level)
+
+
+def test_densities_of_scaled_targets_are_in_the_units_of_the_user(workdir):
+  """The targets of a table are less their mean and divided by their deviation in training."""
+  trained, x = metakit.load(workdir), np.linspace(-2, 2, 6)[:, None]
+  scaling = {'kind': 'numbers', 'targets': {'mean': [10.0], 'deviation': [2.0]}}
+  scaled = dataclasses.replace(
+    trained, inputs=trained.inputs._replace(encoding=scaling), _programs=trained._programs
+  )
+  plain, ours = trained.adapt(x, np.sin(x)), scaled.adapt(x, 10 + 2 * np.sin(x))
+  for other in (lambda fitted: fitted.predict(x), lambda fitted: fitted.quantile(x, 0.9)):
+    np.testing.assert_allclose(other(ours), 10 + 2 * other(plain), rtol=1e-4)
+  np.testing.assert_allclose(ours.deviation(x), 2 * plain.deviation(x), rtol=1e-4)
+  assert ours.predict(x).shape == ours.deviation(x).shape == (6, 1)  # as y is given
 
 
 def test_a_learner_of_numbers_has_no_quantiles():
