@@ -24,6 +24,7 @@ from metakit.data.mnist import ORIGINS as IDX_SETS
 from metakit.data.mnist import mnist as load_mnist
 from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.table import ClassTable, part_of_rows, select_classes
+from metakit.densities import objective_of
 from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.episodes.combinators import ramp, shorten, switch, vary_shots
 from metakit.episodes.function_combinators import (
@@ -52,13 +53,16 @@ from metakit.episodes.functions import (
 )
 from metakit.episodes.projected import projected
 from metakit.episodes.sawtooth import sawtooth
+from metakit.episodes.sine_line import sine_line
 from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
 from metakit.episodes.tables import tables
 from metakit.evaluation import Judge, judge_roc_auc
 from metakit.evaluation.in_context import judge_mixture_weight, judge_regret
 from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.bayes_density import bayes_density, posterior_density
 from metakit.sources import EpisodeSource, abstract_episode, place
 from metakit.tasks import Task
+from metakit.types import MetaLearner, Objective
 
 
 def sinusoid_task(
@@ -240,7 +244,19 @@ def function_task(
 
   reference = bayes(drawn, noise) if drawn.priors is not None else None
   few, judges = FEW_EPISODES if is_slow(drawn) else None, _judges(drawn, noise)
-  return Task(source, objectives.squared_error, 1, 'loss', False, True, reference, few, judges)
+  fields = source, objectives.squared_error, 1, 'loss', False, True, reference, few, judges
+  return Task(*fields, posterior=posterior_of(drawn, noise))
+
+
+def posterior_of(
+  function_class: FunctionClass, noise: float
+) -> tuple[MetaLearner, Objective] | None:
+  """Returns the exact posterior of the targets as densities; None if there is none."""
+  try:
+    learner = bayes_density(function_class, noise)
+  except ValueError:
+    return None
+  return learner, objective_of(posterior_density(function_class))
 
 
 FEW_EPISODES = 200
@@ -277,6 +293,7 @@ FUNCTION_CLASSES: dict[str, tuple[Callable[..., FunctionClass], int]] = {
   'two_layer_networks': (two_layer_networks, 100),
   'gaussian_process': (gaussian_process, 40),
   'sawtooth': (sawtooth, 30),
+  'sine_line': (sine_line, 10),
 }
 
 

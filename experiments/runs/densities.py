@@ -54,11 +54,14 @@ def check_numbers(task: Task, objective: str) -> None:
 def with_objective(task: Task, predicted: Predicted) -> Task:
   """Returns the task with what is predicted, and with the reference that predicts this too.
 
-  The reference of densities is the exact posterior of the targets, where it is known.
+  The reference of densities is the exact posterior of the targets, where it is known. That of
+  quantiles is none, since their loss is not in nats.
   """
   if predicted.objective is None or task.objective is not squared_error:
     return task
-  reference, of_reference = task.posterior or (None, None)
+  density = predicted.objective.density
+  in_nats = density is not None and density.name != 'quantile'
+  reference, of_reference = task.posterior if task.posterior and in_nats else (None, None)
   return task._replace(
     objective=predicted.objective, reference=reference, reference_objective=of_reference
   )

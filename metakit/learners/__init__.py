@@ -4,6 +4,7 @@ from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
 from metakit.learners.anp import anp
 from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.bayes_density import bayes_density
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
 from metakit.learners.cnp import cnp
@@ -32,6 +33,7 @@ __all__ = [
   'anp',
   'bayes',
   'bayes_categorical',
+  'bayes_density',
   'boil',
   'cavia',
   'cnp',
