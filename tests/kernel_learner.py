@@ -10,24 +10,28 @@ from metakit.builder import meta_learner
 from metakit.objectives import cross_entropy
 from metakit.trained import Inputs, Trained
 
-WIDTH = 0.4  # of the kernel, in deviations
+WIDTH = 0.25  # of the kernel, in deviations of a column on average
 INPUTS = Inputs((10,), 'float32', 0.0, 1.0)
 
 
 def kernel(num_outputs, objective=cross_entropy):
   """Missing cells are as far from all others as cells that differ by one deviation."""
 
-  def distances(x, others):
+  def distances(x, others, present):
     square = jnp.square(x[:, None] - others[None])
-    some = ~jnp.isnan(others).all(0)
-    return (jnp.where(jnp.isnan(square), 1.0, square) * some).sum(-1)
+    some = (~jnp.isnan(others) & present[:, None]).any(0)  # others are padding
+    total = (jnp.where(jnp.isnan(square), 1.0, square) * some).sum(-1)
+    return total / jnp.maximum(some.sum(), 1)
 
   def adapt(key, params, support):
     return params, support.x, support.y, known(support)
 
   def predict(fitted, x):
     params, support, y, present = fitted
-    near = jnp.where(present, -distances(x, support) / (2 * WIDTH**2), -jnp.inf) + params['bias']
+    near = (
+      jnp.where(present, -distances(x, support, present) / (2 * WIDTH**2), -jnp.inf)
+      + params['bias']
+    )
     share = jax.nn.softmax(near, axis=-1)
     if objective.classifies:
       likely = share @ jax.nn.one_hot(y, num_outputs) + 1e-4
