@@ -15,4 +15,7 @@ if __name__ == '__main__':
   flags.DEFINE_string('name', None, 'name in the zoo, such as omniglot-maml', required=True)
   flags.DEFINE_string('data', None, 'what it was trained on, and where that is from', required=True)
   flags.DEFINE_string('licence', None, 'licence of the data', required=True)
+  flags.DEFINE_string(
+    'test', '', 'name of a test (experiments.evaluate --name) whose learner and score are published'
+  )
   run(lambda: publish(options_of_flags(Options)), __doc__)

@@ -26,6 +26,9 @@ class Task(NamedTuple):
       class, and a network that reads one example after the other would learn the order.
     reference: the best possible learner on these episodes (a Bayes predictor), to be shown beside
       any learner. None if it is not known, or if its pool or list is too large to sum over.
+    reference_objective: what the outputs of the reference are judged by; None for `objective`.
+    posterior: the exact posterior of the targets as densities, (learner, its objective); None if it
+      is not known. It is the reference where a learner predicts densities.
     reference_episodes: the most test episodes of the reference, if it takes long.
     judges: further metrics, each with its judge.
     chance: the accuracy without learning, if training episodes are easier than those of validation
@@ -53,6 +56,8 @@ class Task(NamedTuple):
   parted: Callable[[], str] = lambda: 'official'
   said: Callable[[], str] = lambda: ''
   tested: str = 'test'
+  reference_objective: Objective | None = None
+  posterior: tuple[MetaLearner, Objective] | None = None
 
 
 def with_tested(task: Task, part: str) -> Task:

@@ -58,7 +58,7 @@ BY_POSITION = {
     *('evaluation.judges.judge_queries', 'evaluation.judges.judge_prefixes'),
     *('evaluation.judges.judge_gain', 'evaluation.judges.judge_meta_gradient'),
     'evaluation.ranking.judge_roc_auc',
-    'evaluation.in_context.judge_regret',
+    *('evaluation.in_context.judge_regret', 'evaluation.densities.judge_density'),
   ),
   'a learner, and then what its own functions take': (
     *('evaluation.in_context.regret', 'evaluation.judges.predict_prefixes'),

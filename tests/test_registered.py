@@ -35,12 +35,14 @@ TESTS = ROOT / 'tests'
 LAWS_ELSEWHERE = {
   'bayes': 'learners/test_bayes.py',
   'bayes_categorical': 'learners/test_bayes.py',
+  'bayes_density': 'learners/test_bayes_density.py',
   'minimum_linf': 'learners/test_minimum_linf.py',
   'embedded': 'every head is one',
 }
 NOT_OF_SPECS = {
   'bayes': 'tasks name it as their reference',
   'bayes_categorical': 'tasks name it as their reference',
+  'bayes_density': 'tasks name it as their reference where densities are predicted',
   'minimum_linf': 'a reference of sign vectors',
   'embedded': 'it makes a head a learner',
   'normalised': 'every head has an argument for it',
@@ -55,6 +57,7 @@ IN_TASKS = {
   'relabel': 'not on the command line: few_shot numbers classes at random already',
   'shorten': 'curriculum_steps=',
   'switch': 'biased_steps=',
+  'vary_shots': 'fewest_shots=',
   'table_regression': 'arrays, rows, series and table, where targets are numbers',
 }
 

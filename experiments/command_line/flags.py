@@ -32,6 +32,7 @@ GROUPS = {
     'learner',
     'head',
     'network',
+    'objective',
     'optimizer',
     'schedule',
   ),
@@ -148,6 +149,12 @@ def define_training() -> None:
   )
   flags.DEFINE_string('learner', 'prototypical', 'learner spec')
   flags.DEFINE_string('network', None, "network spec; the learner's usual one by default")
+  flags.DEFINE_string(
+    'objective',
+    None,
+    'objective spec: the density that is predicted of the targets of a regression; by default what '
+    'the learner usually predicts',
+  )
   flags.DEFINE_string('optimizer', 'adam', 'outer optimizer spec: any of optax')
   flags.DEFINE_string('schedule', 'cosine', 'schedule spec of the outer learning rate')
   flags.DEFINE_float('clip_norm', 0.0, 'gradients are clipped to this global norm; 0: not at all')

@@ -11,6 +11,7 @@ from experiments.components import schedules, sequence_tasks, tasks
 from metakit.components import learners
 from metakit.components.docstrings import meanings, summary
 from metakit.components.head_learners import HEAD_SUPPLIED, HEADS
+from metakit.components.objectives import OBJECTIVE_SUPPLIED, OBJECTIVES
 from metakit.components.optimizers import OPTIMIZERS
 from metakit.components.specs import Factories, arguments_of, write_spec
 
@@ -46,6 +47,7 @@ KINDS = (
   Kind('learners', ('learner',), learners.LEARNERS, learners.LEARNER_SUPPLIED),
   Kind('heads', ('head',), HEADS, HEAD_SUPPLIED),
   Kind('networks', ('network',), learners.NETWORKS, learners.NETWORK_SUPPLIED),
+  Kind('objectives', ('objective',), OBJECTIVES, OBJECTIVE_SUPPLIED),
   Kind('optimizers', ('optimizer',), OPTIMIZERS, ()),
   Kind('schedules', ('schedule',), schedules.SCHEDULES, schedules.SCHEDULE_SUPPLIED),
 )

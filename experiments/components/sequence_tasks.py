@@ -24,8 +24,9 @@ from metakit.data.mnist import ORIGINS as IDX_SETS
 from metakit.data.mnist import mnist as load_mnist
 from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.table import ClassTable, part_of_rows, select_classes
+from metakit.densities import objective_of
 from metakit.episodes.categorical import categorical, categorical_tasks
-from metakit.episodes.combinators import ramp, shorten, switch
+from metakit.episodes.combinators import ramp, shorten, switch, vary_shots
 from metakit.episodes.function_combinators import (
   mix_classes,
   normalise_outputs,
@@ -51,13 +52,16 @@ from metakit.episodes.functions import (
   two_layer_networks,
 )
 from metakit.episodes.projected import projected
+from metakit.episodes.sawtooth import sawtooth
 from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
 from metakit.episodes.tables import tables
 from metakit.evaluation import Judge, judge_roc_auc
 from metakit.evaluation.in_context import judge_mixture_weight, judge_regret
 from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.bayes_density import bayes_density, posterior_density
 from metakit.sources import EpisodeSource, abstract_episode, place
 from metakit.tasks import Task
+from metakit.types import MetaLearner, Objective
 
 
 def sinusoid_task(
@@ -199,6 +203,7 @@ def function_task(
   noise: float,
   pool: int,
   curriculum_steps: int,
+  fewest_shots: int | None = None,
 ) -> Task:
   """Regression on functions of a class; pool=0 draws a new one for each episode.
 
@@ -212,9 +217,13 @@ def function_task(
     noise: standard deviation of the Gaussian noise on y.
     pool: functions that are drawn once and for all; 0 for a new one in each episode.
     curriculum_steps: steps after which training episodes grow; 0 for whole ones from the start.
+    fewest_shots: the fewest support examples; each number from it to `shots` is equally likely.
+      None for `shots` in every episode.
   """
   if curriculum_steps < 0:
     raise ValueError(f'curriculum_steps={curriculum_steps} is negative; use 0 for no curriculum')
+  if curriculum_steps and fewest_shots is not None:
+    raise ValueError('curriculum_steps and fewest_shots are two ways to draw lengths; use one')
   drawn = task_pool(function_class, pool) if pool else function_class
 
   def grown(step: jax.Array, dim: int) -> EpisodeSource:
@@ -225,6 +234,8 @@ def function_task(
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     whole = functions(drawn, other_shots or shots, queries, noise=noise)
+    if fewest_shots is not None and other_shots is None:
+      return vary_shots(whole, fewest_shots)
     if split != 'train' or not curriculum_steps:
       return whole  # the keys of the splits differ
     dim = abstract_episode(whole).support.x.shape[1]
@@ -232,7 +243,19 @@ def function_task(
 
   reference = bayes(drawn, noise) if drawn.priors is not None else None
   few, judges = FEW_EPISODES if is_slow(drawn) else None, _judges(drawn, noise)
-  return Task(source, objectives.squared_error, 1, 'loss', False, True, reference, few, judges)
+  fields = source, objectives.squared_error, 1, 'loss', False, True, reference, few, judges
+  return Task(*fields, posterior=posterior_of(drawn, noise))
+
+
+def posterior_of(
+  function_class: FunctionClass, noise: float
+) -> tuple[MetaLearner, Objective] | None:
+  """Returns the exact posterior of the targets as densities; None if there is none."""
+  try:
+    learner = bayes_density(function_class, noise)
+  except ValueError:
+    return None
+  return learner, objective_of(posterior_density(function_class))
 
 
 FEW_EPISODES = 200
@@ -268,6 +291,7 @@ FUNCTION_CLASSES: dict[str, tuple[Callable[..., FunctionClass], int]] = {
   'decision_trees': (decision_trees, 100),
   'two_layer_networks': (two_layer_networks, 100),
   'gaussian_process': (gaussian_process, 40),
+  'sawtooth': (sawtooth, 30),
 }
 
 
@@ -288,7 +312,8 @@ def mixed_functions(classes: str = 'dense+sign_vectors', dim: int = 20) -> Funct
 
 def each_function_task(make: Callable[..., FunctionClass], points: int) -> Callable[..., Task]:
   """Returns a task whose arguments are those of the class, shots, queries, noise and pool."""
-  sizes = {'shots': points, 'queries': 1, 'noise': 0.0, 'pool': 0, 'curriculum_steps': 0}
+  sizes: dict[str, Any] = {'shots': points, 'queries': 1, 'noise': 0.0, 'pool': 0}
+  sizes |= {'curriculum_steps': 0, 'fewest_shots': None}
 
   def task(**arguments: Any) -> Task:
     usual = {name: arguments.pop(name) for name in sizes}
@@ -298,7 +323,10 @@ def each_function_task(make: Callable[..., FunctionClass], points: int) -> Calla
   usual = meanings(mixed_functions) | meanings(function_task)  # of `dim` and of the sizes
   document(task, summary(make), usual | meanings(make))
   parameters = [p.replace(kind=kind) for p in inspect.signature(make).parameters.values()]
-  more = [inspect.Parameter(n, kind, default=d, annotation=type(d)) for n, d in sizes.items()]
+  more = [
+    inspect.Parameter(n, kind, default=d, annotation=int | None if d is None else type(d))
+    for n, d in sizes.items()
+  ]
   task.__signature__ = inspect.Signature([*parameters, *more])  # type: ignore[attr-defined]
   return task
 

@@ -27,7 +27,13 @@ from experiments.output.report_test import (
   classes_section,
   episodes_section,
 )
-from experiments.output.text import format_baselines, format_duration, format_estimate, is_fraction
+from experiments.output.text import (
+  format_baselines,
+  format_densities,
+  format_duration,
+  format_estimate,
+  is_fraction,
+)
 
 
 class Report(NamedTuple):
@@ -76,6 +82,7 @@ def render(report: Report) -> str:
     section('What should be equal', _pair(*report.pair) if report.pair else ''),
     section('Episodes', _episodes(report)),
     section('Classes', classes_section(report.answers) if report.answers else ''),
+    section('Densities', _densities(report)),
     section('Calibration', calibration_section(report.answers) if report.answers else ''),
     section('One test episode', episode_section(report.episode) if report.episode else ''),
     section('Settings', _settings(report.settings)),
@@ -108,6 +115,15 @@ def _warnings(record: Mapping[str, Any]) -> str:
   """Returns what is wrong with a result: the learner is no better than guessing, say."""
   said = format_baselines(record['baselines']) if 'baselines' in record else []
   return ''.join(f'<p class="warning">{escaped(line[0].upper() + line[1:])}.</p>' for line in said)
+
+
+def _densities(report: Report) -> str:
+  measured = report.records[0].get('density') if report.records else None
+  if not measured:
+    return ''
+  rows = list(format_densities(measured).items())
+  note = '<p class="note">How sure the learner is, and how right, on the test episodes.</p>'
+  return note + table(('measure', 'mean ± 95% interval'), rows, 'Densities', numbers=True)
 
 
 def _episodes(report: Report) -> str:

@@ -20,13 +20,41 @@ def format_closeness(closeness: Mapping[str, Any]) -> str:
   >>> closeness = {'ratio': 1.25, 'ratio_after': 3, 'difference': 0.002, 'difference_after': 4}
   >>> format_closeness(closeness)
   'at most 1.250 x the Bayes error (after 3), predictions within 0.0020 (after 4)'
+  >>> format_closeness({'difference': 0.002, 'difference_after': 4, 'unit': 'nats'})
+  'at most 0.0020 nats above the exact posterior (after 4)'
   """
   after = closeness['difference_after']
+  if closeness.get('unit') == 'nats':
+    return f'at most {closeness["difference"]:.4f} nats above the exact posterior (after {after})'
   apart = f'predictions within {closeness["difference"]:.4f} (after {after})'
   if closeness['ratio'] is None:
     return apart
   ratio = f'at most {closeness["ratio"]:.3f} x the Bayes error (after {closeness["ratio_after"]})'
   return f'{ratio}, {apart}'
+
+
+def format_densities(densities: Mapping[str, Any]) -> dict[str, str]:
+  """Says how good predicted densities are, by what was measured.
+
+  Args:
+    densities: those of a record (experiments.runs.density_scores).
+
+  >>> half = {'mean': 0.48, 'ci95': 0.01}
+  >>> format_densities({'nats': {'mean': 1.25, 'ci95': 0.1}, 'coverage': {'50%': half}})
+  {'nats a target': '1.25 ± 0.10', 'targets in intervals of 50%': '48.00 ± 1.00%'}
+  """
+  said = {
+    'nats': 'nats a target',
+    'gap': 'nats below the exact posterior',
+    'crps': 'CRPS',
+    'squared_error': 'squared error of the mean',
+    'ece': 'calibration error',
+  }
+  show = lambda metric, value: format_estimate(metric, value['mean'], value['ci95'])
+  rows = {said[name]: show(name, densities[name]) for name in said if name in densities}
+  for level, value in densities['coverage'].items():
+    rows[f'targets in intervals of {level}'] = show('accuracy', value)
+  return rows
 
 
 def format_onset(record: Mapping[str, Any]) -> str:

@@ -140,7 +140,8 @@ def measuring(setup: Setup, metric: str | None) -> Setup:
   """
   task = setup.test_task
   classifies = {'accuracy'} if task.objective.classifies else set()
-  known = {task.metric, 'loss', *classifies, *judges_of(task)}
+  densities = {'nats', 'crps', 'squared_error'} if task.objective.density else set()
+  known = {task.metric, 'loss', *classifies, *densities, *judges_of(task)}
   if metric and metric not in known:
     raise ValueError(
       f'--metric={metric} does not exist for {setup.specs["test_task"]}; use one of '

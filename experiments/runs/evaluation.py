@@ -17,12 +17,13 @@ from metakit.evaluation import (
   embed_source,
   evaluate,
   judge_beside,
+  judge_density,
   judge_gain,
   judge_prefixes,
   judge_queries,
 )
 from metakit.keys import roots
-from metakit.sources import EpisodeSource, complete, on_host
+from metakit.sources import EpisodeSource, abstract_episode, complete, on_host
 from metakit.tasks import Task, sources_by_shots
 from metakit.types import Key, MetaLearner, Params
 
@@ -70,6 +71,7 @@ class Curves(NamedTuple):
     reference: the points of the Bayes predictor on the same episodes; empty if none is known.
     difference: the points of the difference of their predictions
       (metakit.evaluation.judge_beside).
+    in_nats: whether the difference is in nats, as that of densities is.
   """
 
   amount: str
@@ -77,6 +79,7 @@ class Curves(NamedTuple):
   learner: list[AdaptationPoint]
   reference: Sequence[AdaptationPoint] = ()
   difference: Sequence[AdaptationPoint] = ()
+  in_nats: bool = False
 
 
 def prepare(setup: Setup, params: Params, task: Task, *, split: str, seed: int) -> Tested:
@@ -91,11 +94,23 @@ def prepare(setup: Setup, params: Params, task: Task, *, split: str, seed: int) 
 
 
 def per_episode(
-  tested: Tested, episodes: int, on_chunk: OnChunk | None = None
+  tested: Tested, episodes: int, on_chunk: OnChunk | None = None, *, judge: Judge = judge_queries
 ) -> dict[str, np.ndarray]:
-  """Returns the metrics of each episode; `on_chunk` is told how many are done."""
-  judge = judges_of(tested.task).get(tested.task.metric, judge_queries)
+  """Returns the metrics of each episode; `on_chunk` is told how many are done.
+
+  Args:
+    tested: the learner.
+    episodes: how many.
+    on_chunk: see metakit.evaluation.evaluate.
+    judge: measures the metrics, unless the task has a judge for its headline metric.
+  """
+  judge = judges_of(tested.task).get(tested.task.metric, judge)
   return judged_by(judge, tested, episodes, on_chunk=on_chunk)
+
+
+def judge_of_test(task: Task) -> Judge:
+  """Returns what is measured of the queries in a test, which may take longer than a validation."""
+  return judge_queries if task.objective.density is None else judge_density
 
 
 def judges_of(task: Task) -> dict[str, Judge]:
@@ -107,7 +122,7 @@ def judges_of(task: Task) -> dict[str, Judge]:
 def check_judges(setup: Setup, task: Task) -> None:
   """Raises ValueError if a task's episodes cannot be judged as they will be after training."""
   learner, source = setup.learner(task), task.source('test')
-  judges = [judges_of(task).get(task.metric, judge_queries)]
+  judges = [judges_of(task).get(task.metric, judge_of_test(task))]
   if draws_prefixes(task, learner):
     judges.append(judge_prefixes)
 
@@ -156,13 +171,15 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
   If the task knows a Bayes predictor, its curve on the same episodes stands beside it.
   """
   reference = tested.task.reference
-  judge = judge_prefixes if reference is None else judge_beside(reference)
+  judge: Judge = judge_prefixes
+  if reference is not None:
+    judge = judge_beside(reference, tested.task.reference_objective)
   with episode_progress(f'adaptation curve: {episodes} episodes', episodes) as on_chunk:
     values = evaluate(
       tested.learner,
       tested.task.objective,
       tested.params,
-      source=tested.source,
+      source=whole_supports(tested),
       root=tested.root,
       episodes=episodes,
       parallel=tested.parallel,
@@ -179,7 +196,20 @@ def prefix_curves(tested: Tested, episodes: int) -> Curves:
   if reference is None:
     return Curves('examples', episodes, curve(metric))
   beside = curve(f'reference/{metric}'), curve('difference')
-  return Curves('examples', episodes, curve(metric), *beside)
+  in_nats = tested.task.objective.kind == 'density'
+  return Curves('examples', episodes, curve(metric), *beside, in_nats)
+
+
+def whole_supports(tested: Tested) -> EpisodeSource:
+  """Returns the episodes; with whole supports where a task leaves out a random number of examples.
+
+  An example that was left out has no loss, which would count as 0.
+  """
+  support = abstract_episode(tested.source).support
+  if support.weight is None:
+    return tested.source
+  whole = tested.task.source(tested.split, support.y.shape[0])
+  return tested.source if abstract_episode(whole).support.weight is not None else whole
 
 
 class Pair(NamedTuple):
@@ -224,16 +254,21 @@ class Closeness(NamedTuple):
     difference: the difference of their predictions (metakit.evaluation.judge_beside). Its unit is
       the Bayes predictor's error before any example, which in a regression is the variance of y.
     difference_after: the number of examples at which the difference is largest.
+    unit: 'nats' if the difference is of the logarithms of densities; there is no ratio then.
   """
 
   ratio: float | None
   ratio_after: int | None
   difference: float
   difference_after: int
+  unit: str | None = None
 
 
 def closeness(curves: Curves) -> Closeness:
   """Returns how close a learner is to its reference."""
+  if curves.in_nats:
+    most = max((point.mean, int(point.amount)) for point in curves.difference)
+    return Closeness(None, None, *most, unit='nats')
   prior = curves.reference[0].mean
   both = list(zip(curves.learner, curves.reference, strict=True))
   differences = [(point.mean / prior, int(point.amount)) for point in curves.difference]

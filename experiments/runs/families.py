@@ -34,6 +34,7 @@ FIXED = {
   'biased_steps',
   'pool',
   'curriculum_steps',
+  'fewest_shots',
 }
 
 Pooled = Callable[[Any], EpisodeSource]

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import optax
 
 from experiments.components import schedules, tasks
+from experiments.runs.densities import check_together, outputs_of, predicted_by, with_objective
 from metakit.components import learners
 from metakit.components.descent_learners import BY_DESCENT
+from metakit.components.objectives import OBJECTIVE_SUPPLIED, OBJECTIVES
 from metakit.components.optimizers import OPTIMIZERS
 from metakit.components.own import own_name
 from metakit.components.ranges import check_argument
@@ -23,7 +25,6 @@ from metakit.evaluation import judge_meta_gradient
 from metakit.evaluation.in_context import judge_likeness
 from metakit.keys import roots
 from metakit.models import SequenceModel
-from metakit.objectives import squared_error
 from metakit.sizes import check_memory, device_bytes, tree_bytes
 from metakit.sources import abstract_episode
 from metakit.tasks import Task, training_classes
@@ -37,6 +38,7 @@ DEFINING = (
   'test_task',
   'learner',
   'network',
+  'objective',
   'optimizer',
   'schedule',
   'clip_norm',
@@ -44,6 +46,7 @@ DEFINING = (
   'tasks_per_step',
   'seed',
 )
+OPTIONAL = ('objective',)  # flags that workdirs of an earlier version do not have
 
 
 class Setup(NamedTuple):
@@ -56,6 +59,7 @@ class Setup(NamedTuple):
     network: task -> Model or SequenceModel, the one inside the learner.
     specs: the full spec of each component, defaults filled in, and the other DEFINING flags.
     parallel: how episodes share devices in validation and test.
+    borders: of the buckets of the objective, if it has buckets.
   """
 
   task: Task
@@ -64,6 +68,7 @@ class Setup(NamedTuple):
   network: Callable[[Task], Any]
   specs: dict[str, Any]
   parallel: str
+  borders: tuple[float, ...] | None = None
 
 
 def make_setup(
@@ -90,45 +95,36 @@ def make_setup(
   check_same_pool(task, test_task)
   built = build(task, **supplied)
   tested = built if task == test_task else build(test_task, **supplied)
-  built, tested = (with_usual_objective(each, learner) for each in (built, tested))
-  network = _network(flags['network'], learner.name, built)
-  built, tested = (_with_measures(each, learner, network) for each in (built, tested))
   # The source of each split is kept, since it may hold a table on the device.
   kept = functools.lru_cache(maxsize=3)
   built, tested = (each._replace(source=kept(each.source)) for each in (built, tested))
-  specs = {name: flags[name] for name in DEFINING}
+  predicted = predicted_by(learner.name, flags.get('objective'), built)
+  built, tested = (with_objective(each, predicted) for each in (built, tested))
+  network = _network(flags['network'], learner.name, built)
+  built, tested = (_with_measures(each, learner, network) for each in (built, tested))
+  specs = {name: flags.get(name) if name in OPTIONAL else flags[name] for name in DEFINING}
   specs |= {'task': str(task), 'test_task': str(test_task)}
   specs |= {'learner': str(learner), 'network': str(network)}
-  specs |= {name: str(_component(name, flags[name])) for name in ('optimizer', 'schedule')}
+  given = [name for name in ('optimizer', 'schedule', 'objective') if specs[name]]
+  specs |= {name: str(_component(name, flags[name])) for name in given}
 
   @functools.cache  # so that a learner stays the same object, for which programs are compiled once
   def learner_for(num_outputs: int, objective: Objective, **overridden: Any) -> MetaLearner:
-    return build(
+    made = build(
       learner._replace(arguments={**learner.arguments, **overridden}),
       network=lambda outputs: build(network, num_outputs=outputs),
       num_outputs=num_outputs,
       objective=objective,
       num_classes=training_classes(built),
     )
+    check_together(made, objective)
+    return made
 
   def make_learner(task: Task, **overridden: Any) -> MetaLearner:
     return learner_for(task.num_outputs, task.objective, **overridden)
 
-  make_network = lambda task: build(network, num_outputs=task.num_outputs)
-  return Setup(built, tested, make_learner, make_network, specs, parallel)
-
-
-def with_usual_objective(task: Task, learner: Component) -> Task:
-  """Returns a regression judged by the density that a learner predicts, if it usually does.
-
-  Args:
-    task: any task.
-    learner: its usual objective is the default of the argument `objective`.
-  """
-  usual = learners.USUAL_OBJECTIVE.get(learner.name)
-  if usual is None or task.objective is not squared_error:
-    return task
-  return task._replace(objective=usual, reference=None)  # which predicts a mean, and no density
+  make_network = lambda task: build(network, num_outputs=outputs_of(task))
+  return Setup(built, tested, make_learner, make_network, specs, parallel, predicted.borders)
 
 
 POOL = ('tasks', 'size', 'pixels')  # projected tasks with equal values have the same pool
@@ -180,7 +176,7 @@ def _check_no_network(learner: str, usual: str) -> None:
 def _reads_sequences(network: Component, task: Task) -> bool:
   """Tells whether a network reads the support as a sequence; the type of one's own says so."""
   if own_name(network.name):
-    return isinstance(build(network, num_outputs=task.num_outputs), SequenceModel)
+    return isinstance(build(network, num_outputs=outputs_of(task)), SequenceModel)
   return network.name in learners.SEQUENCE_NETWORKS
 
 
@@ -191,12 +187,13 @@ def _with_measures(task: Task, learner: Component, network: Component) -> Task:
   fits = learner.arguments.get('layout') == 'pairs' and network.name == 'transformer'
   if not fits or network.arguments['attention'] == 'set':
     return task
-  model = build(network, num_outputs=task.num_outputs)
+  model = build(network, num_outputs=outputs_of(task))
   judge = judge_likeness(model, task.num_outputs, learner.arguments['label_scale'])
   return task._replace(judges={**task.judges, 'likeness_to_descent': judge})
 
 
 COMPONENTS = {
+  'objective': (OBJECTIVES, OBJECTIVE_SUPPLIED),
   'learner': (learners.LEARNERS, learners.LEARNER_SUPPLIED),
   'network': (learners.NETWORKS, learners.NETWORK_SUPPLIED),
   'optimizer': (OPTIMIZERS, ()),

@@ -61,6 +61,7 @@ class Options(NamedTuple):
   test_task: str | None
   learner: str
   network: str | None
+  objective: str | None
   optimizer: str
   schedule: str
   clip_norm: float

@@ -44,7 +44,7 @@ def write_trained(
 
 def _trained(setup: Setup, params: Any, card: Mapping[str, Any]) -> Trained | None:
   task, classes = setup.test_task, training_classes(setup.task)
-  objective = objective_name(task.objective)
+  objective = setup.specs['objective'] or objective_name(task.objective)
   if objective is None:
     return None
   parts = MadeOf(
@@ -53,6 +53,7 @@ def _trained(setup: Setup, params: Any, card: Mapping[str, Any]) -> Trained | No
     task.num_outputs,
     objective,
     classes and classes(),
+    setup.borders,
   )
   table = setup.task.table
   inputs = measure(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.setup import DEFINING, Setup, brief_specs, with_defaults
+from experiments.runs.setup import DEFINING, OPTIONAL, Setup, brief_specs, with_defaults
 from metakit import workdir
 from metakit.tasks import Task, fingerprint_of
 
@@ -36,8 +36,8 @@ def read_specs(folder: Path) -> dict[str, Any]:
   Raises:
     ValueError: if the folder is no workdir of experiments.train, or its flags are damaged.
   """
-  flags = workdir.open_workdir(folder, DEFINING).flags
-  return {name: flags[name] for name in DEFINING}
+  flags = workdir.open_workdir(folder, [name for name in DEFINING if name not in OPTIONAL]).flags
+  return {name: flags.get(name) for name in DEFINING}
 
 
 def default_workdir(specs: Mapping[str, Any]) -> Path:
@@ -46,7 +46,9 @@ def default_workdir(specs: Mapping[str, Any]) -> Path:
   Arguments at their defaults are left out, so the name stays when a component gains an argument.
   """
   name = lambda key: specs[key].partition(':')[0]
-  digest = hashlib.sha256(json.dumps(brief_specs(specs), sort_keys=True).encode()).hexdigest()[:8]
+  # Without flags that an earlier version did not have, so that its runs are found again.
+  brief = {k: v for k, v in brief_specs(specs).items() if k not in OPTIONAL or v is not None}
+  digest = hashlib.sha256(json.dumps(brief, sort_keys=True).encode()).hexdigest()[:8]
   return Path('runs') / f'{name("task")}-{name("learner")}-{digest}'
 
 

@@ -24,7 +24,13 @@ from experiments.output.results import (
   write_results,
 )
 from experiments.output.sums import with_sum, without_sum
-from experiments.output.text import format_closeness, format_estimate, format_onset
+from experiments.output.text import (
+  format_closeness,
+  format_densities,
+  format_estimate,
+  format_onset,
+)
+from experiments.runs.density_scores import density_scores
 from experiments.runs.evaluation import (
   Curves,
   Pair,
@@ -32,6 +38,7 @@ from experiments.runs.evaluation import (
   adaptation_curves,
   closeness,
   draws_prefixes,
+  judge_of_test,
   pair,
   per_episode,
 )
@@ -129,7 +136,7 @@ def wrap_up(
   if files.name:
     check_name(setup, tested, files.path('results', '.json'), episodes, seed)
   with episode_progress(f'testing on {episodes} episodes', episodes) as on_chunk:
-    values = per_episode(tested, episodes, on_chunk)
+    values = per_episode(tested, episodes, on_chunk, judge=judge_of_test(tested.task))
   say_not_finite(values)
   identity = identity_of(tested, setup.specs['test_task'])
   write_episodes(files.path('episodes', '.npz'), values, identity)
@@ -143,6 +150,9 @@ def wrap_up(
   record |= {DATA: identity['episodes']} if tested.source.data is not None else {}
   record |= record_curves(tested, curves)
   record |= record_classes(setup, tested, later=bool(files.name))
+  record |= density_scores(tested, values)
+  for name, value in format_densities(record['density']).items() if 'density' in record else ():
+    print(f'{name}: {value}')
   compared = pair(metric, values)
   record |= record_pair(compared) if compared else {}
   if can_tell(files.metrics, setup.task.chance):
@@ -198,7 +208,8 @@ def record_curves(tested: Tested, curves: Curves) -> dict[str, Any]:
   if curves.reference:
     record['reference'] = as_record(curves.reference)
     record['difference'] = as_record(curves.difference)
-    record['beside_bayes'] = closeness(curves)._asdict()
+    close = closeness(curves)._asdict()
+    record['beside_bayes'] = {name: close[name] for name in close if name != 'unit' or close[name]}
     print(format_closeness(record['beside_bayes']))
   elif draws_prefixes(tested.task, tested.learner):
     print('no exact reference of this task is known')
@@ -259,6 +270,7 @@ def make_record(
     training_task=specs['task'],
     training_seed=specs['seed'],
     tasks_per_step=specs['tasks_per_step'],
+    **({'objective': specs['objective']} if specs['objective'] else {}),
     **files.trained,
   )
 

@@ -91,7 +91,10 @@ def component(make: Callable[..., MetaLearner], usual: Mapping[str, Any]) -> Fac
   ) -> MetaLearner:
     if 'ways' in takes:
       check_classifies(make.__name__, objective)
+    outputs = num_outputs * objective.outputs_per_target
     sizes = {'ways': num_outputs, 'num_outputs': num_outputs, 'num_classes': num_classes}
+    if 'embedding' in takes:  # what follows it is a last layer
+      sizes['num_outputs'] = outputs
     given |= {name: sizes[name] for name in sizes if name in takes}
     if given.get('num_classes'):  # loads the data, so only for those that ask
       given['num_classes'] = given['num_classes']()
@@ -102,7 +105,6 @@ def component(make: Callable[..., MetaLearner], usual: Mapping[str, Any]) -> Fac
         inductive = takes['statistics'].default or 'support'
         given['statistics'] = statistics_of(protocol, inductive=inductive)
       if 'model' in takes:
-        outputs = num_outputs * objective.outputs_per_target
         return make(network(outputs), objective=objective, **given)
       if 'embedding' in takes:
         return make(network(None), objective=objective, **given)

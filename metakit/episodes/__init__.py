@@ -2,8 +2,9 @@
 
 from metakit.episodes.augmentation import augment
 from metakit.episodes.class_incremental import Sessions, class_incremental
-from metakit.episodes.combinators import mixture, ramp, relabel, shorten, switch
+from metakit.episodes.combinators import mixture, ramp, relabel, shorten, switch, vary_shots
 from metakit.episodes.few_shot import few_shot
+from metakit.episodes.image_completion import image_completion
 from metakit.episodes.image_transforms import (
   mirror_image,
   rotate_quarter_turns,
@@ -24,6 +25,7 @@ __all__ = [
   'augment',
   'class_incremental',
   'few_shot',
+  'image_completion',
   'imbalanced',
   'mirror_image',
   'mixture',
@@ -39,6 +41,7 @@ __all__ = [
   'table_regression',
   'tables',
   'variable_shot',
+  'vary_shots',
   'warp_image',
   'within_group',
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from metakit.absent import numbered
 from metakit.episodes.augmentation import entries
-from metakit.episodes.integer_draws import draw_without_replacement
+from metakit.episodes.integer_draws import draw_without_replacement, integers_below
 from metakit.sources import EpisodeSource, abstract_episode, as_source, change_plans, plan_at
 from metakit.types import Episode, Key, Sampler
 
@@ -284,6 +284,38 @@ def shorten(sampler: Sampler, shots: Any) -> EpisodeSource:
       return episode._replace(support=support._replace(weight=weight))
 
     return shortened
+
+  return change_plans(sampler, change)
+
+
+_LENGTH = 0x4C454E47  # folded into an episode's key, to draw how long its support is
+
+
+def vary_shots(sampler: Sampler, fewest: int = 0) -> EpisodeSource:
+  """Keeps a random number of the support examples, the first ones; others get the weight 0.
+
+  Args:
+    sampler: a source or another sampler.
+    fewest: the least number; all numbers from it to that of the sampler are equally likely.
+
+  Raises:
+    ValueError: if fewest is negative or more than there are.
+
+  >>> from metakit.episodes.sinusoid import sinusoid
+  >>> source = jax.jit(vary_shots(sinusoid(shots=5), fewest=2))
+  >>> [int(source(jax.random.key(seed)).support.weight.sum()) for seed in range(5)]
+  [3, 5, 4, 5, 2]
+  """
+  most = len(abstract_episode(as_source(sampler)).support.y)
+  if not 0 <= fewest <= most:
+    raise ValueError(f'fewest={fewest} is not between 0 and the {most} support examples')
+
+  def change(plan: Sampler) -> Sampler:
+    def varied(key: Key) -> Episode:
+      drawn = integers_below(jax.random.fold_in(key, _LENGTH), most + 1 - fewest)
+      return shorten(plan, fewest + drawn).plan(key)
+
+    return varied
 
   return change_plans(sampler, change)
 

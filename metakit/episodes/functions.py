@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.episodes import draws
+from metakit.episodes.kernels import KERNELS
 from metakit.episodes.priors import Basis, Gaussians, Hypotheses, Prior, Process
 from metakit.linear_algebra import cholesky
 from metakit.sizes import check_memory, check_positive
@@ -343,30 +344,33 @@ def two_layer_networks(dim: int = 20, hidden: int = 100) -> FunctionClass:
 
 
 def gaussian_process(
-  length_scale: float = 1.0, low: float = -5.0, high: float = 5.0
+  length_scale: float = 1.0, low: float = -5.0, high: float = 5.0, *, kernel: str = 'eq'
 ) -> FunctionClass:
-  """Draws from a Gaussian process with the kernel exp(-(x - x')^2 / (2 l^2)), x ~ U(low, high).
+  """Draws from a Gaussian process of mean 0 and variance 1, x ~ U(low, high).
 
   Args:
-    length_scale: l.
+    length_scale: l of the kernel.
     low: the lowest input.
     high: the highest input.
+    kernel: one of metakit.episodes.kernels: 'eq', exp(-(x - x')^2 / (2 l^2)); 'matern52'; or
+      'weakly_periodic', with a period of l.
 
   Raises:
-    ValueError: if the length scale is not positive or the range empty.
+    ValueError: if the length scale is not positive, the range empty or the kernel unknown.
   """
   if not (length_scale > 0 and low < high):
     raise ValueError(f'length_scale={length_scale} must be positive and low={low} < high={high}')
 
-  def kernel(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.exp(-jnp.square(a[:, None] - b[None]).sum(-1) / (2 * length_scale**2))
+  if kernel not in KERNELS:
+    raise ValueError(f'kernel={kernel!r} is unknown; use {", ".join(KERNELS)}')
+  covariance = KERNELS[kernel](length_scale)
 
   def values(key_data: jax.Array, x: jax.Array) -> jax.Array:
     key = jax.random.wrap_key_data(key_data, impl='threefry2x32')
     white = draws.normal(key, (len(x),))
     jitter = 1e-5 * jnp.eye(len(x))  # in float32 the kernel matrix of close inputs is singular
-    return cholesky(kernel(x, x) + jitter) @ white
+    return cholesky(covariance(x, x) + jitter) @ white
 
   draw = lambda key: jax.random.bits(key, (2,), jnp.uint32)  # a key of the function's own
-  priors = ((0.0, Process(kernel)),)
+  priors = ((0.0, Process(covariance)),)
   return FunctionClass(draw, values, uniform_inputs(low, high), priors, 'gaussian_process')

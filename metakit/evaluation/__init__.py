@@ -5,6 +5,7 @@ not imported here: `metakit.evaluation.in_context` and `metakit.evaluation.sessi
 """
 
 from metakit.evaluation.calibration import calibrate, embed_source
+from metakit.evaluation.densities import calibration_error, judge_density
 from metakit.evaluation.evaluator import evaluate, not_finite, usual_chunk
 from metakit.evaluation.judges import (
   Judge,
@@ -16,22 +17,28 @@ from metakit.evaluation.judges import (
   predict_prefixes,
   sequence,
 )
+from metakit.evaluation.orders import judge_orders, log_density, sample_jointly
 from metakit.evaluation.ranking import judge_roc_auc, roc_auc
 
 __all__ = [
   'Judge',
   'calibrate',
+  'calibration_error',
   'embed_source',
   'evaluate',
   'judge_beside',
+  'judge_density',
   'judge_gain',
   'judge_meta_gradient',
+  'judge_orders',
   'judge_prefixes',
   'judge_queries',
   'judge_roc_auc',
+  'log_density',
   'not_finite',
   'predict_prefixes',
   'roc_auc',
+  'sample_jointly',
   'sequence',
   'usual_chunk',
 ]

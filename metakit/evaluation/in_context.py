@@ -136,9 +136,10 @@ def mixture_weight(
     raise ValueError(f'a prior of {len(prior.log_weight)} components; use one of two')
   present = presence(support)
   variance = variance_of(noise, [prior], support.x, present=present)
-  means, evidence = component_posteriors(
+  each = component_posteriors(
     prior, variance, support.x, y=support.y[:, 0], present=present, asked=asked
   )
+  means, evidence = each.mean, each.log_evidence
   apart = means[0] - means[1]
   outputs = learner.predict(learner.adapt(key, params, support), asked)[:, 0]
   implied = ((outputs - means[1]) * apart).sum() / jnp.square(apart).sum()
@@ -161,8 +162,9 @@ def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
   def judge(
     learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
   ) -> Metrics:
-    del objective  # nothing is predicted
     support, queries = episode.support, episode.query.x
+    point = lambda fitted, x: objective.point(learner.predict(fitted, x))  # the mean of a density
+    pointed = learner._replace(predict=point)
     if len(queries) < FEWEST_ASKED:
       raise ValueError(
         f'queries={len(queries)} do not tell a weight; use queries>={FEWEST_ASKED}, such as 64'
@@ -172,7 +174,7 @@ def judge_mixture_weight(prior: Gaussians, noise: float) -> Judge:
       there = presence(support) & (jnp.arange(len(support.y)) < number)
       seen = support._replace(weight=there.astype(queries.dtype))
       return mixture_weight(
-        learner, prior, noise, key=key, params=params, support=seen, asked=queries
+        pointed, prior, noise, key=key, params=params, support=seen, asked=queries
       )
 
     implied, posterior = jax.vmap(after)(jnp.arange(1 + len(support.y)))

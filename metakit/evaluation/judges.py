@@ -81,16 +81,19 @@ def _one_by_one(objective: Objective, outputs: jax.Array, examples: Examples) ->
   return jax.vmap(objective.judge)(*alone)[1]
 
 
-def judge_beside(reference: MetaLearner) -> Judge:
+def judge_beside(reference: MetaLearner, judged_by: Objective | None = None) -> Judge:
   """Returns a judge like `judge_prefixes` that compares the learner with a reference.
 
   Args:
     reference: a learner without parameters, such as a Bayes predictor (metakit.learners.bayes).
+    judged_by: the objective of the reference's outputs, if it is another than the learner's. Both
+      predict densities of the same targets then.
 
   Returns:
     A Judge. It adds two things to the metrics of the learner. 'reference/...' are the metrics of
     the reference. 'difference' is the divergence of the objective: by how much the loss of the
-    learner exceeds that of the reference, if the beliefs of the reference are right. The judge
+    learner exceeds that of the reference, if the beliefs of the reference are right. With another
+    objective for the reference, it is by how much the loss exceeds it on these targets. The judge
     raises ValueError for a bare function as objective, which does not say what its outputs are.
 
   >>> from metakit.heads import matching, prototypes
@@ -115,11 +118,13 @@ def judge_beside(reference: MetaLearner) -> Judge:
       predict_prefixes(each, key, theirs, examples)
       for each, theirs in ((learner, params), (reference, {}))
     )
-    known = _one_by_one(objective, best, examples)
+    known = _one_by_one(judged_by or objective, best, examples)
+    ours = _one_by_one(objective, outputs, examples)
+    apart = ours['loss'] - known['loss']
     return {
-      **_one_by_one(objective, outputs, examples),
+      **ours,
       **{f'reference/{name}': values for name, values in known.items()},
-      'difference': objective.divergence(outputs, best),
+      'difference': objective.divergence(outputs, best) if judged_by is None else apart,
     }
 
   return judge

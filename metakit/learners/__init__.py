@@ -2,10 +2,13 @@
 
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
+from metakit.learners.anp import anp
 from metakit.learners.bayes import bayes, bayes_categorical
+from metakit.learners.bayes_density import bayes_density
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
 from metakit.learners.cnp import cnp
+from metakit.learners.convcnp import convcnp
 from metakit.learners.embedded import embedded
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
@@ -15,21 +18,26 @@ from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.minimum_linf import minimum_linf
 from metakit.learners.niw_meta import niw_meta
+from metakit.learners.np import np
 from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
 from metakit.learners.tabular import tabular
+from metakit.learners.tnp import tnp
 
 __all__ = [
   'alfa',
   'anil',
+  'anp',
   'bayes',
   'bayes_categorical',
+  'bayes_density',
   'boil',
   'cavia',
   'cnp',
+  'convcnp',
   'embedded',
   'fine_tuning',
   'from_scratch',
@@ -41,9 +49,11 @@ __all__ = [
   'meta_sgd',
   'minimum_linf',
   'niw_meta',
+  'np',
   'pretrained',
   'proto_maml',
   'prototypical',
   'reptile',
   'tabular',
+  'tnp',
 ]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from metakit.absent import known
 from metakit.builder import meta_learner
 from metakit.episodes.categorical import CategoricalTasks
-from metakit.episodes.functions import FunctionClass, Gaussians, Prior, Process
+from metakit.episodes.functions import FunctionClass, Gaussians, Hypotheses, Prior, Process
 from metakit.linear_algebra import cholesky, solve_lower, solve_upper
 from metakit.objectives import squared_error
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params, presence
@@ -191,10 +191,12 @@ class Posterior(NamedTuple):
     mean: [inputs], the posterior mean of y.
     log_evidence: log p(y of those examples), up to a constant that is the same for all priors;
       [1], or [inputs] where each input comes after other examples.
+    variance: [inputs], the posterior variance of y, with that of its noise.
   """
 
   mean: jax.Array
   log_evidence: jax.Array
+  variance: jax.Array
 
 
 def posterior(
@@ -205,6 +207,7 @@ def posterior(
   y: jax.Array,
   present: jax.Array,
   asked: jax.Array | None,
+  noise: float = 0.0,
 ) -> Posterior:
   """Returns the posterior at `asked` after all examples, or at each example after those before it.
 
@@ -215,57 +218,82 @@ def posterior(
     y: [n].
     present: [n] bool.
     asked: [queries, inputs]; None for the examples themselves.
+    noise: variance of the noise on what is asked; the examples themselves have theirs.
   """
-  examples = y, present, variance
+  one = _one(prior, variance, x, y=y, present=present, asked=asked, noise=noise)
   if isinstance(prior, Process):
-    across = None if asked is None else prior.kernel(asked, x)
-    return _condition(prior.kernel(x, x), across, jnp.zeros_like(y), jnp.zeros(()), *examples)
-  basis = prior.basis(x)
-  asked_basis = None if asked is None else prior.basis(asked)
-  if isinstance(prior, Gaussians):
-    one = lambda each: _one_gaussian(each[0], each[1], basis, asked_basis, *examples)
-    return _mix_in_parts(one, prior.log_weight, (prior.mean, prior.variance), GAUSSIANS_AT_ONCE)
-  one = lambda weights: _one_function(weights, basis, asked_basis, *examples)
-  return _mix_in_parts(one, prior.log_weight, prior.weights, FUNCTIONS_AT_ONCE)
+    return one(())
+  return _mix_in_parts(one, prior.log_weight, *_components(prior))
 
 
 def component_posteriors(
-  prior: Gaussians,
+  prior: Prior,
   variance: jax.Array,
   x: jax.Array,
   *,
   y: jax.Array,
   present: jax.Array,
-  asked: jax.Array,
+  asked: jax.Array | None,
+  noise: float = 0.0,
 ) -> Posterior:
   """Returns the `posterior` of each component of a mixture, [components, queries or 1].
 
-  The posterior weights of the components are softmax(prior.log_weight + log_evidence[:, 0]).
+  The posterior weights of the components are softmax(prior.log_weight + log_evidence[:, 0]). A
+  Gaussian process is one component.
   """
-  basis, asked_basis = prior.basis(x), prior.basis(asked)
-  one = lambda mean, spread: _one_gaussian(mean, spread, basis, asked_basis, y, present, variance)
-  return jax.vmap(one)(prior.mean, prior.variance)
+  one = _one(prior, variance, x, y=y, present=present, asked=asked, noise=noise)
+  if isinstance(prior, Process):
+    return jax.tree.map(lambda leaf: leaf[None], one(()))
+  components, at_once = _components(prior)
+  return jax.lax.map(one, components, batch_size=at_once)
 
 
-def _one_gaussian(mean, spread, basis, asked, y, present, variance) -> Posterior:
+def _components(prior: Gaussians | Hypotheses) -> tuple[Any, int]:
+  """Returns the components of a mixture, and how many are computed at once."""
+  if isinstance(prior, Gaussians):
+    return (prior.mean, prior.variance), GAUSSIANS_AT_ONCE
+  return prior.weights, FUNCTIONS_AT_ONCE
+
+
+def _one(prior: Prior, variance, x, *, y, present, asked, noise) -> Callable[[Any], Posterior]:
+  """Returns a function: a component of a mixture -> its posterior."""
+  examples = y, present, variance
+  if isinstance(prior, Process):
+    zero, covariance = jnp.zeros_like(y), prior.kernel(x, x)
+    if asked is None:
+      return lambda _: _condition(covariance, None, zero, jnp.zeros(()), *examples)
+    of_asked = prior.kernel(asked, x), _variances(prior, asked), noise
+    return lambda _: _condition(covariance, of_asked, zero, jnp.zeros(()), *examples)
+  basis = prior.basis(x)
+  asked_basis = None if asked is None else prior.basis(asked)
+  if isinstance(prior, Gaussians):
+    return lambda each: _one_gaussian(each[0], each[1], basis, asked_basis, noise, *examples)
+  return lambda weights: _one_function(weights, basis, asked_basis, noise, *examples)
+
+
+def _one_gaussian(mean, spread, basis, asked, noise, y, present, variance) -> Posterior:
   covariance, expected = (basis * spread) @ basis.T, basis @ mean
   if asked is None:
     return _condition(covariance, None, expected, expected, y, present, variance)
-  across = (asked * spread) @ basis.T
-  return _condition(covariance, across, expected, asked @ mean, y, present, variance)
+  of_asked = (asked * spread) @ basis.T, jnp.square(asked) @ spread, noise
+  return _condition(covariance, of_asked, expected, asked @ mean, y, present, variance)
 
 
-def _one_function(weights, basis, asked, y, present, variance) -> Posterior:
+def _one_function(weights, basis, asked, noise, y, present, variance) -> Posterior:
   values = basis @ weights
   steps = -0.5 * (jnp.square(y - values) / variance + jnp.log(variance))
   steps = jnp.where(present, steps, 0)
   if asked is None:
-    return Posterior(values, _sums_before(steps))
-  return Posterior(asked @ weights, _sum(steps))
+    return Posterior(values, _sums_before(steps), variance)
+  mean = asked @ weights
+  return Posterior(mean, _sum(steps), jnp.full_like(mean, noise))
 
 
-def _condition(covariance, across, expected, asked_mean, y, present, variance) -> Posterior:
-  """Conditions a Gaussian on y [n]; `across` [queries, n] is None for the examples themselves.
+def _condition(covariance, of_asked, expected, asked_mean, y, present, variance) -> Posterior:
+  """Conditions a Gaussian on y [n].
+
+  `of_asked` is None for the examples themselves, or (covariance with the examples [queries, n],
+  variance [queries], variance of the noise []).
 
   The first rows of the factor are those of the first examples, so that one factorisation serves
   all prefixes. Absent examples count as measured with so much noise that they say nothing.
@@ -277,10 +305,19 @@ def _condition(covariance, across, expected, asked_mean, y, present, variance) -
     present, solve_lower(factor, jnp.where(present, y - expected, 0)), 0
   )  # in deviations
   steps = jnp.where(present, -0.5 * jnp.square(news) - jnp.log(jnp.diagonal(factor)), 0)
-  if across is None:
-    return Posterior(asked_mean + jnp.tril(factor, -1) @ news, _sums_before(steps))
+  if of_asked is None:
+    return Posterior(
+      asked_mean + jnp.tril(factor, -1) @ news,
+      _sums_before(steps),
+      jnp.square(jnp.diagonal(factor)),
+    )
+  across, before, noise = of_asked
+  across = jnp.where(present, across, 0)
+  explained = jnp.square(solve_lower(factor, across.T)).sum(0)
   return Posterior(
-    asked_mean + jnp.where(present, across, 0) @ solve_upper(factor, news), _sum(steps)
+    asked_mean + across @ solve_upper(factor, news),
+    _sum(steps),
+    jnp.maximum(before - explained, 0) + noise,
   )
 
 
@@ -332,5 +369,7 @@ def _minimum_norm(prior: Gaussians, x, y, present, asked) -> jax.Array:
 
 def _mix(log_weight: jax.Array, each: Posterior) -> Posterior:
   total = log_weight[:, None] + each.log_evidence
-  mean = (jax.nn.softmax(total, axis=0) * each.mean).sum(0)
-  return Posterior(mean, jax.nn.logsumexp(total, axis=0))
+  weight = jax.nn.softmax(total, axis=0)
+  mean = (weight * each.mean).sum(0)
+  variance = (weight * (each.variance + jnp.square(each.mean - mean))).sum(0)
+  return Posterior(mean, jax.nn.logsumexp(total, axis=0), variance)

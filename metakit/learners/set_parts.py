@@ -1,5 +1,7 @@
 """What neural processes share: pairs of x and y, and sums over the examples that are there."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -47,3 +49,17 @@ def mean_of(total: jax.Array, weight: jax.Array) -> jax.Array:
   [[2.0], [3.0]]
   """
   return total / jnp.maximum(weight, jnp.finfo(total.dtype).tiny)
+
+
+def check_pool(objective: Objective) -> Callable[[jax.Array], jax.Array]:
+  """Returns what makes one prediction of several; raises ValueError if an objective has none.
+
+  >>> check_pool(NORMAL)(jnp.zeros((3, 5, 2))).shape
+  (5, 2)
+  """
+  if objective.pool is None:
+    raise ValueError(
+      'the objective cannot make one prediction of several, which a latent variable needs; use '
+      'gaussian, or a learner without one (cnp, convcnp, tnp)'
+    )
+  return objective.pool

@@ -1,5 +1,7 @@
 """A multi-layer perceptron."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,7 +19,7 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
-    x = as_float(x).reshape(x.shape[0], -1)
+    x = as_float(x).reshape(x.shape[0], math.prod(x.shape[1:]))  # there may be no rows
     if context is not None:
       same = jnp.broadcast_to(context, (x.shape[0], len(context)))
       x = jnp.concatenate([x, same.astype(x.dtype)], axis=-1)

@@ -27,11 +27,12 @@ import safetensors.numpy
 from jax import export as jax_export
 
 from metakit.compiler import FUSIONS
+from metakit.densities.density import by_number
 from metakit.files import write_bytes
 from metakit.keys import fixed_key, learner_key
 from metakit.trained.stored import ENDING, named_leaves
 from metakit.trained.trained import Trained
-from metakit.types import Examples, MetaLearner
+from metakit.types import Density, Examples, MetaLearner
 
 FORMAT = 1
 HEADER = 'metakit_export'
@@ -56,7 +57,7 @@ class Exported(NamedTuple):
     y: shape of a label, () for the number of a class, from 0, or the shape of a target.
     y_dtype: 'int32', or 'float32' in a regression.
     outputs: how many outputs there are for a query: the logits of the classes, or the numbers of a
-      target.
+      target (the means, if the learner predicts densities).
     support: rows of the support set, or 'any number'. Rows of weight 0 do not count; with them a
       smaller support fills a fixed number, and fewer numbers are compiled.
     queries: rows of x that `predict` takes, or 'any number'.
@@ -156,7 +157,8 @@ def export(
     encoding=trained.inputs.encoding,
     card=trained.card,
   )
-  programs = _programs(_functions(learner, trained.params, outputs, seed), arrays, about)
+  functions = _functions(learner, trained.params, outputs, seed=seed, density=trained.density)
+  programs = _programs(functions, arrays, about)
   stored = {name: np.frombuffer(each.serialize(), np.uint8) for name, each in programs.items()}
   text = json.dumps(about._asdict(), indent=2)
   write_bytes(path, safetensors.numpy.save({**arrays, **stored}, {HEADER: text}))
@@ -177,7 +179,9 @@ class _Functions(NamedTuple):
   predict: Callable[..., jax.Array]
 
 
-def _functions(learner: MetaLearner, params: Any, outputs: int, seed: int) -> _Functions:
+def _functions(
+  learner: MetaLearner, params: Any, outputs: int, *, seed: int, density: Density | None
+) -> _Functions:
   structure, key = jax.tree.structure(params), learner_key(fixed_key(seed), 0)
   names = [f'{PARAMS}{name}' for name, _ in named_leaves(params)]
   of_state: list[Any] = []  # the structure of the state, known when `adapt` was traced
@@ -188,7 +192,10 @@ def _functions(learner: MetaLearner, params: Any, outputs: int, seed: int) -> _F
     return leaves
 
   def predict(state: State, x: Any) -> jax.Array:
-    return learner.predict(jax.tree.unflatten(of_state[0], state), x)[:, :outputs]
+    predicted = learner.predict(jax.tree.unflatten(of_state[0], state), x)
+    if density is not None:
+      predicted = density.mean(by_number(predicted, density.size))
+    return predicted[:, :outputs]
 
   return _Functions(adapt, predict)
 

@@ -13,12 +13,13 @@ from metakit.components.learners import (
   NETWORK_SUPPLIED,
   NETWORKS,
 )
+from metakit.components.objectives import make_objective
 from metakit.components.specs import build, parse
 from metakit.learners.set_parts import NORMAL
 from metakit.trained.inputs import Inputs
 from metakit.types import Episode, Examples, MetaLearner, Objective
 
-# Objectives that a stored learner can name.
+# Objectives that a stored learner can name, beside those of specs.
 OBJECTIVES: dict[str, Objective] = {
   'cross_entropy': objectives.cross_entropy,
   'squared_error': objectives.squared_error,
@@ -33,8 +34,9 @@ class MadeOf(NamedTuple):
     learner: its spec, such as 'maml:inner_steps=5'.
     network: the spec of its network.
     num_outputs: classes of a training episode, or numbers of a target.
-    objective: a name in OBJECTIVES.
+    objective: a name in OBJECTIVES, or the spec of an objective.
     num_classes: number of training classes; None in a regression.
+    borders: of the buckets of an objective that has buckets.
   """
 
   learner: str
@@ -42,6 +44,7 @@ class MadeOf(NamedTuple):
   num_outputs: int
   objective: str = 'cross_entropy'
   num_classes: int | None = None
+  borders: tuple[float, ...] | None = None
 
   def make(self, num_outputs: int | None = None) -> MetaLearner:
     """Makes the learner.
@@ -53,6 +56,16 @@ class MadeOf(NamedTuple):
       ValueError: for parts that this version does not know.
     """
     return _made(self, num_outputs or self.num_outputs)
+
+  @property
+  def judged_by(self) -> Objective:
+    """The objective.
+
+    Raises:
+      ValueError: for one that this version does not know.
+    """
+    known = OBJECTIVES.get(self.objective)
+    return make_objective(self.objective, self.borders) if known is None else known
 
 
 def objective_name(objective: Objective) -> str | None:
@@ -66,13 +79,11 @@ def objective_name(objective: Objective) -> str | None:
 def _made(parts: MadeOf, num_outputs: int) -> MetaLearner:
   learner = parse('learner', LEARNERS, parts.learner, supplied=LEARNER_SUPPLIED)
   network = parse('network', NETWORKS, parts.network, supplied=NETWORK_SUPPLIED)
-  if parts.objective not in OBJECTIVES:
-    raise ValueError(f'objective {parts.objective!r} is unknown; known: {", ".join(OBJECTIVES)}')
   return build(
     learner,
     network=lambda outputs: build(network, num_outputs=outputs),
     num_outputs=num_outputs,
-    objective=OBJECTIVES[parts.objective],
+    objective=parts.judged_by,
     num_classes=None if parts.num_classes is None else lambda: parts.num_classes,
   )
 

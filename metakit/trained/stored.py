@@ -64,7 +64,7 @@ def header_of(trained: Trained) -> str:
   return json.dumps(
     {
       'format': FORMAT,
-      'made_of': parts and parts._asdict(),
+      'made_of': parts and {k: v for k, v in parts._asdict().items() if k != 'borders' or v},
       'inputs': trained.inputs._asdict(),
       'outputs': trained.outputs,
       'classifies': trained.classifies,
@@ -181,11 +181,16 @@ def _read_header(path: Path, text: str) -> dict[str, Any]:
     if version <= FORMAT:
       given = header['inputs']
       header['inputs'] = Inputs(**{**given, 'shape': tuple(given['shape'])})
-      header['made_of'] = header['made_of'] and MadeOf(**header['made_of'])
+      header['made_of'] = header['made_of'] and _parts(header['made_of'])
       return header
   raise ValueError(
     f'{path} is of format {version}, and this version reads {FORMAT}; update metakit'
   )
+
+
+def _parts(stored: Mapping[str, Any]) -> MadeOf:
+  borders = stored.get('borders')
+  return MadeOf(**{**stored, 'borders': borders and tuple(borders)})
 
 
 def _trained(

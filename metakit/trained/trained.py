@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.encodings import scaled, unscaled
-from metakit.densities import Density
+from metakit.densities.density import by_number
 from metakit.keys import fixed_key, learner_key
 from metakit.trained import inputs as of_inputs
 from metakit.trained.inputs import Inputs, Ready
 from metakit.trained.labels import Labels, class_labels, known_labels, targets
-from metakit.trained.made_of import OBJECTIVES, MadeOf, shapes_of_params
-from metakit.types import Examples, MetaLearner, Params
+from metakit.trained.made_of import MadeOf, shapes_of_params
+from metakit.types import Density, Examples, MetaLearner, Params
 
 FEWEST = 8  # rows of the smallest program
 MOST_QUERIES = 512  # rows that are predicted at once
@@ -72,8 +72,12 @@ class Trained:
     """The family of distributions whose parameters its outputs are; None if they are of none."""
     if self.family is not None:
       return _density(self.family)
-    objective = self.made_of and OBJECTIVES.get(self.made_of.objective)
-    return getattr(objective, 'family', None)
+    return None if self.made_of is None else self.made_of.judged_by.density
+
+  @property
+  def per_number(self) -> int:
+    """How many outputs there are for each number of a target."""
+    return 1 if self.density is None else self.density.size
 
   def adapt(self, x: Any, y: Any, *, seed: int = 0) -> 'Fitted':
     """Learns from examples with labels.
@@ -178,11 +182,57 @@ class Fitted(NamedTuple):
     return self.labels.classes
 
   def predict(self, x: Any) -> np.ndarray:
-    """Returns the label of each example [examples]; in a regression numbers, in the form of y."""
+    """Returns the label of each example [examples]; in a regression numbers, in the form of y.
+
+    Of a density this is the mean.
+    """
     outputs = self.outputs(x)
-    if self.labels.classes is None:
+    if self.labels.classes is not None:
+      return self.labels.classes[outputs.argmax(1)]
+    density = self.trained.density
+    if density is None:
       return outputs[:, 0] if self.labels.flat else outputs
-    return self.labels.classes[outputs.argmax(1)]
+    return self._numbers(np.asarray(_mean(density, outputs)))
+
+  def quantile(self, x: Any, levels: Any) -> np.ndarray:
+    """Returns quantiles of the predicted density of each example, in the form of y.
+
+    Args:
+      x: see `predict`.
+      levels: a level between 0 and 1, such as 0.5 for the median; or [levels], which become a last
+        axis of the result.
+
+    Raises:
+      ValueError: for other levels, and for a learner that predicts no density.
+    """
+    density, known = self._density(), np.asarray(levels, np.float32)
+    if known.ndim > 1 or not ((known > 0) & (known < 1)).all():
+      raise ValueError(f'levels={levels}: a level of a quantile is between 0 and 1; use 0.5, say')
+    found = np.asarray(_quantiles(density, self.outputs(x), np.atleast_1d(known)))
+    each = np.stack([self._numbers(found[..., k]) for k in range(found.shape[-1])], axis=-1)
+    return each if known.ndim else each[..., 0]
+
+  def deviation(self, x: Any) -> np.ndarray:
+    """Returns the standard deviation of the predicted density of each example, in the form of y.
+
+    Raises:
+      ValueError: for a learner that predicts no density.
+    """
+    found = np.asarray(_deviation(self._density(), self.outputs(x)))
+    scale = (self.trained.inputs.encoding or {}).get('targets')
+    found = found * scale['deviation'] if scale else found
+    return found[:, 0] if self.labels.flat else found
+
+  def _density(self) -> Density:
+    density = self.trained.density
+    if density is None:
+      raise ValueError('this learner predicts no density; train one with --objective=gaussian, say')
+    return density
+
+  def _numbers(self, values: np.ndarray) -> np.ndarray:
+    """Returns numbers [examples, outputs] in the units and the form of y."""
+    values = unscaled(self.trained.inputs.encoding, values)
+    return values[:, 0] if self.labels.flat else values
 
   def predict_proba(self, x: Any) -> np.ndarray:
     """Returns the probability of each class, [examples, classes] float64.
@@ -199,7 +249,9 @@ class Fitted(NamedTuple):
   def outputs(self, x: Any) -> np.ndarray:
     """Returns the learner's outputs, [examples, classes] logits or [examples, outputs] numbers.
 
-    The numbers are in the units of y.
+    The numbers are in the units of y. A learner of densities has the parameters of each number of a
+    target, one after the other, [examples, numbers * parameters]. They are in the units of
+    training.
 
     Each example is predicted by itself, unless the learner is transductive. Then all of x count as
     the queries of one task, and each new number of them is compiled anew.
@@ -210,7 +262,8 @@ class Fitted(NamedTuple):
     together = self.programs.learner.queries_seen
     parts = [queries] if together else _in_parts(queries)
     answers = [self._answers(part, alone=not together) for part in parts]
-    return unscaled(self.trained.inputs.encoding, np.concatenate(answers))
+    whole = np.concatenate(answers)
+    return whole if self.trained.density else unscaled(self.trained.inputs.encoding, whole)
 
   def extend(self, x: Any, y: Any) -> 'Fitted':
     """Returns what has also learned from further examples; their classes may be new.
@@ -253,7 +306,9 @@ class Fitted(NamedTuple):
   @property
   def _size(self) -> int:
     """How many outputs count."""
-    return self.trained.outputs if self.labels.classes is None else len(self.labels.classes)
+    if self.labels.classes is not None:
+      return len(self.labels.classes)
+    return self.trained.outputs * self.trained.per_number
 
   def _answers(self, queries: np.ndarray, *, alone: bool) -> np.ndarray:
     rows = bucket(len(queries)) if alone else len(queries)
@@ -283,6 +338,24 @@ def bucket(rows: int) -> int:
 def _programs(learner: MetaLearner) -> Programs:
   extend = None if learner.extend is None else jax.jit(learner.extend)
   return Programs(learner, jax.jit(learner.adapt), extend, jax.jit(learner.predict))
+
+
+# In one program each. They see parameters as [examples, numbers, size].
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _mean(density: Density, outputs: Any) -> jax.Array:
+  return density.mean(by_number(outputs, density.size))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _quantiles(density: Density, outputs: Any, levels: Any) -> jax.Array:
+  return density.quantile(by_number(outputs, density.size)[..., None, :], levels)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _deviation(density: Density, outputs: Any) -> jax.Array:
+  return jnp.sqrt(density.variance(by_number(outputs, density.size)))
 
 
 def _key(seed: int) -> jax.Array:

@@ -12,9 +12,10 @@ from metakit.data.targets import regression_table
 from metakit.episodes.augmentation import augment
 from metakit.episodes.categorical import categorical, categorical_tasks
 from metakit.episodes.class_incremental import Sessions, class_incremental
-from metakit.episodes.combinators import mixture, relabel, shorten, switch
+from metakit.episodes.combinators import mixture, relabel, shorten, switch, vary_shots
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.functions import dense, functions, gaussian_process
+from metakit.episodes.image_completion import image_completion
 from metakit.episodes.image_transforms import mirror_image, shift_image
 from metakit.episodes.imbalanced import imbalanced
 from metakit.episodes.projected import projected
@@ -70,6 +71,9 @@ SAMPLERS = {
   'augment:class': lambda: augment(episodes_of_images(), mirror_image, 'class'),
   'relabel': lambda: relabel(few_shot(TABLE, **FIXED), ways=3),
   'shorten': lambda: shorten(sinusoid(), 3),
+  'vary_shots': lambda: vary_shots(sinusoid(), 3),
+  'image_completion': lambda: image_completion(TABLE, 9, 5, fewest=0),
+  'image_completion_plan': lambda: image_completion(TABLE, 9, 5).plan,
   'switch': lambda: switch(sinusoid(), sinusoid(amplitude=(5.0, 9.0)), steps=3),
   'categorical': lambda: categorical(categorical_tasks(), 6),
   'functions': lambda: functions(dense(3), 4),
@@ -92,6 +96,7 @@ FLOATS = (
   'sinusoid',
   'sinusoid:noise',
   'switch',
+  'vary_shots',
   'tables',
   'tables:regression',
 )
@@ -132,6 +137,10 @@ INVALID = [
   (partial(relabel, few_shot(TABLE, **FIXED)), 'ways', 0),
   (partial(relabel, few_shot(TABLE, **FIXED)), 'ways', 4),
   (partial(relabel, without_info(few_shot(TABLE, **FIXED))), 'ways', 2),
+  (partial(vary_shots, sinusoid(shots=3)), 'fewest', 4),
+  (partial(image_completion, TABLE), 'shots', 0),
+  (partial(image_completion, TABLE, 9), 'queries', 28),
+  (partial(image_completion, TABLE, 9), 'fewest', 10),
   (partial(mixture, [sinusoid()]), 'weights', [1, 1]),
   (partial(mixture, [sinusoid()]), 'weights', [-1]),
   (mixture, 'samplers', []),

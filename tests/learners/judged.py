@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.types import Episode, Examples
-from tests.learners.rows import KEY, LEARNERS, QUERIES, SHAPES, SHOTS, WAYS
+from tests.learners.rows import KEY, LEARNERS, QUERIES, REGRESSIONS, SHAPES, SHOTS, WAYS
 
 NEW = np.array([2, 0, 1], np.int32)  # the label that replaces each
 STEP, DIRECTIONS = 1e-6, 2  # of finite differences
@@ -16,7 +16,7 @@ STEP, DIRECTIONS = 1e-6, 2  # of finite differences
 
 def examples_of(data, count, rng):
   x = rng.normal(size=(WAYS * count, *SHAPES[data])).astype(np.float32)
-  if data == 'curves':
+  if data in REGRESSIONS:
     return Examples(x, np.sin(3 * x[:, :1]))
   return Examples(x, np.tile(np.arange(WAYS, dtype=np.int32), count))
 
@@ -128,7 +128,7 @@ def variants(name):
     'other queries': given(episode._replace(query=moved(query))),
     'padded': (params, Episode(padded(support), padded(query), info), query.x),
   }
-  if LEARNERS[name].data != 'curves':
+  if LEARNERS[name].data not in REGRESSIONS:
     found['renamed'] = given(renamed(episode))
     unlabelled = Episode(with_unlabelled(support), padded(query), info)
     found['unlabelled'] = (params, unlabelled, query.x)

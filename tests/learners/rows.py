@@ -36,9 +36,11 @@ from metakit.heads import (
 )
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
+from metakit.learners.anp import anp
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
 from metakit.learners.cnp import cnp
+from metakit.learners.convcnp import convcnp
 from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
 from metakit.learners.imaml import imaml
@@ -48,12 +50,14 @@ from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.niw_meta import niw_meta
+from metakit.learners.np import np
 from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
 from metakit.learners.tabular import tabular
+from metakit.learners.tnp import tnp
 from metakit.losses import icnn, proto_triplet, with_losses
 from metakit.meta_gradient import first_order, mixed, remat, unroll
 from metakit.models import from_linen
@@ -92,7 +96,8 @@ class Row(NamedTuple):
 
   Attributes:
     make: () -> MetaLearner.
-    data: 'vectors' [examples, 4], 'images' [examples, 4, 4, 1], or 'curves' (regression).
+    data: 'vectors' [examples, 4], 'images' [examples, 4, 4, 1], or, in a regression, 'curves'
+      [examples, 6] or 'points' [examples, 1].
     symmetric: permuting the support's labels permutes the outputs.
     exact: the gradient of `loss` is its derivative (a first-order approximation is not, nor one
       that leaves alone what is measured).
@@ -204,6 +209,11 @@ LEARNERS = {
 }
 LEARNERS |= {
   'cnp': Row(lambda: cnp(1, 8, 1, decoder_depth=1), 'curves'),
+  'np': Row(lambda: np(1, 8, 1, latents=4, decoder_depth=1, samples=2), 'curves'),
+  'anp': Row(lambda: anp(1, 8, 1, heads=2, latents=4, decoder_depth=1, samples=2), 'curves'),
+  'anp:deterministic': Row(lambda: anp(1, 8, 1, heads=2, latents=0, decoder_depth=1), 'curves'),
+  'convcnp': Row(lambda: convcnp(1, 4, 1, size=3, points_per_unit=2.0, reach=2.0), 'points'),
+  'tnp': Row(lambda: tnp(1, 8, 1, heads=2, hidden=8, embedding_depth=1), 'curves'),
 }
 
 
@@ -270,7 +280,8 @@ LEARNERS |= {
   ),
 }
 
-SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,)}
+SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,), 'points': (1,)}
+REGRESSIONS = ('curves', 'points')
 KEY = jax.random.key(0, impl='threefry2x32')
 
 # Rows whose mechanism another row holds. A row that joins is quick, and may become one of these.
@@ -299,6 +310,9 @@ VARIANTS = (
   'in_context:regression',
   'tabular:regression',
   'pretrained:transforms',
+  'anp:deterministic',
+  'np',  # its latent variable is that of anp
+  'tnp',  # it is in_context:set
 )
 # Learners of which test_family.py asks in the quick tier for what is their own.
 OF_THE_FAMILY = ('boil', 'meta_sgd', 'maml_plus_plus:inductive', 'meta_curvature', 'proto_maml')

@@ -39,6 +39,7 @@ from tests.learners.rows import (
   MECHANISMS,
   OPERATION_BY_OPERATION,
   OTHERS_BY_OPERATION,
+  REGRESSIONS,
   TASKS,
   kind,
   one_of_each_kind,
@@ -56,7 +57,7 @@ differentiable = rows(lambda row: row.exact, compiler=MECHANISMS)
 symmetric = rows(lambda row: row.symmetric)
 unordered = rows(lambda row: not row.ordered and row.padded)
 padding = rows(lambda row: row.padded, compiler=MECHANISMS)
-supervised = rows(lambda row: row.padded and row.supervised and row.data != 'curves')
+supervised = rows(lambda row: row.padded and row.supervised and row.data not in REGRESSIONS)
 every_kind = quick_for(HALF_PRECISION, one_of_each_kind(MECHANISMS))
 # tests/heads/test_precision.py asks the same of all heads.
 slow_but_for_heads = quick_for(

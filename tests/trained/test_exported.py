@@ -116,12 +116,13 @@ def of_row(name):
   row = rows.LEARNERS[name]
   learner, shape = row.make(), rows.SHAPES[row.data]
   x = np.zeros((rows.WAYS, *shape), np.float32)
-  y = np.zeros((len(x), 1), np.float32) if row.data == 'curves' else np.arange(len(x))
+  regression = row.data in rows.REGRESSIONS
+  y = np.zeros((len(x), 1), np.float32) if regression else np.arange(len(x))
   part = metakit.Examples(x, y)
   params = jax.device_get(jax.jit(learner.init)(jax.random.key(1), metakit.Episode(part, part)))
-  outputs = 1 if row.data == 'curves' else rows.WAYS
+  outputs = 1 if regression else rows.WAYS
   inputs = Inputs(shape, 'float32', 0.0, 1.0)
-  return Trained(lambda _: learner, params, inputs, outputs, row.data != 'curves')
+  return Trained(lambda _: learner, params, inputs, outputs, not regression)
 
 
 @pytest.mark.slow

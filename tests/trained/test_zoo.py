@@ -7,16 +7,17 @@ import pytest
 
 import metakit
 from experiments.components.tasks import TASK_SUPPLIED, tasks_for
-from experiments.runs.publish import MOST_BYTES
+from experiments.runs.publish import MOST_BYTES, as_tested
 from metakit import zoo
 from metakit.components.specs import build, parse
 from metakit.trained.made_of import OBJECTIVES
 
+NAMES = {'clinc150-prototypical', 'omniglot-maml', 'omniglot-prototypical', 'sinusoid-maml'}
 CARD = ('command', 'device', 'train_seconds', 'data', 'licence', 'mean', 'ci95', 'episodes', 'task')
 
 
 def test_every_learner_has_a_card_and_all_are_small():
-  assert {'clinc150-prototypical', 'omniglot-prototypical', 'sinusoid-maml'} <= set(zoo.names())
+  assert set(zoo.names()) >= NAMES
   for name in zoo.names():
     card = zoo.card(name)
     assert all(card[key] for key in CARD), name
@@ -32,6 +33,18 @@ def test_a_sine_is_learned_from_ten_points():
   queries = np.linspace(-4.5, 4.5, 19)[:, None]
   error = np.mean((fitted.predict(queries) - 2 * np.sin(queries)) ** 2)
   assert error < 0.5 < np.mean((2 * np.sin(queries)) ** 2)
+
+
+def test_the_learner_and_the_score_of_another_test_may_be_published(tmp_path):
+  trained = metakit.load('omniglot-maml')
+  assert not trained.learner.queries_seen
+  with pytest.raises(ValueError, match=r'results-other\.json is missing; run experiments'):
+    as_tested(trained, tmp_path, 'other')
+  record = {'learner': 'maml:protocol=transductive', 'mean': 0.5, 'command': 'evaluate'}
+  (tmp_path / 'results-other.json').write_text(json.dumps(record), encoding='utf-8')
+  other = as_tested(trained, tmp_path, 'other')
+  assert other.learner.queries_seen and other.card['mean'] == 0.5
+  assert other.card['command'] == trained.card['command'] and other.card['tested by'] == 'evaluate'
 
 
 @pytest.mark.slow

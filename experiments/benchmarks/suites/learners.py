@@ -1,5 +1,6 @@
 """What a meta-training step of each learner costs, on the same episodes and network."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from experiments.benchmarks.timing import Case, compiled_case
 from metakit.components.descent_learners import BY_SIGNATURE
 from metakit.components.learners import DEFAULT_NETWORK, LEARNER_SUPPLIED, LEARNERS
 from metakit.components.specs import build, parse
+from metakit.models import Model
 from metakit.networks.conv4 import conv4
 from metakit.objectives import cross_entropy
 from metakit.train import init_state_for, make_train_step
@@ -21,11 +23,13 @@ WAYS, SHOTS, QUERIES, TASKS, CLASSES, WIDTH = 5, 1, 5, 4, 4112, 64
 IMAGE_LEARNERS = tuple(sorted(n for n in BY_SIGNATURE if DEFAULT_NETWORK[n] == 'conv4'))
 
 
-def make(name: str) -> MetaLearner:
-  """Returns a learner with its default arguments, with Conv4 for 5-way tasks."""
+def make(
+  spec: str, network: Callable[[int], Model] = lambda ways: conv4(ways, WIDTH)
+) -> MetaLearner:
+  """Returns a learner for 5-way tasks, by default with Conv4."""
   return build(
-    parse('learner', LEARNERS, name, supplied=LEARNER_SUPPLIED),
-    network=lambda outputs: conv4(outputs, WIDTH),
+    parse('learner', LEARNERS, spec, supplied=LEARNER_SUPPLIED),
+    network=network,
     num_outputs=WAYS,
     objective=cross_entropy,
     num_classes=lambda: CLASSES,

@@ -1,0 +1,103 @@
+"""The tasks of neural processes: a mixture of random functions, and the completion of images."""
+
+import functools
+
+from experiments.components.sequence_tasks import BASE_SETS, base_set
+from metakit import objectives
+from metakit.data.files import check_choice
+from metakit.data.images import shrink_images
+from metakit.data.omniglot import omniglot
+from metakit.data.table import ClassTable
+from metakit.episodes.combinators import mixture, vary_shots
+from metakit.episodes.functions import functions, gaussian_process
+from metakit.episodes.image_completion import image_completion
+from metakit.episodes.kernels import KERNELS
+from metakit.episodes.sawtooth import sawtooth
+from metakit.sources import EpisodeSource, place
+from metakit.tasks import Task
+from metakit.types import Episode, Key, Sampler
+
+
+def mixed_processes_task(
+  *,
+  length_scale: float = 0.25,
+  low: float = -2.0,
+  high: float = 2.0,
+  noise: float = 0.2236,
+  shots: int = 30,
+  fewest_shots: int | None = 0,
+  queries: int = 50,
+) -> Task:
+  """Regression on Gaussian processes of each kernel and on sawtooth waves, all equally likely.
+
+  No exact posterior is known.
+
+  Args:
+    length_scale: of the kernels.
+    low: the lowest input.
+    high: the highest input.
+    noise: standard deviation of the noise on y of Gaussian processes; sawtooth waves have none.
+    shots: the most support examples.
+    fewest_shots: the fewest; none for `shots` in every episode.
+    queries: query examples.
+  """
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    del split  # the keys differ
+    number = other_shots or shots
+    processes = [gaussian_process(length_scale, low, high, kernel=name) for name in KERNELS]
+    sources = [functions(each, number, queries, noise=noise) for each in processes]
+    sources += [functions(sawtooth(low=low, high=high), number, queries)]
+    mixed = mixture([_without_function(each) for each in sources])
+    if fewest_shots is None or other_shots is not None:
+      return mixed
+    return vary_shots(mixed, fewest_shots)
+
+  return Task(source, objectives.squared_error, 1, 'loss', False, True)
+
+
+def _without_function(sampler: Sampler) -> Sampler:
+  """Leaves out what was drawn, whose form depends on the class."""
+
+  def without(key: Key) -> Episode:
+    episode = sampler(key)
+    return episode._replace(info={'clean': episode.info['clean']})
+
+  return without
+
+
+def image_completion_task(
+  *,
+  budget: float,
+  data_dir: str,
+  base: str = 'mnist',
+  pixels: int = 28,
+  shots: int = 200,
+  fewest_shots: int | None = 0,
+  queries: int = 200,
+) -> Task:
+  """Regression from the place of a pixel to its brightness; every episode is an image.
+
+  Validation and test are on images that training never shows.
+
+  Args:
+    base: the images: mnist or its kin (fashion_mnist, kmnist), glyphs, omniglot, or random (noise).
+    pixels: pixels of height and width of the images.
+    shots: the most support pixels.
+    fewest_shots: the fewest; none for `shots` in every episode.
+    queries: query pixels, 0 for all that are left.
+  """
+  check_choice('base', base, BASE_SETS)
+
+  @functools.cache
+  def table(split: str) -> ClassTable:
+    if base == 'omniglot':  # all characters, where tasks of ten classes take ten of them
+      return shrink_images(omniglot(data_dir, split, rotations=False), pixels)
+    return base_set(base, split, data_dir, pixels=pixels)
+
+  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
+    number, fewest = other_shots or shots, None if other_shots else fewest_shots
+    drawn = image_completion(table(split), number, queries or None, fewest=fewest)
+    return place(drawn, budget)
+
+  return Task(source, objectives.squared_error, 1, 'loss', False, True)
