@@ -49,7 +49,6 @@ PARAMS = {'bias': np.zeros((), np.float32)}
 
 
 def trained(classifies=True, **changes):
-  make = kernel if classifies else kernel_regression
-  of = {'inputs': INPUTS, 'outputs': 10 if classifies else 1, 'card': {'rows': 1024}}
-  of |= {'family': None if classifies else densities.gaussian, **changes}
-  return Trained(make, PARAMS, classifies=classifies, **of)
+  of = {'make': kernel, 'outputs': 10} if classifies else {'make': kernel_regression, 'outputs': 1}
+  of |= {'params': PARAMS, 'inputs': INPUTS, 'classifies': classifies}
+  return Trained(**{**of, 'family': None if classifies else densities.gaussian, **changes})

@@ -248,16 +248,15 @@ def test_parts_of_columns_come_equally_often():
 
 
 def test_more_rows_than_trained_for_keep_their_shares():
-  few = trained(card={'rows': 30})
   y = np.repeat(Y, 3)
   with pytest.warns(UserWarning, match='180 rows, of which each view has 30'):
-    fitted = TabularClassifier(few, ensemble=2).fit(np.repeat(X, 3, 0), y)
+    fitted = TabularClassifier(LEARNER, ensemble=2, max_rows=30).fit(np.repeat(X, 3, 0), y)
   assert fitted.score(X, Y) > 0.9
   labels = np.repeat([0, 1, 2], [70, 29, 1])
   kept = some_rows(np.random.default_rng(0), labels, rows=100, most=10)
   assert np.bincount(labels[kept]).tolist() == [6, 3, 1] and len({*kept}) == 10
   with pytest.warns(UserWarning, match='60 rows, of which each view has 30'):
-    TabularRegressor(trained(False, card={'rows': 30})).fit(X, TARGET)
+    TabularRegressor(REGRESSION, max_rows=30).fit(X, TARGET)
 
 
 def test_tables_of_thirty_shapes_take_few_programs():
@@ -281,6 +280,27 @@ def test_an_estimator_is_pickled_cloned_and_cross_validated():
     np.testing.assert_array_equal(again.predict(frame()), fitted.predict(frame()))
     assert not hasattr(clone(fitted), 'columns_')
     assert cross_val_score(clone(fitted), X, y, cv=3, error_score='raise').min() > 0.4
+
+
+def test_the_learner_of_tables_is_saved_and_takes_missing_cells(tmp_path):
+  """As metakit.Trained, and as an estimator, with the same answers."""
+  parts = metakit.trained.MadeOf('tabular:width=8,depth=1,heads=2', 'none', 10)
+  inputs = INPUTS._replace(shape=(5,), missing=True, support=100)
+  x = np.where(RNG.random((ROWS, 3)) < 0.2, np.nan, X)
+  support = metakit.Examples(x.astype(np.float32), NUMBER.astype(np.int32))
+  params = jax.jit(parts.make().init)(jax.random.key(0), metakit.Episode(support, support))
+  untrained = trained(make=parts.make, params=jax.device_get(params), inputs=inputs, made_of=parts)
+  metakit.save(tmp_path / 'it.safetensors', untrained)
+  loaded = metakit.load(tmp_path / 'it.safetensors')
+  assert loaded.inputs == inputs
+  likely = loaded.adapt(x, Y).predict_proba(x)
+  assert likely.shape == (ROWS, 3) and likely.std(0).min() > 1e-4
+  fitted = TabularClassifier(tmp_path / 'it.safetensors').fit(x, Y)
+  np.testing.assert_allclose(fitted.predict_proba(x), likely, atol=1e-5)
+  with pytest.raises(ValueError, match='on vectors of at most 5 numbers; give those, or use'):
+    loaded.adapt(np.ones((4, 6)), [0, 1, 0, 1])
+  with pytest.raises(ValueError, match='example 1 of x holds infinity'):
+    loaded.adapt([[0.0], [np.inf]], [0, 1])
 
 
 def table(**cells):

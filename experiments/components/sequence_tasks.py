@@ -53,6 +53,7 @@ from metakit.episodes.functions import (
 )
 from metakit.episodes.projected import projected
 from metakit.episodes.sawtooth import sawtooth
+from metakit.episodes.sine_line import sine_line
 from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
 from metakit.episodes.tables import tables
 from metakit.evaluation import Judge, judge_roc_auc
@@ -292,6 +293,7 @@ FUNCTION_CLASSES: dict[str, tuple[Callable[..., FunctionClass], int]] = {
   'two_layer_networks': (two_layer_networks, 100),
   'gaussian_process': (gaussian_process, 40),
   'sawtooth': (sawtooth, 30),
+  'sine_line': (sine_line, 10),
 }
 
 

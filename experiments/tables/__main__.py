@@ -20,6 +20,7 @@ from experiments.tables import (
   library,
   presets,
   readme,
+  real_tables,
   results,
   sweeps,
   zoo,
@@ -27,7 +28,19 @@ from experiments.tables import (
 from experiments.tables.pages import keep
 
 ROOT = Path(__file__).parents[2]
-PAGES = (readme, results, presets, sweeps, benchmarks, learners, heads, library, launch, zoo)
+PAGES = (
+  readme,
+  results,
+  presets,
+  sweeps,
+  benchmarks,
+  real_tables,
+  learners,
+  heads,
+  library,
+  launch,
+  zoo,
+)
 
 
 def run(root: Path, check: bool) -> str:

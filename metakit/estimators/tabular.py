@@ -20,15 +20,14 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from metakit.densities import Density
 from metakit.estimators.cells import encode, fit_columns
 from metakit.estimators.codes import decode, draw_codes
 from metakit.estimators.learned import learned
 from metakit.estimators.views import QUERIES, View, adapt, bags, informative, some_rows
 from metakit.trained.trained import Trained
+from metakit.types import Density
 
-ROWS = 1024  # that a learner sees at once, if its card does not say how many it was trained on
-CARD_ROWS = 'rows'
+ROWS = 1024  # that a learner sees at once, also if it was trained on fewer
 
 
 class Vote(NamedTuple):
@@ -63,7 +62,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):
       is the table as it is.
     seed: of these views.
     max_rows: rows that are seen at once; a view of a larger table has a part, with the same shares
-      of classes. None stands for what the learner was trained on.
+      of classes. None stands for 1,024, or more if the learner was trained on more.
     max_columns: columns that are seen at once; a larger table takes several views with a part of
       the columns each. None stands for what the learner was trained on.
 
@@ -261,7 +260,7 @@ def _settings(estimator: Any, *, classifies: bool) -> Settings:
       f'the learner was trained on examples of shape {trained.inputs.shape}, and rows of a table '
       'have one axis; give one that was trained on tables, such as tabular-classifier'
     )
-  rows = estimator.max_rows or int(trained.card.get(CARD_ROWS, ROWS))
+  rows = estimator.max_rows or max(ROWS, trained.inputs.support)
   columns = estimator.max_columns or trained.inputs.shape[0]
   return Settings(trained, int(estimator.ensemble), estimator.seed, rows, columns)
 

@@ -31,6 +31,9 @@ class Inputs(NamedTuple):
     deviation: their standard deviation.
     encoding: how numbers were made of texts or rows of a table, see metakit.data.encodings; None
       if examples were numbers to begin with.
+    missing: whether numbers were missing (NaN). Then they may be, and examples may be shorter: what
+      they lack at their end is missing.
+    support: the most examples of a support set; 0 if it is not known.
   """
 
   shape: tuple[int, ...]
@@ -38,6 +41,8 @@ class Inputs(NamedTuple):
   mean: float
   deviation: float
   encoding: Mapping[str, Any] | None = None
+  missing: bool = False
+  support: int = 0
 
   @property
   def are_pictures(self) -> bool:
@@ -65,12 +70,13 @@ def measure(source: EpisodeSource, root: Key, encoding: Mapping[str, Any] | None
   support = whole.support
   there = np.asarray(jax.vmap(presence)(support))
   x = np.asarray(support.x)
-  return _measured(x[there], encoding)
+  return _measured(x[there], encoding)._replace(support=x.shape[1])
 
 
 def _measured(x: np.ndarray, encoding: Mapping[str, Any] | None) -> Inputs:
   values = x.astype(np.float64)
-  return Inputs(x.shape[1:], str(x.dtype), float(values.mean()), float(values.std()), encoding)
+  moments = float(np.nanmean(values)), float(np.nanstd(values))
+  return Inputs(x.shape[1:], str(x.dtype), *moments, encoding, bool(np.isnan(values).any()))
 
 
 class Ready(NamedTuple):
@@ -99,7 +105,8 @@ def ready(inputs: Inputs, x: Any, *, like: Ready | None = None) -> Ready:
     like: the support set, if x are queries: pictures are inverted if its were.
 
   Raises:
-    ValueError: in one line, for inputs of another kind or size, and for NaN and infinity.
+    ValueError: in one line, for inputs of another kind or size, for infinity, and for NaN, unless
+      numbers were missing in training.
     OSError: naming the file, if a picture cannot be read.
   """
   if inputs.are_pictures:
@@ -177,6 +184,8 @@ def _array(x: Any) -> np.ndarray:
 
 def _numbers(inputs: Inputs, x: Any, like: Ready | None) -> np.ndarray:
   array = _array(x)
+  if inputs.missing:
+    return _with_missing(inputs, array)
   size = math.prod(inputs.shape)
   if array.ndim == 0 or (array.shape[1:] != inputs.shape and math.prod(array.shape[1:]) != size):
     raise ValueError(
@@ -191,6 +200,22 @@ def _numbers(inputs: Inputs, x: Any, like: Ready | None) -> np.ndarray:
   if like is None:
     _warn_if_far(inputs, array)
   return array
+
+
+def _with_missing(inputs: Inputs, array: np.ndarray) -> np.ndarray:
+  """Returns vectors of which numbers may be missing."""
+  (most,) = inputs.shape
+  if array.ndim != 2 or array.shape[1] > most:
+    raise ValueError(
+      f'x has shape {array.shape}, and this learner was trained on vectors of at most {most} '
+      'numbers; give those, or use metakit.estimators, which has means for more'
+    )
+  infinite = np.isinf(array.astype(inputs.dtype)).any(1)
+  if infinite.any():
+    raise ValueError(f'example {infinite.argmax()} of x holds infinity; clean the data first')
+  filled = np.full((len(array), most), np.nan, inputs.dtype)
+  filled[:, : array.shape[1]] = array
+  return filled
 
 
 def _warn_if_far(inputs: Inputs, x: np.ndarray) -> None:

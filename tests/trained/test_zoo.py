@@ -12,7 +12,13 @@ from metakit import zoo
 from metakit.components.specs import build, parse
 from metakit.trained.made_of import OBJECTIVES
 
-NAMES = {'clinc150-prototypical', 'omniglot-maml', 'omniglot-prototypical', 'sinusoid-maml'}
+NAMES = {
+  'clinc150-prototypical',
+  'mnist-gpicl',
+  'omniglot-maml',
+  'omniglot-prototypical',
+  'sinusoid-maml',
+}
 CARD = ('command', 'device', 'train_seconds', 'data', 'licence', 'mean', 'ci95', 'episodes', 'task')
 
 
