@@ -68,7 +68,7 @@ def test_samples_have_the_covariance_of_the_posterior():
   @jax.jit
   def draw(keys):
     one = lambda key: sample_jointly(
-      exact(), gaussian().quantile, {}, key, support=Examples(X, Y), x=x
+      exact(), gaussian().quantile, {}, key=key, support=Examples(X, Y), x=x
     )
     return jax.vmap(one)(keys)
 

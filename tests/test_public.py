@@ -57,7 +57,7 @@ BY_POSITION = {
   'a Judge: see metakit.evaluation': (
     *('evaluation.judges.judge_queries', 'evaluation.judges.judge_prefixes'),
     *('evaluation.judges.judge_gain', 'evaluation.judges.judge_meta_gradient'),
-    'evaluation.ranking.judge_roc_auc',
+    *('evaluation.ranking.judge_roc_auc', 'evaluation.orders.log_density'),
     *('evaluation.in_context.judge_regret', 'evaluation.densities.judge_density'),
   ),
   'a learner, and then what its own functions take': (

@@ -107,8 +107,8 @@ def sample_jointly(
   learner: MetaLearner,
   quantile: Quantile,
   params: Params,
-  key: Key,
   *,
+  key: Key,
   support: Examples,
   x: jax.Array,
 ) -> jax.Array:
@@ -131,7 +131,7 @@ def sample_jointly(
   >>> learner = meta_learner(lambda *_: {}, last, lambda y, x: jnp.array([[y[0], -9.0]]))
   >>> support, x = Examples(jnp.zeros((1, 1)), jnp.full((1, 1), 5.0)), jnp.zeros((2, 1))
   >>> draw = lambda key: sample_jointly(
-  ...   learner, gaussian().quantile, {}, key, support=support, x=x)
+  ...   learner, gaussian().quantile, {}, key=key, support=support, x=x)
   >>> jax.jit(draw)(jax.random.key(0)).round(1).tolist()
   [[5.0], [5.0]]
   """

@@ -94,7 +94,8 @@ def anp(
     return run('key', params, flat(support.x)), value, weights_of(support, value)
 
   def answer(params: Params, encoded: tuple[jax.Array, ...], x: jax.Array, z: jax.Array):
-    seen = attend(run('key', params, flat(x)), *encoded, heads=heads)
+    key, value, weight = encoded
+    seen = attend(run('key', params, flat(x)), key, value, weight=weight, heads=heads)
     return run('decoder', params, jnp.concatenate([flat(x), seen], axis=1), z)
 
   def decode(params: Params, support: Examples, x: jax.Array, z: jax.Array) -> jax.Array:
@@ -115,7 +116,7 @@ def anp(
 
 
 def attend(
-  query: jax.Array, key: jax.Array, value: jax.Array, weight: jax.Array, *, heads: int
+  query: jax.Array, key: jax.Array, value: jax.Array, *, weight: jax.Array, heads: int
 ) -> jax.Array:
   """Returns what each query attends to, [queries, width]; 0 if nothing is there.
 
@@ -128,7 +129,7 @@ def attend(
 
   >>> zero = jnp.zeros((2, 1))
   >>> value, weight = jnp.array([[1.0], [5.0]]), jnp.array([3.0, 1.0])
-  >>> attend(zero, zero, value, weight, heads=1)[0].tolist()
+  >>> attend(zero, zero, value, weight=weight, heads=1)[0].tolist()
   [2.0]
   """
   apart = lambda a: a.reshape(a.shape[0], heads, a.shape[1] // heads)  # there may be no rows

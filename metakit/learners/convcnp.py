@@ -106,11 +106,12 @@ def convcnp(
     x, y = inputs(support.x), targets(support, num_outputs, 1.0)
     weight = weights_of(support, y)
     if grid is None:
-      return params, network.apply(params['network'], on_pixels(x, y, weight, pixels)), ()
+      drawn = on_pixels(x, y, weight, pixels=pixels)
+      return params, network.apply(params['network'], drawn), ()
     at = grid.at(x[:, 0], weight)
     length = jnp.exp(params['log_length'][0])
-    features = network.apply(params['network'], on_line(at, x[:, 0], y, weight, length=length))
-    return params, features, at
+    drawn = on_line(at, x[:, 0], y, weight=weight, length=length)
+    return params, network.apply(params['network'], drawn), at
 
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     params, features, at = fitted
@@ -177,7 +178,7 @@ LEAST = 1e-6  # of a density that other channels are divided by
 
 
 def on_line(
-  at: jax.Array, x: jax.Array, y: jax.Array, weight: jax.Array, *, length: jax.Array
+  at: jax.Array, x: jax.Array, y: jax.Array, *, weight: jax.Array, length: jax.Array
 ) -> jax.Array:
   """Returns examples on a grid of one axis: their density, and the mean y of those nearby.
 
@@ -192,7 +193,7 @@ def on_line(
     [points, 1 + outputs].
 
   >>> x, y = jnp.array([0.0, 0.0]), jnp.array([[1.0], [3.0]])
-  >>> on_line(jnp.zeros(1), x, y, jnp.ones(2), length=1.0).round(4).tolist()
+  >>> on_line(jnp.zeros(1), x, y, weight=jnp.ones(2), length=1.0).round(4).tolist()
   [[2.0, 2.0]]
   """
   likeness = near(at, x, length) * weight
@@ -210,7 +211,7 @@ def places(x: jax.Array, pixels: int) -> jax.Array:
   return jnp.clip(numbers, 0, pixels - 1)
 
 
-def on_pixels(x: jax.Array, y: jax.Array, weight: jax.Array, pixels: int) -> jax.Array:
+def on_pixels(x: jax.Array, y: jax.Array, weight: jax.Array, *, pixels: int) -> jax.Array:
   """Returns examples on a grid of pixels [pixels, pixels, 1 + outputs]: how many, and their mean y.
 
   >>> one = on_pixels(jnp.zeros((1, 2)), jnp.array([[7.0]]), jnp.ones(1), pixels=3)

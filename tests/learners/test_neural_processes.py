@@ -79,7 +79,7 @@ def test_the_loss_is_the_fit_and_the_divergence_per_number():
 def test_attention_is_a_mean_by_the_softmax_of_each_head():
   query, key, value = (RNG.normal(size=(n, 4)).astype(np.float32) for n in (2, 3, 3))
   weight = np.array([1, 0, 1], np.float32)
-  found = jax.jit(lambda *parts: attend(*parts, heads=2))(query, key, value, weight)
+  found = jax.jit(lambda *parts: attend(*parts, weight=weight, heads=2))(query, key, value)
   for head in (slice(2), slice(2, 4)):
     for q, row in zip(query, np.asarray(found), strict=True):
       likely = weight * np.exp(key[:, head] @ q[head] / 2**0.5)
@@ -88,7 +88,7 @@ def test_attention_is_a_mean_by_the_softmax_of_each_head():
 
 def test_a_set_convolution_is_its_sum():
   at, weight = np.linspace(-1, 1, 5, dtype=np.float32), np.array([1, 0, 0.5, 1], np.float32)
-  found = jax.jit(lambda *parts: on_line(*parts, length=0.3))(at, X[:, 0], Y, weight)
+  found = jax.jit(lambda *parts: on_line(*parts, weight=weight, length=0.3))(at, X[:, 0], Y)
   for place, row in zip(at, np.asarray(found), strict=True):
     bells = weight * np.exp(-((place - X[:, 0]) ** 2) / (2 * 0.3**2))
     np.testing.assert_allclose(row, [bells.sum(), bells @ Y[:, 0] / bells.sum()], atol=1e-4)
@@ -115,7 +115,7 @@ def test_pixels_lie_where_their_coordinates_say_and_answers_come_from_there():
   x = np.stack([row.ravel(), column.ravel()], 1).astype(np.float32)
   y = RNG.random((16, 1)).astype(np.float32)
   weight = (np.arange(16) % 3 > 0).astype(np.float32)
-  grid = np.asarray(jax.jit(on_pixels, static_argnums=3)(x, y, weight, 4))
+  grid = np.asarray(jax.jit(on_pixels, static_argnames='pixels')(x, y, weight, pixels=4))
   there = weight.reshape(4, 4)
   np.testing.assert_allclose(grid[..., 0], there)
   np.testing.assert_allclose(grid[..., 1], there * y.reshape(4, 4), rtol=1e-6)
