@@ -37,6 +37,7 @@ class Options(NamedTuple):
   rows: int
   splits: int
   ensemble: int
+  max_columns: int
   most_seconds: float
   most_tables: int
   seed: int
@@ -88,7 +89,7 @@ def measure(trained: Trained, options: Options) -> dict[str, Any]:
     say(table.name, METRICS[kind][0], judged, time.perf_counter() - start)
   if not tables:
     raise ValueError('no table was measured; raise --most_seconds')
-  setting = {name: getattr(options, name) for name in ('rows', 'splits', 'ensemble', 'seed')}
+  setting = {name: getattr(options, name) for name in SETTING}
   return {
     'kind': kind,
     'tables': tables,
@@ -105,6 +106,7 @@ def measure(trained: Trained, options: Options) -> dict[str, Any]:
   }
 
 
+SETTING = 'rows', 'splits', 'ensemble', 'max_columns', 'seed'
 CARD = 'command', 'steps', 'train_seconds', 'device', 'seed'
 
 
@@ -135,7 +137,8 @@ def ours(trained: Trained, options: Options) -> Any:
   from metakit.estimators import TabularClassifier, TabularRegressor
 
   make = TabularClassifier if trained.classifies else TabularRegressor
-  return make(trained, ensemble=options.ensemble, seed=options.seed)
+  most = options.max_columns or None
+  return make(trained, ensemble=options.ensemble, seed=options.seed, max_columns=most)
 
 
 def others(classifies: bool, seed: int) -> dict[str, Callable[[], Any]]:

@@ -22,7 +22,7 @@ from experiments.tables import real_tables as page
 from tests.experiments.commands import refused, run
 from tests.kernel_learner import trained
 
-OPTIONS = Options('', 'x.json', 60, 2, 1, 20.0, 3, 0, None)
+OPTIONS = Options('', 'x.json', 60, 2, 1, 0, 20.0, 3, 0, None)
 
 
 def made(name, classes=2):
