@@ -63,7 +63,7 @@ def test_a_bayesian_learner_says_the_same_in_every_order_and_others_do_not():
 
 
 def test_samples_have_the_covariance_of_the_posterior():
-  x = ASKED[:2]
+  x = np.array([[1.5], [1.6]], np.float32)  # far from the support, and near one another
 
   @jax.jit
   def draw(keys):
@@ -77,8 +77,8 @@ def test_samples_have_the_covariance_of_the_posterior():
   across = np.float64(KERNEL(x, X))
   posterior = np.float64(KERNEL(x, x)) + NOISE**2 * np.eye(2)
   posterior -= across @ np.linalg.solve(seen, across.T)
-  np.testing.assert_allclose(np.cov(drawn.T), posterior, atol=0.01)
-  np.testing.assert_allclose(drawn.mean(0), across @ np.linalg.solve(seen, Y[:, 0]), atol=0.01)
+  np.testing.assert_allclose(np.cov(drawn.T), posterior, atol=0.03)
+  np.testing.assert_allclose(drawn.mean(0), across @ np.linalg.solve(seen, Y[:, 0]), atol=0.03)
 
 
 def test_a_causal_transformer_predicts_densities_and_goes_on_reading():

@@ -19,6 +19,7 @@ from metakit.evaluation import (
   judge_beside,
   judge_density,
   judge_gain,
+  judge_orders,
   judge_prefixes,
   judge_queries,
 )
@@ -113,10 +114,15 @@ def judge_of_test(task: Task) -> Judge:
   return judge_queries if task.objective.density is None else judge_density
 
 
+_JUDGE_ORDERS = judge_orders()  # one value, for which programs are compiled once
+
+
 def judges_of(task: Task) -> dict[str, Judge]:
   """Returns the metrics of a task that are not metrics of its queries, with their judges."""
-  gain = {'gain': judge_gain} if task.exchangeable else {}
-  return {**gain, **task.judges}
+  judges: dict[str, Judge] = {'gain': judge_gain} if task.exchangeable else {}
+  if task.exchangeable and task.objective.kind == 'density':
+    judges |= dict.fromkeys(('joint', 'spread'), _JUDGE_ORDERS)
+  return {**judges, **task.judges}
 
 
 def check_judges(setup: Setup, task: Task) -> None:

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from metakit.densities import gaussian, joint, mixture, mixture_parameters, objective_of
+from metakit.densities.joint import joint_log_density
 from metakit.types import Examples
 
 OUTPUTS = np.random.default_rng(0).normal(size=(5, 5))
@@ -34,9 +35,10 @@ def test_targets_that_are_absent_are_left_out():
   weight = np.array([1.0, 0, 1, 1, 0])
   y = np.where(weight[:, None] > 0, Y, np.nan)
   there = weight > 0
-  assert judged(joint(3), OUTPUTS, y, weight) == pytest.approx(
-    expected(OUTPUTS[there], Y[there]), rel=1e-10
-  )
+  wanted = expected(OUTPUTS[there], Y[there])
+  assert judged(joint(3), OUTPUTS, y, weight) == pytest.approx(wanted, rel=1e-10)
+  found = jax.jit(joint_log_density)(OUTPUTS.astype(np.float32), y[:, 0], there)
+  assert float(found) == pytest.approx(-3 * wanted, rel=1e-4)  # without the objective
 
 
 def test_without_features_it_is_the_gaussian():
