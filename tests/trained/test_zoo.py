@@ -14,6 +14,7 @@ from metakit.trained.made_of import OBJECTIVES
 
 NAMES = {
   'clinc150-prototypical',
+  'glyphs-prototypical',
   'mnist-gpicl',
   'omniglot-maml',
   'omniglot-prototypical',
