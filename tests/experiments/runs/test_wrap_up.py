@@ -10,6 +10,7 @@ import pytest
 from experiments.output.results import write_results
 from experiments.runs import wrap_up
 from experiments.runs.wrap_up import read_seconds, write_seconds
+from metakit.objectives import cross_entropy
 from tests.experiments.output.test_results import record
 
 
@@ -68,10 +69,11 @@ def test_results_of_another_test_are_not_overwritten(
   kept = record(seed=3) | {'episodes': 600, 'data': 'a5'}
   write_results(tmp_path / 'results-taken.json', kept)
   setup = SimpleNamespace(specs={'test_task': kept['task'], 'learner': kept['learner']})
-  task, learner = SimpleNamespace(metric='accuracy'), SimpleNamespace(protocol='inductive')
+  task = SimpleNamespace(metric='accuracy', objective=cross_entropy)
+  learner = SimpleNamespace(protocol='inductive')
   tested = SimpleNamespace(task=task, learner=learner)
 
-  def tests(tested, episodes, on_chunk):
+  def tests(tested, episodes, on_chunk, judge):
     raise NotImplementedError
 
   monkeypatch.setattr(wrap_up, 'per_episode', tests)
