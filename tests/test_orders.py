@@ -1,5 +1,7 @@
 """Joint densities by one-step predictions: beside the exact ones of a Gaussian process."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,8 @@ X = RNG.uniform(-1, 1, (3, 1)).astype(np.float32)
 ASKED = RNG.uniform(-1, 1, (4, 1)).astype(np.float32)
 Y, TARGETS = np.sin(3 * X), np.cos(2 * ASKED)
 WEIGHT = np.array([1, 0, 1, 1], np.float32)
-EPISODE = Episode(Examples(X, Y), Examples(ASKED, TARGETS, WEIGHT))
+QUERY = Examples(ASKED, TARGETS, WEIGHT)
+EPISODE = Episode(Examples(X, Y), QUERY)
 
 
 def exact(wrong=0.0):
@@ -55,10 +58,17 @@ def test_the_sum_of_one_step_predictions_is_the_joint_density():
 
 
 def test_a_bayesian_learner_says_the_same_in_every_order_and_others_do_not():
-  judged = jax.jit(lambda: [judge_orders()(exact(w), NORMAL, {}, KEY, EPISODE) for w in (0.0, 0.3)])
-  right, wrong = judged()
+  every = np.array([*itertools.permutations(range(4))])
+  turned = jax.vmap(lambda order: jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], QUERY))
+  nats_of = lambda query: log_density(exact(0.3), NORMAL, {}, KEY, EPISODE._replace(query=query))
+  judge = lambda learner, orders: judge_orders(orders)(learner, NORMAL, {}, KEY, EPISODE)
+  right, wrong, nats = jax.jit(
+    lambda: (judge(exact(), 8), judge(exact(0.3), 300), jax.vmap(nats_of)(turned(every)))
+  )()
   alone = jax.jit(lambda: log_density(exact(), NORMAL, {}, KEY, EPISODE))()
   assert float(right['spread']) < 1e-5 < 1e-4 < float(wrong['spread'])
+  np.testing.assert_allclose(wrong['joint'], nats.mean() / 3, rtol=0.05)
+  np.testing.assert_allclose(wrong['spread'], nats.std() / 3, rtol=0.15)
   assert float(right['joint']) == pytest.approx(float(alone) / 3, abs=1e-5)
 
 

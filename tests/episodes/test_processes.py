@@ -17,6 +17,7 @@ from metakit.episodes.sawtooth import sawtooth
 from metakit.learners.bayes import bayes
 from metakit.types import Examples
 
+KEY = jax.random.key(0)
 X = np.array([[-0.4], [0.0], [0.05], [0.3]], np.float32)
 
 
@@ -43,11 +44,11 @@ def test_kernels_are_their_formulas(name):
 def test_samples_have_the_covariance_and_the_posterior_is_that_of_the_kernel():
   process = gaussian_process(0.25, -2, 2, kernel='weakly_periodic')
   draw = jax.jit(jax.vmap(lambda key: process.values(process.draw(key), X)))
-  y = np.asarray(draw(jax.random.split(jax.random.key(0), 20_000)))
+  y = np.asarray(draw(jax.random.split(KEY, 20_000)))
   covariance = expected('weakly_periodic', np.float64(X) - np.float64(X).T, 0.25)
   np.testing.assert_allclose(y.T @ y / len(y), covariance, atol=0.04)
   learner = bayes(process, noise=0.2)
-  run = jax.jit(lambda of, x: learner.predict(learner.adapt(jax.random.key(0), {}, of), x))
+  run = jax.jit(lambda of, x: learner.predict(learner.adapt(KEY, {}, of), x))
   found = run(Examples(X[:3], y[0, :3, None]), X[3:])[0, 0]
   weights = np.linalg.solve(covariance[:3, :3] + 0.04 * np.eye(3), covariance[:3, 3])
   assert float(found) == pytest.approx(weights @ y[0, :3], abs=1e-4)
@@ -58,6 +59,7 @@ def test_sawtooth_waves_rise_by_their_frequency_in_either_direction_and_fall_to_
   episodes = jax.device_get(jax.jit(jax.vmap(waves))(jax.random.split(jax.random.key(1), 500)))
   wave, x, y = episodes.info['function'], episodes.query.x[..., 0], episodes.query.y[..., 0]
   assert stats.kstest(wave['frequency'], stats.uniform(2, 2).cdf).pvalue > 1e-3
+  assert abs(np.corrcoef(wave['frequency'], wave['phase'])[0, 1]) < 0.2
   assert 200 < (wave['direction'] > 0).sum() < 300 and set(wave['direction']) == {-1, 1}
   assert ((y >= 0) & (y <= 1)).all()
   assert stats.kstest(y[:, 0], stats.uniform().cdf).pvalue > 1e-3
@@ -67,7 +69,7 @@ def test_sawtooth_waves_rise_by_their_frequency_in_either_direction_and_fall_to_
 
 def test_lengths_are_uniform_and_the_examples_are_those_of_the_whole_episode():
   whole = functions(gaussian_process(kernel='matern52'), 5, 2)
-  keys = jax.random.split(jax.random.key(0), 3000)
+  keys = jax.random.split(KEY, 3000)
   weight = np.asarray(jax.jit(jax.vmap(vary_shots(whole, 2)))(keys).support.weight)
   assert (np.diff(weight, axis=1) <= 0).all()  # the first ones are there
   counts = np.bincount(weight.sum(1).astype(int), minlength=6)
@@ -79,21 +81,22 @@ def test_lengths_are_uniform_and_the_examples_are_those_of_the_whole_episode():
 
 def test_a_mixture_has_every_kind_of_function():
   source = mixed_processes_task().source('train')
-  episodes = jax.jit(jax.vmap(source))(jax.random.split(jax.random.key(0), 200))
+  episodes = jax.jit(jax.vmap(source))(jax.random.split(KEY, 200))
   inside = ((episodes.query.y >= 0) & (episodes.query.y <= 1)).all((1, 2))
   assert episodes.support.x.shape == (200, 30, 1) and 25 < int(inside.sum()) < 75  # sawtooth waves
 
 
 def test_pixels_of_an_image_are_at_their_places_and_none_is_drawn_twice():
   images = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 2), np.uint8)
-  source = image_completion(class_table(images, np.zeros(5, int)), 7, fewest=0)
-  episode = jax.device_get(jax.jit(source)(jax.random.key(3)))
+  source = jax.jit(image_completion(class_table(images, np.zeros(5, int)), 7, fewest=0))
+  episode = jax.device_get(source(jax.random.key(3)))
   x = np.concatenate([episode.support.x, episode.query.x])
   y = np.concatenate([episode.support.y, episode.query.y])
   assert len(np.unique(x, axis=0)) == 12 and episode.query.x.shape == (5, 2)
   row, column = np.rint((x.T + 1) / 2 * [[3], [2]]).astype(int)
   np.testing.assert_allclose(y, images[episode.info['row'], row, column] / 255, rtol=1e-6)
   assert episode.support.weight.sum() == episode.info['shots']
+  assert {int(source(key).info['shots']) for key in jax.random.split(KEY, 100)} == {*range(8)}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,7 @@ def test_pixels_of_an_image_are_at_their_places_and_none_is_drawn_twice():
 def test_tasks_of_specs_have_supports_of_random_length(spec):
   component = parse('task', TASKS, spec, supplied=TASK_SUPPLIED)
   task = build(component, budget=2**30, data_dir='')
-  shapes = jax.eval_shape(task.source('train'), jax.random.key(0))
+  shapes = jax.eval_shape(task.source('train'), KEY)
   assert (shapes.support.weight is None) == (component.name == 'sawtooth')
   assert task.num_outputs == shapes.query.y.shape[1] == 1
 

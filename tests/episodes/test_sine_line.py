@@ -17,6 +17,8 @@ def test_a_share_are_lines_and_the_others_sinusoids():
   expected = np.where(is_line[:, None], scale * x + shift, scale * np.sin(x + shift))
   np.testing.assert_allclose(episodes.query.y[..., 0], expected, atol=1e-4)
   assert stats.binomtest(int(is_line.sum()), 1000, 0.3).pvalue > 1e-3
+  for kind in (is_line, ~is_line):
+    assert abs(np.corrcoef(drawn['scale'][kind], drawn['shift'][kind])[0, 1]) < 0.2
   for name, low, width in (('scale', 0.1, 4.9), ('shift', 0, np.pi)):
     assert stats.kstest(drawn[name][~is_line], stats.uniform(low, width).cdf).pvalue > 1e-3
     assert stats.kstest(drawn[name][is_line], stats.uniform(-3, 6).cdf).pvalue > 1e-3

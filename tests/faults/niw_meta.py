@@ -100,4 +100,33 @@ FAULTS = (
     'divergence(prior, _first(prior, initial_variance))',
     f'{OF_LEARNER}test_all_training_tasks_share_the_divergence_from_the_first_prior',
   ),
+  Fault(
+    'the noise of Langevin dynamics is the same in each step',
+    LEARNER,
+    '_kicked(jax.random.fold_in(noise_key, step), tree, free * noise)',
+    '_kicked(noise_key, tree, free * noise)',
+    f'{OF_LEARNER}test_noise_of_langevin_dynamics_is_independent_in_each_step',
+    added=True,
+  ),
+  Fault(
+    'inference at test time draws the same weights in each step',
+    LEARNER,
+    '_draw(jax.random.fold_in(infer_key, number), known, free)',
+    '_draw(infer_key, known, free)',
+    f'{OF_LEARNER}test_inference_at_test_time_finds_the_posterior_of_the_mode',
+  ),
+  Fault(
+    'the posterior of a task is that of its support alone',
+    LEARNER,
+    'data = (batch_key, draws), both',
+    'data = (batch_key, draws), episode.support',
+    f'{OF_LEARNER}test_the_loss_is_the_bound_of_the_conjugate_posterior',
+  ),
+  Fault(
+    'a test task starts from the mean variance and not from the mode',
+    LEARNER,
+    'start, free = mode(prior), _free',
+    'start, free = Normal(prior.mean, prior.variance), _free',
+    f'{OF_LEARNER}test_inference_at_test_time_finds_the_posterior_of_the_mode',
+  ),
 )

@@ -49,6 +49,13 @@ def test_the_divergence_of_the_lower_bound_is_that_of_scipy():
   assert float(found) == pytest.approx(total, rel=1e-5)
 
 
+def test_draws_of_a_latent_variable_are_independent_and_have_its_moments():
+  mean, deviation = np.float32([1, -2]), np.float32([0.5, 0.2])
+  drawn = np.asarray(jax.jit(draw, static_argnums=2)(KEY, Latent(mean, deviation), 4000))
+  np.testing.assert_allclose(drawn.mean(0), mean, atol=0.03)
+  np.testing.assert_allclose(np.cov(drawn.T), np.diag(deviation**2), atol=0.02)
+
+
 def test_the_loss_is_the_fit_and_the_divergence_per_number():
   """-ELBO of one draw of z, computed apart; a query of weight 0 is no target."""
   learner = neural_process(1, 8, 1, latents=3, decoder_depth=1)

@@ -105,6 +105,19 @@ def test_langevin_dynamics_have_the_variance_of_the_posterior():
   np.testing.assert_allclose(found.linear / found.precision, minimum, atol=0.05)
 
 
+def test_noise_of_langevin_dynamics_is_independent_in_each_step():
+  """Without gradients, steps are a random walk, whose mean has a known variance."""
+  steps, deviation = 10, 0.1
+  descent = Descent(optax.sgd(0.0), steps)
+  learner = niw_meta(LINE, descent, noise=deviation, objective=squared_error)
+  part = Examples(X.astype(np.float32), Y.astype(np.float32))
+  both = Episode(part, part)
+  moved = lambda key: learner.loss(key, learner.init(KEY, both), both)[1]['adaptation_norm']
+  norms = np.asarray(jax.jit(jax.vmap(moved))(jax.random.split(KEY, 2000)))
+  variance = deviation**2 * (steps + 1) * (2 * steps + 1) / (6 * steps)
+  np.testing.assert_allclose((norms**2).mean(), 3 * variance, rtol=0.1)
+
+
 @functools.cache
 def inferred(log_variance=None):
   """The networks that predict a linear-Gaussian task: many of them."""
