@@ -152,7 +152,9 @@ def direct(learner, x, y, queries):
 
 def test_padding_and_scaling_change_nothing():
   scaled = (X - X.mean(0)) / X.std(0)
-  likely = TabularClassifier(LEARNER).fit(1e3 * X + 1e9, Y).predict_proba(1e3 * X + 1e9)
+  fitted, x = TabularClassifier(LEARNER).fit(1e3 * X + 1e9, Y), 1e3 * X + 1e9
+  likely = fitted.predict_proba(x)
+  np.testing.assert_array_equal(fitted.predict_proba(x[::3]), likely[::3])  # of one class alone
   logits = direct(LEARNER, scaled, NUMBER.astype(np.int32), scaled)[:, :3]
   np.testing.assert_allclose(likely, jax.nn.softmax(logits), atol=1e-4)
   target = ((TARGET - TARGET.mean()) / TARGET.std())[:, None].astype(np.float32)

@@ -10,13 +10,17 @@ from tests.faults import (
   binaries,
   checkpoint,
   data,
+  densities,
   engine,
   evaluation,
   heads,
   launchers,
   learners,
   networks,
+  neural_processes,
+  niw_meta,
   samplers,
+  tables,
 )
 
 AREAS = {
@@ -30,4 +34,8 @@ AREAS = {
   'evaluation': evaluation.FAULTS,
   'binaries': binaries.FAULTS,
   'launchers': launchers.FAULTS,
+  'densities': densities.FAULTS,
+  'processes': neural_processes.FAULTS,
+  'niw_meta': niw_meta.FAULTS,
+  'tables': tables.FAULTS,
 }

@@ -78,7 +78,7 @@ def test_the_loss_is_the_fit_and_the_divergence_per_number():
 
 def test_attention_is_a_mean_by_the_softmax_of_each_head():
   query, key, value = (RNG.normal(size=(n, 4)).astype(np.float32) for n in (2, 3, 3))
-  weight = np.array([1, 0, 1], np.float32)
+  weight = np.array([2, 0, 1], np.float32)
   found = jax.jit(lambda *parts: attend(*parts, weight=weight, heads=2))(query, key, value)
   for head in (slice(2), slice(2, 4)):
     for q, row in zip(query, np.asarray(found), strict=True):

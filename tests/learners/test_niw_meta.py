@@ -82,7 +82,7 @@ def test_the_loss_is_the_bound_of_the_conjugate_posterior():
     losses = jax.jit(jax.vmap(learner.loss, (0, None, None)))
     keys = jax.random.split(KEY, 20_000)
     values, metrics = jax.device_get(losses(keys, params_of(PRIOR), episode))
-    kept = float(jax.jit(lambda: local_divergence(line_posterior(), PRIOR))())
+    kept = float(jax.jit(local_divergence)(line_posterior(), PRIOR))
   np.testing.assert_allclose(metrics['divergence'], kept, rtol=1e-9)
   squares = ((X @ EXACT_MEAN - Y[:, 0]) ** 2).sum() + (X**2 / EXACT_PRECISION).sum()
   error = 4 * values.std() / len(values) ** 0.5
@@ -90,15 +90,15 @@ def test_the_loss_is_the_bound_of_the_conjugate_posterior():
 
 
 def test_langevin_dynamics_have_the_variance_of_the_posterior():
-  """With noise of sqrt(2 rate temperature / examples), for small rates, whatever the gradients."""
-  rate, temperature = 0.04, 2 * NOISE
+  """With noise of sqrt(2 rate temperature / examples), for small rates, wherever they begin."""
+  rate, temperature, far = 0.04, 2 * NOISE, jnp.full((3, 1), 30.0)
   deviation = (2 * rate * temperature / len(X)) ** 0.5
   x, y = X.astype(np.float32), Y.astype(np.float32)
   loss = lambda w, slow, data, step: jnp.square(data[0] @ w - data[1]).mean()
   kick = lambda w, step: w + deviation * jax.random.normal(jax.random.fold_in(KEY, step), w.shape)
   inner = by_optax(loss, optax.sgd(rate))
   approximate = approximating(inner, 150_000, burn_in=1000, most=1e6)
-  found = jax.device_get(jax.jit(lambda: approximate(jnp.zeros((3, 1)), (x, y), 1.0, kick)[0])())
+  found = jax.device_get(jax.jit(lambda: approximate(far, (x, y), 1.0, kick)[0])())
   exact = (X**2).sum(0) / NOISE
   np.testing.assert_allclose(found.precision, exact, rtol=0.15)
   minimum = X.T @ Y[:, 0] / NOISE / exact
