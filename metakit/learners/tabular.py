@@ -153,7 +153,7 @@ def tabular(
     params, state, columns, targets = fitted
     features = cells_of(columns, flat(x), clip=clip)
     middle = targets.mean if objective.classifies else jnp.zeros_like(targets.mean)
-    unknown = jnp.broadcast_to(middle, (len(features), *middle.shape))
+    unknown = jnp.broadcast_to(middle, (features.shape[0], *middle.shape))
     shown = jnp.stack(_channels(targets, unknown, objective, unknown=True), axis=-1)
     there = jnp.concatenate([columns.informative, targets.occurring])
     outputs, _ = model.apply(params, Cells(features, shown, there, None), state)
@@ -235,5 +235,5 @@ def _answers(outputs: jax.Array, targets: Targets, objective: Objective) -> jax.
     lowest = jnp.asarray(LOWEST, outputs.dtype)
     return jnp.where(targets.occurring, outputs[..., 0], lowest)
   if objective.kind == 'density':
-    return outputs.reshape(len(outputs), -1)
+    return outputs.reshape(outputs.shape[0], -1)
   return targets.mean + targets.deviation * outputs[..., 0]

@@ -41,7 +41,14 @@ def cases() -> list[Case]:
   learner, cells = _learner(), TABLES * ROWS * (COLUMNS + CLASSES)
   params = learner.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], episodes))
   train = [
-    compiled_case(name, _step(_learner(**options)), (params, episodes), number=cells, unit='cells')
+    compiled_case(
+      name,
+      _step(_learner(**options)),
+      (params, episodes),
+      number=cells,
+      unit='cells',
+      baseline='' if name == OURS else OURS,
+    )
     for name, options in TRAINED.items()
   ]
   return [made, *train, *_of_pytorch(learner, params, episodes, cells)]

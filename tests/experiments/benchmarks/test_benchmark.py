@@ -18,6 +18,7 @@ from experiments.benchmarks.suites import (
   meta_step,
   predict,
   sampling,
+  tables,
 )
 from experiments.benchmarks.suites.sampling import check_rows
 from experiments.benchmarks.timing import Case, time_cases
@@ -169,10 +170,11 @@ SMALL = {
     'LEARNERS': {'prototypical': MadeOf('prototypical', 'conv4:width=4,depth=2', 5)},
     'MANY': 20,
   },
+  tables: {'TABLES': 2, 'ROWS': 30, 'QUERIES': 8, 'WIDTH': 8, 'DEPTH': 1, 'HEADS': 2},
 }
 
 # Suites that are large whatever the sizes. Their cases have tests of their own, above and below.
-LARGE = ('in_context', 'learners', 'memory', 'meta_step', 'scaling', 'startup')
+LARGE = ('in_context', 'learner_memory', 'learners', 'memory', 'meta_step', 'scaling', 'startup')
 
 
 @pytest.mark.parametrize(

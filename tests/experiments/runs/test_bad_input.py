@@ -146,7 +146,7 @@ def broken_cases(folder):
   half.write_bytes(half.read_bytes()[:3000])
   return {
     'ways above the classes': ([task(good, ways=30)], 'ways=30 exceeds the 12 classes'),
-    'ways above the validation classes': ([task(few, ways=2)], 'ways=2 exceeds the 1 classes'),
+    'ways above the validation classes': ([task(few, ways=3)], 'ways=3 exceeds the 2 classes'),
     'shots above the examples': (
       [f'--task=arrays:path={good},ways=3,shots=4,queries=3'],
       'shots+queries=7 exceeds the 6 examples of each class; use shots+queries<=6',
