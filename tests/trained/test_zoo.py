@@ -69,7 +69,7 @@ def test_a_learner_scores_what_its_card_says(name, data_dir):
     trained.params,
     source=task.source('test'),
     root=metakit.roots(card['seed']).test,
-    episodes=400,
+    episodes=200,
     judge=task.judges.get(card['metric']),
   )
   found = metakit.estimate(values[card['metric']])
