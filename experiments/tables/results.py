@@ -18,7 +18,7 @@ from experiments.output.records import (
   training_time,
   what,
 )
-from experiments.output.text import format_closeness
+from experiments.output.text import format_closeness, format_estimate
 from experiments.tables.pages import markdown_table
 
 PAGE = RESULTS / 'README.md'
@@ -122,6 +122,13 @@ GROUPS = (
     note=f'Accuracy on MNIST after 49 examples. {ONSET}',
   ),
   Group('In-context regression', ('in_context_*',), note=f'Mean squared error. {BAYES} {ONSET}'),
+  Group(
+    'Densities of the values of functions',
+    ('density_*',),
+    note='-log p of the targets after 0 to 30 context points, in nats a target: lower is better. '
+    'Beside it stands by how much this is above that of the exact posterior on the same targets, '
+    'and how many targets lie in predicted intervals of 90%.',
+  ),
   Group('Others', ('*',)),
 )
 
@@ -172,13 +179,18 @@ def table(each: Group, records: Mapping[str, Record]) -> str:
   columns = ['what', 'protocol', 'score', 'published', 'training time']
   onset = any('onset_step' in record for record in records.values())
   bayes = any('beside_bayes' in record for record in records.values())
+  density = any('density' in record for record in records.values())
+  bayes = bayes and not density  # which is compared on the same targets, and not by examples
   columns += ['learns from step'] * onset + ['beside the Bayes predictor'] * bayes
+  columns += ['above the exact posterior', 'in intervals of 90%'] * density
   lines = []
   for (words, protocol), runs in rows.items():
     cells = [words, protocol, joined(linked(name, run) for name, run in runs.items())]
     cells += [joined(map(say, runs.values())) for say in (published, training_time)]
     cells += [joined(map(onset_step, runs.values()))] * onset
     cells += [joined(map(closeness, runs.values()))] * bayes
+    if density:
+      cells += [joined(map(say, runs.values())) for say in (above_exact, within_90)]
     lines.append(cells)
   return markdown_table(columns, lines)
 
@@ -213,3 +225,17 @@ def onset_step(record: Record) -> str:
 def closeness(record: Record) -> str:
   """Says how close a learner is to the Bayes predictor, if that is known."""
   return format_closeness(record['beside_bayes']) if 'beside_bayes' in record else NONE
+
+
+def above_exact(record: Record) -> str:
+  """Says by how many nats a target -log p is above that of the exact posterior, if it is known."""
+  gap = record.get('density', {}).get('gap')
+  return f'{gap["mean"]:.4f} ± {gap["ci95"]:.4f}' if gap else NONE
+
+
+def within_90(record: Record) -> str:
+  """Says how many targets lie in predicted intervals of 90%."""
+  if 'density' not in record:
+    return NONE
+  covered = record['density']['coverage']['90%']
+  return format_estimate('accuracy', covered['mean'], covered['ci95'])

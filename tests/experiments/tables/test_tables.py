@@ -78,6 +78,16 @@ def test_columns_are_those_that_some_record_fills():
   assert column == ['-', '1,200', 'never in 4,000']
 
 
+def test_densities_stand_beside_the_exact_posterior():
+  density = {'coverage': {'90%': {'mean': 0.912, 'ci95': 0.001}}}
+  gap = {'gap': {'mean': 0.0123, 'ci95': 0.0004, 'episodes': 9}}
+  exact = record(row='exact') | {'density': density | gap, 'beside_bayes': {}}
+  both = rows(a=exact, b=record(row='unknown') | {'density': density}, c=record(row='none'))
+  column = lambda name: [both[row][name] for row in ('exact', 'unknown', 'none')]
+  assert column('above the exact posterior') == ['0.0123 ± 0.0004', '-', '-']
+  assert column('in intervals of 90%') == ['91.20 ± 0.10%', '91.20 ± 0.10%', '-']
+
+
 def test_runs_of_several_seeds_share_a_row():
   runs = {f'run_{seed}': record(row=f'a, seed {seed}') | {'mean': 0.5 + seed} for seed in (0, 1)}
   row = rows(**runs)['a']
