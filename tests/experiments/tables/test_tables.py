@@ -81,7 +81,8 @@ def test_columns_are_those_that_some_record_fills():
 def test_densities_stand_beside_the_exact_posterior():
   density = {'coverage': {'90%': {'mean': 0.912, 'ci95': 0.001}}}
   gap = {'gap': {'mean': 0.0123, 'ci95': 0.0004, 'episodes': 9}}
-  exact = record(row='exact') | {'density': density | gap, 'beside_bayes': {}}
+  beside = {'unit': 'nats', 'difference': 0.02, 'difference_after': 3}
+  exact = record(row='exact') | {'density': density | gap, 'beside_bayes': beside}
   both = rows(a=exact, b=record(row='unknown') | {'density': density}, c=record(row='none'))
   column = lambda name: [both[row][name] for row in ('exact', 'unknown', 'none')]
   assert column('above the exact posterior') == ['0.0123 ± 0.0004', '-', '-']
