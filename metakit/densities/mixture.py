@@ -5,15 +5,15 @@ mixture of Gaussian priors is one too, so exact references have this density
 (metakit.learners.bayes_density).
 """
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
+from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
 
-from metakit.densities.gaussian import LEAST, check_least, gaussian, raw_of
+from metakit.densities.gaussian import LEAST, check_least, raw_of
 from metakit.types import Density
 
 HALVINGS = 60  # of the interval that holds a quantile
@@ -41,80 +41,92 @@ def mixture(components: int, least: float = LEAST) -> Density:
   """
   if components < 1:
     raise ValueError(f'components={components} are too few; use 1 or more')
-  one = gaussian(least)  # checks `least`
-  parts_of = lambda parameters: _parts(parameters, components, least)
-
-  def log_density(parameters: jax.Array, y: jax.Array) -> jax.Array:
-    log_weight, mean, deviation = parts_of(parameters)
-    z = (jnp.asarray(y)[..., None] - mean) / deviation
-    return jax.nn.logsumexp(log_weight + norm.logpdf(z) - jnp.log(deviation), axis=-1)
-
-  def mean(parameters: jax.Array) -> jax.Array:
-    log_weight, means, _ = parts_of(parameters)
-    return (jnp.exp(log_weight) * means).sum(-1)
-
-  def variance(parameters: jax.Array) -> jax.Array:
-    log_weight, means, deviation = parts_of(parameters)
-    around = jnp.square(means - mean(parameters)[..., None]) + jnp.square(deviation)
-    return (jnp.exp(log_weight) * around).sum(-1)
-
-  def mixed(function: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[..., jax.Array]:
-    """Returns (parameters, y) -> the mean over components of function(z, deviation)."""
-
-    def of_all(parameters: jax.Array, y: jax.Array) -> jax.Array:
-      log_weight, means, deviation = parts_of(parameters)
-      z = (jnp.asarray(y)[..., None] - means) / deviation
-      return (jnp.exp(log_weight) * function(z, deviation)).sum(-1)
-
-    return of_all
-
-  cdf = mixed(lambda z, deviation: ndtr(z))
-  improvement = mixed(lambda z, deviation: deviation * (norm.pdf(z) - z * ndtr(-z)))
-
-  def quantile(parameters: jax.Array, level: jax.Array) -> jax.Array:
-    level = jnp.asarray(level)
-    _, means, deviation = parts_of(parameters)
-    each = means + deviation * jax.scipy.special.ndtri(level)[..., None]
-
-    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-      low, high = ends
-      middle = (low + high) / 2
-      below = cdf(parameters, middle) < level
-      return jnp.where(below, middle, low), jnp.where(below, high, middle)
-
-    low, high = jax.lax.fori_loop(0, HALVINGS, halve, (each.min(-1), each.max(-1)))
-    return (low + high) / 2
-
-  def crps(parameters: jax.Array, y: jax.Array) -> jax.Array:
-    """Grimit et al. 2006, Q. J. R. Meteorol. Soc. 132, eq. 5."""
-    log_weight, means, deviation = parts_of(parameters)
-    weight, apart = jnp.exp(log_weight), lambda a: a[..., :, None] - a[..., None, :]
-    both = jnp.sqrt(jnp.square(deviation)[..., :, None] + jnp.square(deviation)[..., None, :])
-    of_pairs = weight[..., :, None] * weight[..., None, :] * _distance(apart(means), both)
-    of_y = weight * _distance(jnp.asarray(y)[..., None] - means, deviation)
-    return of_y.sum(-1) - of_pairs.sum((-1, -2)) / 2
-
-  def divergence(parameters: jax.Array, reference: jax.Array) -> jax.Array:
-    log_weight, means, deviation = parts_of(reference)
-    points, weights = (jnp.asarray(each, means.dtype) for each in (POINTS, WEIGHTS))
-    y = means[..., None] + deviation[..., None] * points  # [..., components, points]
-    wide = lambda parameters: parameters[..., None, None, :]
-    excess = log_density(wide(reference), y) - log_density(wide(parameters), y)
-    return (jnp.exp(log_weight) * (excess * weights).sum(-1)).sum(-1)
-
-  return one._replace(
+  check_least(least)
+  parts = lambda parameters: _parts(parameters, components, least)
+  of = lambda function: lambda parameters, *value: function(parts(parameters), *value)
+  return Density(
     name='mixture',
     size=3 * components,
-    log_density=log_density,
-    mean=mean,
-    variance=variance,
-    cdf=cdf,
-    quantile=quantile,
-    divergence=divergence,
-    crps=crps,
-    expected_improvement=improvement,
-    pool=None,
+    log_density=of(log_density),
+    mean=of(mean),
+    variance=of(variance),
+    cdf=of(cdf),
+    quantile=of(quantile),
+    divergence=lambda parameters, reference: divergence(parts(parameters), parts(reference)),
+    crps=of(crps),
+    expected_improvement=of(expected_improvement),
   )
+
+
+class Parts(NamedTuple):
+  """The components of mixtures.
+
+  Attributes:
+    log_weight: [..., components], normalised.
+    mean: [..., components].
+    deviation: [..., components].
+  """
+
+  log_weight: jax.Array
+  mean: jax.Array
+  deviation: jax.Array
+
+
+def log_density(parts: Parts, y: jax.Array) -> jax.Array:
+  each = norm.logpdf(_standard(parts, y)) - jnp.log(parts.deviation)
+  return jax.nn.logsumexp(parts.log_weight + each, axis=-1)
+
+
+def mean(parts: Parts) -> jax.Array:
+  return _average(parts, parts.mean)
+
+
+def variance(parts: Parts) -> jax.Array:
+  around = parts.mean - mean(parts)[..., None]
+  return _average(parts, jnp.square(around) + jnp.square(parts.deviation))
+
+
+def cdf(parts: Parts, y: jax.Array) -> jax.Array:
+  return _average(parts, ndtr(_standard(parts, y)))
+
+
+def expected_improvement(parts: Parts, best: jax.Array) -> jax.Array:
+  z = _standard(parts, best)
+  return _average(parts, parts.deviation * (norm.pdf(z) - z * ndtr(-z)))
+
+
+def quantile(parts: Parts, level: jax.Array) -> jax.Array:
+  """Halves an interval between the quantiles of the components, which hold that of the mixture."""
+  level = jnp.asarray(level)
+  each = parts.mean + parts.deviation * ndtri(level)[..., None]
+
+  def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    low, high = ends
+    middle = (low + high) / 2
+    below = cdf(parts, middle) < level
+    return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+  low, high = jax.lax.fori_loop(0, HALVINGS, halve, (each.min(-1), each.max(-1)))
+  return (low + high) / 2
+
+
+def crps(parts: Parts, y: jax.Array) -> jax.Array:
+  """Grimit et al. 2006, Q. J. R. Meteorol. Soc. 132, eq. 5."""
+  weight, square = jnp.exp(parts.log_weight), jnp.square(parts.deviation)
+  pairs = lambda combine, a: combine(a[..., :, None], a[..., None, :])
+  apart = pairs(jnp.subtract, parts.mean), jnp.sqrt(pairs(jnp.add, square))
+  of_pairs = pairs(jnp.multiply, weight) * _distance(*apart)
+  of_y = weight * _distance(jnp.asarray(y)[..., None] - parts.mean, parts.deviation)
+  return of_y.sum(-1) - of_pairs.sum((-1, -2)) / 2
+
+
+def divergence(parts: Parts, reference: Parts) -> jax.Array:
+  """Integrates over each component of the reference by Gauss and Hermite's rule."""
+  points, weights = (jnp.asarray(each, parts.mean.dtype) for each in (POINTS, WEIGHTS))
+  y = reference.mean[..., None] + reference.deviation[..., None] * points  # [..., parts, points]
+  at_all = lambda mixture: Parts(*(leaf[..., None, None, :] for leaf in mixture))
+  excess = log_density(at_all(reference), y) - log_density(at_all(parts), y)
+  return _average(reference, (excess * weights).sum(-1))
 
 
 def mixture_parameters(
@@ -140,12 +152,19 @@ def mixture_parameters(
   return jnp.concatenate(jnp.broadcast_arrays(log_weight, mean, raw), axis=-1)
 
 
-def _parts(
-  parameters: jax.Array, components: int, least: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns log weights, means and deviations, each [..., components]."""
+def _parts(parameters: jax.Array, components: int, least: float) -> Parts:
   logits, means, raws = (parameters[..., n * components : (n + 1) * components] for n in range(3))
-  return jax.nn.log_softmax(logits), means, least + jax.nn.softplus(raws)
+  return Parts(jax.nn.log_softmax(logits), means, least + jax.nn.softplus(raws))
+
+
+def _standard(parts: Parts, y: jax.Array) -> jax.Array:
+  """Returns how many deviations y is above the mean of each component, [..., components]."""
+  return (jnp.asarray(y)[..., None] - parts.mean) / parts.deviation
+
+
+def _average(parts: Parts, values: jax.Array) -> jax.Array:
+  """Returns the mean of values [..., components], by the weights of the components."""
+  return (jnp.exp(parts.log_weight) * values).sum(-1)
 
 
 def _distance(mean: jax.Array, deviation: jax.Array) -> jax.Array:
