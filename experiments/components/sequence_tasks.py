@@ -55,8 +55,7 @@ from metakit.episodes.projected import projected
 from metakit.episodes.sawtooth import sawtooth
 from metakit.episodes.sine_line import sine_line
 from metakit.episodes.sinusoid import sinusoid as sinusoid_sampler
-from metakit.episodes.tables import tables
-from metakit.evaluation import Judge, judge_roc_auc
+from metakit.evaluation import Judge
 from metakit.evaluation.in_context import judge_mixture_weight, judge_regret
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.bayes_density import bayes_density, posterior_density
@@ -359,45 +358,3 @@ def categorical_task(
   judges = {'regret': judge_regret}
   fields = source, objectives.cross_entropy, classes, 'loss', False, True
   return Task(*fields, bayes_categorical(prior), judges=judges)
-
-
-def tables_task(
-  *,
-  kind: str = 'classification',
-  rows: int = 150,
-  columns: int = 5,
-  queries: int = 50,
-  classes: int = 10,
-  least_rows: int = 20,
-  missing: float = 0.2,
-  tasks: int = 0,
-) -> Task:
-  """Tables of a prior: structural causal models at random, whose nodes are columns.
-
-  Validation and test are on new tables.
-
-  Args:
-    tasks: tables of training, drawn once and for all; 0 for new ones in each episode.
-  """
-  draw = functools.partial(
-    tables,
-    kind,
-    rows,
-    columns,
-    queries=queries,
-    classes=classes,
-    least_rows=least_rows,
-    missing=missing,
-  )
-
-  def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    del other_shots  # a table has rows, and not so many of a class
-    return draw(tasks=tasks or None) if split == 'train' else draw()
-
-  if kind == 'regression':
-    return Task(source, objectives.squared_error, 1, 'loss', False, True)
-  judges = {'roc_auc': judge_roc_auc}
-  return Task(source, objectives.cross_entropy, classes, 'accuracy', False, True, judges=judges)
-
-
-document(tables_task, summary(tables_task), meanings(tables) | meanings(tables_task))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.components import process_tasks, sequence_tasks
+from experiments.components import drawn_tables, process_tasks, sequence_tasks
 from experiments.components.data_sources import TABLE_TASKS, tfds_task
 from experiments.components.sequence_tasks import (
   FUNCTION_CLASSES,
@@ -27,7 +27,7 @@ TASKS: dict[str, Callable[..., Task]] = {
   'categorical': sequence_tasks.categorical_task,
   'mixed_processes': process_tasks.mixed_processes_task,
   'image_completion': process_tasks.image_completion_task,
-  'tables': sequence_tasks.tables_task,
+  'tables': drawn_tables.tables_task,
   **{name: each_function_task(*each) for name, each in FUNCTION_CLASSES.items()},
   'mixed_functions': each_function_task(mixed_functions, 40),
 }

@@ -73,30 +73,38 @@ class Parts(NamedTuple):
 
 
 def log_density(parts: Parts, y: jax.Array) -> jax.Array:
+  """Returns log p(y), in nats."""
   each = norm.logpdf(_standard(parts, y)) - jnp.log(parts.deviation)
   return jax.nn.logsumexp(parts.log_weight + each, axis=-1)
 
 
 def mean(parts: Parts) -> jax.Array:
+  """Returns E[Y]."""
   return _average(parts, parts.mean)
 
 
 def variance(parts: Parts) -> jax.Array:
+  """Returns Var[Y]."""
   around = parts.mean - mean(parts)[..., None]
   return _average(parts, jnp.square(around) + jnp.square(parts.deviation))
 
 
 def cdf(parts: Parts, y: jax.Array) -> jax.Array:
+  """Returns P(Y <= y)."""
   return _average(parts, ndtr(_standard(parts, y)))
 
 
 def expected_improvement(parts: Parts, best: jax.Array) -> jax.Array:
+  """Returns E[max(Y - best, 0)]."""
   z = _standard(parts, best)
   return _average(parts, parts.deviation * (norm.pdf(z) - z * ndtr(-z)))
 
 
 def quantile(parts: Parts, level: jax.Array) -> jax.Array:
-  """Halves an interval between the quantiles of the components, which hold that of the mixture."""
+  """Returns the y with cdf(y) = level.
+
+  It lies between the quantiles of the components, and halving the interval finds it.
+  """
   level = jnp.asarray(level)
   each = parts.mean + parts.deviation * ndtri(level)[..., None]
 
@@ -111,7 +119,7 @@ def quantile(parts: Parts, level: jax.Array) -> jax.Array:
 
 
 def crps(parts: Parts, y: jax.Array) -> jax.Array:
-  """Grimit et al. 2006, Q. J. R. Meteorol. Soc. 132, eq. 5."""
+  """Returns the CRPS of y (Grimit et al. 2006, Q. J. R. Meteorol. Soc. 132, eq. 5)."""
   weight, square = jnp.exp(parts.log_weight), jnp.square(parts.deviation)
   pairs = lambda combine, a: combine(a[..., :, None], a[..., None, :])
   apart = pairs(jnp.subtract, parts.mean), jnp.sqrt(pairs(jnp.add, square))
@@ -121,7 +129,7 @@ def crps(parts: Parts, y: jax.Array) -> jax.Array:
 
 
 def divergence(parts: Parts, reference: Parts) -> jax.Array:
-  """Integrates over each component of the reference by Gauss and Hermite's rule."""
+  """Returns KL(reference || parts), in nats, by Gauss and Hermite's rule for each component."""
   points, weights = (jnp.asarray(each, parts.mean.dtype) for each in (POINTS, WEIGHTS))
   y = reference.mean[..., None] + reference.deviation[..., None] * points  # [..., parts, points]
   at_all = lambda mixture: Parts(*(leaf[..., None, None, :] for leaf in mixture))
