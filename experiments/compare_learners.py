@@ -3,10 +3,10 @@ r"""Trains several learners on the same tasks; tests them after several numbers 
   python -m experiments.compare_learners --flagfile=experiments/presets/sinusoid_learners.flags
 
 Each learner gets a run of experiments.train, with the flags in the file that --training names, and
-a run of experiments.evaluate for each number of steps. The runs of a learner are in a folder of its
-own under --workdir. All are tested on the same episodes. If the training of one learner diverges,
-the others go on. The same command again goes on where the last one stopped, as long as the file of
-flags is the same.
+a run of experiments.evaluate for each number of steps, or one if it takes none. The runs of a
+learner are in a folder of its own under --workdir. All are tested on the same episodes. If the
+training of one learner diverges, the others go on. The same command again goes on where the last
+one stopped, as long as the file of flags is the same.
 """
 
 from experiments.command_line.flags import define_common, define_comparison, options_of_flags

@@ -23,14 +23,15 @@ from experiments.runs.workdir import own_workdir
 from experiments.runs.wrap_up import command_line
 from launch.children import PREEMPTED, run_child
 from metakit.components.descent_learners import BY_DESCENT
-from metakit.components.learners import LEARNER_SUPPLIED
+from metakit.components.learners import DEFAULT_NETWORK, LEARNER_SUPPLIED, LEARNERS, NO_NETWORK
 from metakit.components.specs import build, parse
 from metakit.files import write_text
 from metakit.tasks import Task, fingerprint_of
 from metakit.workdir import DATA, read_flags
 
 DEFINING = 'training', 'seed', 'episodes'
-KEPT = 'mean', 'ci95', 'episodes'
+KEPT = 'mean', 'ci95', 'episodes', 'density'  # of a number of steps
+SAME = 'metric', 'task', 'network', 'protocol', 'train_seconds'
 OF_TRAINING = {*setup.DEFINING} - {'learner', 'seed'}  # the command has flags for these two
 
 
@@ -113,10 +114,10 @@ def folders(specs: list[str]) -> dict[str, str]:
   """Returns a name for the folder of each learner, made of its whole spec.
 
   Raises:
-    ValueError: if one does not adapt by gradient descent.
+    ValueError: if a spec is wrong.
   """
   for spec in specs:
-    parse('learner', BY_DESCENT, spec, supplied=LEARNER_SUPPLIED)
+    parse('learner', LEARNERS, spec, supplied=LEARNER_SUPPLIED)
   return {spec: re.sub(r'[^\w.=-]+', '-', spec) for spec in specs}
 
 
@@ -158,29 +159,33 @@ def compare_all(
 
 
 def compare(spec: str, folder: Path, steps: list[int], *, options: Options) -> dict[str, Any]:
-  """Trains a learner and tests it after each number of inner steps.
+  """Trains a learner and tests it after each number of inner steps: 0 alone if it takes none.
 
   Raises:
     CalledProcessError: if a run fails; it has said why.
   """
+  name = spec.partition(':')[0]
   shared = {name: getattr(options, name) for name in ('seed', 'parallel', 'data_dir')}
   flags = [f'--workdir={folder}', *(f'--{n}={v}' for n, v in shared.items() if v is not None)]
   if not (folder / 'results.json').exists():
     training = f'--flagfile={options.training}'
-    call('train', training, f'--learner={spec}', *flags, '--episodes=100')
+    own = DEFAULT_NETWORK.get(name) == NO_NETWORK
+    network = [f'--network={NO_NETWORK}'] if own else []
+    call('train', training, f'--learner={spec}', *network, *flags, '--episodes=100')
   scores = {}
+  steps = steps if name in BY_DESCENT else [0]
   for number in steps:
     path = folder / f'results-{number}-steps.json'
     if not path.exists():
-      tested = f'--learner={spec.partition(":")[0]}:test_steps={number}'
+      tested = [f'--learner={name}:test_steps={number}'] if number else []
       named = f'--name={number}-steps'
-      call('evaluate', *flags, tested, f'--episodes={options.episodes}', named)
+      call('evaluate', *flags, *tested, f'--episodes={options.episodes}', named)
     record = read_results(path)
-    scores[str(number)] = {name: record[name] for name in KEPT}
+    scores[str(number)] = {key: record[key] for key in KEPT if key in record}
   shown = (format_estimate(record['metric'], e['mean'], e['ci95']) for e in scores.values())
   after = ', '.join(map(str, steps))
   print(f'{spec}: {record["metric"]} after {after} steps: {", ".join(shown)}')
-  same = {name: record[name] for name in ('metric', 'task', 'network', 'protocol', 'train_seconds')}
+  same = {key: record[key] for key in SAME}
   return {'learner': spec, 'steps': scores} | same
 
 

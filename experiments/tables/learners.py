@@ -17,7 +17,8 @@ import jax
 
 from experiments.benchmarks.suites.learners import IMAGE_LEARNERS, episodes, make
 from experiments.output.records import RESULTS, read_folder, read_records
-from experiments.output.text import format_duration, format_estimate
+from experiments.output.text import format_estimate
+from experiments.tables import learner_comparisons
 from experiments.tables.pages import markdown_table
 from metakit import learners
 from metakit.components.learners import LEARNER_SUPPLIED, LEARNERS
@@ -190,24 +191,6 @@ def _mode(record: Mapping[str, Any]) -> str:
   return ', first order' if 'mode=first_order' in record['learner'] else ''
 
 
-def comparison(record: Mapping[str, Any]) -> str:
-  """Returns a record of experiments.compare_learners as Markdown: a row for each learner."""
-  cells, steps = record['cells'], list(record['cells'][0]['steps'])
-  lines = []
-  for cell in cells:
-    estimates = [cell['steps'][number] for number in steps]
-    scores = [format_estimate(cell['metric'], each['mean'], each['ci95']) for each in estimates]
-    lines.append([f'`{cell["learner"]}`', *scores, format_duration(cell['train_seconds'])])
-  episodes = cells[0]['steps'][steps[0]]['episodes']
-  tested = f'{episodes:,} test episodes of `{cells[0]["task"]}`, on {record["device"]}'
-  columns = ['learner', *(f'after {number}' for number in steps), 'training time']
-  table = markdown_table(columns, lines)
-  title = (
-    f'## {record["row"]}\n\n{cells[0]["metric"].capitalize()} after so many inner steps, {tested}:'
-  )
-  return f'{title}\n`{record["command"]}`\n\n{table}\n'
-
-
 def modes(record: Mapping[str, Any]) -> str:
   """Returns a record of the suite memory as Markdown: a row for each mode."""
   cells: dict[str, dict[int, str]] = {}
@@ -235,5 +218,5 @@ def texts(root: Path) -> dict[Path, str]:
   rows = [row(name, costs.get(name), records) for name in IMAGE_LEARNERS]
   first = f'{HEAD.format(device=record["device"])}{markdown_table(COLUMNS, rows)}\n'
   engine = modes(json.loads((root / MODES).read_text(encoding='utf-8')))
-  compared = map(comparison, read_folder(root / COMPARISONS).values())
+  compared = learner_comparisons.sections(read_folder(root / COMPARISONS).values())
   return {PAGE: '\n'.join([first, engine, *compared])}

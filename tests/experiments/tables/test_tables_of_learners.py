@@ -10,7 +10,6 @@ from experiments.tables.learners import (
   IMAGE_LEARNERS,
   PAGE,
   PUBLISHED,
-  comparison,
   costs_of,
   measured,
   meta_learned,
@@ -70,20 +69,6 @@ def test_costs_are_relative_and_what_was_not_measured_says_so():
   assert costs_of({'ratio': [0.25, 0.2, 0.3], 'temporary_mib': 12.34}) == ['4.00', '12.3 MiB']
   assert costs_of({'temporary_mib': 1.0}) == ['1', '1.0 MiB']
   assert costs_of(None) == ['unmeasured', 'unmeasured']
-
-
-def test_a_comparison_has_a_row_for_each_learner():
-  estimate = lambda mean: {'mean': mean, 'ci95': 0.01, 'episodes': 10000}
-  cell = {'metric': 'loss', 'task': 'sinusoid:shots=10', 'train_seconds': 60.0}
-  cells = [
-    {**cell, 'learner': name, 'steps': {'1': estimate(mean), '5': estimate(mean / 2)}}
-    for name, mean in (('maml', 0.5), ('anil', 1.0))
-  ]
-  text = comparison({'cells': cells, 'row': 'Sinusoids', 'device': 'cpu', 'command': 'python'})
-  assert '| learner | after 1 | after 5 | training time |' in text
-  assert '| `maml` | 0.500 ± 0.010 | 0.250 ± 0.010 |' in text
-  assert '| `anil` | 1.000 ± 0.010 | 0.500 ± 0.010 |' in text
-  assert '10,000 test episodes of `sinusoid:shots=10`, on cpu' in text
 
 
 def test_modes_are_compared_by_the_number_of_steps():
