@@ -19,6 +19,7 @@ from experiments.components.class_parts import (
   parts_of,
   with_lists,
 )
+from experiments.components.image_sources import PARTED_BY_CLASS, PARTED_BY_IMAGE, by_class
 from experiments.components.table_tasks import EPISODES, table_task
 from metakit import data
 from metakit.components.docstrings import document, meanings, summary
@@ -28,7 +29,6 @@ from metakit.data.columns import PART
 from metakit.data.files import check_choice
 from metakit.data.folder import folder as load_folder
 from metakit.data.folder import read_folder
-from metakit.data.mnist import mnist as load_mnist
 from metakit.data.omniglot import PROTOCOLS
 from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.parts import PartedTable, part_named
@@ -157,12 +157,6 @@ def augmentations_of(
   if degrees or stretch:
     return [*transforms, (warp_image(shift, degrees, stretch), 'example')]
   return [*transforms, (shift_image(shift), 'example')] if shift else transforms
-
-
-def mnist_parts(data_dir: str) -> ClassParts:
-  """The ten digits; test episodes from its test images, the others from its training images."""
-  load = lambda part: load_mnist(data_dir, 'test' if part == 'test' else 'train')
-  return official('mnist', load)
 
 
 def tfds_parts(
@@ -364,7 +358,8 @@ TABLE_TASKS: dict[str, Callable[..., Task]] = {
   **{name: _of(name) for name in data.__all__ if is_source(name)},
   'glyphs': table_task(by_signature(data.glyphs, hidden=('size', 'seed'))),
   'omniglot': table_task(omniglot_parts, told_by=[load_omniglot, augmentations_of]),
-  'mnist': table_task(mnist_parts, {'ways': 10, 'shots': 1, 'queries': 15}),
+  **{n: table_task(parts, told_by=[by_class]) for n, parts in PARTED_BY_CLASS.items()},
+  **{name: table_task(parts, usual) for name, (parts, usual) in PARTED_BY_IMAGE.items()},
   'tfds:<name>': tfds_task('<name>'),
   'arrays': table_task(arrays_parts, ANY_DATA),
   'folder': table_task(folder_parts, ANY_DATA, told_by=[load_folder]),
