@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 
+from experiments.components.image_sources import PARTED_BY_CLASS
 from metakit.data.cifar100 import cifar100
 from metakit.data.cifar_classes import CIFAR_FS, CLASSES, SUPERCLASS, SUPERCLASSES
 from metakit.data.cifar_fs import cifar_fs
@@ -48,3 +49,7 @@ def test_a_part_holds_the_merged_images_of_its_classes(tmp_path, monkeypatch, ca
       start = table.starts[number]
       np.testing.assert_array_equal(table.x[start : start + 3], whole.x[first : first + 3])
       assert table.group_names[table.groups[number]] == SUPERCLASS[name]
+  tried = PARTED_BY_CLASS['cifar_fs'](str(tmp_path), trainval=True)
+  final = {'train': 'trainval', 'validation': 'validation', 'test': 'test'}
+  for part, split in final.items():
+    assert tried.table(part).names == cifar_fs(tmp_path, split).names
