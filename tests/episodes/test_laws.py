@@ -23,6 +23,7 @@ from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.table_regression import table_regression
 from metakit.episodes.tables import tables
+from metakit.episodes.turned_classes import turned_classes
 from metakit.episodes.variable_shot import variable_shot
 from metakit.episodes.within_group import within_group
 from metakit.keys import roots, task_key
@@ -69,6 +70,7 @@ SAMPLERS = {
   'sinusoid:noise': lambda: sinusoid(noise=0.1),
   'augment': lambda: augment(episodes_of_images(), shift_image(2)),
   'augment:class': lambda: augment(episodes_of_images(), mirror_image, 'class'),
+  'turned_classes': lambda: turned_classes(partial(few_shot, **FIXED), TABLE),
   'relabel': lambda: relabel(few_shot(TABLE, **FIXED), ways=3),
   'shorten': lambda: shorten(sinusoid(), 3),
   'vary_shots': lambda: vary_shots(sinusoid(), 3),
