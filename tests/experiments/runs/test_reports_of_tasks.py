@@ -16,6 +16,7 @@ GLYPHS = '--task=glyphs:alphabets=1,queries=2'
 RATE = '--learner=maml:inner_learning_rate=0.01'  # larger ones diverge in the curve's ten steps
 SMALL = '--network=transformer:width=8,depth=1,heads=2'
 PROJECTED = '--task=projected:base=glyphs,shots=12,size=8'
+TABLES = '--task=tables:rows=12,columns=3,queries=4,least_rows=4'
 OTHERS = {
   'maml': ['--learner=maml:inner_steps=2', GLYPHS, '--network=conv4:width=4,depth=2'],
   'in context': ['--learner=in_context', GLYPHS, f'{SMALL},attention=set'],
@@ -24,6 +25,7 @@ OTHERS = {
   'comparison': [PROJECTED, '--network=mlp:width=8'],
   'sinusoid': [RATE, '--task=sinusoid', '--network=mlp', '--clip_norm=1'],
   'variable': [f'{GLYPHS},sampler=variable_shot,ways=7', '--network=mlp:width=8'],
+  'tables': ['--learner=tabular:width=8,depth=1,heads=2', f'{TABLES},classes=3'],
 }
 
 
@@ -38,7 +40,7 @@ def test_every_family_trains_to_a_report(name, tmp_path):
   assert ('no exact reference of this task is known' in out) == (name == 'projected')
   record = read_results(tmp_path / 'run' / 'results.json')
   assert np.isfinite(record['mean']) and record['steps'] == 2
-  if name in ('variable', 'comparison'):
+  if name in ('variable', 'comparison', 'tables'):
     assert 'adaptation' not in record  # there is nothing to draw it against
   else:
     assert len(next(iter(record['adaptation'].values()))) >= (6 if name == 'sinusoid' else 2)
