@@ -6,12 +6,13 @@ for memory takes longer than computing: a layer of 64 channels was a third as fa
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-BLOCK_BYTES = 6 << 20  # what a block may take; the cache that cores share is 16 to 64 MiB
+BLOCK_BYTES = 3 << 20  # what the copies of a block may take; cores share 16 to 64 MiB of cache
 
 Pair = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -33,10 +34,10 @@ def over_examples(
   >>> over_examples(lambda a, b: a.T @ b, ones, ones, each=BLOCK_BYTES, sums=True).tolist()
   [[5.0, 5.0], [5.0, 5.0]]
   """
-  examples = first.shape[0]
-  blocks = min(examples, -(-examples * each // max(BLOCK_BYTES, 2 * again)))
-  if blocks < 2:
+  examples, most = first.shape[0], max(BLOCK_BYTES, 2 * again)
+  if not _exceed(examples * each, most) or examples == 1:
     return function(first, second)
+  blocks = min(examples, -(-examples * each // most))
   if sums:
     return _summed(function, first, second, size=examples // blocks)
   return _in_turn(function, first, second, size=-(-examples // blocks))
@@ -55,13 +56,18 @@ def over_tasks(function: Pair, first: jax.Array, second: jax.Array, *, each: int
   [0, 2, 4, 6, 8, 10]
   """
   tasks = first.shape[0]
-  if tasks * each <= BLOCK_BYTES:
+  if not _exceed(tasks * each, BLOCK_BYTES):
     return function(first, second)
   fits = lambda group: group == 1 or group * each <= BLOCK_BYTES
   group = max(n for n in range(1, tasks + 1) if tasks % n == 0 and fits(n))
   split = lambda a: a.reshape(tasks // group, group, *a.shape[1:])
   rows = lax.map(lambda pair: function(*pair), (split(first), split(second)))
   return rows.reshape(tasks, *rows.shape[2:])
+
+
+def _exceed(needed: Any, most: int) -> bool:
+  """Tells whether arrays exceed a block. A program for any number of examples has no blocks."""
+  return isinstance(needed, int) and needed > most
 
 
 def _summed(function: Pair, first: jax.Array, second: jax.Array, *, size: int) -> jax.Array:
