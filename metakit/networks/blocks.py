@@ -73,8 +73,11 @@ def _exceed(needed: Any, most: int) -> bool:
 def _summed(function: Pair, first: jax.Array, second: jax.Array, *, size: int) -> jax.Array:
   blocks, rest = divmod(first.shape[0], size)
   block = lambda i: [lax.dynamic_slice_in_dim(a, rest + i * size, size) for a in (first, second)]
-  total = function(first[:rest], second[:rest]) if rest else function(*block(0))
-  return lax.fori_loop(0 if rest else 1, blocks, lambda i, sum: sum + function(*block(i)), total)
+  start = function(first[:rest], second[:rest]) if rest else function(*block(0))
+  add = lambda i, total: total + function(*block(i)).astype(total.dtype)
+  # What is added often is added in float32 at least.
+  total = start.astype(jnp.promote_types(start.dtype, jnp.float32))
+  return lax.fori_loop(0 if rest else 1, blocks, add, total).astype(start.dtype)
 
 
 def _in_turn(function: Pair, first: jax.Array, second: jax.Array, *, size: int) -> jax.Array:
