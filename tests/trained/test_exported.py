@@ -109,7 +109,7 @@ def test_a_mistake_is_named_in_one_line(said, tmp_path):
 
 
 # Rows of which a number of examples has to be given, and which (metakit.trained.exported).
-FIXED = {name: {'support': 6} for name in ('maml:minibatches', 'baseline:cosine', 'svm')}
+FIXED = {name: {'support': 6} for name in ('maml:minibatches', 'baseline:cosine')}
 
 
 @functools.cache
