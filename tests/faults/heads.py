@@ -173,4 +173,11 @@ FAULTS = (
     "fixed = params['expansion']",
     'heads/test_edges.py::test_what_is_measured_or_random_is_not_learned',
   ),
+  Fault(
+    'features in half precision are computed in it',
+    'metakit/heads/common.py',
+    'return x.astype(jnp.promote_types(x.dtype, jnp.float32))',
+    'return x',
+    'heads/test_precision.py::test_features_in_half_precision_are_computed_in_float32',
+  ),
 )

@@ -3,6 +3,7 @@
 from tests.faults.fault import Fault
 
 ATTENTION = 'metakit/networks/attention.py'
+DROPPED = 'networks/test_dropblock.py::'
 SEQUENCE = 'networks/test_sequence.py::'
 
 FAULTS = (
@@ -125,5 +126,26 @@ FAULTS = (
     'lower = jnp.tril(middle) - jnp.diag(jnp.diagonal(middle)) / 2',
     'lower = jnp.tril(middle)',
     'test_linear_algebra.py::test_values_and_both_derivatives_are_those_of_the_dense_inverse',
+  ),
+  Fault(
+    'DropBlock forgets that a square covers many places',
+    'metakit/networks/dropblock.py',
+    'return rate / size**2 * (height * width)',
+    'return rate / size * (height * width)',
+    f'{DROPPED}test_squares_start_as_often_as_the_paper_says_and_what_is_left_is_scaled',
+  ),
+  Fault(
+    'DropBlock counts absent examples',
+    'metakit/networks/dropblock.py',
+    'return weight.sum() / jnp.maximum(weight @ of_each, 1e-12)',
+    'return len(weight) / jnp.maximum(of_each.sum(), 1e-12)',
+    f'{DROPPED}test_squares_start_as_often_as_the_paper_says_and_what_is_left_is_scaled',
+  ),
+  Fault(
+    'ResNet-12 drops at test time',
+    'metakit/networks/resnet12.py',
+    'if training and self.drop:',
+    'if self.drop:',
+    f'{DROPPED}test_resnet12_drops_in_training_alone',
   ),
 )
