@@ -165,7 +165,12 @@ def _inside(problem: Problem, alpha: jax.Array, converged: jax.Array) -> jax.Arr
     share = INSIDE * _share(room, -move, multiplier, change)
     room, multiplier = room - share * move, multiplier + share * change
     after = Inside(
-      place.alpha + share * move, room, multiplier, level + share * rise, place.step + 1, True
+      place.alpha + share * move,
+      room,
+      multiplier,
+      level + share * rise,
+      place.step + 1,
+      place.going,
     )
     good = jnp.isfinite(after.alpha).all() & jnp.isfinite(multiplier).all() & (share > 1e-3)
     kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, place)
