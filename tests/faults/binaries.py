@@ -180,6 +180,21 @@ FAULTS = (
     'slow',
   ),
   Fault(
+    'what became faster is an error',
+    'experiments/benchmarks/running.py',
+    '(worse := slower(rows, stored))',
+    '(worse := slower(stored, rows))',
+    'experiments/benchmarks/test_benchmark.py::test_what_became_slower_than_a_record_is_an_error_of_one_line',
+  ),
+  Fault(
+    'an exported head compares a number of rows that is left open',
+    'metakit/linear_algebra.py',
+    'return not is_symbolic_dim(rows) and rows <= columns',
+    'return rows <= columns',
+    'trained/test_exported.py::test_every_learner_can_be_exported[ridge]',
+    'slow',
+  ),
+  Fault(
     'classes of tests are turned too',
     'experiments/components/table_tasks.py',
     "turned = lambda part: parts.turned and part == 'train'",
