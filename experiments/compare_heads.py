@@ -9,6 +9,10 @@ The features are those of a trained run, computed once. With --task the examples
 features. A head with parameters is meta-trained on features of the training classes, in tasks like
 those of the first test task. Differences are to the first head, paired by episode.
 
+With --choose, several heads of one name, such as ridge:strength=1 and ridge:penalty=10, are tried
+on so many episodes of validation classes first. For each task, the best of a name alone is tested,
+and the record says of which.
+
 After each head two files are written: NAME.json, and NAME.npz with the accuracy of each episode.
 The same command, or one with more heads or tasks, goes on from there.
 """
@@ -24,4 +28,9 @@ if __name__ == '__main__':
   define_common()
   define_heads()
   flags.DEFINE_bool('omniglot_runs', False, 'test on the 20 official one-shot runs (20-way) too')
-  run(lambda: compare_heads(options_of_flags(Options), flags.FLAGS.omniglot_runs), __doc__)
+  flags.DEFINE_integer('choose', 0, 'episodes that choose among heads of one name', lower_bound=0)
+  own = flags.FLAGS
+  run(
+    lambda: compare_heads(options_of_flags(Options), own.omniglot_runs, own.choose),
+    __doc__,
+  )

@@ -4,6 +4,10 @@
 the machine that wrote it. A run fails, naming the file, where one takes many more programs or
 several times the seconds, or has no line. `pytest --write-budgets [FILE ...]` measures the files
 that it runs and writes their lines. Costs of processes that tests start count for their file.
+
+`budgets_slow.txt` has the same of the slow tests; `pytest -m 'slow and not compiler'
+--write-budgets` writes it. It is for their order alone: what takes long has to begin early, or one
+worker waits for the other.
 """
 
 import collections
@@ -19,7 +23,7 @@ import jax
 import pytest
 from xdist.scheduler import LoadGroupScheduling
 
-TABLE = Path(__file__).with_name('budgets.txt')
+TABLE, SLOW = (Path(__file__).with_name(name) for name in ('budgets.txt', 'budgets_slow.txt'))
 COMPILES = '/jax/core/compile/backend_compile_duration'
 # Which programs a file finds compiled depends on the files before it in its process: one that runs
 # alone, or beside three other workers, compiles the small programs that all files share itself.
@@ -198,8 +202,12 @@ class Budgets:
     self.before = Cost(0, 0)
 
   @property
+  def table(self) -> Path:
+    return SLOW if self.config.option.markexpr.startswith('slow') else TABLE
+
+  @property
   def budgets(self) -> dict[str, Cost]:
-    return read(TABLE.read_text()) if TABLE.exists() else {}
+    return read(self.table.read_text()) if self.table.exists() else {}
 
   @pytest.hookimpl(trylast=True)
   def pytest_collection_modifyitems(self, items):
@@ -238,7 +246,7 @@ class Budgets:
     self.workers = self.workers or [spent]
     self.costs = added(worker.get('costs', {}) for worker in self.workers)
     if self.config.getoption('write_budgets'):
-      TABLE.write_text(written(kept(self.budgets | self.costs)))
+      self.table.write_text(written(kept(self.budgets | self.costs)))
     elif self.judged():
       self.excesses = excesses(self.costs, self.budgets)
     if self.excesses and session.exitstatus == pytest.ExitCode.OK:

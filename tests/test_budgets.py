@@ -45,12 +45,13 @@ def test_groups_stay_together_and_the_most_expensive_is_first():
   assert order == ['one', 'x[maml]', 'y[maml]', 'x[anil]', 'y[anil]', 'one', 'two']
 
 
-def session_of(tmp_path, monkeypatch, workers, **options):
+def session_of(tmp_path, monkeypatch, workers, markexpr='not slow', **options):
   """Ends a session of two workers; returns it and the plugin."""
-  (tmp_path / 'budgets.txt').write_text(written(TABLE))
-  monkeypatch.setattr(budgets, 'TABLE', tmp_path / 'budgets.txt')
+  for name, file in (('TABLE', 'budgets.txt'), ('SLOW', 'budgets_slow.txt')):
+    (tmp_path / file).write_text(written(TABLE))
+    monkeypatch.setattr(budgets, name, tmp_path / file)
   monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
-  option = SimpleNamespace(markexpr='not slow')
+  option = SimpleNamespace(markexpr=markexpr)
   chosen = {'write_budgets': False} | options
   plugin = Budgets(SimpleNamespace(option=option, getoption=chosen.get))
   for costs in workers:
@@ -73,11 +74,26 @@ def test_the_costs_of_all_workers_are_added_and_fail_the_session(tmp_path, monke
   assert session.exitstatus == pytest.ExitCode.OK
 
 
-def test_budgets_are_written_for_the_files_that_ran(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  ('markexpr', 'file', 'other'),
+  [
+    ('not slow', 'budgets.txt', 'budgets_slow.txt'),
+    ('slow and not compiler', 'budgets_slow.txt', 'budgets.txt'),
+  ],
+)
+def test_budgets_are_written_for_the_files_that_ran(markexpr, file, other, tmp_path, monkeypatch):
+  """Those of a tier into its own table."""
   monkeypatch.setattr(budgets, 'kept', dict)
-  session_of(tmp_path, monkeypatch, [{'tests/b.py': (7, 0.7)}], write_budgets=True)
-  expected = TABLE | {'tests/b.py': Cost(7, 0.7)}
-  assert read((tmp_path / 'budgets.txt').read_text()) == expected
+  costs = {'tests/b.py': (7, 0.7)}
+  _, plugin = session_of(tmp_path, monkeypatch, [costs], markexpr, write_budgets=True)
+  assert plugin.budgets == TABLE | {'tests/b.py': Cost(7, 0.7)}
+  assert read((tmp_path / file).read_text()) == plugin.budgets
+  assert read((tmp_path / other).read_text()) == TABLE
+
+
+def test_slow_tests_are_judged_by_no_budget(tmp_path, monkeypatch):
+  session, _ = session_of(tmp_path, monkeypatch, [{'tests/a.py': (999, 99.0)}], 'slow')
+  assert session.exitstatus == pytest.ExitCode.OK
 
 
 def test_a_process_that_runs_tests_reports_to_the_one_that_started_it():

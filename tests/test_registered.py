@@ -57,6 +57,7 @@ IN_TASKS = {
   'relabel': 'not on the command line: few_shot numbers classes at random already',
   'shorten': 'curriculum_steps=',
   'switch': 'biased_steps=',
+  'turned_classes': 'rotations=',
   'vary_shots': 'fewest_shots=',
   'table_regression': 'arrays, rows, series and table, where targets are numbers',
 }

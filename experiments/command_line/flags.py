@@ -49,7 +49,7 @@ GROUPS = {
     'save_every',
     'save_minutes',
   ),
-  'Test': ('episodes', 'split', 'seed', 'curve'),
+  'Test': ('test', 'episodes', 'split', 'seed', 'curve'),
   'Files': ('workdir', 'name', 'data_dir', 'table_budget_gib'),
   'Devices and processes': (
     'parallel',
@@ -176,6 +176,7 @@ def define_training() -> None:
   )
   flags.DEFINE_integer('validate_every', 500, 'steps between validations', lower_bound=1)
   flags.DEFINE_integer('validation_episodes', 200, 'episodes of a validation', lower_bound=1)
+  flags.DEFINE_bool('test', True, 'whether to test at the end')
 
 
 def define_heads() -> None:

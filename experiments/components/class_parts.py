@@ -35,6 +35,7 @@ class ClassParts(NamedTuple):
       0 for a classification.
     augmentations: transforms of training images, in their order. Each is applied to every 'example'
       or to every 'class'.
+    turned: whether the quarter turns of a training class are classes of their own.
   """
 
   name: str
@@ -43,6 +44,7 @@ class ClassParts(NamedTuple):
   said: Callable[[], str] = lambda: ''
   augmentations: Sequence[tuple[Transform, str]] = ()
   outputs: Callable[[], int] = lambda: 0
+  turned: bool = False
 
 
 def official(name: str, load: Callable[[str], ClassTable], *, own: bool = False) -> ClassParts:

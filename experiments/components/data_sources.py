@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments.components.augmentations import augmentations_of, of_photos
 from experiments.components.class_parts import (
   ClassParts,
   given_path,
@@ -41,7 +42,6 @@ from metakit.data.targets import standardised
 from metakit.data.text import read_text
 from metakit.data.text import text as load_text
 from metakit.data.tfds import tfds_table
-from metakit.episodes.image_transforms import Transform, mirror_image, shift_image, warp_image
 from metakit.tasks import Task
 
 SERIES = {'shots': 10, 'queries': 10, 'skip': False}
@@ -140,23 +140,6 @@ def kept_omniglot(
 ) -> ClassTable:
   """Reads Omniglot once for tasks that differ only in their episodes."""
   return load_omniglot(data_dir, part, protocol=protocol, size=size, rotations=rotations)
-
-
-def augmentations_of(
-  shift: int, degrees: float, stretch: float, *, mirror: bool
-) -> list[tuple[Transform, str]]:
-  """Returns the transforms of training images. A shift alone is by whole pixels.
-
-  Args:
-    shift: the most pixels that training images are shifted by.
-    degrees: the most degrees that they are turned by.
-    stretch: the largest share that they are stretched by in each direction.
-    mirror: whether half of the classes of a training episode are mirror images.
-  """
-  transforms: list[tuple[Transform, str]] = [(mirror_image, 'class')] if mirror else []
-  if degrees or stretch:
-    return [*transforms, (warp_image(shift, degrees, stretch), 'example')]
-  return [*transforms, (shift_image(shift), 'example')] if shift else transforms
 
 
 def tfds_parts(
@@ -345,7 +328,8 @@ def is_source(name: str) -> bool:
 
 def tfds_task(name: str) -> Callable[..., Task]:
   """Returns the factory of a task on a TensorFlow data set."""
-  return table_task(functools.partial(tfds_parts, name), ANY_DATA, told_by=[tfds_table])
+  parts = of_photos(functools.partial(tfds_parts, name))
+  return table_task(parts, ANY_DATA, told_by=[tfds_table])
 
 
 def _of(name: str) -> Callable[..., Task]:
@@ -358,11 +342,11 @@ TABLE_TASKS: dict[str, Callable[..., Task]] = {
   **{name: _of(name) for name in data.__all__ if is_source(name)},
   'glyphs': table_task(by_signature(data.glyphs, hidden=('size', 'seed'))),
   'omniglot': table_task(omniglot_parts, told_by=[load_omniglot, augmentations_of]),
-  **{n: table_task(parts, told_by=[by_class]) for n, parts in PARTED_BY_CLASS.items()},
-  **{name: table_task(parts, usual) for name, (parts, usual) in PARTED_BY_IMAGE.items()},
+  **{n: table_task(of_photos(each), told_by=[by_class]) for n, each in PARTED_BY_CLASS.items()},
+  **{n: table_task(of_photos(each), usual) for n, (each, usual) in PARTED_BY_IMAGE.items()},
   'tfds:<name>': tfds_task('<name>'),
   'arrays': table_task(arrays_parts, ANY_DATA),
-  'folder': table_task(folder_parts, ANY_DATA, told_by=[load_folder]),
+  'folder': table_task(of_photos(folder_parts), ANY_DATA, told_by=[load_folder]),
   'table': table_task(table_parts, ANY_DATA),
   'rows': table_task(rows_parts, ANY_DATA | {'shots': 5}, told_by=[load_rows]),
   'series': table_task(series_parts, SERIES, told_by=[load_series]),

@@ -15,6 +15,7 @@ from metakit.data.splits import leave_out_small
 from metakit.data.table import ClassTable
 from metakit.data.targets import standardised
 from metakit.episodes.augmentation import augment
+from metakit.episodes.turned_classes import turned_classes, turned_table
 from metakit.sizes import check_positive
 from metakit.sources import EpisodeSource, place
 from metakit.tasks import Task
@@ -116,7 +117,11 @@ def classification(
     check_positive(shots=shots)
   least = FEWEST_ROWS.get(sampler, operator.add)(shots, queries)
   left_out: dict[str, Sequence[str]] = {}
-  draw = lambda rows, shots: SAMPLERS[sampler](rows, ways, shots, queries=queries)
+  turned = lambda part: parts.turned and part == 'train'
+
+  def draw(part: str, rows: ClassTable, shots: int) -> EpisodeSource:
+    of_table = lambda table: SAMPLERS[sampler](table, ways, shots, queries=queries)
+    return turned_classes(of_table, rows) if turned(part) else of_table(rows)
 
   @functools.cache  # so that rows are placed on the device once
   def usual(part: str) -> tuple[ClassTable, EpisodeSource]:
@@ -124,20 +129,23 @@ def classification(
     with _naming_part(parts, part, _remedy(parts, rows, ways, least, skip)):
       if skip:
         rows, left_out[part] = leave_out_small(rows, least)
-      return rows, place(draw(rows, shots), budget)
+      return rows, place(draw(part, rows, shots), budget)
 
   def source(part: str, other_shots: int | None = None) -> EpisodeSource:
     rows, episode_source = usual(part)
     if other_shots is not None:
-      episode_source = episode_source.replace(plan=draw(rows, other_shots).plan)
+      episode_source = episode_source.replace(plan=draw(part, rows, other_shots).plan)
     for transform, each in parts.augmentations if part == 'train' else ():
       episode_source = augment(episode_source, transform, each)
     return episode_source
 
+  def table(part: str) -> ClassTable:
+    return turned_table(usual(part)[0]) if turned(part) else usual(part)[0]
+
   fixed = sampler != 'variable_shot'
   fields = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
   said = lambda: _said(parts, left_out, least)
-  return Task(*fields, table=lambda part: usual(part)[0], parted=parts.parted, said=said)
+  return Task(*fields, table=table, parted=parts.parted, said=said)
 
 
 def regression(

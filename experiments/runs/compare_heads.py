@@ -4,7 +4,7 @@ import functools
 import json
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ from experiments.output.text import format_estimate
 from experiments.runs.comparisons import Comparison, Options, begin, make_head, ready_params
 from experiments.runs.features import embedded_once
 from experiments.runs.wrap_up import command_line, say_not_finite, write_episodes
-from metakit.components.specs import Component
+from metakit.components.specs import Component, name_in
 from metakit.data.files import damaged
 from metakit.data.omniglot_runs import WAYS, omniglot_runs
-from metakit.estimates import compare, estimate
+from metakit.estimates import Estimate, compare, estimate
 from metakit.evaluation import evaluate, judge_queries
 from metakit.files import with_ending, write_text
 from metakit.keys import learner_key, roots
@@ -55,34 +55,84 @@ class Judged(NamedTuple):
 
 
 Done = dict[tuple[str, str], Judged]  # by task and head
+Choices = list[dict[str, Any]]
 
 
-def compare_heads(options: Options, official_runs: bool = False) -> None:
+def compare_heads(options: Options, official_runs: bool = False, choose: int = 0) -> None:
   """Measures what is not measured yet, and writes all after each measurement.
 
   Args:
     options: the flags.
     official_runs: whether to test on the official runs of Omniglot too.
+    choose: episodes of the validation that chooses among heads of one name; 0 to test all.
   """
   with one_line_errors(*BAD_INPUT):
     if official_runs and options.split != 'test':
       raise ValueError('--omniglot_runs are of test characters; use --split=test')
-    begun = begin(options, DEFINING)
-    heads, path = begun.heads, begun.path
-    setting = begun.setting | {'head_task': str(begun.features.train)}
-    done = read_done(path, setting)
-    # The file is locked at the first write, so that a refused command leaves no folder.
-    locked = functools.cache(lock_file)
-    pairs = list(measurements(begun, options, official_runs))
-    for task, head, measure in pairs:
-      if (task, head) not in done:
-        measured = measure()
-        locked(path)
-        done |= read_done(path, setting) | {(task, head): measured}
-        write_done(path, setting, done, [each[:2] for each in pairs])
-      print_cell(cell(task, head, done, first=heads[0].brief()))
-    locked(path)
-    write_done(path, setting, done, [each[:2] for each in pairs])
+    choices = None
+    if choose:
+      if official_runs or options.split != 'test':
+        raise ValueError('--choose tests on sampled episodes of test classes; use it alone')
+      name = f'{options.name}-validation'
+      validation = options._replace(split='validation', episodes=choose, name=name)
+      choices = choices_of(measure_all(validation))
+    measure_all(options, official_runs, choices)
+
+
+def measure_all(
+  options: Options, official_runs: bool = False, choices: Choices | None = None
+) -> Done:
+  """Measures and writes; returns what is measured of these heads, or of the chosen ones."""
+  begun = begin(options, DEFINING)
+  path = begun.path
+  setting = begun.setting | {'head_task': str(begun.features.train)}
+  done = read_done(path, setting)
+  # The file is locked at the first write, so that a refused command leaves no folder.
+  locked = functools.cache(lock_file)
+  chosen = None if choices is None else {(each['task'], each['head']) for each in choices}
+  pairs = [
+    each
+    for each in measurements(begun, options, official_runs)
+    if chosen is None or each[:2] in chosen
+  ]
+  keys = [each[:2] for each in pairs]
+  for task, head, measure in pairs:
+    if (task, head) not in done:
+      measured = measure()
+      locked(path)
+      done |= read_done(path, setting) | {(task, head): measured}
+      write_done(path, setting, done, keys, choices)
+    print_cell(cell(task, head, done, first=first_of(keys, task)))
+  locked(path)
+  write_done(path, setting, done, keys, choices)
+  return {key: done[key] for key in keys}
+
+
+def choices_of(done: Done) -> Choices:
+  """Returns for each task and name of heads the one with the highest accuracy, and all that it had.
+
+  >>> judged = lambda accuracy: Judged(np.full(2, accuracy), 'inductive', 1.0)
+  >>> done = {('t', 'ridge:penalty=2'): judged(0.5), ('t', 'ridge'): judged(0.75)}
+  >>> [(each['task'], each['head']) for each in choices_of(done)]
+  [('t', 'ridge')]
+  """
+  groups: dict[tuple[str, str], dict[str, Estimate]] = {}
+  for (task, head), judged in done.items():
+    of_name = groups.setdefault((task, name_in(head)), {})
+    of_name[head] = estimate(judged.accuracies)
+  return [
+    {
+      'task': task,
+      'head': max(heads, key=lambda head: heads[head].mean),
+      'of': {head: each._asdict() for head, each in heads.items()},
+    }
+    for (task, _), heads in groups.items()
+  ]
+
+
+def first_of(pairs: Sequence[tuple[str, str]], task: str) -> str:
+  """Returns the head that others are compared with on a task."""
+  return next(head for of, head in pairs if of == task)
 
 
 def measurements(
@@ -137,19 +187,27 @@ def _read_done(path: Path, setting: Mapping[str, Any]) -> Done:
     return {(c['task'], c['head']): of(c) for c in record['cells']}
 
 
-def _checksums_before(path: Path) -> dict[str, str | None]:
-  file = path.with_suffix('.json')
-  return json.loads(file.read_text(encoding='utf-8')).get(DATA, {}) if file.exists() else {}
+def _read_before(path: Path) -> dict[str, Any]:
+  file = with_ending(path, '.json')
+  return json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
 
 
 def write_done(
-  path: Path, setting: Mapping[str, Any], done: Done, pairs: list[tuple[str, str]]
+  path: Path,
+  setting: Mapping[str, Any],
+  done: Done,
+  pairs: list[tuple[str, str]],
+  choices: Choices | None = None,
 ) -> None:
   """Writes what is measured: first `pairs` in their order, then what was measured before."""
   order = [key for key in dict.fromkeys([*pairs, *done]) if key in done]
-  cells = [cell(task, head, done, first=pairs[0][1]) for task, head in order]
+  cells = [cell(task, head, done, first=first_of(order, task)) for task, head in order]
   record = {'cells': cells, **setting, 'command': command_line()}
-  record[DATA] = _checksums_before(path) | setting[DATA]  # also of tasks of earlier commands
+  before = _read_before(path)
+  record[DATA] = before.get(DATA, {}) | setting[DATA]  # also of tasks of earlier commands
+  known = before.get('choices', [])
+  if choices or known:
+    record['choices'] = [*(choices or []), *(each for each in known if each not in (choices or []))]
   values = {'/'.join(key): done[key].accuracies for key in order}
   write_episodes(with_ending(path, '.npz'), values)
   write_text(with_ending(path, '.json'), json.dumps(record, indent=2) + '\n')

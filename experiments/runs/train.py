@@ -76,6 +76,7 @@ class Options(NamedTuple):
   validation_episodes: int
   episodes: int
   curve: str
+  test: bool
   workdir: str | None
   data_dir: str | None
   table_budget_gib: float
@@ -106,7 +107,10 @@ class Run(NamedTuple):
 
 
 def train(options: Options) -> None:
-  """Trains to the end, tests, and writes a report; goes on with a training that was stopped."""
+  """Trains to the end, tests, and writes a report; goes on with a training that was stopped.
+
+  Without --test it ends after the training.
+  """
   with one_line_errors(*BAD_INPUT):
     run = make_run(options)
     claim(run, options.meeting_seconds)
@@ -120,6 +124,8 @@ def train(options: Options) -> None:
     if int(state.step):
       print(f'continuing {run.workdir} at step {int(state.step)}', file=sys.stderr)
     state = train_to_the_end(run, state, saved, options)
+    if not options.test:
+      return
     files = ready_files(run.workdir, options.steps)
     params = jax.device_get(state.params)  # of all devices, those of other processes too
     tested = prepare(run.setup, params, run.setup.test_task, split='test', seed=options.seed)

@@ -57,6 +57,7 @@ from metakit.sources import abstract_episode
 from metakit.workdir import DATA, check_same_data
 
 SECONDS = 'seconds.json'  # holds the training time up to each saved step
+CHOICE = 'choice.json'  # holds by what the settings of a run were chosen, if they were
 
 
 class Files(NamedTuple):
@@ -151,6 +152,7 @@ def wrap_up(
   record |= record_curves(tested, curves)
   record |= record_classes(setup, tested, later=bool(files.name))
   record |= density_scores(tested, values)
+  record |= record_choice(files.workdir)
   for name, value in format_densities(record['density']).items() if 'density' in record else ():
     print(f'{name}: {value}')
   compared = pair(metric, values)
@@ -183,6 +185,12 @@ def record_pair(compared: Pair) -> dict[str, Any]:
   followed, follows = compared.names
   slope, correlation = float(compared.slope), float(compared.correlation)
   return {f'{follows}_over_{followed}': {'slope': slope, 'correlation': correlation}}
+
+
+def record_choice(workdir: Path) -> dict[str, Any]:
+  """Returns what a record says of the choice of settings (experiments.choose), if there was one."""
+  path = workdir / CHOICE
+  return {'choice': json.loads(path.read_text('utf-8'))} if path.exists() else {}
 
 
 def check_name(setup: Setup, tested: Tested, path: Path, episodes: int, seed: int) -> None:

@@ -129,6 +129,12 @@ GROUPS = (
     'Beside it stands by how much this is above that of the exact posterior on the same targets, '
     'and how many targets lie in predicted intervals of 90%.',
   ),
+  Group(
+    'Tables of a prior',
+    ('tabular_*',),
+    note='New tables of the prior, none of them real. [Real tables](real_tables.md) are on a page '
+    'of their own.',
+  ),
   Group('Others', ('*',)),
 )
 

@@ -2,10 +2,12 @@
 
 from metakit.episodes.augmentation import augment
 from metakit.episodes.class_incremental import Sessions, class_incremental
+from metakit.episodes.colour_transforms import jitter_colours, turn_hue
 from metakit.episodes.combinators import mixture, ramp, relabel, shorten, switch, vary_shots
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.image_completion import image_completion
 from metakit.episodes.image_transforms import (
+  cut_out,
   mirror_image,
   rotate_quarter_turns,
   shift_image,
@@ -17,6 +19,7 @@ from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
 from metakit.episodes.table_regression import table_regression
 from metakit.episodes.tables import tables
+from metakit.episodes.turned_classes import turned_classes
 from metakit.episodes.variable_shot import variable_shot
 from metakit.episodes.within_group import within_group
 
@@ -24,9 +27,11 @@ __all__ = [
   'Sessions',
   'augment',
   'class_incremental',
+  'cut_out',
   'few_shot',
   'image_completion',
   'imbalanced',
+  'jitter_colours',
   'mirror_image',
   'mixture',
   'projected',
@@ -40,6 +45,8 @@ __all__ = [
   'switch',
   'table_regression',
   'tables',
+  'turn_hue',
+  'turned_classes',
   'variable_shot',
   'vary_shots',
   'warp_image',

@@ -56,6 +56,8 @@ def mirror_image(key: Key, image: jax.Array) -> jax.Array:
 def shift_image(max_pixels: int, fill: float = 0) -> Transform:
   """Makes a transform that shifts an image by up to `max_pixels` in both directions.
 
+  This is also a random crop after padding by `max_pixels` (torchvision's RandomCrop).
+
   Args:
     max_pixels: the shifts down and right are uniform integers from -max_pixels to max_pixels.
     fill: value of the pixels that come into view; 0 is the background of Omniglot and MNIST.
@@ -81,6 +83,48 @@ def shift_image(max_pixels: int, fill: float = 0) -> Transform:
     return jax.lax.dynamic_slice_in_dim(rows, right, image.shape[1], axis=1)
 
   return shift
+
+
+def cut_out(size: int, fill: float | None = None) -> Transform:
+  """Makes a transform that covers a square of an image (DeVries, Taylor 2017, arXiv:1708.04552).
+
+  The centre is any pixel, all equally likely. So a part of the square may be outside of the image.
+  For an even size the square reaches size / 2 pixels above and to the left of its centre, the
+  centre not counted, and one less below and to the right.
+
+  Args:
+    size: height and width of the square, in pixels.
+    fill: value of the square; None for the mean of each channel of the image.
+
+  Returns:
+    (key, image [height, width, ...]) -> image of the same shape and dtype; the mean of integers is
+    rounded.
+
+  Raises:
+    ValueError: if size is negative.
+
+  >>> cut = jax.jit(cut_out(size=3, fill=0))
+  >>> image = jnp.ones((5, 5), jnp.uint8)
+  >>> {25 - int(cut(jax.random.key(seed), image).sum()) for seed in range(50)}  # pixels covered
+  {9, 4, 6}
+  """
+  if size < 0:
+    raise ValueError(f'size={size} is negative; use size>=0')
+
+  def cut(key: Key, image: jax.Array) -> jax.Array:
+    shape = image.shape[:2]
+    first = draws.integers(key, (2,), 0, jnp.array(shape)) - size // 2
+    row, column = (jnp.arange(n) - start for n, start in zip(shape, first, strict=True))
+    inside = lambda place: (place >= 0) & (place < size)
+    covered = inside(row)[:, None] & inside(column)
+    value: Any = fill
+    if fill is None:
+      value = image.mean((0, 1), dtype=jnp.result_type(image, jnp.float32))
+      value = jnp.round(value) if jnp.issubdtype(image.dtype, jnp.integer) else value
+    covered = covered.reshape(*shape, *[1] * (image.ndim - 2))
+    return jnp.where(covered, jnp.asarray(value, image.dtype), image)
+
+  return cut
 
 
 def warp_image(

@@ -98,8 +98,8 @@ def tables(
   Returns:
     A source: support x [rows - queries, columns] float, y int labels or [rows, 1] targets, and
     weights; query likewise. A query whose class does not occur in the support has weight 0. At
-    least two classes occur in the support. info has the `columns` of the table and the number of
-    its `classes`.
+    least two classes occur in the support. info has the `columns` of the table and its `ways`, the
+    number of its classes.
 
   Raises:
     ValueError: if a number is not positive, the support is empty or smaller than least_rows, there
@@ -138,7 +138,7 @@ def tables(
     y, counts, number_of_classes, place = target(values, depth, uniform, present, classes)
     x = _features(column_key, values, depth, place, columns=columns, missing=missing)
     x = jnp.where(jnp.arange(columns) < number, x, jnp.nan)
-    info = {'columns': number, 'classes': number_of_classes}
+    info = {'columns': number, 'ways': number_of_classes}
     weight = jnp.where(jnp.arange(rows) < shots, present, counts).astype(x.dtype)
     support, query = (Examples(x[part], y[part], weight[part]) for part in _parts(shots))
     return Episode(support, query, info)

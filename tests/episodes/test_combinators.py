@@ -15,6 +15,7 @@ from metakit.episodes.functions import dense, functions
 from metakit.episodes.image_transforms import rotate_quarter_turns, shift_image
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
+from metakit.episodes.turned_classes import turned_classes, turned_table
 from metakit.episodes.variable_shot import variable_shot
 from metakit.heads import prototypes
 from metakit.learners.descent import Descent
@@ -89,6 +90,36 @@ def test_a_class_is_transformed_as_one():
     first = np.stack([drawn[np.arange(2000), (labels == y).argmax(1)] for y in (0, 1)], axis=1)
     assert (drawn == np.take_along_axis(first, labels, axis=1)).all()
     assert equally_likely(first @ [2, 1], 4) > SMALLEST_P
+
+
+def test_quarter_turns_as_classes_are_those_of_a_table_of_all_turned_images():
+  """With a table on the host too, and with examples that have no label."""
+  turned = np.stack([np.rot90(IMAGES, turn, (1, 2)) for turn in range(4)], 1)
+  labels = 4 * np.asarray(LABELS)[:, None] + np.arange(4)
+  names = [f'{name}/rot{turn}' for name in IMAGE_TABLE.names for turn in ('000', '090', 180, 270)]
+  groups = np.arange(len(IMAGE_TABLE.names))
+  all_turned = class_table(
+    turned.reshape(-1, 4, 4, 1), labels.ravel(), names, groups=np.repeat(groups, 4)
+  )
+  table = turned_table(IMAGE_TABLE._replace(groups=groups))
+  for field in ('names', 'counts', 'groups'):
+    assert np.array_equal(getattr(table, field), getattr(all_turned, field))
+  sizes = {'ways': 7, 'shots': 1, 'queries': 1, 'unlabelled': 1, 'distractors': 1}
+  draw = lambda table: semi_supervised(table, **sizes)
+  ours, theirs = turned_classes(draw, IMAGE_TABLE), draw(all_turned)
+  together, expected = jax.jit(lambda key: (ours(key), theirs(key)))(jax.random.key(0))
+  on_host = ours(jax.random.key(0))
+  for episode in (together, on_host):
+    for part in (0, 1):
+      np.testing.assert_array_equal(episode[part].x, expected[part].x)
+      np.testing.assert_array_equal(episode[part].y, expected[part].y)
+    np.testing.assert_array_equal(episode.info['classes'], expected.info['classes'])
+
+
+def test_only_square_images_are_turned_as_classes():
+  wide = IMAGE_TABLE._replace(x=IMAGES[:, :2])
+  with pytest.raises(ValueError, match=r'\(2, 4, 1\) are no square images'):
+    turned_classes(few_shot, wide)
 
 
 @pytest.mark.slow  # as a sampler does, below

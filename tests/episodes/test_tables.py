@@ -67,10 +67,10 @@ def test_rows_columns_and_classes_are_padded():
   assert number.min() == 6 and number.max() == 16  # least_rows to rows - queries
   assert (np.diff(support.weight) <= 0).all()
   padding = np.isnan(support.x).all(1) & np.isnan(query.x).all(1)
-  assert set(info['columns']) == {1, 2, 3, 4} and set(info['classes']) == {2, 3, 4, 5}
+  assert set(info['columns']) == {1, 2, 3, 4} and set(info['ways']) == {2, 3, 4, 5}
   beyond = np.arange(4) >= info['columns'][:, None]
   np.testing.assert_array_equal(padding, beyond)  # a column of a table has some value
-  assert (support.y < info['classes'][:, None]).all() and support.y.min() >= 0
+  assert (support.y < info['ways'][:, None]).all() and support.y.min() >= 0
 
 
 def test_queries_of_classes_that_do_not_occur_do_not_count():
@@ -88,7 +88,7 @@ def test_queries_of_classes_that_do_not_occur_do_not_count():
 
 def test_classes_are_of_unequal_shares_in_any_order():
   support, _, info = drawn('classification')
-  two = support.y[info['classes'] == 2].mean(1)
+  two = support.y[info['ways'] == 2].mean(1)
   assert 0.4 < two.mean() < 0.6 and two.std() > 0.15
 
 

@@ -4,6 +4,7 @@ from tests.faults.fault import Fault
 
 SETUP = 'experiments/runs/setup.py'
 RUNS = 'experiments/runs/test_binaries.py::'
+CHOOSE = 'experiments/runs/test_choose.py::'
 PARTS = 'experiments/runs/test_train_and_evaluate.py::'
 REPEATED = f'{RUNS}test_evaluate_repeats_the_test_and_tests_other_protocols_and_tasks'
 
@@ -177,5 +178,48 @@ FAULTS = (
     '      if path:\n        reached = train_side_by_side(',
     'experiments/runs/test_sweep.py::test_a_sweep_trains_side_by_side_and_goes_on_after_the_last_width',
     'slow',
+  ),
+  Fault(
+    'what became faster is an error',
+    'experiments/benchmarks/running.py',
+    '(worse := slower(rows, stored))',
+    '(worse := slower(stored, rows))',
+    'experiments/benchmarks/test_benchmark.py::test_what_became_slower_than_a_record_is_an_error_of_one_line',
+  ),
+  Fault(
+    'an exported head compares a number of rows that is left open',
+    'metakit/linear_algebra.py',
+    'return not is_symbolic_dim(rows) and rows <= columns',
+    'return rows <= columns',
+    'trained/test_exported.py::test_every_learner_can_be_exported[ridge]',
+    'slow',
+  ),
+  Fault(
+    'classes of tests are turned too',
+    'experiments/components/table_tasks.py',
+    "turned = lambda part: parts.turned and part == 'train'",
+    'turned = lambda part: parts.turned',
+    'experiments/components/test_tasks.py::test_photos_are_changed_one_by_one_in_training_alone',
+  ),
+  Fault(
+    'the highest loss is chosen',
+    'experiments/runs/choose.py',
+    "sign = 1 if done[0].metric == 'loss' else -1",
+    'sign = -1',
+    f'{CHOOSE}test_the_best_validation_is_chosen_and_a_failure_never',
+  ),
+  Fault(
+    'settings are chosen by the first validation',
+    'experiments/runs/choose.py',
+    "next(line for line in reversed(lines) if 'validation/loss' in line)",
+    "next(line for line in lines if 'validation/loss' in line)",
+    f'{CHOOSE}test_the_best_validation_is_chosen_and_a_failure_never',
+  ),
+  Fault(
+    'the interval over seeds is that of many seeds',
+    'experiments/tables/learner_comparisons.py',
+    'student_t.ppf(0.975, number - 1)',
+    '1.96',
+    'experiments/tables/test_learner_comparisons.py::test_densities_are_averaged_over_seeds',
   ),
 )

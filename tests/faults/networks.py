@@ -3,6 +3,7 @@
 from tests.faults.fault import Fault
 
 ATTENTION = 'metakit/networks/attention.py'
+DROPPED = 'networks/test_dropblock.py::'
 SEQUENCE = 'networks/test_sequence.py::'
 
 FAULTS = (
@@ -64,14 +65,14 @@ FAULTS = (
   ),
   Fault(
     'the kernel is not turned for the gradient of the input',
-    'metakit/networks/convolution.py',
+    'metakit/networks/convolution_products.py',
     'turned = jnp.swapaxes(kernel[..., ::-1, ::-1, :, :], -1, -2)',
     'turned = jnp.swapaxes(kernel, -1, -2)',
     'networks/test_convolution.py::test_it_is_the_convolution_to_the_second_derivative',
   ),
   Fault(
     'rows and columns are padded behind first',
-    'metakit/networks/convolution.py',
+    'metakit/networks/convolution_products.py',
     'return [(pad // 2, pad - pad // 2) for pad in total]',
     'return [(pad - pad // 2, pad // 2) for pad in total]',
     'networks/test_convolution.py::test_it_is_the_convolution_to_the_second_derivative',
@@ -125,5 +126,33 @@ FAULTS = (
     'lower = jnp.tril(middle) - jnp.diag(jnp.diagonal(middle)) / 2',
     'lower = jnp.tril(middle)',
     'test_linear_algebra.py::test_values_and_both_derivatives_are_those_of_the_dense_inverse',
+  ),
+  Fault(
+    'DropBlock forgets that a square covers many places',
+    'metakit/networks/dropblock.py',
+    'return rate / size**2 * (height * width)',
+    'return rate / size * (height * width)',
+    f'{DROPPED}test_squares_start_as_often_as_the_paper_says_and_what_is_left_is_scaled',
+  ),
+  Fault(
+    'DropBlock counts absent examples',
+    'metakit/networks/dropblock.py',
+    'return weight.sum() / jnp.maximum(weight @ of_each, 1e-12)',
+    'return len(weight) / jnp.maximum(of_each.sum(), 1e-12)',
+    f'{DROPPED}test_squares_start_as_often_as_the_paper_says_and_what_is_left_is_scaled',
+  ),
+  Fault(
+    'ResNet-12 drops at test time',
+    'metakit/networks/resnet12.py',
+    'if training and self.drop:',
+    'if self.drop:',
+    f'{DROPPED}test_resnet12_drops_in_training_alone',
+  ),
+  Fault(
+    'the first examples of a sum are added twice',
+    'metakit/networks/blocks.py',
+    'lax.dynamic_slice_in_dim(a, rest + i * size, size)',
+    'lax.dynamic_slice_in_dim(a, i * size, size)',
+    'networks/test_convolution.py::test_blocks_of_examples_or_tasks_change_nothing',
   ),
 )

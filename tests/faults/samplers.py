@@ -6,6 +6,7 @@ COMBINATORS = 'metakit/episodes/combinators.py'
 FEW = 'episodes/test_few_shot.py::'
 COMBINED = 'episodes/test_combinators.py::'
 FUNCTIONS = 'episodes/test_functions.py::'
+COLOURS = 'metakit/episodes/colour_transforms.py'
 
 FAULTS = (
   Fault(
@@ -180,5 +181,40 @@ FAULTS = (
     'draws.integers(key, (2,), 0, 2 * max_pixels + 1)',
     'draws.integers(key, (2,), 0, 2 * max_pixels)',
     'episodes/test_image_transforms.py::test_shifts_are_all_shifts_equally_likely',
+  ),
+  Fault(
+    'the square of an odd cutout is a pixel off',
+    'metakit/episodes/image_transforms.py',
+    'jnp.array(shape)) - size // 2',
+    'jnp.array(shape)) - (size + 1) // 2',
+    'episodes/test_image_transforms.py::test_squares_are_cut_out_at_every_centre_equally_likely',
+  ),
+  Fault(
+    'contrast is changed towards the gray image',
+    COLOURS,
+    'jnp.where(which == 1, gray.mean(), gray)',
+    'jnp.where(which == 2, gray.mean(), gray)',
+    'episodes/test_image_transforms.py::test_colours_are_jittered_by_the_definition',
+  ),
+  Fault(
+    'changed colours are not cut to the range of pixels',
+    COLOURS,
+    'x = jnp.clip(factor * x + (1 - factor) * other, 0, most)',
+    'x = factor * x + (1 - factor) * other',
+    'episodes/test_image_transforms.py::test_colours_are_jittered_by_the_definition',
+  ),
+  Fault(
+    'hues are turned by sixths of the circle',
+    COLOURS,
+    '+ 6 * by) % 6',
+    '+ by) % 6',
+    'episodes/test_image_transforms.py::test_hues_are_turned_as_in_hsv',
+  ),
+  Fault(
+    'classes are turned clockwise',
+    'metakit/episodes/turned_classes.py',
+    'jnp.rot90(x, turn, (1, 2))',
+    'jnp.rot90(x, turn, (2, 1))',
+    f'{COMBINED}test_quarter_turns_as_classes_are_those_of_a_table_of_all_turned_images',
   ),
 )

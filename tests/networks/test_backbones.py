@@ -9,6 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from metakit.components.learners import NETWORK_SUPPLIED, NETWORKS
+from metakit.components.specs import build, parse
 from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
 from metakit.models import Model
@@ -32,14 +34,16 @@ def causal(model):
   return Model(model.init, apply)
 
 
+# Batch norm may be computed with the convolution and the pooling; other ways to normalise are not.
+HALVED = dict.fromkeys(NORMS, ('pool',)) | {'batch': ('pool', 'stride'), 'layer': ('stride',)}
 # name: (() -> Model, input shape of an example). A new backbone joins by adding a row.
 BACKBONES = {
   f'conv4:{downsample},{norm}': (
     functools.partial(conv4, None, 16, 2, downsample=downsample, norm=norm),
     IMAGES,
   )
-  for downsample in ('pool', 'stride')
-  for norm in NORMS
+  for norm, ways in HALVED.items()
+  for downsample in ways
 } | {
   'mlp': (lambda: mlp(3, width=8), VECTORS),
   'resnet12': (lambda: resnet12(width=16), IMAGES),
@@ -124,6 +128,12 @@ def test_parameter_counts_are_the_known_ones():
   assert count(conv4(5), 1, 28, 28, 1) == 111_680 + (1 * 1 * 64 + 1) * 5
   assert count(conv4(), 1, 84, 84, 3) == 112_832
   assert count(resnet12(), 1, 84, 84, 3) == 12_424_320  # Lee et al. 2019's code
+  each = 3 * 64 + 4 * 64 * 2 + 27 * 64 + 2 * 9 * 64 * 64  # shortcut, norms, three convolutions
+  for old, new in ((64, 128), (128, 256), (256, 512)):
+    each += old * new + 4 * new * 2 + 9 * old * new + 2 * 9 * new * new
+  assert count(resnet12(width='64-128-256-512'), 1, 32, 32, 3) == each
+  wide = 27 * 96 + 9 * (96 * 192 + 192 * 384 + 384 * 512) + 2 * (96 + 192 + 384 + 512)
+  assert count(conv4(width='96-192-384-512'), 1, 32, 32, 3) == wide
   assert count(mlp(1), 1, 1) == (1 + 1) * 40 + (40 + 1) * 40 + (40 + 1) * 1
 
 
@@ -135,6 +145,9 @@ def features(model, *shape, dtype=np.uint8):
 def test_shapes():
   assert features(conv4(), 2, 28, 28, 1).shape == (2, 64)  # 28 -> 14 -> 7 -> 3 -> 1
   assert features(conv4(), 2, 84, 84, 3).shape == (2, 5 * 5 * 64)
+  assert features(conv4(width='96-192-384-512'), 2, 32, 32, 3).shape == (2, 2 * 2 * 512)
+  assert features(conv4(width=[96, 192], depth=2), 2, 8, 8, 3).shape == (2, 2 * 2 * 192)
+  assert features(resnet12(width='64-128-256-512', drop=0.1), 2, 32, 32, 3).shape == (2, 512)
   assert features(conv4(downsample='stride'), 2, 28, 28, 1).shape == (2, 64)
   assert features(conv4(5, width=3, depth=2), 2, 9, 12, 2).shape == (2, 5)
   assert features(resnet12(), 2, 84, 84, 3).shape == (2, 640)
@@ -142,6 +155,11 @@ def test_shapes():
   assert features(mlp(None, width=6), 2, 4, 4, 1).shape == (2, 6)
   assert features(mlp(None, depth=0), 2, 4, 4, 1).shape == (2, 16)
   assert features(conv4(), 2, 28, 28, 1).dtype == jnp.float32
+
+
+def test_a_spec_names_the_width_of_each_block():
+  made = parse('network', NETWORKS, 'conv4:width=8-16,depth=2', supplied=NETWORK_SUPPLIED)
+  assert features(build(made, num_outputs=None), 2, 8, 8, 3).shape == (2, 2 * 2 * 16)
 
 
 def test_uint8_is_float_over_255_and_other_integers_are_floats():
@@ -189,8 +207,13 @@ def test_meta_gradients_survive_the_compiler():
     (lambda: conv4(downsample='max'), "downsample='max'.*'pool' or 'stride'"),
     (lambda: conv4(width=0), 'width=0'),
     (lambda: conv4(depth=0), 'depth=0'),
+    (lambda: conv4(width='64-'), "width=64- must.*'64-160-320-640'"),
+    (lambda: conv4(width='64-64', depth=3), 'width=64-64 is of 2 blocks.* has 3'),
     (lambda: resnet12(norm='instance'), "norm='instance'"),
     (lambda: resnet12(width=0), 'width=0'),
+    (lambda: resnet12(width=(64, -1, 64, 64)), 'must be positive'),
+    (lambda: resnet12(drop=1.0), r'drop=1\.0'),
+    (lambda: resnet12(block=0), 'block=0'),
     (lambda: mlp(width=0), 'width=0'),
     (lambda: mlp(depth=-1), 'depth=-1'),
     (lambda: transformer(2, width=0), 'width=0'),

@@ -1,6 +1,5 @@
 """Exported learners: a program without metakit computes what the learner does."""
 
-import functools
 import json
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import metakit
 from metakit.densities import gaussian
 from metakit.trained import Inputs, Trained
 from tests.learners import rows
+from tests.learners.judged import episode_of
+from tests.learners.judged import made as made_of_row
 from tests.trained.test_trained import examples, made
 
 SCRIPT = Path(__file__).parents[2] / 'docs' / 'serve_exported.py'
@@ -109,28 +110,32 @@ def test_a_mistake_is_named_in_one_line(said, tmp_path):
 
 
 # Rows of which a number of examples has to be given, and which (metakit.trained.exported).
-FIXED = {name: {'support': 6} for name in ('maml:minibatches', 'baseline:cosine', 'svm')}
+FIXED = {name: {'support': 6} for name in ('maml:minibatches', 'baseline:cosine')}
+# What may fail is an operation on a number of rows that is left open. Those that a learner adapts
+# and predicts with are the same in these rows as in others of their learner: they differ in the
+# derivative of training, the optimizer, the normalisation, or the number of steps.
+ALIKE = (
+  *(f'maml:{name}' for name in ('3_steps', 'adam', 'first_order', 'inductive', 'mixed', 'remat')),
+  *('anil:transductive', 'imaml:unroll', 'maml_plus_plus', 'prototypical:group'),
+)
 
 
-@functools.cache
 def of_row(name):
-  row = rows.LEARNERS[name]
-  learner, shape = row.make(), rows.SHAPES[row.data]
-  x = np.zeros((rows.WAYS, *shape), np.float32)
-  regression = row.data in rows.REGRESSIONS
-  y = np.zeros((len(x), 1), np.float32) if regression else np.arange(len(x))
-  part = metakit.Examples(x, y)
-  params = jax.device_get(jax.jit(learner.init)(jax.random.key(1), metakit.Episode(part, part)))
+  """A row as it would be loaded; with random parameters, as initial ones may hide what is lost."""
+  learner, params = made_of_row(name)
+  data = rows.LEARNERS[name].data
+  regression = data in rows.REGRESSIONS
   outputs = 1 if regression else rows.WAYS
-  inputs = Inputs(shape, 'float32', 0.0, 1.0)
+  inputs = Inputs(rows.SHAPES[data], 'float32', 0.0, 1.0)
+  part = episode_of(name).support
   fitted = jax.eval_shape(learner.adapt, jax.random.key(0), params, part)
-  sizes = jax.eval_shape(learner.predict, fitted, x).shape[1] // outputs
+  sizes = jax.eval_shape(learner.predict, fitted, part.x).shape[1] // outputs
   family = gaussian if sizes == gaussian().size else None
   return Trained(lambda _: learner, params, inputs, outputs, not regression, family=family)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', rows.LEARNERS)
+@rows.rows(slow=(), names=set(rows.LEARNERS) - set(ALIKE))
 def test_every_learner_can_be_exported(name, tmp_path):
   """For CPUs; three learners are lowered for all platforms above."""
   trained, path = of_row(name), tmp_path / 'it.safetensors'
@@ -144,8 +149,9 @@ def test_every_learner_can_be_exported(name, tmp_path):
   y = np.arange(support, dtype=np.int32) % 3 if trained.classifies else x[:, :1]
   seen = metakit.Examples(x, y, np.ones(support, np.float32))
   key = metakit.keys.learner_key(metakit.keys.fixed_key(0), 0)
-  state = jax.jit(trained.learner.adapt)(key, trained.params, seen)
-  expected = jax.jit(trained.learner.predict)(state, asked)
+  learner = trained.learner
+  both = jax.jit(lambda params, seen: learner.predict(learner.adapt(key, params, seen), asked))
+  expected = both(trained.params, seen)
   if trained.density:  # whose mean is exported
     expected = expected[:, :1]
   np.testing.assert_allclose(outputs_of(path, x, y, asked), expected, 1e-5, 1e-5)

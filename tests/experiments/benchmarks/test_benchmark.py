@@ -1,7 +1,8 @@
 """The benchmark's arithmetic on cases of known length, and the binary on tiny sizes."""
 
-import copy
+import functools
 import json
+import time
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from experiments.benchmarks import figure, running, timing
 from experiments.benchmarks.running import SUITES, slower
+from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.suites import (
   growth,
   in_context,
@@ -26,11 +28,12 @@ from experiments.tables import benchmarks
 from experiments.tables.pages import keep
 from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
+from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
 from metakit.train import TrainState
 from metakit.trained import MadeOf
-from tests.experiments.commands import done, run
+from tests.experiments.commands import done
 
 
 def test_times_rates_and_ratios_are_those_of_the_cases(monkeypatch):
@@ -90,7 +93,7 @@ def test_every_in_context_case_is_timed(in_context_record):
 
 @pytest.mark.slow
 def test_every_form_of_the_meta_step_is_compiled_and_timed(monkeypatch):
-  small = {'WIDTH': 4, 'DEPTH': 2, 'WAYS': 2, 'QUERIES': 1, 'STEPS': 2, 'TASKS': 2}
+  small = {'WIDTH': 4, 'DEPTH': 1, 'WAYS': 2, 'QUERIES': 1, 'STEPS': 2, 'TASKS': 2}
   for name, value in small.items():
     monkeypatch.setattr(meta_step, name, value)
   rows = {row['name']: row for row in time_cases(meta_step.cases(), 3)}
@@ -194,6 +197,15 @@ def test_every_suite_checks_its_values_and_is_timed(suite, monkeypatch):
   assert any('ratio' in row for row in rows)
 
 
+@pytest.mark.slow
+def test_steps_of_networks_are_timed_by_the_size_of_their_images(monkeypatch):
+  monkeypatch.setattr(growth, 'NETWORKS', {'Conv4': lambda: conv4(width=2)})
+  cases = [growth._image_step('Conv4', shape) for shape in ((16, 1), (32, 3))]
+  rows = time_cases(cases, 1)
+  assert [row['name'] for row in rows] == ['Conv4, 16x16x1', 'Conv4, 32x32x3']
+  assert rows[1]['gflop'] > 4 * rows[0]['gflop'] and rows[0]['unit'] == 'images'
+
+
 def test_a_predict_that_compiles_for_each_number_is_not_timed(monkeypatch):
   parts = MadeOf('prototypical', 'mlp:width=4,depth=1', 5)
   fitted = predict.trained(parts).adapt(predict.pictures(5), range(5))
@@ -211,13 +223,22 @@ def test_a_loop_by_hand_that_does_something_else_is_not_timed(monkeypatch):
     loops.training()
 
 
-@pytest.mark.slow
-def test_a_binary_that_became_slower_fails(in_context_record, tmp_path):
-  record, path = copy.deepcopy(in_context_record[0]), tmp_path / 'record.json'
+def test_what_became_slower_than_a_record_is_an_error_of_one_line(monkeypatch, tmp_path, capsys):
+  """Cases that take no time: one of three took a thousandth of it in the record."""
+  monkeypatch.setattr(jax.config, 'update', lambda *_: None)  # this process keeps its cache
+  cases = [Case(name, functools.partial(time.sleep, 0.002)) for name in 'abc']
+  monkeypatch.setitem(SUITES, 'plans', Suite(lambda: cases))
+  options = dict.fromkeys(running.Options._fields) | {'suite': 'plans', 'repeats': 3}
+  options = running.Options(**options | {'inner_steps': [], 'output': str(tmp_path / 'now.json')})
+  running.benchmark(options)
+  record, path = json.loads((tmp_path / 'now.json').read_text()), tmp_path / 'before.json'
   record['rows'][0]['milliseconds'] = [0.001 * ms for ms in record['rows'][0]['milliseconds']]
   path.write_text(json.dumps(record))
-  status, _, error = run(*IN_CONTEXT, f'--against={path}')
-  assert status == 1 and error.startswith(f'error: slower than in {path}: ')
+  with pytest.raises(SystemExit, match='1'):
+    running.benchmark(options._replace(output=None, against=str(path)))
+  said = capsys.readouterr()
+  assert len(said.out.splitlines()) == 6
+  assert said.err.startswith(f'error: slower than in {path}: a: takes ')
 
 
 def test_what_another_command_has_measured_is_not_overwritten(tmp_path):

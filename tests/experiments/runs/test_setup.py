@@ -185,7 +185,7 @@ def test_gradients_are_clipped_before_the_optimizer_sees_them():
 # Flags of a training that change nothing of the parameters that it ends with, up to rounding.
 FREE = {
   *('workdir', 'data_dir', 'table_budget_gib', 'parallel', 'tasks_at_once', 'steps_per_dispatch'),
-  *('episodes', 'save_every', 'save_minutes', 'validate_every', 'validation_episodes'),
+  *('episodes', 'save_every', 'save_minutes', 'validate_every', 'validation_episodes', 'test'),
 }
 
 
