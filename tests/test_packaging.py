@@ -20,7 +20,6 @@ DISTRIBUTIONS = {
 OPTIONAL = {
   'flatbuffers': 'export',
   'pandas': 'tables',
-  'qpax': 'svm',
   'scikit-learn': 'sklearn',
 }  # and their extras, which are named if they are missing
 CLONE = {'experiments', 'launch', 'metakit'}

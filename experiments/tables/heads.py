@@ -38,7 +38,7 @@ What an episode costs, with n examples (support and queries), N classes and d fe
 | `recursive_ridge` | d² numbers, however long the stream |
 | `discriminant` | d³, to invert covariances |
 | `mahalanobis` | d³ for each class |
-| `svm` | the cube of support times N |
+| `svm` | the cube of support; where many examples overlap, that times N |
 
 So these remain usable:
 

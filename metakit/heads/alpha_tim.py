@@ -18,7 +18,7 @@ from metakit.heads.common import (
   transductive_head,
   unit,
 )
-from metakit.heads.tim import descend, information_loss, log_odds
+from metakit.heads.tim import descend, information_slope, log_odds, together
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, MetaLearner, Objective, Params
 
@@ -68,18 +68,17 @@ def alpha_tim(
     support, query = (part._replace(x=unit(part.x)) for part in (support, query))
     points, present = class_means(support, ways)
     order = tuned_alpha(support, ways) if alpha is None else alpha
-    loss = information_loss(
-      support,
-      query,
-      present,
+    rows, points, middle = together(support, query, points, present)
+    slope = information_slope(
+      rows,
       temperature=temperature,
       support_weight=support_weight,
       marginal_weight=marginal_weight,
       conditional_weight=conditional_weight,
-      entropy=lambda p: alpha_entropy(p, order),
+      entropy=lambda log_p: alpha_slope(log_p, order),
     )
-    points = descend(loss, points, learning_rate, steps=steps)
-    return log_odds(query.x, points, present, temperature=temperature)
+    points = descend(slope, points, learning_rate, steps=steps)
+    return log_odds(query.x, points + middle, present, temperature=temperature)
 
   return transductive_head(infer, objective=objective)
 
@@ -91,6 +90,9 @@ def tuned_alpha(support: Examples, ways: int) -> jax.Array:
   return jnp.select([shots <= 1, shots < 5], [2.0, 5.0], 7.0).astype(support.x.dtype)
 
 
-def alpha_entropy(p: jax.Array, alpha: jax.Array | float) -> jax.Array:
-  """The alpha-entropy (Tsallis) of p [..., ways], Shannon's in the limit of alpha = 1."""
-  return (1 - jnp.power(jnp.maximum(p, 1e-12), alpha).sum(-1)) / (alpha - 1)
+def alpha_slope(log_p: jax.Array, alpha: jax.Array | float) -> jax.Array:
+  """The slope of the alpha-entropy (Tsallis) (1 - sum p^alpha) / (alpha - 1) of log p [ways, ...].
+
+  It is -alpha / (alpha - 1) p^(alpha - 1), up to what is the same for all classes.
+  """
+  return -alpha / (alpha - 1) * jnp.exp((alpha - 1) * log_p)

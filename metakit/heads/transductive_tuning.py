@@ -65,6 +65,7 @@ def transductive_tuning(
       fit = cross_entropy(outputs(kernel, support.x), support)[0]
       return fit + weighted_mean(certainty, query.weight)
 
-    return outputs(descend(loss, scale * unit(points), learning_rate, steps=steps), query.x)
+    kernel = descend(jax.grad(loss), scale * unit(points), learning_rate, steps=steps)
+    return outputs(kernel, query.x)
 
   return transductive_head(infer, objective=objective)

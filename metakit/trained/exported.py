@@ -100,7 +100,7 @@ def export(
   Encodings (of texts, rows of a table, targets) and what metakit.trained.inputs does to pictures
   are not part of it: the programs take numbers of the shape and type that the header says. All
   learners and heads of metakit take any number of examples, except for descents on minibatches
-  (`inner_batch`, the head `baseline`), the head `svm`, and transformers with learned positions.
+  (`inner_batch`, the head `baseline`) and transformers with learned positions.
   Those compute with the size of the support when they are compiled, and need `support`.
 
   Args:

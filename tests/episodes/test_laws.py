@@ -160,24 +160,25 @@ DIFFERENT = ('few_shot', 'variable_shot', 'functions:noise', 'projected', 'mixtu
 QUICK = ('few_shot', 'functions')
 # Asked operation by operation, which compiles hundreds of programs.
 OP_BY_OP = ('few_shot',)
-# A plan is part of the whole episode, whose row is quick.
+# A plan is part of the whole episode, whose row is quick, and asks what compiles most.
 PLANS = [name for name in SAMPLERS if name.endswith('_plan')]
+WHOLE = [name for name in SAMPLERS if name not in PLANS]
 # What an optimised program might round otherwise, beside other programs of the same draws.
 OPTIMISED = (*DIFFERENT, 'sinusoid:noise', 'categorical', 'augment')
 
 
-def samplers(slow=(), compiler=()):
-  """Marks a law of all samplers that is slow for some, and asked of optimised programs of some."""
+def samplers(slow=(), compiler=(), names=WHOLE):
+  """Marks a law of samplers that is slow for some, and asked of optimised programs of some."""
 
   def marked(name):
     marks = [pytest.mark.slow] if name in slow else []
     return pytest.param(name, marks=[*marks, *[pytest.mark.compiler] * (name in compiler)])
 
-  return pytest.mark.parametrize('name', [marked(name) for name in SAMPLERS])
+  return pytest.mark.parametrize('name', list(map(marked, names)))
 
 
-every_sampler = samplers(slow=PLANS)
-of_optimised_programs = samplers(slow=PLANS, compiler=OPTIMISED)
+every_sampler = samplers(slow=PLANS, names=SAMPLERS)
+of_optimised_programs = samplers(slow=PLANS, compiler=OPTIMISED, names=SAMPLERS)
 slow_if_alike = samplers(slow=set(SAMPLERS) - set(DIFFERENT), compiler=OPTIMISED)
 quick_for_two = samplers(slow=set(SAMPLERS) - set(QUICK))
 

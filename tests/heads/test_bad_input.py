@@ -1,7 +1,5 @@
 """Arguments that make no sense: one line each, naming the thing and the remedy."""
 
-import builtins
-
 import jax
 import numpy as np
 import optax
@@ -62,19 +60,6 @@ def test_one_class_leaves_nothing_to_classify(name):
 def test_numbers_that_make_no_sense(make, message):
   with pytest.raises(ValueError, match=message):
     make()
-
-
-def test_the_svm_head_says_what_to_install(monkeypatch):
-  usual = builtins.__import__
-
-  def without(name, *args, **kwargs):
-    if name == 'qpax':
-      raise ImportError(name)
-    return usual(name, *args, **kwargs)
-
-  monkeypatch.setattr(builtins, '__import__', without)
-  with pytest.raises(ValueError, match=r"needs qpax; pip install 'metakit\[svm\]'"):
-    heads.svm(5)
 
 
 @pytest.mark.parametrize('name', ['bd_cspn', 'laplacian_shot', 'slk', 'pt_map'])

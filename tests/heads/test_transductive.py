@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,11 +18,11 @@ from metakit.heads import (
   tim,
   transductive_tuning,
 )
-from metakit.heads.alpha_tim import alpha_entropy, tuned_alpha
+from metakit.heads.alpha_tim import alpha_slope, tuned_alpha
 from metakit.heads.common import weight_of
 from metakit.heads.graph import assign, energy, neighbour_graph
 from metakit.heads.slk import cluster
-from metakit.heads.tim import information_loss, shannon
+from metakit.heads.tim import information_slope, together
 from metakit.types import Episode, Examples
 from tests.heads.made import KEY, blobs, class_means, in_float64, outputs, softmax, squared, unit
 
@@ -188,25 +187,43 @@ def test_laplacian_shot_ends_at_a_fixed_point():
   np.testing.assert_allclose(np.exp(found), np.exp(later), atol=5e-3)
 
 
-def information(points, temperature=15.0, support_weight=0.1, conditional_weight=0.1):
-  """The loss of TIM, equation 3, in NumPy."""
+def shannon(p):
+  return -(p * np.log(p)).sum(-1)
+
+
+def tsallis(p):
+  """The alpha-entropy of order 3."""
+  return (1 - (p**3).sum(-1)) / 2
+
+
+def information(points, entropy, weight, temperature=15.0):
+  """The loss of TIM, equation 3, in NumPy; the entropy weighs 0.1 for single queries."""
   logits = lambda x: -temperature / 2 * squared(unit(x), points)
   fit = -np.log(softmax(logits(SUPPORT.x))[range(6), SUPPORT.y]).mean()
   p = softmax(logits(QUERY.x))
-  single = -(p * np.log(p)).sum(1).mean()
-  marginal = -(p.mean(0) * np.log(p.mean(0))).sum()
-  return support_weight * fit - marginal + conditional_weight * single
+  single = (weight * entropy(p)).sum() / weight.sum()
+  return 0.3 * fit - entropy(weight @ p / weight.sum()) + 0.1 * single
 
 
+@pytest.mark.parametrize('entropy', [shannon, tsallis])
 @in_float64
-def test_the_loss_of_tim_is_equation_3():
+def test_the_slope_of_tim_is_that_of_equation_3(entropy):
+  """By finite differences, where queries have weights."""
+  rng = np.random.default_rng(0)
+  weight = rng.uniform(0, 2, 9)
   support, query = (part._replace(x=unit(part.x)) for part in (SUPPORT, QUERY))
-  weights = dict(support_weight=0.1, marginal_weight=1.0, conditional_weight=0.1)
-  loss = lambda points: information_loss(
-    support, query, jnp.ones(3, bool), temperature=15.0, **weights
-  )(points)
-  points = class_means(support)
-  np.testing.assert_allclose(jax.jit(loss)(points), information(points), rtol=1e-9)
+  points, away = class_means(support), rng.normal(size=(3, 5))
+  weights = dict(support_weight=0.3, marginal_weight=1.0, conditional_weight=0.1)
+  measure = None if entropy is shannon else lambda log_p: alpha_slope(log_p, 3.0)
+
+  @jax.jit
+  def slope(points):
+    rows, centred, _ = together(support, query._replace(weight=weight), points, np.ones(3, bool))
+    return information_slope(rows, temperature=15.0, entropy=measure, **weights)(centred)
+
+  ahead, behind = (information(points + h * away, entropy, weight) for h in (1e-6, -1e-6))
+  found = (np.asarray(slope(points)) * away).sum()
+  np.testing.assert_allclose(found, (ahead - behind) / 2e-6, rtol=1e-7)
 
 
 @pytest.mark.parametrize('solver', ['adm', pytest.param('gd', marks=pytest.mark.slow)])
@@ -236,13 +253,11 @@ def test_alternating_directions_are_proposition_1():
   np.testing.assert_allclose(found, -7.5 * squared(z, np.stack(points)), rtol=1e-9)
 
 
-@in_float64
-def test_alpha_entropies_come_to_shannons():
-  p = np.random.default_rng(0).dirichlet([1.0, 2, 3], 5)
-  entropies = jax.jit(lambda p: (alpha_entropy(p, 1 + 1e-6), alpha_entropy(p, 2.0), shannon(p)))
-  near_1, of_2, shannons = entropies(p)
-  np.testing.assert_allclose(near_1, shannons, rtol=1e-5)
-  np.testing.assert_allclose(of_2, 1 - np.square(p).sum(-1), rtol=1e-12)
+def test_directions_alternate_alike_for_more_features_than_examples():
+  """Where weights are coefficients of the examples. Features of zeros change nothing."""
+  wide = [part._replace(x=np.pad(part.x, ((0, 0), (0, 20)))) for part in (SUPPORT, QUERY)]
+  found, expected = (outputs(tim(3, 'adm', 3), e) for e in (Episode(*wide), EPISODE))
+  np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 @in_float64

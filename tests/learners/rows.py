@@ -364,6 +364,8 @@ HALF_PRECISION = ('cavia:conv4', 'ridge')
 OPERATION_BY_OPERATION = ('maml:regression',)
 # Normalisation, images and attention; heads without a long loop.
 OTHERS_BY_OPERATION = ('maml:batch', 'cavia:conv4', 'ridge', 'feat')
+# They descend as maml does; what else they compute is asked of one program, and of vmap.
+DESCENTS = ('maml:minibatches', 'reptile', 'maml_plus_plus:inductive', 'meta_curvature', 'alfa')
 
 
 def kind(name):

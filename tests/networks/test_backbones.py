@@ -34,14 +34,16 @@ def causal(model):
   return Model(model.init, apply)
 
 
+# Batch norm may be computed with the convolution and the pooling; other ways to normalise are not.
+HALVED = dict.fromkeys(NORMS, ('pool',)) | {'batch': ('pool', 'stride'), 'layer': ('stride',)}
 # name: (() -> Model, input shape of an example). A new backbone joins by adding a row.
 BACKBONES = {
   f'conv4:{downsample},{norm}': (
     functools.partial(conv4, None, 16, 2, downsample=downsample, norm=norm),
     IMAGES,
   )
-  for downsample in ('pool', 'stride')
-  for norm in NORMS
+  for norm, ways in HALVED.items()
+  for downsample in ways
 } | {
   'mlp': (lambda: mlp(3, width=8), VECTORS),
   'resnet12': (lambda: resnet12(width=16), IMAGES),

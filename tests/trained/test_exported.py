@@ -110,7 +110,7 @@ def test_a_mistake_is_named_in_one_line(said, tmp_path):
 
 
 # Rows of which a number of examples has to be given, and which (metakit.trained.exported).
-FIXED = {name: {'support': 6} for name in ('maml:minibatches', 'baseline:cosine', 'svm')}
+FIXED = {name: {'support': 6} for name in ('maml:minibatches', 'baseline:cosine')}
 # What may fail is an operation on a number of rows that is left open. Those that a learner adapts
 # and predicts with are the same in these rows as in others of their learner: they differ in the
 # derivative of training, the optimizer, the normalisation, or the number of steps.
