@@ -16,7 +16,7 @@ IMAGES = ImageSet(
   classes=(*RAVI['train'], *RAVI['validation'], *RAVI['test']),
   shape=(84, 84, 3),
   counts={'all': 600},
-  origin='a copy of 84x84 pixels with a folder a class, n01532829 for instance',
+  origin='https://github.com/yaoyao-liu/mini-imagenet-tools, which makes it of ImageNet',
   same_pixels=False,  # of a JPEG they depend on the decoder
 )
 
