@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from metakit.checkpoint import Checkpoints
@@ -82,6 +83,7 @@ def begin(
   roots: Roots,
   *,
   saved: Checkpoints | None = None,
+  params: Params | None = None,
   parallel: str = 'none',
 ) -> TrainState:
   """Returns the state to train on from: the newest that is saved, or the first.
@@ -92,16 +94,42 @@ def begin(
     sampler: the training episodes: a source, or another sampler.
     roots: the keys of the run.
     saved: checkpoints of a training that was stopped; None to begin one.
+    params: those to begin with, of another training of such a learner; None for new ones.
     parallel: see metakit.dispatch.make_dispatch.
 
   Raises:
-    ValueError: as metakit.train.init_state, and for checkpoints of another learner or optimizer.
+    ValueError: as metakit.train.init_state, for params of another learner, and for checkpoints of
+      another learner or optimizer.
   """
   episode = sampler(task_key(roots.train, 0, 0))
   state = jax.jit(lambda: init_state_for(learner, optimizer, roots.init, episode))()
+  if params is not None:
+    check_same_shapes(params, state.params)
+    state = state._replace(params=params, opt_state=jax.jit(optimizer.init)(params))
   state = jax.device_get(state)  # as NumPy arrays: those of one device are bound to it
   restored = saved.restore(state) if saved else None
   return spread(restored[1] if restored else state, parallel)
+
+
+def check_same_shapes(params: Params, expected: Params) -> None:
+  """Raises ValueError, naming the first that differs, unless parameters have the same shapes.
+
+  >>> check_same_shapes({'w': np.ones((2, 3))}, {'w': np.ones((2, 4))})
+  Traceback (most recent call last):
+  ...
+  ValueError: the parameters to begin with are of another learner: ['w'] is (2, 3), not (2, 4)
+  """
+  shapes = lambda tree: {
+    jax.tree_util.keystr(path): np.shape(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  ours, theirs = shapes(params), shapes(expected)
+  for name in sorted(ours | theirs):
+    one, other = ours.get(name, 'missing'), theirs.get(name, 'unknown')
+    if one != other:
+      raise ValueError(
+        f'the parameters to begin with are of another learner: {name} is {one}, not {other}'
+      )
 
 
 def train_on(

@@ -88,6 +88,18 @@ def bad_after(updates, params):
   return jax.tree.map(lambda leaf: leaf * np.nan, updates)
 
 
+def test_a_training_begins_with_given_parameters(parts):
+  """Without a step they are what they were; those of another learner are refused."""
+  learner, source, _ = parts
+  before = train(parts).params
+  state = begin(learner, RATE, source, KEYS, params=before)
+  assert equal(state.params, before) and not int(state.step)
+  assert not equal(before, begin(learner, RATE, source, KEYS).params)
+  wider = jax.tree.map(lambda leaf: np.ones((*leaf.shape, 2)), before)
+  with pytest.raises(ValueError, match=r'begin with are of another learner: .* is \(.*, 2\), not'):
+    begin(learner, RATE, source, KEYS, params=wider)
+
+
 def test_a_course_of_no_length_is_refused(parts):
   with pytest.raises(ValueError, match=r'save_every=0 is not positive'):
     train(parts, COURSE._replace(save_every=0))

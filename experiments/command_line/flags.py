@@ -37,6 +37,7 @@ GROUPS = {
     'schedule',
   ),
   'Training': (
+    'start',
     'steps',
     'tasks_per_step',
     'tasks_at_once',
@@ -158,6 +159,9 @@ def define_training() -> None:
   flags.DEFINE_string('optimizer', 'adam', 'outer optimizer spec: any of optax')
   flags.DEFINE_string('schedule', 'cosine', 'schedule spec of the outer learning rate')
   flags.DEFINE_float('clip_norm', 0.0, 'gradients are clipped to this global norm; 0: not at all')
+  flags.DEFINE_string(
+    'start', None, 'the run, file or name of the zoo whose parameters training begins with'
+  )
   flags.DEFINE_integer('steps', 800, 'meta-training steps', lower_bound=1)
   flags.DEFINE_integer('tasks_per_step', 1, 'tasks in each meta-gradient', lower_bound=1)
   flags.DEFINE_integer(

@@ -45,8 +45,9 @@ DEFINING = (
   'steps',
   'tasks_per_step',
   'seed',
+  'start',
 )
-OPTIONAL = ('objective',)  # flags that workdirs of an earlier version do not have
+OPTIONAL = ('objective', 'start')  # flags that workdirs of an earlier version do not have
 
 
 class Setup(NamedTuple):

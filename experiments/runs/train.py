@@ -49,7 +49,8 @@ from metakit.keys import Roots, roots
 from metakit.onset import onset
 from metakit.tasks import understood
 from metakit.train import TrainState
-from metakit.training import Course, Save, begin, train_on
+from metakit.trained import load
+from metakit.training import Course, Save, begin, check_same_shapes, train_on
 from metakit.types import MetaLearner, Params
 from metakit.workdir import CHECKPOINTS, DATA, read_flags
 
@@ -68,6 +69,7 @@ class Options(NamedTuple):
   steps: int
   tasks_per_step: int
   seed: int
+  start: str | None
   tasks_at_once: int
   steps_per_dispatch: int
   save_every: int
@@ -95,6 +97,7 @@ class Run(NamedTuple):
     dispatch: the training steps.
     shapes: the shapes of the training state.
     workdir: the folder of the run.
+    params: those that training begins with; None for new ones.
   """
 
   setup: Setup
@@ -104,6 +107,7 @@ class Run(NamedTuple):
   dispatch: Dispatch
   shapes: TrainState
   workdir: Path
+  params: Params | None
 
 
 def train(options: Options) -> None:
@@ -120,7 +124,7 @@ def train(options: Options) -> None:
   with stops, checkpoints(run.workdir / CHECKPOINTS) as saved:
     source, parallel = run.setup.task.source('train'), options.parallel
     parts = run.learner, run.optimizer, source, run.keys
-    state = begin(*parts, saved=saved, parallel=parallel)
+    state = begin(*parts, saved=saved, params=run.params, parallel=parallel)
     if int(state.step):
       print(f'continuing {run.workdir} at step {int(state.step)}', file=sys.stderr)
     state = train_to_the_end(run, state, saved, options)
@@ -170,7 +174,10 @@ def make_run(options: Options) -> Run:
     tasks_at_once=options.tasks_at_once or None,
   )
   workdir = Path(options.workdir or default_workdir(setup.specs))
-  return Run(setup, learner, optimizer, keys, dispatch, shapes, workdir)
+  params = load(options.start).params if options.start else None
+  if params is not None:
+    check_same_shapes(params, shapes.params)
+  return Run(setup, learner, optimizer, keys, dispatch, shapes, workdir, params)
 
 
 def claim(run: Run, meeting_seconds: float) -> None:

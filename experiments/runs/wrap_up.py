@@ -45,7 +45,7 @@ from experiments.runs.evaluation import (
 from experiments.runs.learned import beside_baselines, say_learned
 from experiments.runs.report_of import Measured, make_report
 from experiments.runs.seen import see
-from experiments.runs.setup import Setup, with_defaults
+from experiments.runs.setup import OPTIONAL, Setup, with_defaults
 from metakit.estimates import IDENTITY, Estimate, estimate
 from metakit.evaluation import not_finite
 from metakit.evaluation.in_context import state_size
@@ -278,7 +278,7 @@ def make_record(
     training_task=specs['task'],
     training_seed=specs['seed'],
     tasks_per_step=specs['tasks_per_step'],
-    **({'objective': specs['objective']} if specs['objective'] else {}),
+    **{name: specs[name] for name in OPTIONAL if specs[name]},
     **files.trained,
   )
 

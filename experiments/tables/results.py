@@ -42,6 +42,7 @@ ELSEWHERE = (
     '[Learners](../../metakit/learners/README.md)',
     'what each learner meta-learns and costs, modes of differentiation, sinusoids',
   ),
+  ('[Real tables](real_tables.md)', 'a learner of tables beside those of scikit-learn'),
   (
     '[Heads](../../metakit/heads/README.md)',
     'all heads on the same features, and sessions of new classes',

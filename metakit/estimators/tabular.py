@@ -72,6 +72,11 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):
     feature_names_in_: their names, if X was a frame and these are texts.
     columns_: how the cells of each column are read.
     votes_: the views.
+
+  >>> rows = [[0.1, 'red'], [0.3, 'red'], [0.2, None], [2.1, 'blue'], [2.4, 'red'], [1.9, 'blue']]
+  >>> model = TabularClassifier().fit(rows, ['low', 'low', 'low', 'high', 'high', 'high'])
+  >>> model.predict([[2.2, None], [0.2, 'red']]).tolist()
+  ['high', 'low']
   """
 
   def __init__(

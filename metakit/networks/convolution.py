@@ -9,14 +9,14 @@ is folded into examples, channels or features. If both have it (each task has it
 primitive keeps it as an axis of tasks. XLA alone would make a grouped convolution of it.
 
 What runs on each platform:
-  cpu: matrix products only. XLA's grouped convolutions are tens of times slower there, and so are
-    its gradients of the kernel inside a loop.
+  cpu: matrix products only, in blocks of examples (metakit.networks.blocks). XLA's grouped
+    convolutions are tens of times slower there, and so are its gradients of the kernel in a loop.
   tpu: XLA's convolution, grouped where there is an axis of tasks.
   others (GPU): XLA's convolution for one kernel, matrix products where there is an axis of tasks.
 """
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,12 +27,20 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from metakit.inputs import as_float
+from metakit.networks.blocks import over_examples, over_tasks
+from metakit.networks.convolution_products import (
+  Geometry,
+  as_products,
+  copied,
+  patches,
+  to_input_as_products,
+  to_kernel_as_products,
+)
 from metakit.networks.normalisation import Moments, covariances
 
 NUMBERS = ('NHWC', 'HWIO', 'NHWC')
 # If a patch has at most so many numbers, moments of patches cost less than those of the output.
 FEW_TAPS = 32
-FEW_CHANNELS = 8  # with fewer channels, one product of whole patches costs less than three products
 
 
 def as_images(x: jax.Array) -> jax.Array:
@@ -44,34 +52,6 @@ def as_images(x: jax.Array) -> jax.Array:
       'add an axis of channels to images without one, or use mlp for other data'
     )
   return x
-
-
-class Geometry(NamedTuple):
-  """What the shapes of two arrays of a 'SAME' convolution do not say about the third.
-
-  Attributes:
-    height: height of the input.
-    width: width of the input.
-    size: size of the square kernel.
-    stride: step.
-  """
-
-  height: int
-  width: int
-  size: int
-  stride: int
-
-  @property
-  def outputs(self) -> tuple[int, int]:
-    """Rows and columns of the output."""
-    return -(-self.height // self.stride), -(-self.width // self.stride)
-
-  @property
-  def pads(self) -> list[tuple[int, int]]:
-    """Zeros before and after the rows, and the columns, of the input."""
-    sizes = zip(self.outputs, (self.height, self.width), strict=True)
-    total = [max((out - 1) * self.stride + self.size - n, 0) for out, n in sizes]
-    return [(pad // 2, pad - pad // 2) for pad in total]
 
 
 # The three functions in XLA's form, for one kernel. x [n, h, w, c], kernel [s, s, c, f],
@@ -93,97 +73,6 @@ def _native_to_kernel(x: jax.Array, y: jax.Array, g: Geometry) -> jax.Array:
   return jax.linear_transpose(lambda kernel: _native(x, kernel, g), kernel)(y)[0]
 
 
-# The three functions as matrix products. With one more axis in front of both operands, each task
-# has its own kernel.
-
-
-def patches(x: jax.Array, g: Geometry) -> jax.Array:
-  """Returns the patches that the convolution sees: [..., rows, columns, size * size * channels]."""
-  rows, columns = g.outputs
-  x = jnp.pad(x, [*[(0, 0)] * (x.ndim - 3), *g.pads, (0, 0)])
-  stop = lambda start, out: start + (out - 1) * g.stride + 1
-  slices = [
-    x[..., i : stop(i, rows) : g.stride, j : stop(j, columns) : g.stride, :]
-    for i in range(g.size)
-    for j in range(g.size)
-  ]
-  return jnp.concatenate(slices, axis=-1)
-
-
-def _by_patches(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
-  columns, tasks = patches(x, g), kernel.shape[:-4]
-  flat = columns.reshape(*tasks, -1, columns.shape[-1]) @ _flat(kernel, 3)
-  return flat.reshape(*columns.shape[:-1], kernel.shape[-1])
-
-
-def _to_kernel_by_patches(x: jax.Array, y: jax.Array, g: Geometry) -> jax.Array:
-  kernel = jnp.swapaxes(_flat(patches(x, g), 3), -1, -2) @ _flat(y, 3)
-  return kernel.reshape(*x.shape[:-4], g.size, g.size, x.shape[-1], y.shape[-1])
-
-
-def _flat(a: jax.Array, axes: int) -> jax.Array:
-  """Merges `axes` axes before the last into one."""
-  return a.reshape(*a.shape[: -axes - 1], -1, a.shape[-1])
-
-
-def _as_products(x: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
-  if g.stride > 1 or g.size == 1 or x.shape[-1] < FEW_CHANNELS:
-    return _by_patches(x, kernel, g)
-  return _rows_and_columns(x, kernel, g.pads[0][0])
-
-
-def _to_kernel_as_products(x: jax.Array, y: jax.Array, g: Geometry) -> jax.Array:
-  if g.stride > 1 or g.size == 1 or x.shape[-1] < FEW_CHANNELS:
-    return _to_kernel_by_patches(x, y, g)
-  return _rows_and_columns_to_kernel(x, y, g.size, g.pads[0][0])
-
-
-def _to_input_as_products(y: jax.Array, kernel: jax.Array, g: Geometry) -> jax.Array:
-  if g.stride > 1:
-    x = jax.ShapeDtypeStruct((*y.shape[:-3], g.height, g.width, kernel.shape[-2]), y.dtype)
-    return jax.linear_transpose(lambda x: _by_patches(x, kernel, g), x)(y)[0]
-  # The gradient is a convolution with the kernel turned by 180 degrees.
-  turned = jnp.swapaxes(kernel[..., ::-1, ::-1, :, :], -1, -2)
-  return _rows_and_columns(y, turned, g.size - 1 - g.pads[0][0])
-
-
-def _rows_and_columns(x: jax.Array, kernel: jax.Array, before: int) -> jax.Array:
-  """A convolution of stride 1 in one product, with `before` zeros in front of rows and columns.
-
-  The product treats the columns of a kernel together; its rows are summed afterwards. With a kernel
-  of three rows this moves a third of the memory that `patches` moves. Memory is what limits a
-  product with 64 channels.
-  """
-  size, (channels, features) = kernel.shape[-4], kernel.shape[-2:]
-  x = lax.optimization_barrier(x)  # without it XLA computes x again for each shifted copy
-  columns = jnp.concatenate([_shift(x, -2, i - before) for i in range(size)], -1)
-  kernel = kernel.reshape(*kernel.shape[:-4], size, size * channels, features)
-  kernel = jnp.swapaxes(kernel, -3, -2).reshape(*kernel.shape[:-3], -1, size * features)
-  y = (_flat(columns, 3) @ kernel).reshape(*x.shape[:-1], size, features)
-  return reduce(jnp.add, [_shift(y[..., i, :], -3, i - before) for i in range(size)])
-
-
-def _rows_and_columns_to_kernel(x: jax.Array, y: jax.Array, size: int, before: int) -> jax.Array:
-  """As `_rows_and_columns`: columns of x side by side, times rows of y side by side."""
-  channels, features = x.shape[-1], y.shape[-1]
-  x, y = lax.optimization_barrier((x, y))
-  columns = jnp.concatenate([_shift(x, -2, i - before) for i in range(size)], -1)
-  rows = jnp.concatenate([_shift(y, -3, before - i) for i in range(size)], -1)
-  kernel = jnp.swapaxes(_flat(columns, 3), -1, -2) @ _flat(rows, 3)
-  kernel = kernel.reshape(*x.shape[:-4], size * channels, size, features)
-  return jnp.swapaxes(kernel, -3, -2).reshape(*x.shape[:-4], size, size, channels, features)
-
-
-def _shift(x: jax.Array, axis: int, by: int) -> jax.Array:
-  """x[i + by] along an axis, zero beyond its ends."""
-  length = x.shape[axis]
-  by = max(-length, min(by, length))
-  part = lax.slice_in_dim(x, max(by, 0), length + min(by, 0), axis=axis)
-  pads = [(0, 0)] * x.ndim
-  pads[axis] = max(-by, 0), max(by, 0)
-  return jnp.pad(part, pads)
-
-
 class Role(NamedTuple):
   """One of the three functions, as a primitive.
 
@@ -194,6 +83,7 @@ class Role(NamedTuple):
     products: as matrix products.
     folds: for each operand, a pair of axes: of the operand and of the result. If this operand alone
       has the axis of a vmap, that axis is folded into them.
+    sums: whether the result is a sum over examples.
   """
 
   name: str
@@ -201,6 +91,7 @@ class Role(NamedTuple):
   native: Callable[..., jax.Array]
   products: Callable[..., jax.Array]
   folds: tuple[tuple[int, int], tuple[int, int]]
+  sums: bool = False
 
 
 ROLES = (
@@ -208,24 +99,39 @@ ROLES = (
     'convolution',
     lambda x, kernel, g: (*x.shape[:-3], *g.outputs, kernel.shape[-1]),
     _native,
-    _as_products,
+    as_products,
     ((-4, -4), (-1, -1)),  # examples; features
   ),
   Role(
     'convolution_to_input',
     lambda y, kernel, g: (*y.shape[:-3], g.height, g.width, kernel.shape[-2]),
     _native_to_input,
-    _to_input_as_products,
+    to_input_as_products,
     ((-4, -4), (-2, -1)),  # examples; channels
   ),
   Role(
     'convolution_to_kernel',
     lambda x, y, g: (*x.shape[:-4], g.size, g.size, x.shape[-1], y.shape[-1]),
     _native_to_kernel,
-    _to_kernel_as_products,
+    to_kernel_as_products,
     ((-1, -2), (-1, -1)),  # channels; features
+    sums=True,
   ),
 )
+
+
+def _in_blocks(role: Role, first: jax.Array, second: jax.Array, g: Geometry) -> jax.Array:
+  """Computes the products of a role for some examples, or tasks, after the others."""
+  channels = first.shape[-1] if role.sums else second.shape[-2]
+  each = first.dtype.itemsize * copied(g, channels, second.shape[-1])
+  kernel = first.dtype.itemsize * g.size**2 * channels * second.shape[-1]
+  blocks = lambda a, b: over_examples(
+    lambda a, b: role.products(a, b, g), a, b, each=each, again=kernel, sums=role.sums
+  )
+  if first.ndim == 4:
+    return blocks(first, second)
+  run = lambda a, b: blocks(a[0], b[0])[None] if len(a) == 1 else role.products(a, b, g)
+  return over_tasks(run, first, second, each=first.shape[1] * each)
 
 
 def _define(role: Role) -> Primitive:
@@ -240,10 +146,10 @@ def _define(role: Role) -> Primitive:
     run = jax.vmap(role.native, (0, 0, None)) if has_tasks(first) else role.native
     return run(first, second, geometry)
 
-  def products(first, second, *, geometry):
-    return role.products(first, second, geometry)
+  def in_blocks(first, second, *, geometry):
+    return _in_blocks(role, first, second, geometry)
 
-  forms = {None: generic, 'tpu': grouped, 'cpu': products}
+  forms = {None: generic, 'tpu': grouped, 'cpu': in_blocks}
   for platform, function in forms.items():
     lowering = mlir.lower_fun(function, multiple_results=False)
     mlir.register_lowering(primitive, lowering, platform=platform)

@@ -65,14 +65,14 @@ FAULTS = (
   ),
   Fault(
     'the kernel is not turned for the gradient of the input',
-    'metakit/networks/convolution.py',
+    'metakit/networks/convolution_products.py',
     'turned = jnp.swapaxes(kernel[..., ::-1, ::-1, :, :], -1, -2)',
     'turned = jnp.swapaxes(kernel, -1, -2)',
     'networks/test_convolution.py::test_it_is_the_convolution_to_the_second_derivative',
   ),
   Fault(
     'rows and columns are padded behind first',
-    'metakit/networks/convolution.py',
+    'metakit/networks/convolution_products.py',
     'return [(pad // 2, pad - pad // 2) for pad in total]',
     'return [(pad - pad // 2, pad // 2) for pad in total]',
     'networks/test_convolution.py::test_it_is_the_convolution_to_the_second_derivative',
@@ -147,5 +147,12 @@ FAULTS = (
     'if training and self.drop:',
     'if self.drop:',
     f'{DROPPED}test_resnet12_drops_in_training_alone',
+  ),
+  Fault(
+    'the first examples of a sum are added twice',
+    'metakit/networks/blocks.py',
+    'lax.dynamic_slice_in_dim(a, rest + i * size, size)',
+    'lax.dynamic_slice_in_dim(a, i * size, size)',
+    'networks/test_convolution.py::test_blocks_of_examples_or_tasks_change_nothing',
   ),
 )

@@ -9,14 +9,15 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
+from metakit.networks import blocks
 from metakit.networks.convolution import (
   ROLES,
   Convolution,
-  Geometry,
   as_images,
   convolution,
   output_moments,
 )
+from metakit.networks.convolution_products import Geometry, copied
 from metakit.networks.normalisation import BatchNorm
 from metakit.networks.pooling import max_pool
 
@@ -82,6 +83,26 @@ def test_it_is_the_convolution_to_the_second_derivative(size, stride, channels, 
   with jax.enable_x64(True):
     both = lambda *given: (judge(convolution)(*given), judge(reference)(*given))
     ours, theirs = jax.jit(both)(*draw(), *draw())
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10, strict=True)
+
+
+@pytest.mark.parametrize(('tasks', 'examples'), [(None, 7), (2, 7), (4, 1)])
+def test_blocks_of_examples_or_tasks_change_nothing(tasks, examples, monkeypatch):
+  """Blocks of three examples; the last one is smaller, or there are several tasks in one."""
+  rng, lead = np.random.default_rng(0), (tasks,) if tasks else ()
+  monkeypatch.setattr(blocks, 'BLOCK_BYTES', 3 * 8 * copied(Geometry(4, 5, 3, 1), 9, 8))
+  draw = lambda: (rng.normal(size=(*lead, examples, 4, 5, 9)), rng.normal(size=(*lead, 3, 3, 9, 8)))
+
+  def judge(convolve):
+    one = lambda *pair: derivatives(lambda x, k: convolve(x, k, 1), *pair[:2], pair[2:])
+    return jax.vmap(one) if tasks else one
+
+  with jax.enable_x64(True):
+    both = jax.jit(lambda *given: (judge(convolution)(*given), judge(reference)(*given)))
+    lowered = both.lower(*draw(), *draw())
+    ours, theirs = lowered.compile()(*draw(), *draw())
+  assert 'stablehlo.while' in lowered.as_text()
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10, strict=True)
 

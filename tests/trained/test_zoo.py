@@ -19,6 +19,7 @@ NAMES = {
   'omniglot-maml',
   'omniglot-prototypical',
   'sinusoid-maml',
+  'tabular-classifier',
 }
 CARD = ('command', 'device', 'train_seconds', 'data', 'licence', 'mean', 'ci95', 'episodes', 'task')
 

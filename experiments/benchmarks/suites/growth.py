@@ -1,5 +1,6 @@
 """What a training step costs as devices, tasks, classes and examples grow; what a start costs."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import optax
 
 from experiments.benchmarks.suite import AT_MOST, Aim, Suite
-from experiments.benchmarks.timing import Case
+from experiments.benchmarks.timing import Case, compiled_case
 from metakit import heads
 from metakit.data.table import class_table
 from metakit.devices import spread_table
@@ -26,16 +27,26 @@ from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
 from metakit.learners.maml import maml
 from metakit.learners.prototypical import prototypical
+from metakit.models import Model
 from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
+from metakit.networks.resnet12 import resnet12
 from metakit.objectives import squared_error
 from metakit.sources import EpisodeSource, place
-from metakit.train import init_state
+from metakit.train import init_state, make_train_step
 from metakit.types import MetaLearner
 
 DEVICES, SHARED, STEPS = (1, 2, 4, 8), 16, 4
 TASKS = 1, 4, 16, 64, 256, 1024
 SIZES = (5, 1), (20, 1), (80, 1), (320, 1), (5, 5), (5, 20), (5, 80)  # ways, shots
+# (network, size of its images, their channels); GFLOP/s say how fast they are for their size.
+NETWORKS: dict[str, Callable[[], Model]] = {
+  'Conv4': conv4,
+  'strided Conv4': lambda: conv4(downsample='stride'),
+  'Conv4 96-192-384-512': lambda: conv4(width='96-192-384-512'),
+  'ResNet-12 of 16': lambda: resnet12(width=16),
+}
+IMAGES = (28, 1), (32, 3), (84, 3)  # pixels a side, channels
 SECONDS_TO_START = 120.0
 IMPORT_JAX, IMPORT_METAKIT, FIRST_STEP = (
   'import jax',
@@ -45,7 +56,7 @@ IMPORT_JAX, IMPORT_METAKIT, FIRST_STEP = (
 
 
 def scaling() -> list[Case]:
-  """Returns training steps on more devices, of more tasks, and of larger tasks."""
+  """Returns training steps on more devices, of more tasks, larger tasks and larger images."""
   jax.config.update('jax_num_cpu_devices', DEVICES[-1])
   images = _source((28, 28, 1), 5, 1)
   of_images = prototypical(conv4(width=16), ways=5)
@@ -60,6 +71,7 @@ def scaling() -> list[Case]:
     cases.append(
       _step(name, embedded(mlp(None), heads.prototypes(ways)), _source((64,), ways, shots), 4)
     )
+  cases += [_image_step(*each) for each in itertools.product(NETWORKS, IMAGES)]
   family = lambda case: case.name.partition(',')[0]
   first = {family(case): case.name for case in reversed(cases)}
   return [case._replace(baseline=first[family(case)]) for case in cases]
@@ -92,6 +104,17 @@ def _step(
   return Case(
     name, lambda: dispatch.sampled(STEPS, state, source.data), STEPS * tasks, unit='tasks'
   )
+
+
+def _image_step(name: str, shape: tuple[int, int]) -> Case:
+  """Returns a training step of prototypical networks on two tasks of 30 images."""
+  (size, channels), keys, optimizer = shape, roots(0), optax.sgd(1e-3)
+  learner, source = prototypical(NETWORKS[name](), 5), _source((size, size, channels), 5, 1)
+  drawn, step = jax.random.split(keys.train, 2), make_train_step(learner, optimizer)
+  state = init_state(learner, optimizer, keys.init, source)
+  arguments = state, drawn, jax.vmap(source)(drawn)
+  named = f'{name}, {size}x{size}x{channels}'
+  return compiled_case(named, step, arguments, number=60, unit='images')
 
 
 def check_same(cases: Sequence[Case]) -> None:

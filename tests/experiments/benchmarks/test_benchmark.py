@@ -28,6 +28,7 @@ from experiments.tables import benchmarks
 from experiments.tables.pages import keep
 from metakit.learners.descent import Descent
 from metakit.learners.maml import maml
+from metakit.networks.conv4 import conv4
 from metakit.networks.mlp import mlp
 from metakit.objectives import squared_error
 from metakit.train import TrainState
@@ -194,6 +195,15 @@ def test_every_suite_checks_its_values_and_is_timed(suite, monkeypatch):
   rows = time_cases(SUITES[suite].cases(), 3)
   assert len(rows) >= 3 and all(row['per_second'] > 0 for row in rows)
   assert any('ratio' in row for row in rows)
+
+
+@pytest.mark.slow
+def test_steps_of_networks_are_timed_by_the_size_of_their_images(monkeypatch):
+  monkeypatch.setattr(growth, 'NETWORKS', {'Conv4': lambda: conv4(width=2)})
+  cases = [growth._image_step('Conv4', shape) for shape in ((16, 1), (32, 3))]
+  rows = time_cases(cases, 1)
+  assert [row['name'] for row in rows] == ['Conv4, 16x16x1', 'Conv4, 32x32x3']
+  assert rows[1]['gflop'] > 4 * rows[0]['gflop'] and rows[0]['unit'] == 'images'
 
 
 def test_a_predict_that_compiles_for_each_number_is_not_timed(monkeypatch):
