@@ -1,4 +1,4 @@
-"""Where compiled programs are kept from one run to the next."""
+"""What is kept from one run to the next: compiled programs, and the folder for all else."""
 
 import contextlib
 import hashlib
@@ -26,14 +26,23 @@ def keep_programs(environment: Mapping[str, str] = os.environ) -> None:
   chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
   if chosen or 'JAX_COMPILATION_CACHE_DIR' in environment:
     return
-  home = environment.get('XDG_CACHE_HOME') or Path(environment.get('HOME', '')) / '.cache'
-  folder = Path(home).absolute() / 'metakit' / f'jax-{_processor()}'
+  folder = cache_folder(environment) / f'jax-{_processor()}'
   with contextlib.suppress(OSError):
     folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK):
       jax.config.update('jax_compilation_cache_dir', str(folder))
       if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in environment:
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+  """Returns metakit's folder in the user's cache, which need not exist.
+
+  >>> cache_folder({'XDG_CACHE_HOME': '/scratch'}).as_posix()
+  '/scratch/metakit'
+  """
+  home = environment.get('XDG_CACHE_HOME') or Path(environment.get('HOME', '')) / '.cache'
+  return Path(home).absolute() / 'metakit'
 
 
 def _processor() -> str:

@@ -129,7 +129,8 @@ def test_arguments_after_the_third_have_names_in_what_commands_share():
 
 # Examples that read data sets, which not every machine has, or that draw for seconds.
 NOT_RUN = {f'data.{name}' for name in ('clinc150', 'mnist', 'omniglot', 'omniglot_runs')}
-NOT_RUN |= {'data.glyphs', 'data.tfds_table'}
+NOT_RUN |= {f'data.{name}' for name in ('cifar100', 'cifar_fs', 'fc100', 'mini_imagenet')}
+NOT_RUN |= {'data.fashion_mnist', 'data.kmnist', 'data.glyphs', 'data.tfds_table'}
 
 
 def factories():

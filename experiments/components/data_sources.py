@@ -20,6 +20,7 @@ from experiments.components.class_parts import (
   parts_of,
   with_lists,
 )
+from experiments.components.image_sources import PARTED_BY_CLASS, PARTED_BY_IMAGE, by_class
 from experiments.components.table_tasks import EPISODES, table_task
 from metakit import data
 from metakit.components.docstrings import document, meanings, summary
@@ -29,7 +30,6 @@ from metakit.data.columns import PART
 from metakit.data.files import check_choice
 from metakit.data.folder import folder as load_folder
 from metakit.data.folder import read_folder
-from metakit.data.mnist import mnist as load_mnist
 from metakit.data.omniglot import PROTOCOLS
 from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.parts import PartedTable, part_named
@@ -140,12 +140,6 @@ def kept_omniglot(
 ) -> ClassTable:
   """Reads Omniglot once for tasks that differ only in their episodes."""
   return load_omniglot(data_dir, part, protocol=protocol, size=size, rotations=rotations)
-
-
-def mnist_parts(data_dir: str) -> ClassParts:
-  """The ten digits; test episodes from its test images, the others from its training images."""
-  load = lambda part: load_mnist(data_dir, 'test' if part == 'test' else 'train')
-  return official('mnist', load)
 
 
 def tfds_parts(
@@ -348,7 +342,8 @@ TABLE_TASKS: dict[str, Callable[..., Task]] = {
   **{name: _of(name) for name in data.__all__ if is_source(name)},
   'glyphs': table_task(by_signature(data.glyphs, hidden=('size', 'seed'))),
   'omniglot': table_task(omniglot_parts, told_by=[load_omniglot, augmentations_of]),
-  'mnist': table_task(of_photos(mnist_parts), {'ways': 10, 'shots': 1, 'queries': 15}),
+  **{n: table_task(of_photos(each), told_by=[by_class]) for n, each in PARTED_BY_CLASS.items()},
+  **{n: table_task(of_photos(each), usual) for n, (each, usual) in PARTED_BY_IMAGE.items()},
   'tfds:<name>': tfds_task('<name>'),
   'arrays': table_task(arrays_parts, ANY_DATA),
   'folder': table_task(of_photos(folder_parts), ANY_DATA, told_by=[load_folder]),

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from experiments.components.class_parts import described
+from experiments.components.image_sources import LIKE_MNIST
 from experiments.components.own_base import own_base
 from metakit import objectives
 from metakit.components.docstrings import document, meanings, summary
@@ -20,8 +21,6 @@ from metakit.data.arrays import arrays
 from metakit.data.files import check_choice
 from metakit.data.glyphs import glyphs as make_glyphs
 from metakit.data.images import shrink_images
-from metakit.data.mnist import ORIGINS as IDX_SETS
-from metakit.data.mnist import mnist as load_mnist
 from metakit.data.omniglot import omniglot as load_omniglot
 from metakit.data.table import ClassTable, part_of_rows, select_classes
 from metakit.densities import objective_of
@@ -82,10 +81,10 @@ def sinusoid_task(
   return Task(source, objectives.squared_error, 1, 'loss', True, True)
 
 
-BASE_SETS = (*IDX_SETS, 'glyphs', 'omniglot', 'random')
+BASE_SETS = (*LIKE_MNIST, 'glyphs', 'omniglot', 'random')
 BASE_CLASSES, DRAWINGS = 10, 600
 HELD_OUT_TASKS = 2**30  # the least size of the pool of unseen tasks, so that each is as good as new
-HELD_OUT = 6  # every sixth training image of an IDX set is for validation
+HELD_OUT = 6  # every sixth training image of a set like MNIST is for validation
 
 
 def projected_task(
@@ -176,8 +175,8 @@ def _check_biased_steps(biased_steps: int, biased: bool) -> None:
 
 def base_set(base: str, split: str, data_dir: str, *, pixels: int) -> ClassTable:
   """Ten classes of images; those of the splits differ."""
-  if base in IDX_SETS:
-    table = load_mnist(data_dir, 'test' if split == 'test' else 'train', base)
+  if base in LIKE_MNIST:
+    table = LIKE_MNIST[base](data_dir, 'test' if split == 'test' else 'train')
     table = table if split == 'test' else part_of_rows(table, HELD_OUT, split == 'validation')
   elif base == 'omniglot':
     table = select_classes(load_omniglot(data_dir, split, rotations=False), range(BASE_CLASSES))

@@ -61,6 +61,11 @@ def mnist(
   check_choice('name', name, tuple(ORIGINS))
   if name != 'mnist':  # the files have the same names: never take those of another set
     data_dir = data_folder(data_dir, name) / name
+  return read_part(data_dir, split, name)
+
+
+def read_part(data_dir: PathLike | None, split: str, name: str) -> ClassTable:
+  """As `mnist`, but reads whatever lies in the folder; `name` is for messages alone."""
   images = _find(data_dir, name, f'{_PREFIX[split]}-images', 3)
   labels = _find(data_dir, name, f'{_PREFIX[split]}-labels', 1)
   x, y = read_idx(images, 3), read_idx(labels, 1)

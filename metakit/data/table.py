@@ -163,8 +163,11 @@ def select_classes(table: ClassTable, classes: Any) -> ClassTable:
   rows = [np.arange(table.starts[c], table.starts[c] + table.counts[c]) for c in classes]
   counts = table.counts[classes]
   chosen = np.concatenate(rows)
+  # Of a table on disk neighbouring rows stay there.
+  side_by_side = isinstance(table.x, np.memmap) and (np.diff(chosen) == 1).all()
+  x = table.x[chosen[0] : chosen[-1] + 1] if side_by_side else table.x[chosen]
   return table._replace(
-    x=table.x[chosen],
+    x=x,
     y=None if table.y is None else table.y[chosen],
     starts=np.cumsum(counts) - counts,
     counts=counts,

@@ -79,7 +79,7 @@ UNKNOWN = {
   ),
   'a base set that is not there': (
     ['--learner=in_context', SMALL, '--task=projected:base=kmnist', '--data_dir=.'],
-    'kmnist: there is no folder kmnist',
+    'kmnist: none of train-images-idx3-ubyte.gz and the three others, kmnist/VERSION/dataset_info',
   ),
   'a pool of functions without weights': (
     ['--learner=in_context', '--task=decision_trees:pool=4'],
