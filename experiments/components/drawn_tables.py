@@ -19,6 +19,7 @@ def tables_task(
   classes: int = 10,
   least_rows: int = 20,
   missing: float = 0.2,
+  direct: float = 0.0,
   tasks: int = 0,
 ) -> Task:
   """Tables of a prior: structural causal models at random, whose nodes are columns.
@@ -37,6 +38,7 @@ def tables_task(
     classes=classes,
     least_rows=least_rows,
     missing=missing,
+    direct=direct,
   )
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:

@@ -7,6 +7,9 @@ features are nodes at random, so causes of the target, effects of it, or neither
 correlate with the target more often. Then columns become categories or get heavy tails, cells go
 missing, and the target becomes classes.
 
+A share of the tables, `direct`, are of the other half of that prior, its Bayesian neural networks:
+all nodes of a layer are causes of each of the next, and the features are the inputs.
+
 Deviations: graphs are layered, with as many nodes in each layer; functions are of a weighted sum,
 normalised over the rows, and not trees or small networks.
 """
@@ -75,6 +78,7 @@ def tables(
   classes: int = 10,
   least_rows: int = 20,
   missing: float = 0.2,
+  direct: float = 0.0,
   tasks: int | jax.Array | None = None,
   seed: int = 0,
 ) -> EpisodeSource:
@@ -91,6 +95,8 @@ def tables(
     least_rows: the fewest rows in the support. A table has from that many to rows - queries, all
       equally likely, and the others have weight 0.
     missing: share of the tables in which cells are missing (NaN).
+    direct: share of the tables whose target is a dense network of the features, which differ in how
+      much they matter.
     tasks: tables of a pool that is drawn once and for all, so that the same occur again; it may be
       traced. None for new ones.
     seed: determines the pool.
@@ -103,7 +109,7 @@ def tables(
 
   Raises:
     ValueError: if a number is not positive, the support is empty or smaller than least_rows, there
-      are fewer than two classes, or `missing` is no share.
+      are fewer than two classes, or `missing` or `direct` is no share.
 
   >>> episode = tables(rows=8, columns=3, queries=2, least_rows=4)(jax.random.key(0))
   >>> episode.support.x.shape, episode.query.y.shape
@@ -119,8 +125,9 @@ def tables(
     )
   if classes < 2:
     raise ValueError(f'classes={classes}: there must be two to tell apart')
-  if not 0 <= missing <= 1:
-    raise ValueError(f'missing={missing} is no share of the tables; use 0 to 1')
+  for name, share in (('missing', missing), ('direct', direct)):
+    if not 0 <= share <= 1:
+      raise ValueError(f'{name}={share} is no share of the tables; use 0 to 1')
   if tasks is not None and not isinstance(tasks, jax.core.Tracer):
     check_positive(tasks=float(tasks))
   root = jax.random.fold_in(fixed_key(seed), _STREAM)
@@ -131,12 +138,16 @@ def tables(
     if tasks is not None:
       key = jax.random.fold_in(root, integers_below(key, tasks))
     graph_key, column_key, target_key = jax.random.split(key, 3)
-    values, depth = _nodes(graph_key, rows, max(LEAST_NODES, columns))
-    uniform = _blocks(draws.uniform, target_key, _target_draws(values.shape[1], classes))
+    nodes = max(LEAST_NODES, columns)
+    uniform = _blocks(draws.uniform, target_key, _target_draws(nodes, classes))
     number = _between(uniform['columns'], 1, columns)
+    # Without such tables the others keep their bits.
+    straight = direct > 0 and draws.uniform(jax.random.fold_in(key, 1)) < direct
+    values, depth = _nodes(graph_key, rows, nodes, direct=straight, number=number)
     present = jnp.arange(rows) < _between(uniform['rows'], least_rows, shots)
     y, counts, number_of_classes, place = target(values, depth, uniform, present, classes)
-    x = _features(column_key, values, depth, place, columns=columns, missing=missing)
+    order = {'place': place, 'direct': straight}
+    x = _features(column_key, values, depth, **order, columns=columns, missing=missing)
     x = jnp.where(jnp.arange(columns) < number, x, jnp.nan)
     info = {'columns': number, 'ways': number_of_classes}
     weight = jnp.where(jnp.arange(rows) < shots, present, counts).astype(x.dtype)
@@ -211,6 +222,26 @@ def draw_graph(key: Key, layers: int, nodes: int) -> Graph:
   return Graph(weight, skip, 0.7 * normal['bias'], scale, activation, noise)
 
 
+def densely(key: Key, graph: Graph, number: int | jax.Array) -> Graph:
+  """Returns a graph in which each node is a function of all of the layer before.
+
+  Args:
+    key: a key.
+    graph: gives all but the weights.
+    number: how many causes are read, the first ones. Some matter more: their weights have standard
+      deviations of log-normal size.
+
+  >>> graph = lambda key: densely(key, draw_graph(key, layers=3, nodes=4), number=2)
+  >>> jax.eval_shape(graph, jax.random.key(0)).weight.shape
+  (3, 4, 4)
+  """
+  nodes = graph.bias.shape[1]
+  normal = _blocks(draws.normal, key, {'weight': graph.weight.shape, 'matter': (nodes,)})
+  matter = jnp.where(jnp.arange(nodes) < number, jnp.exp(normal['matter']), 0)
+  weight = normal['weight'].at[0].multiply(matter[:, None])
+  return graph._replace(weight=weight, skip=jnp.zeros_like(graph.skip))
+
+
 def propagate(graph: Graph, causes: jax.Array, noise: jax.Array) -> jax.Array:
   """Returns the values of all nodes.
 
@@ -243,8 +274,18 @@ def _standard(values: jax.Array) -> jax.Array:
   return away / jnp.maximum(jnp.sqrt(jnp.square(away).mean(0)), 1e-6)
 
 
-def _nodes(key: Key, rows: int, nodes: int) -> tuple[jax.Array, jax.Array]:
-  """Returns the values of all nodes [rows, (layers + 1) nodes], and how many layers are used."""
+def _nodes(
+  key: Key, rows: int, nodes: int, *, direct: Any, number: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the values of all nodes [rows, (layers + 1) nodes], and how many layers are used.
+
+  Args:
+    key: a key.
+    rows: of the table.
+    nodes: of a layer.
+    direct: whether the graph is a dense network, False or an array.
+    number: of causes that such a network reads.
+  """
   graph_key, normal_key, uniform_key = jax.random.split(key, 3)
   normal = _blocks(
     draws.normal,
@@ -260,7 +301,11 @@ def _nodes(key: Key, rows: int, nodes: int) -> tuple[jax.Array, jax.Array]:
   apart = jnp.maximum(4 * uniform['apart'] - 2, 0)  # half of the tables have no clusters
   cluster = _between(uniform['cluster'], 0, CLUSTERS - 1)
   causes = causes + apart * normal['centres'][cluster]
-  values = propagate(draw_graph(graph_key, LAYERS, nodes), causes, normal['noise'])
+  graph = draw_graph(graph_key, LAYERS, nodes)
+  if direct is not False:
+    dense = densely(jax.random.fold_in(graph_key, 1), graph, number)
+    graph = jax.tree.map(lambda one, other: jnp.where(direct, one, other), dense, graph)
+  values = propagate(graph, causes, normal['noise'])
   return jnp.moveaxis(values, 0, 1).reshape(rows, -1), _between(uniform['depth'], 1, LAYERS)
 
 
@@ -280,9 +325,16 @@ def _heavy(values: jax.Array) -> jax.Array:
 
 
 def _features(
-  key: Key, values: jax.Array, depth: jax.Array, place: jax.Array, *, columns: int, missing: float
+  key: Key,
+  values: jax.Array,
+  depth: jax.Array,
+  *,
+  place: jax.Array,
+  direct: Any,
+  columns: int,
+  missing: float,
 ) -> jax.Array:
-  """Returns columns [rows, columns] of nodes at random, but for the target's."""
+  """Returns columns [rows, columns] of nodes at random, but for the target's; or the causes."""
   rows, nodes = values.shape
   uniform = _blocks(
     draws.uniform,
@@ -302,6 +354,7 @@ def _features(
   number = jnp.arange(nodes)
   usable = (number < each * (depth + 1)) & (number != place)
   order = uniform['order'] - 2 * uniform['all'][4] * _relation(values, values[:, place])
+  order = jnp.where(direct, number - nodes - 9.0, order)  # the causes, before all others
   chosen = jnp.argsort(jnp.where(usable, order, 9 + order))[:columns]
   x = _standard(values[:, chosen])
   share, kind = uniform['all'][0] * 0.8, uniform['kind']  # of columns that are categories

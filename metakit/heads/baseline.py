@@ -23,7 +23,7 @@ from metakit.heads.common import (
   inductive_head,
   members,
 )
-from metakit.minibatches import minibatch
+from metakit.minibatches import minibatches
 from metakit.networks.last_layer import init_last_layer, linear
 from metakit.objectives import cross_entropy
 from metakit.types import Examples, Fitted, Key, MetaLearner, Objective, Params
@@ -82,17 +82,20 @@ def baseline(
       optax.scale(-learning_rate),
     )
 
-    def loss(head: Params, step: jax.Array) -> jax.Array:
-      rows = minibatch(key, support, step, size=batch) if batch else support
+    count = epochs(len(support.x), batch) if steps is None else steps
+    numbered = support._replace(x=jnp.arange(len(support.x)))
+    batches = minibatches(key, numbered, count, size=batch) if batch else None
+
+    def loss(head: Params, drawn: Examples | None) -> jax.Array:
+      rows = support if drawn is None else drawn._replace(x=support.x[drawn.x])
       return cross_entropy(jnp.where(present, outputs(head, rows.x), ABSENT), rows)[0]
 
-    def advance(carry, step):
+    def advance(carry, drawn):
       head, state = carry
-      updates, state = optimizer.update(jax.grad(loss)(head, step), state, head)
+      updates, state = optimizer.update(jax.grad(loss)(head, drawn), state, head)
       return (optax.apply_updates(head, updates), state), None
 
-    count = epochs(len(support.x), batch) if steps is None else steps
-    (head, _), _ = jax.lax.scan(advance, (head, optimizer.init(head)), jnp.arange(count))
+    (head, _), _ = jax.lax.scan(advance, (head, optimizer.init(head)), batches, length=count)
     return head, present
 
   def classify(fitted: Fitted, z: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import numpy as np
 from metakit.episodes.tables import (
   _labels,
   _target_draws,
+  densely,
   draw_graph,
   propagate,
   tables,
@@ -59,6 +60,40 @@ def test_nodes_are_those_of_a_loop_over_the_graph():
       values[:, node] = act(total) + graph.noise[layer, node] * noise[layer, :, node]
     np.testing.assert_allclose(found[layer + 1], values, atol=1e-4)
     before = np.asarray(found[layer + 1], float)
+
+
+def test_a_dense_network_reads_the_first_causes_alone():
+  make = jax.jit(lambda key: densely(key, draw_graph(key, 3, 6), 4))
+  graph = jax.device_get(make(jax.random.key(0)))
+  assert (graph.weight[0, 4:] == 0).all() and (graph.skip == 0).all()
+  assert (graph.weight[0, :4] != 0).all() and (graph.weight[1:] != 0).all()
+  size = np.abs(graph.weight[0, :4]).mean(1)
+  assert size.max() > 2 * size.min()  # some causes matter more
+
+
+def test_direct_tables_show_all_that_the_target_depends_on():
+  """Of one column: neighbours in it have like targets. Of more: they are drawn independently."""
+  source = tables('regression', direct=1.0, missing=0.0, **SIZES)
+  keys = jax.random.split(jax.random.key(3), MANY)
+  direct = jax.device_get(jax.jit(jax.vmap(source.plan))(keys))
+  (smooth, alike), (other_smooth, other_alike) = map(columns_of, (direct, drawn('regression')))
+  assert smooth > other_smooth + 0.15 and alike < other_alike - 0.05
+
+
+def columns_of(episodes):
+  """Returns how much of a target its neighbours in the only column explain, in the mean over tables
+  of one column, and the mean correlation of the first two columns of others."""
+  x, y, weight = episodes.support.x, episodes.support.y[..., 0], episodes.support.weight
+  smooth, alike = [], []
+  for table, target, there, number in zip(x, y, weight > 0, episodes.info['columns'], strict=True):
+    table, target = np.nan_to_num(table[there]), target[there]
+    if number == 1:
+      target = target[np.argsort(table[:, 0])]
+      rest = target[1:-1] - (target[:-2] + target[2:]) / 2
+      smooth.append(1 - min(rest.var() / target.var(), 2) / 1.5)  # 1.5 is that of noise
+    elif (table[:, :2].std(0) > 0).all():
+      alike.append(abs(np.corrcoef(table[:, 0], table[:, 1])[0, 1]))
+  return np.mean(smooth), np.mean(alike)
 
 
 def test_rows_columns_and_classes_are_padded():

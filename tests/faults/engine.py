@@ -217,4 +217,11 @@ FAULTS = (
     'test_distributed.py::test_what_one_process_alone_has_is_a_difference',
     added=True,
   ),
+  Fault(
+    'a training that is given parameters begins with new ones',
+    'metakit/training.py',
+    'state._replace(params=params, opt_state',
+    'state._replace(params=state.params, opt_state',
+    'test_training.py::test_a_training_begins_with_given_parameters',
+  ),
 )

@@ -26,8 +26,8 @@ FAULTS = (
   Fault(
     'every pass over the minibatches has the same order',
     MINIBATCHES,
-    'jax.random.permutation(jax.random.fold_in(key, number), count)',
-    'jax.random.permutation(key, count)',
+    'jax.random.permutation(jax.random.fold_in(key, number), len(examples.x))',
+    'jax.random.permutation(key, len(examples.x))',
     f'{FAMILY}test_minibatches_pass_over_all_examples_before_any_comes_again',
   ),
   Fault(

@@ -212,4 +212,18 @@ FAULTS = (
     'generator.permutation(classes) if vote < 0 else',
     f'{OF_ESTIMATORS}test_views_of_other_orders_say_the_same_and_are_averaged',
   ),
+  Fault(
+    'direct tables show any nodes as columns',
+    PRIOR,
+    'jnp.where(direct, number - nodes - 9.0, order)',
+    'jnp.where(direct, order, order)',
+    f'{OF_PRIOR}test_direct_tables_show_all_that_the_target_depends_on',
+  ),
+  Fault(
+    'a dense network reads causes that no column shows',
+    PRIOR,
+    'jnp.where(jnp.arange(nodes) < number, ',
+    'jnp.where(jnp.arange(nodes) >= 0, ',
+    f'{OF_PRIOR}test_a_dense_network_reads_the_first_causes_alone',
+  ),
 )

@@ -23,7 +23,7 @@ from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
 from metakit.meta_gradient import first_order
-from metakit.minibatches import minibatch
+from metakit.minibatches import minibatch, minibatches
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode, Examples
@@ -375,10 +375,12 @@ def test_absent_examples_are_in_no_minibatch_that_others_can_fill():
   draw = jax.jit(minibatch, static_argnames='size')
   drawn = jax.device_get([draw(KEY, examples, step, size=4) for step in range(5)])
   assert all((batch.weight == 1).all() for batch in drawn)
+  together = jax.jit(lambda: minibatches(KEY, examples, 5, size=4))()
+  assert (np.asarray(together.x) == [batch.x for batch in drawn]).all()
   seen = np.concatenate([batch.x[:, 0] for batch in drawn]).reshape(-1, 5)
   assert (np.sort(seen) == [2, 5, 7, 8, 11]).all()  # four times each
-  few = draw(KEY, examples._replace(weight=(x[:, 0] == 3).astype(np.float32)), 1, size=4)
-  few = jax.device_get(few)
+  one = examples._replace(weight=(x[:, 0] == 3).astype(np.float32))
+  few = jax.device_get(draw(KEY, one, 1, size=4))
   assert few.x[0] == 3 and list(few.weight) == [1, 0, 0, 0]
 
 
