@@ -68,7 +68,7 @@ def alpha_tim(
     support, query = (part._replace(x=unit(part.x)) for part in (support, query))
     points, present = class_means(support, ways)
     order = tuned_alpha(support, ways) if alpha is None else alpha
-    rows, points, middle = together(support, query, points, present)
+    rows, points, middle = together(support, query, points, present=present)
     slope = information_slope(
       rows,
       temperature=temperature,

@@ -18,6 +18,7 @@ from metakit.heads.common import (
   ABSENT,
   check_positive,
   check_ways,
+  check_width,
   class_means,
   means,
   members,
@@ -84,7 +85,7 @@ def tim(
     del params
     support, query = (part._replace(x=unit(part.x)) for part in (support, query))
     points, present = class_means(support, ways)
-    rows, points, middle = together(support, query, points, present)
+    rows, points, middle = together(support, query, points, present=present)
     if solver == 'adm':
       points = alternate(
         rows,
@@ -134,13 +135,17 @@ class Rows(NamedTuple):
 
 
 def together(
-  support: Examples, query: Examples, points: jax.Array, present: jax.Array
+  support: Examples, query: Examples, points: jax.Array, *, present: jax.Array
 ) -> tuple[Rows, jax.Array, jax.Array]:
   """Returns the rows, the weights [ways, features] around their middle, and the middle [features].
 
   Squares of distances do not depend on the place. Far from zero they are large beside their
   differences.
+
+  Raises:
+    ValueError: for features of two widths.
   """
+  check_width(support.x.shape[-1], query.x.shape[-1])
   middle = means(present[:, None], points)[0]
   member, counts = members(support, len(points)), weight_of(query, points.dtype)
   rows = Rows(
@@ -152,7 +157,7 @@ def together(
   return rows, jnp.where(rows.present, points - middle, 0), middle
 
 
-def log_shares(rows: Rows, near: jax.Array, square: jax.Array, temperature: float) -> jax.Array:
+def log_shares(rows: Rows, near: jax.Array, square: jax.Array, *, temperature: float) -> jax.Array:
   """Returns log p [ways, rows], given products x'w [ways, rows] and |w|^2 [ways, 1].
 
   |x|^2 is the same for all classes, and is left out.
@@ -188,7 +193,7 @@ def alternate(
   def step(points: jax.Array, _: None) -> tuple[jax.Array, None]:
     near = product(points, products)
     square = ((points * near) if few else jnp.square(points)).sum(1, keepdims=True)
-    log_p = log_shares(rows, near, square, temperature)
+    log_p = log_shares(rows, near, square, temperature=temperature)
     sharp = (1 + conditional_weight) * log_p
     column = jax.nn.logsumexp(sharp, axis=1, b=counts, keepdims=True)
     q = counts * jax.nn.softmax(jnp.where(rows.present, sharp - column / 2, ABSENT), axis=0)
@@ -223,7 +228,7 @@ def information_slope(
 
   def slope(points: jax.Array) -> jax.Array:
     square = jnp.square(points).sum(1, keepdims=True)
-    log_p = log_shares(rows, product(points, turned), square, temperature)
+    log_p = log_shares(rows, product(points, turned), square, temperature=temperature)
     p = jnp.exp(log_p)
     marginal = (p * query_share).sum(1, keepdims=True)
     outer = conditional_weight * measure(log_p)

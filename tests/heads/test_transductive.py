@@ -218,7 +218,8 @@ def test_the_slope_of_tim_is_that_of_equation_3(entropy):
 
   @jax.jit
   def slope(points):
-    rows, centred, _ = together(support, query._replace(weight=weight), points, np.ones(3, bool))
+    weighed, present = query._replace(weight=weight), np.ones(3, bool)
+    rows, centred, _ = together(support, weighed, points, present=present)
     return information_slope(rows, temperature=15.0, entropy=measure, **weights)(centred)
 
   ahead, behind = (information(points + h * away, entropy, weight) for h in (1e-6, -1e-6))

@@ -38,7 +38,7 @@ def test_squares_start_as_often_as_the_paper_says_and_what_is_left_is_scaled():
   kept = np.asarray(y) != 0
   np.testing.assert_allclose(y, x * kept / kept[:30].mean(), rtol=1e-5)
   chance = rate / size**2 * height * width / ((height - size + 1) * (width - size + 1))
-  assert block_chance(rate, size, height, width) == pytest.approx(chance)
+  assert block_chance(rate, size, height=height, width=width) == pytest.approx(chance)
   places = np.ones((1, height - size + 1, width - size + 1, 1))
   squares = np.zeros((height, width))  # that cover each place
   for i, j in itertools.product(range(places.shape[1]), range(places.shape[2])):
