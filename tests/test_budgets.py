@@ -31,6 +31,8 @@ def test_what_is_beyond_its_budget_is_named(cost, said):
 def test_a_file_without_a_line_is_named_with_the_remedy():
   (said,) = excesses({'tests/new.py': Cost(0, 0.0)}, TABLE)
   assert said == 'tests/new.py has no line in budgets.txt: pytest --write-budgets tests/new.py'
+  (said,) = excesses({'metakit/new.py': Cost(0, 0.0)}, TABLE)  # the option is known from tests/
+  assert said.endswith('pytest --write-budgets tests/test_budgets.py metakit/new.py')
 
 
 def item(nodeid, *groups):
