@@ -83,7 +83,7 @@ def baseline(
     )
 
     count = epochs(len(support.x), batch) if steps is None else steps
-    numbered = support._replace(x=jnp.arange(len(support.x)))
+    numbered = support._replace(x=jnp.arange(support.x.shape[0]))
     batches = minibatches(key, numbered, count, size=batch) if batch else None
 
     def loss(head: Params, drawn: Examples | None) -> jax.Array:

@@ -150,7 +150,9 @@ def together(
   member, counts = members(support, len(points)), weight_of(query, points.dtype)
   rows = Rows(
     jnp.concatenate([support.x, query.x]) - middle,
-    jnp.concatenate([member.T, jnp.zeros((len(points), len(counts)), points.dtype)], axis=1),
+    jnp.concatenate(
+      [member.T, jnp.zeros((points.shape[0], counts.shape[0]), points.dtype)], axis=1
+    ),
     jnp.concatenate([jnp.zeros_like(member[:, 0]), counts]),
     present[:, None],
   )

@@ -31,7 +31,7 @@ UNKNOWN = {
   'an unknown task': (['--task=omniglott'], "unknown task 'omniglott'; known: arrays,"),
   'an unknown learner': (['--learner=mamal'], "unknown learner 'mamal'; known: alfa, alpha_tim,"),
   'an unknown argument': (['--task=glyphs:way=3'], "no argument 'way'; accepted: ways=5, shots=1"),
-  'a value of another type': (['--network=conv4:width=wide'], "width='wide' is not of type int"),
+  'a value of another type': (['--network=conv4:depth=deep'], "depth='deep' is not of type int"),
   'an unknown mode': (['--learner=maml:mode=exact'], 'mode=exact is unknown; use one of unroll,'),
   'no inner steps': (['--learner=maml:inner_steps=0'], 'inner_steps=0 learns nothing'),
   'an inner optimizer without a derivative': (
