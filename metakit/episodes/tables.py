@@ -14,14 +14,14 @@ Deviations: graphs are layered, with as many nodes in each layer; functions are 
 normalised over the rows, and not trees or small networks.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from metakit.data.files import check_choice
 from metakit.episodes import draws
+from metakit.episodes.causal_models import between, blocks, densely, draw_graph, propagate, standard
 from metakit.episodes.integer_draws import integers_below
 from metakit.keys import fixed_key
 from metakit.sizes import check_positive
@@ -35,38 +35,6 @@ CLUSTERS = 4  # of rows
 LEVELS = 8  # the most categories of a column
 LARGEST = 10.0  # the largest normalised target of a regression
 _STREAM = 0x5441424C  # makes keys of a pool that differ from those of metakit.roots of its seed
-
-# What a node is of the weighted sum of others.
-ACTIVATIONS = (
-  lambda z: z,
-  jnp.tanh,
-  jax.nn.relu,
-  lambda z: jnp.sin(2 * z),
-  lambda z: jnp.abs(z) - 0.8,
-  lambda z: jnp.exp(-jnp.square(z)) * 2 - 1,
-  lambda z: jnp.where(z > 0, 1.0, -1.0).astype(z.dtype),
-  lambda z: jnp.clip(jnp.square(z), 0, 4) - 1,
-)
-
-
-class Graph(NamedTuple):
-  """A structural causal model of layers of nodes.
-
-  Attributes:
-    weight: [layers, nodes, nodes], from the layer before; most are 0.
-    skip: [layers, nodes, nodes], from the causes; most are 0.
-    bias: [layers, nodes].
-    scale: [layers, nodes], of the normalised sum.
-    activation: [layers, nodes] int, which of ACTIVATIONS.
-    noise: [layers, nodes], the standard deviation of what is added.
-  """
-
-  weight: jax.Array
-  skip: jax.Array
-  bias: jax.Array
-  scale: jax.Array
-  activation: jax.Array
-  noise: jax.Array
 
 
 def tables(
@@ -139,12 +107,12 @@ def tables(
       key = jax.random.fold_in(root, integers_below(key, tasks))
     graph_key, column_key, target_key = jax.random.split(key, 3)
     nodes = max(LEAST_NODES, columns)
-    uniform = _blocks(draws.uniform, target_key, _target_draws(nodes, classes))
-    number = _between(uniform['columns'], 1, columns)
+    uniform = blocks(draws.uniform, target_key, _target_draws(nodes, classes))
+    number = between(uniform['columns'], 1, columns)
     # Without such tables the others keep their bits.
     straight = direct > 0 and draws.uniform(jax.random.fold_in(key, 1)) < direct
     values, depth = _nodes(graph_key, rows, nodes, direct=straight, number=number)
-    present = jnp.arange(rows) < _between(uniform['rows'], least_rows, shots)
+    present = jnp.arange(rows) < between(uniform['rows'], least_rows, shots)
     y, counts, number_of_classes, place = target(values, depth, uniform, present, classes)
     order = {'place': place, 'direct': straight}
     x = _features(column_key, values, depth, **order, columns=columns, missing=missing)
@@ -161,117 +129,7 @@ def _parts(shots: int) -> tuple[slice, slice]:
   return slice(shots), slice(shots, None)
 
 
-def _between(uniform: jax.Array, least: int, most: int) -> jax.Array:
-  """Returns an integer from least to most of a number between 0 and 1."""
-  return jnp.minimum(least + (uniform * (most - least + 1)).astype(jnp.int32), most)
-
-
-def _blocks(draw: Any, key: Key, shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.Array]:
-  """Draws many arrays at once, since each call of the generator takes long to compile."""
-  sizes = [_size(shape) for shape in shapes.values()]
-  numbers, found = draw(key, (sum(sizes),)), {}
-  for (name, shape), size in zip(shapes.items(), sizes, strict=True):
-    found[name], numbers = numbers[:size].reshape(shape), numbers[size:]
-  return found
-
-
-def _size(shape: Sequence[int]) -> int:
-  size = 1
-  for each in shape:
-    size *= each
-  return size
-
-
-# The graph and the values of its nodes.
-
-
-def draw_graph(key: Key, layers: int, nodes: int) -> Graph:
-  """Draws a structural causal model.
-
-  Args:
-    key: a key.
-    layers: layers of nodes that have causes.
-    nodes: nodes of each layer, and causes.
-
-  >>> jax.eval_shape(lambda: draw_graph(jax.random.key(0), layers=3, nodes=4)).weight.shape
-  (3, 4, 4)
-  """
-  one, two = jax.random.split(key)
-  each = layers, nodes
-  normal = _blocks(
-    draws.normal,
-    one,
-    {'weight': (2, layers, nodes, nodes), 'bias': each, 'scale': each, 'noise': each, 'all': (2,)},
-  )
-  uniform = _blocks(
-    draws.uniform,
-    two,
-    {'edge': (2, layers, nodes, nodes), 'parent': each, 'activation': (2, *each), 'all': (3,)},
-  )
-  parents = _between(uniform['parent'], 0, nodes - 1)
-  parent = jnp.arange(nodes)[:, None] == parents[:, None, :]  # [layers, from, to]: one at least
-  edges = jnp.stack([parent, jnp.zeros_like(parent)])
-  density = jnp.array([0.5, 0.1])[:, None, None, None] * uniform['all'][0]
-  weight, skip = normal['weight'] * (edges | (uniform['edge'] < density))
-  activation = _between(uniform['activation'][0], 0, len(ACTIVATIONS) - 1)
-  # Some graphs have one function in most nodes.
-  usual = _between(uniform['all'][1], 0, len(ACTIVATIONS) - 1)
-  activation = jnp.where(uniform['activation'][1] < uniform['all'][2] - 0.3, usual, activation)
-  noise = jnp.exp(-2.8 + normal['all'][0] + 0.5 * normal['noise'])
-  scale = jnp.exp(0.5 * normal['scale'] + 0.2 * normal['all'][1])
-  return Graph(weight, skip, 0.7 * normal['bias'], scale, activation, noise)
-
-
-def densely(key: Key, graph: Graph, number: int | jax.Array) -> Graph:
-  """Returns a graph in which each node is a function of all of the layer before.
-
-  Args:
-    key: a key.
-    graph: gives all but the weights.
-    number: how many causes are read, the first ones. Some matter more: their weights have standard
-      deviations of log-normal size.
-
-  >>> graph = lambda key: densely(key, draw_graph(key, layers=3, nodes=4), number=2)
-  >>> jax.eval_shape(graph, jax.random.key(0)).weight.shape
-  (3, 4, 4)
-  """
-  nodes = graph.bias.shape[1]
-  normal = _blocks(draws.normal, key, {'weight': graph.weight.shape, 'matter': (nodes,)})
-  matter = jnp.where(jnp.arange(nodes) < number, jnp.exp(normal['matter']), 0)
-  weight = normal['weight'].at[0].multiply(matter[:, None])
-  return graph._replace(weight=weight, skip=jnp.zeros_like(graph.skip))
-
-
-def propagate(graph: Graph, causes: jax.Array, noise: jax.Array) -> jax.Array:
-  """Returns the values of all nodes.
-
-  Args:
-    graph: the model.
-    causes: [rows, nodes].
-    noise: [layers, rows, nodes], of deviation 1.
-
-  Returns:
-    [layers + 1, rows, nodes], the causes first. The sum of each node is normalised over the rows.
-
-  >>> run = lambda key: propagate(draw_graph(key, 3, 4), jnp.ones((5, 4)), jnp.zeros((3, 5, 4)))
-  >>> jax.eval_shape(run, jax.random.key(0)).shape
-  (4, 5, 4)
-  """
-
-  def layer(before: jax.Array, given: Any) -> tuple[jax.Array, jax.Array]:
-    (weight, skip, bias, scale, activation, deviation), noise = given
-    total = scale * _standard(before @ weight + causes @ skip) + bias
-    shape = jnp.broadcast_to(activation, total.shape)
-    values = jax.lax.select_n(shape, *(act(total) for act in ACTIVATIONS)) + deviation * noise
-    return values, values
-
-  return jnp.concatenate([causes[None], jax.lax.scan(layer, causes, (graph, noise))[1]])
-
-
-def _standard(values: jax.Array) -> jax.Array:
-  """Normalises over the first axis."""
-  away = values - values.mean(0)
-  return away / jnp.maximum(jnp.sqrt(jnp.square(away).mean(0)), 1e-6)
+# The values of nodes.
 
 
 def _nodes(
@@ -287,33 +145,33 @@ def _nodes(
     number: of causes that such a network reads.
   """
   graph_key, normal_key, uniform_key = jax.random.split(key, 3)
-  normal = _blocks(
+  normal = blocks(
     draws.normal,
     normal_key,
     {'noise': (LAYERS, rows, nodes), 'causes': (rows, nodes), 'centres': (CLUSTERS, nodes)},
   )
-  uniform = _blocks(
+  uniform = blocks(
     draws.uniform, uniform_key, {'cluster': (rows,), 'kind': (nodes,), 'apart': (), 'depth': ()}
   )
   causes, kind = normal['causes'], jnp.broadcast_to(uniform['kind'], (rows, nodes))
   even = 1.7 * jax.lax.erf(causes / 2**0.5)
   causes = jnp.where(kind < 0.5, causes, jnp.where(kind < 0.8, even, _heavy(causes)))
   apart = jnp.maximum(4 * uniform['apart'] - 2, 0)  # half of the tables have no clusters
-  cluster = _between(uniform['cluster'], 0, CLUSTERS - 1)
+  cluster = between(uniform['cluster'], 0, CLUSTERS - 1)
   causes = causes + apart * normal['centres'][cluster]
   graph = draw_graph(graph_key, LAYERS, nodes)
   if direct is not False:
     dense = densely(jax.random.fold_in(graph_key, 1), graph, number)
     graph = jax.tree.map(lambda one, other: jnp.where(direct, one, other), dense, graph)
   values = propagate(graph, causes, normal['noise'])
-  return jnp.moveaxis(values, 0, 1).reshape(rows, -1), _between(uniform['depth'], 1, LAYERS)
+  return jnp.moveaxis(values, 0, 1).reshape(rows, -1), between(uniform['depth'], 1, LAYERS)
 
 
 def _relation(values: jax.Array, target: jax.Array) -> jax.Array:
   """Returns for each node [rows, nodes] the larger correlation of itself, and of its square."""
-  values, target = _standard(values), _standard(target)
+  values, target = standard(values), standard(target)
   of = lambda values: jnp.abs((values * target[:, None]).mean(0))
-  return jnp.maximum(of(values), of(_standard(jnp.square(values))))
+  return jnp.maximum(of(values), of(standard(jnp.square(values))))
 
 
 def _heavy(values: jax.Array) -> jax.Array:
@@ -336,7 +194,7 @@ def _features(
 ) -> jax.Array:
   """Returns columns [rows, columns] of nodes at random, but for the target's; or the causes."""
   rows, nodes = values.shape
-  uniform = _blocks(
+  uniform = blocks(
     draws.uniform,
     key,
     {
@@ -356,7 +214,7 @@ def _features(
   order = uniform['order'] - 2 * uniform['all'][4] * _relation(values, values[:, place])
   order = jnp.where(direct, number - nodes - 9.0, order)  # the causes, before all others
   chosen = jnp.argsort(jnp.where(usable, order, 9 + order))[:columns]
-  x = _standard(values[:, chosen])
+  x = standard(values[:, chosen])
   share, kind = uniform['all'][0] * 0.8, uniform['kind']  # of columns that are categories
   tails = jnp.where(kind > 1 - 0.2 * uniform['all'][1], _heavy(x), x)
   x = jnp.where(kind < share, _categories(x, uniform), tails)
@@ -367,7 +225,7 @@ def _features(
 
 def _categories(x: jax.Array, uniform: dict[str, jax.Array]) -> jax.Array:
   """Cuts columns [rows, columns] at ranks at random, and numbers the parts in another order."""
-  levels = _between(uniform['levels'] ** 2, 2, LEVELS)
+  levels = between(uniform['levels'] ** 2, 2, LEVELS)
   used = jnp.arange(LEVELS - 1)[:, None] < levels - 1
   level = (used & (_rank(x)[:, None] >= uniform['borders'])).sum(1)  # [rows, columns]
   names = jnp.argsort(jnp.argsort(uniform['names'], axis=0), axis=0)  # [levels, columns]
@@ -396,12 +254,12 @@ def _target_nodes(
     jnp.minimum(each + (u * each * depth).astype(jnp.int32), each * (depth + 1) - 1)
     for u in uniform['node']
   )
-  return _standard(values[:, first]), _standard(values[:, second]), first
+  return standard(values[:, first]), standard(values[:, second]), first
 
 
 def _labels(values, depth, uniform, present, classes):
   value, other, place = _target_nodes(values, depth, uniform)
-  number = _between(uniform['classes'] ** 2, 2, classes)
+  number = between(uniform['classes'] ** 2, 2, classes)
   used = jnp.arange(classes) < number
   # Parts of one node, whose shares are between equal and those of a flat Dirichlet distribution.
   shares = jnp.where(used, -jnp.log1p(-uniform['shares']), 0)

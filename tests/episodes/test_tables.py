@@ -5,12 +5,10 @@ import functools
 import jax
 import numpy as np
 
+from metakit.episodes.causal_models import densely, draw_graph, propagate
 from metakit.episodes.tables import (
   _labels,
   _target_draws,
-  densely,
-  draw_graph,
-  propagate,
   tables,
 )
 

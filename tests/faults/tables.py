@@ -3,6 +3,7 @@
 from tests.faults.fault import Fault
 
 PRIOR = 'metakit/episodes/tables.py'
+GRAPHS = 'metakit/episodes/causal_models.py'
 LEARNER = 'metakit/learners/tabular.py'
 NETWORK = 'metakit/networks/two_way.py'
 ESTIMATORS = 'metakit/estimators/tabular.py'
@@ -37,7 +38,7 @@ FAULTS = (
   ),
   Fault(
     'effects of effects are effects of the causes',
-    PRIOR,
+    GRAPHS,
     'before @ weight + causes @ skip',
     'causes @ weight + causes @ skip',
     f'{OF_PRIOR}test_nodes_are_those_of_a_loop_over_the_graph',
@@ -180,13 +181,13 @@ FAULTS = (
   Fault(
     'queries of a table are rows of its support',
     PRIOR,
-    "jnp.arange(rows) < _between(uniform['rows'], least_rows, shots)",
-    "jnp.arange(rows) < _between(uniform['rows'], least_rows, rows)",
+    "jnp.arange(rows) < between(uniform['rows'], least_rows, shots)",
+    "jnp.arange(rows) < between(uniform['rows'], least_rows, rows)",
     f'{OF_PRIOR}test_targets_of_a_regression_are_normalised_by_the_support_and_no_column',
   ),
   Fault(
     'the noise of nodes is not scaled',
-    PRIOR,
+    GRAPHS,
     'deviation * noise\n',
     'noise\n',
     f'{OF_PRIOR}test_nodes_are_those_of_a_loop_over_the_graph',
@@ -221,7 +222,7 @@ FAULTS = (
   ),
   Fault(
     'a dense network reads causes that no column shows',
-    PRIOR,
+    GRAPHS,
     'jnp.where(jnp.arange(nodes) < number, ',
     'jnp.where(jnp.arange(nodes) >= 0, ',
     f'{OF_PRIOR}test_a_dense_network_reads_the_first_causes_alone',
