@@ -42,7 +42,7 @@ def test_scikit_learn_finds_nothing_wrong(learner, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('learner', ['discriminant', 'prototypical'])
+@pytest.mark.parametrize('learner', ['discriminant', 'ridge', 'prototypical', 'logistic'])
 def test_all_checks_of_scikit_learn_pass(learner):
   results = check_estimator(FewShotClassifier(learner), on_skip=None)
   skipped = {result['check_name'] for result in results if result['status'] == 'skipped'}

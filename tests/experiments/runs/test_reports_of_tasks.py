@@ -126,10 +126,10 @@ def test_what_should_be_equal_is_compared(task, metric, names, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_usual_training_learns_to_tell_unseen_glyphs_apart(tmp_path):
-  """As users start it, but shorter: after all of its 800 steps it has 92%, after 300 it has 87%."""
-  shorter = ['--steps=300', '--episodes=200', '--curve=none', f'--workdir={tmp_path / "run"}']
+def test_training_without_a_flag_reaches_ninety_percent_on_unseen_glyphs(tmp_path):
+  """Only the test and its report are shorter than a user's."""
+  shorter = ['--episodes=200', '--curve=short', f'--workdir={tmp_path / "run"}']
   status, out, error = finish(start_whole('train', *shorter), timeout=600)
   assert status == 0, error
-  assert read_results(tmp_path / 'run' / 'results.json')['mean'] >= 0.85
+  assert read_results(tmp_path / 'run' / 'results.json')['mean'] >= 0.9
   assert 'report: ' in out
