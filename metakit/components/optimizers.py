@@ -4,7 +4,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import numpy as np
 import optax
+from optax import contrib
 
 from metakit.components.docstrings import document, first_sentence, meanings, summary
 
@@ -57,4 +60,47 @@ def sgdw(
   )
 
 
-OPTIMIZERS = {**_optimizers(), 'sgdw': _with_default_rate(sgdw)}
+def muon(
+  learning_rate: Any = 1e-3,
+  momentum: float = 0.95,
+  weight_decay: float = 1e-4,
+  steps: int = 5,
+) -> optax.GradientTransformation:
+  """Momentum made orthogonal for matrices (Muon, Jordan et al. 2024), AdamW for what is none.
+
+  An array of more than two axes is the matrix nearest to a square among those that cut its axes in
+  two, so the heads of attention are columns together, and a convolution has its outputs as columns.
+  Updates have the size of AdamW's (0.2 times the root of the longer side, Liu et al. 2025,
+  arXiv:2502.16982), so rates and decays of adamw will do.
+
+  Args:
+    learning_rate: a number, or a schedule.
+    momentum: decay rate of the momentum.
+    weight_decay: strength of the decay, times the learning rate.
+    steps: iterations of Newton and Schulz that make the momentum orthogonal.
+  """
+  return contrib.muon(
+    learning_rate,
+    ns_steps=steps,
+    beta=momentum,
+    weight_decay=weight_decay,
+    adam_weight_decay=weight_decay,
+    muon_weight_dimension_numbers=lambda params: jax.tree.map_with_path(_as_matrix, params),
+    consistent_rms=0.2,
+  )
+
+
+def _as_matrix(path: Any, array: Any) -> contrib.MuonDimensionNumbers | None:
+  """Returns which axes of an array are rows, and which columns; None if it is no matrix."""
+  if array.ndim < 2 or 'bias' in jax.tree_util.keystr(path[-1:]):  # a bias of heads has two axes
+    return None
+  sides = [(np.prod(array.shape[:cut]), np.prod(array.shape[cut:])) for cut in range(1, array.ndim)]
+  cut = 1 + int(np.argmin([max(side) / min(side) for side in sides]))
+  return contrib.MuonDimensionNumbers(tuple(range(cut)), tuple(range(cut, array.ndim)))
+
+
+OPTIMIZERS = {
+  **_optimizers(),
+  'sgdw': _with_default_rate(sgdw),
+  'muon': _with_default_rate(muon),
+}

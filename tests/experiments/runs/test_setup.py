@@ -208,6 +208,25 @@ def test_sgdw_decays_weights_apart_from_the_momentum():
   np.testing.assert_allclose(params, w, rtol=1e-6)
 
 
+def test_muon_makes_matrices_orthogonal_and_leaves_the_rest_to_adamw():
+  given = {'schedule': 'constant', 'clip_norm': 0.0, 'steps': 2}
+  rates = 'learning_rate=0.5,weight_decay=0.25'
+  rules = f'muon:{rates}', f'adamw:nesterov=true,{rates}'
+  muon, adamw = (make_optimizer(given | {'optimizer': o}) for o in rules)
+  values = np.random.default_rng(0).normal(size=(2, 8, 2, 3)).astype(np.float32)
+  params, gradient = ({'kernel': v, 'bias': v[:2, 0], 'scale': v[:, 0, 0]} for v in values)
+  (ours, _), (adams, _) = (o.update(gradient, o.init(params), params) for o in (muon, adamw))
+  for name in ('bias', 'scale'):  # the bias of two heads, which is no matrix
+    np.testing.assert_allclose(ours[name], adams[name], rtol=1e-6)
+  # [8, 2, 3] is the matrix [8, 6], nearer to a square than [16, 3]. Five iterations of Newton and
+  # Schulz leave singular values between 0.7 and 1.2, times 0.2 and the root of the longer side.
+  step = (ours['kernel'] / -0.5 - 0.25 * params['kernel']).reshape(8, 6)
+  left, sizes, right = np.linalg.svd(step, full_matrices=False)
+  np.testing.assert_allclose(sizes / (0.2 * 8**0.5), 0.95, atol=0.3)
+  towards, _, back = np.linalg.svd(gradient['kernel'].reshape(8, 6), full_matrices=False)
+  np.testing.assert_allclose(left @ right, towards @ back, atol=1e-4)
+
+
 @pytest.mark.filterwarnings('ignore:`optimistic_adam` is deprecated', 'ignore:Specifying a key')
 @pytest.mark.parametrize('name', OPTIMIZERS)
 def test_every_optimizer_works_or_says_in_one_line_with_which_schedule(name):
