@@ -65,6 +65,7 @@ SPEED = (
     'PyTorch, learn2learn form',
     'PyTorch, as learn2learn',
   ),
+  Speed('the same', 'meta_step', 'second order', 'learn2learn, MAML', 'learn2learn'),
   Speed('the same', 'meta_step', 'second order', 'TorchOpt, MetaSGD', 'TorchOpt'),
   Speed(
     'step of prototypical networks, Conv4, 4 tasks',

@@ -99,7 +99,7 @@ def test_every_form_of_the_meta_step_is_compiled_and_timed(monkeypatch):
   rows = {row['name']: row for row in time_cases(meta_step.cases(), 3)}
   ours = [name for name, row in rows.items() if not row['peer']]
   modes = {'second order', *meta_step.EXACT, *meta_step.APPROXIMATE}
-  others = {'iMAML, implicit', 'prototypical networks', 'second order, one device'}
+  others = {'iMAML, implicit', 'prototypical networks', 'second order, one device', 'Meta-SGD'}
   assert modes | others == set(ours)
   assert rows['second order']['gflop'] == rows['second order, one device']['gflop']
   for name in (*ours, 'grouped convolutions'):
@@ -152,6 +152,11 @@ def test_forms_that_compute_something_else_are_not_timed():
   meta_step.check_gradient('a', right, right)
   with pytest.raises(AssertionError, match=r'a: weight 0 .* by 0.01 of its norm'):
     meta_step.check_gradient('a', wrong, right)
+  meta_step.check_value('a', (1.0, right), (1.001, right))
+  with pytest.raises(AssertionError, match=r'a: the loss is 1, not 1\.1'):
+    meta_step.check_value('a', (1.0, right), (1.1, right))
+  with pytest.raises(AssertionError, match='a: weight 0'):
+    meta_step.check_value('a', (1.0, wrong), (1.0, right))
   with pytest.raises(AssertionError, match='a cache is another one'):
     in_context.check_same('a cache', *(1.1 * right[0], right[0]))
   steps = [Case('unroll, 4 steps', lambda: right), Case('mixed, 4 steps', lambda: wrong)]
