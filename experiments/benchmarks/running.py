@@ -158,6 +158,8 @@ def line(row: Row) -> str:
     text += f' {100 * row["share_of_bandwidth"]:.1f}% of memory bandwidth'
   if row['compile_seconds'] is not None:
     text += f' compiled in {row["compile_seconds"]:.1f} s'
-  return text + (
-    f'  {row["ratio"][0]:.3g} x as fast as {row["baseline"]}' if 'ratio' in row else ''
-  )
+  if 'ratio' in row:
+    text += f'  {row["ratio"][0]:.3g} x as fast as {row["baseline"]}'
+  if 'agreement' in row:
+    text += f', {100 * row["agreement"]:.4g}% the same answers'
+  return text
