@@ -145,6 +145,8 @@ def _growth(what: str, cases: Sequence[tuple[str, Row, Row]]) -> dict[str, float
 def line(row: Row) -> str:
   """Returns what is printed of a case."""
   text = f'{row["name"]:38} {row["temporary_mib"]:9.1f} MiB'
+  if 'size' in row:
+    return f'{text}  of {row["size"]:,}, {row["gflop"]:,} GFLOP (computed)'
   if row['milliseconds'] is None:
     return f'{text}  not run: too large'
   text += f' {row["milliseconds"][0]:9.3f} ms'

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit.data.glyphs import MAX_STROKES, alphabet, draw, glyph_class, glyph_sampler, glyphs
+from metakit.data.glyph_drawing import MAX_STROKES, draw
+from metakit.data.glyphs import alphabet, glyph_class, glyph_sampler, glyphs
 from metakit.keys import roots
 
 # The middle of the first drawing of the second character of the training split of seed 0.

@@ -28,14 +28,14 @@ FAULTS = (
     MINIBATCHES,
     'jax.random.permutation(jax.random.fold_in(key, number), len(examples.x))',
     'jax.random.permutation(key, len(examples.x))',
-    f'{FAMILY}test_minibatches_pass_over_all_examples_before_any_comes_again',
+    'learners/test_minibatches.py::test_minibatches_pass_over_all_examples_before_any_comes_again',
   ),
   Fault(
     'a minibatch ends in the order that it began in',
     MINIBATCHES,
     'rows = orders[jnp.minimum(place // present - first, 1), place % present]',
     'rows = orders[0, place % present]',
-    f'{FAMILY}test_minibatches_pass_over_all_examples_before_any_comes_again',
+    'learners/test_minibatches.py::test_minibatches_pass_over_all_examples_before_any_comes_again',
   ),
   Fault(
     'dropout at test time',

@@ -21,12 +21,10 @@ from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
-from metakit.learners.reptile import reptile
 from metakit.meta_gradient import first_order
-from metakit.minibatches import minibatch, minibatches
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
-from metakit.types import Episode, Examples
+from metakit.types import Episode
 from tests.learners.judged import episode_of
 from tests.learners.rows import KEY, WAYS, perceptron, small
 from tests.learners.test_maml import (
@@ -334,16 +332,6 @@ def test_from_scratch_forgets_what_it_is_given_and_learns_nothing():
     assert not np.allclose(jax.tree.leaves(fresh)[1], jax.tree.leaves(given)[1])
 
 
-def test_minibatches_pass_over_all_examples_before_any_comes_again():
-  examples = Examples(np.arange(7), np.arange(7))
-  draw = jax.jit(minibatch, static_argnames='size')
-  steps = [draw(KEY, examples, step, size=3).x.tolist() for step in range(7)]
-  drawn = [row for step in steps for row in step]
-  assert all(sorted(drawn[i : i + 7]) == list(range(7)) for i in (0, 7, 14))
-  assert drawn[:7] != drawn[7:14]
-  assert sorted(draw(KEY, examples, 2, size=20).x.tolist()) == list(range(7))
-
-
 @pytest.mark.parametrize('make', [pytest.param(alfa, marks=pytest.mark.slow), meta_curvature])
 def test_normalisation_statistics_are_no_weights(make):
   """They are neither moved nor counted: [steps, 6] rates, 6 arrays with curvature."""
@@ -357,47 +345,3 @@ def test_normalisation_statistics_are_no_weights(make):
   start = {**params['start'], 'statistics': given}
   fitted = jax.jit(learner.adapt)(KEY, {**params, 'start': start}, episode.support)
   same(fitted['statistics'], given, 0)
-
-
-def test_examples_may_be_numpy_arrays_where_minibatches_are_drawn():
-  support = jax.tree.map(np.asarray, episode_of('maml:3_steps').support)
-  learner = reptile(perceptron(), Descent(SGD, 3, 50, batch=2))
-  params = random_of(learner, episode_of('maml:3_steps'))
-  traced = jax.eval_shape(lambda: learner.adapt(KEY, params, support))  # shows what fails
-  assert traced == jax.eval_shape(learner.adapt, KEY, params, support)
-
-
-def test_absent_examples_are_in_no_minibatch_that_others_can_fill():
-  x = np.arange(12.0)[:, None]
-  weight = np.zeros(12, np.float32)
-  weight[[2, 5, 7, 8, 11]] = 1
-  examples = Examples(x, np.zeros(12, int), weight)
-  draw = jax.jit(minibatch, static_argnames='size')
-  drawn = jax.device_get([draw(KEY, examples, step, size=4) for step in range(5)])
-  assert all((batch.weight == 1).all() for batch in drawn)
-  together = jax.jit(lambda: minibatches(KEY, examples, 5, size=4))()
-  assert (np.asarray(together.x) == [batch.x for batch in drawn]).all()
-  seen = np.concatenate([batch.x[:, 0] for batch in drawn]).reshape(-1, 5)
-  assert (np.sort(seen) == [2, 5, 7, 8, 11]).all()  # four times each
-  one = examples._replace(weight=(x[:, 0] == 3).astype(np.float32))
-  few = jax.device_get(draw(KEY, one, 1, size=4))
-  assert few.x[0] == 3 and list(few.weight) == [1, 0, 0, 0]
-
-
-@functools.cache
-def slope_of_minibatches():
-  """weight of the support -> the gradient of two steps of MAML."""
-  learner, episode = maml(small('batch'), Descent(SGD, 2, batch=2)), episode_of('maml:batch')
-  params, weighted = random_of(learner, episode), episode.support._replace
-  given = lambda weight: episode._replace(support=weighted(weight=weight))
-  slope = jax.grad(lambda params, weight: learner.loss(KEY, params, given(weight))[0])
-  return functools.partial(jax.jit(slope), params)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('present', [0, 2])
-def test_padded_supports_have_gradients(present):
-  """Batch statistics of a minibatch that holds nothing, and of one that holds little."""
-  weight = np.arange(len(episode_of('maml:batch').support.x)) < present
-  slope = slope_of_minibatches()(weight.astype(np.float32))
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))

@@ -187,7 +187,9 @@ SMALL = {
 }
 
 # Suites that are large whatever the sizes. Their cases have tests of their own, above and below.
-LARGE = ('in_context', 'learner_memory', 'learners', 'memory', 'meta_step', 'scaling', 'startup')
+LARGE = (
+  'growth', 'in_context', 'learner_memory', 'learners', 'memory', 'meta_step', 'scaling', 'startup'
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
