@@ -75,6 +75,21 @@ SPEED = (
     'PyTorch',
   ),
   Speed(
+    'step of a transformer in context',
+    'in_context',
+    'train, pairs',
+    'PyTorch, pairs',
+    'PyTorch',
+  ),
+  Speed('TIM on 20 5-way episodes', 'peers', 'tim, 50 steps', 'EasyFSL, TIM', 'EasyFSL'),
+  Speed(
+    'logistic regression on them',
+    'peers',
+    'logistic',
+    'scikit-learn, LogisticRegression',
+    'scikit-learn',
+  ),
+  Speed(
     '2,000 steps of MAML on sinusoids, with logs',
     'train',
     'with logs, as the binary',

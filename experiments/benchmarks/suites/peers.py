@@ -9,8 +9,8 @@ the same numbers of steps, and rates and strengths where these mean the same.
 Where the mathematics is the same, scores are compared before anything is timed. Elsewhere the share
 of queries that both give the same class is in the record (`agreement`):
 
-- LaplacianShot: EasyFSL's does not shift the queries, its graph has one neighbour less than `knn`
-  says and is not symmetric.
+- BD-CSPN: EasyFSL's shifts queries to rectify the prototypes, but classifies them unshifted.
+- LaplacianShot: the same; its graph has one neighbour less than `knn` says, and is not symmetric.
 - TIM: EasyFSL's descends on cosines, as the paper's on squared distances.
 - Finetune: EasyFSL's descends by Adam from class means; Baseline++ by SGD from random weights.
 - TransductiveFinetuning: EasyFSL's classifies by distances, as the paper's by a linear layer.
@@ -35,7 +35,7 @@ from metakit import heads
 from metakit.types import Episode, Examples, MetaLearner
 
 EPISODES, WAYS, SHOTS, QUERIES, FEATURES = 20, 5, 5, 15, 640
-APART = 0.45  # how far centres of classes lie apart, beside the spread of a class
+APART = 0.25  # how far centres of classes lie apart, beside the spread of a class
 CLOSE = 1e-2  # what scores may differ by, as a share of the largest; solvers stop at 1e-3 or so
 OURS: dict[str, Callable[[], MetaLearner]] = {
   'prototypes': lambda: heads.prototypes(WAYS),
@@ -74,7 +74,6 @@ SKLEARN = {
 SAME: dict[str, Callable[[np.ndarray], Any]] = {
   'EasyFSL, PrototypicalNetworks': lambda logits: -np.sqrt(np.maximum(-logits, 0)),
   'EasyFSL, SimpleShot': lambda logits: logits,
-  'EasyFSL, BDCSPN': lambda logits: logits,
   'scikit-learn, LogisticRegression': jax.nn.softmax,
   'scikit-learn, NearestCentroid': lambda logits: logits.argmax(-1),
   'scikit-learn, LinearSVC, Crammer-Singer': lambda logits: logits,
