@@ -35,6 +35,7 @@ suppress_warnings = ['myst.header']  # pages for GitHub may begin at a second he
 PAGES = {
   'experiments/results/README.md': 'generated/results',
   'experiments/results/benchmarks.md': 'generated/speed',
+  'experiments/results/growth.md': 'generated/growth',
   'experiments/results/sweeps.md': 'generated/sweeps',
   'experiments/results/tuning.md': 'generated/tuning',
   'metakit/learners/README.md': 'generated/learners',

@@ -27,6 +27,7 @@ ALONE = {
 os.environ |= ALONE
 
 import jax  # noqa: E402
+import optax  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 
@@ -47,8 +48,9 @@ from metakit.dispatch import make_dispatch  # noqa: E402
 from metakit.files import write_text  # noqa: E402
 from metakit.keys import roots  # noqa: E402
 from metakit.platforms import compiling_for  # noqa: E402
-from metakit.sources import abstract_episode  # noqa: E402
-from metakit.train import make_train_step  # noqa: E402
+from metakit.sources import EpisodeSource, abstract_episode  # noqa: E402
+from metakit.train import TrainState, make_train_step  # noqa: E402
+from metakit.types import MetaLearner  # noqa: E402
 
 FLAGS = flags.FLAGS
 MIB = 1 << 20
@@ -97,21 +99,18 @@ def measure(devices: list[Any], family: str) -> dict[str, Any]:
   setup = with_teacher(setup, FLAGS.teacher)
   optimizer, learner = make_optimizer(defining), setup.learner(setup.task)
   source, at_once = setup.task.source('train'), FLAGS.tasks_at_once or None
-  everywhere = NamedSharding(task_mesh(devices), PartitionSpec())
-  place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
-  state, data = jax.tree.map(place, (abstract_state(setup, learner, optimizer), source.data))
+  state = abstract_state(setup, learner, optimizer)
   with compiling_for('tpu'):
-    dispatch = make_dispatch(
+    lowered = lowered_step(
       learner,
       optimizer,
       source,
-      roots(0),
-      tasks_per_step=FLAGS.tasks_per_step,
-      parallel='shard_map',
+      state,
       devices=devices,
+      tasks_per_step=FLAGS.tasks_per_step,
       tasks_at_once=at_once,
+      steps=FLAGS.steps_per_dispatch,
     )
-    lowered = dispatch.sampled.lower(FLAGS.steps_per_dispatch, state, data)  # type: ignore[attr-defined]
     operations = task_operations(learner, optimizer, source, state=state)
   compiled = fitting(lowered)
   memory = compiled.memory_analysis()
@@ -128,6 +127,45 @@ def measure(devices: list[Any], family: str) -> dict[str, Any]:
     ),
     'collectives': dict(collectives(compiled.as_text())),
   }
+
+
+def lowered_step(
+  learner: MetaLearner,
+  optimizer: optax.GradientTransformation,
+  source: EpisodeSource,
+  state: TrainState,
+  *,
+  devices: list[Any],
+  tasks_per_step: int,
+  tasks_at_once: int | None = None,
+  steps: int = 1,
+) -> Any:
+  """Returns the program of some training steps on devices that need not be here; it is lowered.
+
+  Args:
+    learner: the learner.
+    optimizer: the outer one.
+    source: the training episodes. The shape of their table is enough.
+    state: shapes of the training state.
+    devices: they share the tasks.
+    tasks_per_step: tasks of all devices.
+    tasks_at_once: see metakit.dispatch.make_dispatch.
+    steps: steps of one call.
+  """
+  everywhere = NamedSharding(task_mesh(devices), PartitionSpec())
+  place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
+  state, data = jax.tree.map(place, (state, source.data))
+  dispatch = make_dispatch(
+    learner,
+    optimizer,
+    source,
+    roots(0),
+    tasks_per_step=tasks_per_step,
+    parallel='shard_map',
+    devices=devices,
+    tasks_at_once=tasks_at_once,
+  )
+  return dispatch.sampled.lower(steps, state, data)  # type: ignore[attr-defined]
 
 
 def task_operations(learner: Any, optimizer: Any, source: Any, *, state: Any) -> int:

@@ -15,7 +15,7 @@ LAYERS = [
   'metakit.platforms metakit.program_cache',
   'metakit.types metakit.inputs metakit.compiler metakit.sizes metakit.estimates metakit.onset',
   'metakit.costs metakit.linear_algebra metakit.cluster metakit.minibatches',
-  'metakit.absent metakit.divergence metakit.keys metakit.roles metakit.meeting',
+  'metakit.absent metakit.divergence metakit.keys metakit.roles metakit.meeting metakit.traffic',
   'metakit.distributed metakit.meta_gradient metakit.batch_statistics metakit.networks.linear',
   'metakit.files metakit.checkpoint metakit.objectives metakit.networks.pooling',
   'metakit.builder metakit.lock',
@@ -42,7 +42,7 @@ LAYERS = [
   'experiments.command_line launch.common',
   'experiments.runs launch.local_pod launch.tpu_vm launch.slurm launch.gke',
   'experiments.benchmarks launch.preflight',
-  'experiments.tables',
+  'experiments.tables launch.accelerators',
 ]
 
 

@@ -1,8 +1,6 @@
 """Runs a suite and says what it measured: experiments/benchmark.py."""
 
 import importlib
-import importlib.metadata
-import importlib.util
 import inspect
 import json
 import os
@@ -16,6 +14,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks import suites
+from experiments.benchmarks.packages import versions_of_peers
 from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, time_cases
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
@@ -51,7 +50,6 @@ def _found() -> dict[str, Suite]:
 
 
 SUITES = dict(sorted(_found().items()))
-PEERS = 'torch', 'torchopt'
 TOLERATED = 1.1  # a case may take so many times the time and memory of before
 
 
@@ -101,12 +99,6 @@ def measured(command: str) -> set[str]:
   return {argument for argument in arguments if not argument.startswith(elsewhere)}
 
 
-def versions_of_peers() -> dict[str, str]:
-  """Returns the versions of what is compared with, where it is installed."""
-  there = [name for name in PEERS if importlib.util.find_spec(name)]
-  return {name: importlib.metadata.version(name) for name in there}
-
-
 def threads() -> int:
   """Returns the processors that this process may use: all forms take as many threads."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -153,6 +145,8 @@ def _growth(what: str, cases: Sequence[tuple[str, Row, Row]]) -> dict[str, float
 def line(row: Row) -> str:
   """Returns what is printed of a case."""
   text = f'{row["name"]:38} {row["temporary_mib"]:9.1f} MiB'
+  if 'size' in row:
+    return f'{text}  of {row["size"]:,}, {row["gflop"]:,} GFLOP (computed)'
   if row['milliseconds'] is None:
     return f'{text}  not run: too large'
   text += f' {row["milliseconds"][0]:9.3f} ms'
@@ -166,6 +160,8 @@ def line(row: Row) -> str:
     text += f' {100 * row["share_of_bandwidth"]:.1f}% of memory bandwidth'
   if row['compile_seconds'] is not None:
     text += f' compiled in {row["compile_seconds"]:.1f} s'
-  return text + (
-    f'  {row["ratio"][0]:.3g} x as fast as {row["baseline"]}' if 'ratio' in row else ''
-  )
+  if 'ratio' in row:
+    text += f'  {row["ratio"][0]:.3g} x as fast as {row["baseline"]}'
+  if 'agreement' in row:
+    text += f', {100 * row["agreement"]:.4g}% the same answers'
+  return text

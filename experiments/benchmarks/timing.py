@@ -8,26 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.benchmarks.chips import CHIPS
 from metakit.costs import product_flops
 
-# Dense peak of one device, FLOP/s, by device kind and type, from the makers' data sheets.
-PEAKS = {
-  ('NVIDIA H100 80GB HBM3', 'bfloat16'): 989e12,
-  ('NVIDIA H100 80GB HBM3', 'float32'): 495e12,  # as TF32, JAX's default there
-  ('NVIDIA H200', 'float32'): 495e12,
-  ('NVIDIA H200', 'bfloat16'): 989e12,
-  ('TPU v4', 'bfloat16'): 275e12,
-  ('TPU v5 lite', 'bfloat16'): 197e12,
-}
-
-
-# Of the memory of one device, bytes/s, from the same sheets.
-BANDWIDTHS = {
-  'NVIDIA H100 80GB HBM3': 3.35e12,
-  'NVIDIA H200': 4.8e12,
-  'TPU v4': 1.2e12,
-  'TPU v5 lite': 0.819e12,
-}
+# Dense peak of one device, FLOP/s, by device kind and type; bytes/s of its memory.
+PEAKS = {(chip.kind, dtype): peak for chip in CHIPS.values() for dtype, peak in chip.peaks.items()}
+BANDWIDTHS = {chip.kind: chip.bandwidth for chip in CHIPS.values()}
 SECONDS_BETWEEN = 0.03  # pause, since OpenMP threads of the case before go on spinning for a while
 
 
@@ -37,7 +23,7 @@ class Case(NamedTuple):
   Attributes:
     name: name of the case.
     call: runs the case once; its result is waited for. None if there is too little memory to run
-      it.
+      it, or if its costs are computed alone.
     number: how many units one call makes; 0 if there is nothing to count. Tokens are all those of a
       training step, or one new token for each task.
     flops: flops of one call; None if they are not known.
@@ -48,6 +34,10 @@ class Case(NamedTuple):
     compile_seconds: how long its program took to trace and to compile; None without a program.
     unit: what is counted.
     peer: True if this is not metakit, but what one would use otherwise.
+    agreement: the share of its answers that are those of the baseline; None if it computes the same
+      or nothing to compare.
+    size: of what grows, if the costs are computed for several sizes; None otherwise.
+    arguments: bytes of its arguments, on one device.
   """
 
   name: str
@@ -61,6 +51,9 @@ class Case(NamedTuple):
   unit: str = 'tokens'
   peer: bool = False
   moved: float | None = None
+  agreement: float | None = None
+  size: int | None = None
+  arguments: int = 0
 
 
 def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
@@ -73,19 +66,22 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
     gflop of a call, gflops_per_second and gigabytes_per_second, with their shares of the device's
     peak and of its memory bandwidth (None if they are not known);
     ratio, the time of the baseline over that of the case, if there is a baseline: the median over
-    rounds, and the quartiles.
+    rounds, and the quartiles;
+    agreement, if it is known.
+    A case whose costs are computed alone has its size, argument_mib and gflop.
   """
   for case in cases:
     if case.call is not None:
       jax.block_until_ready(case.call())
   seconds = np.array([[_seconds(case) for case in cases] for _ in range(repeats)])
   place = {case.name: i for i, case in enumerate(cases)}
-  rows = []
+  rows: list[dict[str, Any]] = []
   for case, times in zip(cases, seconds.T, strict=True):
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75])
     if case.call is None:
       memory = round(case.temporaries / 2**20, 2)
       rows.append({'name': case.name, 'milliseconds': None, 'temporary_mib': memory})
+      rows[-1] |= {} if case.size is None else _computed(case)
       continue
     rate = None if case.flops is None else case.flops / median
     device = jax.devices()[0].device_kind
@@ -108,8 +104,29 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
     if case.baseline and cases[place[case.baseline]].call is not None:
       ratios = np.quantile(seconds[:, place[case.baseline]] / times, [0.5, 0.25, 0.75])
       row |= {'baseline': case.baseline, 'ratio': [_four_digits(float(value)) for value in ratios]}
+    if case.agreement is not None:
+      row['agreement'] = _four_digits(case.agreement)
     rows.append(row)
   return rows
+
+
+def _computed(case: Case) -> dict[str, Any]:
+  arguments, flops = round(case.arguments / 2**20, 2), case.flops or 0.0
+  return {'size': case.size, 'argument_mib': arguments, 'gflop': _four_digits(flops / 1e9)}
+
+
+def computed_case(name: str, size: int, lowered: Any, flops: float) -> Case:
+  """Compiles a program and returns what it costs on one device; it is never run.
+
+  Args:
+    name: name of the case, the same for all sizes.
+    size: of what grows.
+    lowered: the program, as `jax.jit(f).lower(x)` returns it. Shapes are enough for x.
+    flops: of its products, see metakit.costs.
+  """
+  memory = lowered.compile().memory_analysis()
+  temporaries, arguments = memory.temp_size_in_bytes, memory.argument_size_in_bytes
+  return Case(name, None, flops=flops, temporaries=temporaries, size=size, arguments=arguments)
 
 
 def compiled_case(

@@ -14,6 +14,7 @@ from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.command_line.runtime import run as run_binary
 from experiments.tables import (
   benchmarks,
+  growth,
   heads,
   launch,
   learners,
@@ -34,6 +35,7 @@ PAGES = (
   presets,
   sweeps,
   benchmarks,
+  growth,
   real_tables,
   learners,
   heads,

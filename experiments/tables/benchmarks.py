@@ -144,6 +144,8 @@ def _row(row: Mapping[str, Any]) -> list[str]:
   ratio = NONE
   if row.get('ratio'):
     ratio = f'{row["ratio"][0]:.3g} x {row["baseline"]}'
+  if 'agreement' in row:
+    ratio += f'; {100 * row["agreement"]:.4g}% the same answers'
   return [row['name'], f'{median} ({low} to {high})', rate, memory, ratio]
 
 

@@ -65,6 +65,7 @@ SPEED = (
     'PyTorch, learn2learn form',
     'PyTorch, as learn2learn',
   ),
+  Speed('the same', 'meta_step', 'second order', 'learn2learn, MAML', 'learn2learn'),
   Speed('the same', 'meta_step', 'second order', 'TorchOpt, MetaSGD', 'TorchOpt'),
   Speed(
     'step of prototypical networks, Conv4, 4 tasks',
@@ -72,6 +73,21 @@ SPEED = (
     'prototypical networks',
     'PyTorch, prototypical networks',
     'PyTorch',
+  ),
+  Speed(
+    'step of a transformer in context',
+    'in_context',
+    'train, pairs',
+    'PyTorch, pairs',
+    'PyTorch',
+  ),
+  Speed('TIM on 20 5-way episodes', 'peers', 'tim, 50 steps', 'EasyFSL, TIM', 'EasyFSL'),
+  Speed(
+    'logistic regression on them',
+    'peers',
+    'logistic',
+    'scikit-learn, LogisticRegression',
+    'scikit-learn',
   ),
   Speed(
     '2,000 steps of MAML on sinusoids, with logs',

@@ -9,6 +9,7 @@ test caught it. tests/faults/test_faults.py checks that the list still fits the 
 from tests.faults import (
   binaries,
   checkpoint,
+  costs,
   data,
   densities,
   engine,
@@ -38,4 +39,5 @@ AREAS = {
   'processes': neural_processes.FAULTS,
   'niw_meta': niw_meta.FAULTS,
   'tables': tables.FAULTS,
+  'costs': costs.FAULTS,
 }
