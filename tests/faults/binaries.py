@@ -223,6 +223,13 @@ FAULTS = (
     'slow',
   ),
   Fault(
+    'a run goes on with another teacher',
+    'experiments/runs/workdir.py',
+    '**tested, **taught}',
+    '**tested}',
+    'experiments/runs/test_teacher.py::test_a_run_belongs_to_the_parameters_of_its_teacher',
+  ),
+  Fault(
     'classes of tests are turned too',
     'experiments/components/table_tasks.py',
     "turned = lambda part: parts.turned and part == 'train'",
