@@ -5,9 +5,11 @@ r"""Measures how fast metakit is on this machine, beside PyTorch, NumPy and JAX 
   python -m experiments.benchmark --suite=memory --depth=5 --examples=64 --tasks=8 \
     --repeats=3 --output=memory.json
   python -m experiments.benchmark --suite=meta_step  # PyTorch beside, if it is installed
+  python -m experiments.benchmark --suite=peers  # heads of EasyFSL and scikit-learn beside ours
 
-Each round times every case once, and cases are compared within a round. Nothing else should run on
-the machine meanwhile.
+experiments/benchmarks/packages.py says how one gets what is compared with. What is missing is named
+and left out. Each round times every case once, and cases are compared within a round. Nothing else
+should run on the machine meanwhile.
 """
 
 from absl import flags

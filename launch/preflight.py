@@ -40,6 +40,7 @@ from experiments.runs.setup import (  # noqa: E402
   make_optimizer,
   make_setup,
 )
+from experiments.runs.teacher import with_teacher  # noqa: E402
 from experiments.runs.wrap_up import command_line  # noqa: E402
 from metakit.costs import collectives, product_flops  # noqa: E402
 from metakit.devices import task_mesh  # noqa: E402
@@ -95,6 +96,7 @@ def measure(devices: list[Any], family: str) -> dict[str, Any]:
   """
   defining = {name: FLAGS[name].value for name in DEFINING}
   setup = make_setup(defining, FLAGS.data_dir, FLAGS.table_budget_gib, parallel='shard_map')
+  setup = with_teacher(setup, FLAGS.teacher)
   optimizer, learner = make_optimizer(defining), setup.learner(setup.task)
   source, at_once = setup.task.source('train'), FLAGS.tasks_at_once or None
   state = abstract_state(setup, learner, optimizer)

@@ -15,6 +15,7 @@ import numpy as np
 from metakit.data.table import ClassTable
 from metakit.keys import fixed_key, task_key
 from metakit.sources import EpisodeSource
+from metakit.types import Params
 
 WHOLE_BYTES = 64 << 20  # larger arrays are read in BLOCKS blocks
 BLOCKS, BLOCK_BYTES = 64, 1 << 20
@@ -52,6 +53,20 @@ def fingerprint(source: EpisodeSource, table: ClassTable | None = None) -> str |
     if np.issubdtype(leaf.dtype, np.integer):  # another machine may round floats differently
       digest.update(np.ascontiguousarray(leaf).tobytes())
   return digest.hexdigest()[:SHOWN] + (' (sampled)' if data.nbytes > WHOLE_BYTES else '')
+
+
+def fingerprint_of_params(params: Params) -> str:
+  """Returns a checksum of all arrays of a tree, sixteen hexadecimal digits.
+
+  >>> one, other = {'w': np.zeros(2)}, {'w': np.array([0.0, 1e-30])}
+  >>> fingerprint_of_params(one) == fingerprint_of_params(other)
+  False
+  """
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    digest.update(f'{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}'.encode())
+    digest.update(np.ascontiguousarray(leaf).tobytes())
+  return digest.hexdigest()[:SHOWN]
 
 
 def _blocks(data: Any) -> Iterator[bytes]:

@@ -1,8 +1,6 @@
 """Runs a suite and says what it measured: experiments/benchmark.py."""
 
 import importlib
-import importlib.metadata
-import importlib.util
 import inspect
 import json
 import os
@@ -16,6 +14,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks import suites
+from experiments.benchmarks.packages import versions_of_peers
 from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, time_cases
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
@@ -51,7 +50,6 @@ def _found() -> dict[str, Suite]:
 
 
 SUITES = dict(sorted(_found().items()))
-PEERS = 'torch', 'torchopt'
 TOLERATED = 1.1  # a case may take so many times the time and memory of before
 
 
@@ -99,12 +97,6 @@ def measured(command: str) -> set[str]:
   elsewhere = '--output=', '--against=', '--repeats='
   arguments = shlex.split(command)[3:]
   return {argument for argument in arguments if not argument.startswith(elsewhere)}
-
-
-def versions_of_peers() -> dict[str, str]:
-  """Returns the versions of what is compared with, where it is installed."""
-  there = [name for name in PEERS if importlib.util.find_spec(name)]
-  return {name: importlib.metadata.version(name) for name in there}
 
 
 def threads() -> int:
@@ -168,6 +160,8 @@ def line(row: Row) -> str:
     text += f' {100 * row["share_of_bandwidth"]:.1f}% of memory bandwidth'
   if row['compile_seconds'] is not None:
     text += f' compiled in {row["compile_seconds"]:.1f} s'
-  return text + (
-    f'  {row["ratio"][0]:.3g} x as fast as {row["baseline"]}' if 'ratio' in row else ''
-  )
+  if 'ratio' in row:
+    text += f'  {row["ratio"][0]:.3g} x as fast as {row["baseline"]}'
+  if 'agreement' in row:
+    text += f', {100 * row["agreement"]:.4g}% the same answers'
+  return text

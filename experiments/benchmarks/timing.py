@@ -34,6 +34,8 @@ class Case(NamedTuple):
     compile_seconds: how long its program took to trace and to compile; None without a program.
     unit: what is counted.
     peer: True if this is not metakit, but what one would use otherwise.
+    agreement: the share of its answers that are those of the baseline, if it computes something
+      else; None otherwise.
     size: of what grows, if the costs are computed for several sizes; None otherwise.
     arguments: bytes of its arguments, on one device.
   """
@@ -49,6 +51,7 @@ class Case(NamedTuple):
   unit: str = 'tokens'
   peer: bool = False
   moved: float | None = None
+  agreement: float | None = None
   size: int | None = None
   arguments: int = 0
 
@@ -63,7 +66,8 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
     gflop of a call, gflops_per_second and gigabytes_per_second, with their shares of the device's
     peak and of its memory bandwidth (None if they are not known);
     ratio, the time of the baseline over that of the case, if there is a baseline: the median over
-    rounds, and the quartiles.
+    rounds, and the quartiles;
+    agreement, if it is known.
     A case whose costs are computed alone has its size, argument_mib and gflop.
   """
   for case in cases:
@@ -100,6 +104,8 @@ def time_cases(cases: Sequence[Case], repeats: int) -> list[dict[str, Any]]:
     if case.baseline and cases[place[case.baseline]].call is not None:
       ratios = np.quantile(seconds[:, place[case.baseline]] / times, [0.5, 0.25, 0.75])
       row |= {'baseline': case.baseline, 'ratio': [_four_digits(float(value)) for value in ratios]}
+    if case.agreement is not None:
+      row['agreement'] = _four_digits(case.agreement)
     rows.append(row)
   return rows
 

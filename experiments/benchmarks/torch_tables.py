@@ -1,18 +1,16 @@
 """The network of metakit.networks.two_way as it is written in PyTorch, post-norm.
 
-It runs in a process of its own, as a user of PyTorch would run it, with the settings of PyTorch
-alone. Attention is PyTorch's `scaled_dot_product_attention`.
+Attention is PyTorch's `scaled_dot_product_attention`.
 """
 
-import contextlib
-import multiprocessing
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
+
+from experiments.benchmarks.elsewhere import elsewhere
 
 Tree = Mapping[str, Any]
 
@@ -28,29 +26,21 @@ def form_beside(
     depth: blocks.
     heads: attention heads.
   """
-  ours, theirs = multiprocessing.Pipe()
-  spawn = multiprocessing.get_context('spawn')
-  given = theirs, dict(cells), params, depth, heads
-  spawn.Process(target=serve, args=given, daemon=True).start()
-
-  def call(show: bool = False) -> Any:
-    ours.send(show)
-    return ours.recv()
-
-  return call, call(True)
+  call = elsewhere(gradients, dict(cells), params, depth, heads)['PyTorch']
+  return call, call(show=True)
 
 
-def serve(connection: Connection, cells: Any, params: Tree, depth: int, heads: int) -> None:
-  """Computes a gradient for each request, until the connection is closed; sends it if asked to."""
+def gradients(cells: Any, params: Tree, depth: int, heads: int) -> Mapping[str, Callable[[], Any]]:
+  """Returns a call of one gradient, which is a tree like params."""
   leaves: list[torch.Tensor] = []
   weights = _tensors(params, leaves)
   tensors = {name: torch.from_numpy(np.array(each)) for name, each in cells.items()}
-  with contextlib.suppress(EOFError):
-    while True:
-      show = connection.recv()
-      slopes = torch.autograd.grad(loss(weights, tensors, depth, heads=heads), leaves)
-      rest = iter(slopes)
-      connection.send(_arrays(params, rest) if show else None)
+
+  def gradient() -> Any:
+    slopes = torch.autograd.grad(loss(weights, tensors, depth, heads=heads), leaves)
+    return _like(params, iter(slopes))
+
+  return {'PyTorch': gradient}
 
 
 def _tensors(tree: Tree, leaves: list[torch.Tensor]) -> Any:
@@ -65,10 +55,10 @@ def _tensors(tree: Tree, leaves: list[torch.Tensor]) -> Any:
   return made
 
 
-def _arrays(tree: Tree, slopes: Any) -> Any:
+def _like(params: Tree, slopes: Any) -> Any:
   return {
-    name: _arrays(each, slopes) if isinstance(each, Mapping) else next(slopes).numpy()
-    for name, each in tree.items()
+    name: _like(each, slopes) if isinstance(each, Mapping) else next(slopes)
+    for name, each in params.items()
   }
 
 

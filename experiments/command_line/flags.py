@@ -38,6 +38,7 @@ GROUPS = {
   ),
   'Training': (
     'start',
+    'teacher',
     'steps',
     'tasks_per_step',
     'tasks_at_once',
@@ -161,6 +162,12 @@ def define_training() -> None:
   flags.DEFINE_float('clip_norm', 0.0, 'gradients are clipped to this global norm; 0: not at all')
   flags.DEFINE_string(
     'start', None, 'the run, file or name of the zoo whose parameters training begins with'
+  )
+  flags.DEFINE_string(
+    'teacher',
+    None,
+    'the run, file or name of the zoo from whose answers --learner=pretrained learns too; it has '
+    'the same network and classes',
   )
   flags.DEFINE_integer('steps', 800, 'meta-training steps', lower_bound=1)
   flags.DEFINE_integer('tasks_per_step', 1, 'tasks in each meta-gradient', lower_bound=1)

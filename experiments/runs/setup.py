@@ -29,7 +29,7 @@ from metakit.sizes import check_memory, device_bytes, tree_bytes
 from metakit.sources import abstract_episode
 from metakit.tasks import Task, training_classes
 from metakit.train import TrainState, init_state_for
-from metakit.types import MetaLearner, Objective
+from metakit.types import MetaLearner, Objective, Params
 
 # These flags, together with the data, determine the parameters that a run ends with. A workdir
 # belongs to one set of their values.
@@ -46,8 +46,13 @@ DEFINING = (
   'tasks_per_step',
   'seed',
   'start',
+  'teacher',
 )
-OPTIONAL = ('objective', 'start')  # flags that workdirs of an earlier version do not have
+OPTIONAL = (
+  'objective',
+  'start',
+  'teacher',
+)  # flags that workdirs of an earlier version do not have
 
 
 class Setup(NamedTuple):
@@ -61,6 +66,7 @@ class Setup(NamedTuple):
     specs: the full spec of each component, defaults filled in, and the other DEFINING flags.
     parallel: how episodes share devices in validation and test.
     borders: of the buckets of the objective, if it has buckets.
+    teacher: the params of the teacher of a training (experiments.runs.teacher), if it has one.
   """
 
   task: Task
@@ -70,6 +76,7 @@ class Setup(NamedTuple):
   specs: dict[str, Any]
   parallel: str
   borders: tuple[float, ...] | None = None
+  teacher: Params | None = None
 
 
 def make_setup(

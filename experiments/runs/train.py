@@ -24,6 +24,7 @@ from experiments.runs.setup import (
   make_optimizer,
   make_setup,
 )
+from experiments.runs.teacher import with_teacher
 from experiments.runs.trained import write_parts, write_trained
 from experiments.runs.workdir import (
   check_former_split,
@@ -70,6 +71,7 @@ class Options(NamedTuple):
   tasks_per_step: int
   seed: int
   start: str | None
+  teacher: str | None
   tasks_at_once: int
   steps_per_dispatch: int
   save_every: int
@@ -156,6 +158,7 @@ def make_run(options: Options) -> Run:
   setup = make_setup(
     defining, options.data_dir, options.table_budget_gib, parallel=options.parallel
   )
+  setup = with_teacher(setup, options.teacher)
   optimizer, learner = make_optimizer(defining), setup.learner(setup.task)
   train_source = setup.task.source('train')
   check_fits(setup)

@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.runs.setup import DEFINING, OPTIONAL, Setup, brief_specs, with_defaults
 from metakit import workdir
+from metakit.fingerprint import fingerprint_of_params
 from metakit.tasks import Task, fingerprint_of
 
 FLAG = '--{}'.format  # name of a flag -> how the messages of commands write it
@@ -25,9 +26,13 @@ def claim_workdir(folder: Path, specs: Mapping[str, Any]) -> None:
 
 
 def checksums_of(setup: Setup) -> dict[str, str | None]:
-  """Returns the fingerprints of the data that a run is trained, validated and tested on."""
+  """Returns the fingerprints of the data that a run is trained, validated and tested on.
+
+  A teacher is among them, so that a run goes on with the same one alone.
+  """
   tested = {split: fingerprint_of(setup.test_task, split) for split in ('validation', 'test')}
-  return {'train': fingerprint_of(setup.task, 'train'), **tested}
+  taught = {} if setup.teacher is None else {'teacher': fingerprint_of_params(setup.teacher)}
+  return {'train': fingerprint_of(setup.task, 'train'), **tested, **taught}
 
 
 def read_specs(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ HEAD = """# Benchmarks
 
 Written by `python -m experiments.tables` from the files in [benchmarks](benchmarks), which
 `experiments.benchmark` wrote. Cases of a suite ran in turns, and those that are compared computed
-the same. A ratio is the median over rounds.
+the same, or it is said how many of their answers are the same. A ratio is the median over rounds.
 """
 MISSED = """### Why some aims are missed
 
@@ -144,6 +144,8 @@ def _row(row: Mapping[str, Any]) -> list[str]:
   ratio = NONE
   if row.get('ratio'):
     ratio = f'{row["ratio"][0]:.3g} x {row["baseline"]}'
+  if 'agreement' in row:
+    ratio += f'; {100 * row["agreement"]:.4g}% the same answers'
   return [row['name'], f'{median} ({low} to {high})', rate, memory, ratio]
 
 

@@ -65,6 +65,7 @@ SPEED = (
     'PyTorch, learn2learn form',
     'PyTorch, as learn2learn',
   ),
+  Speed('the same', 'meta_step', 'second order', 'learn2learn, MAML', 'learn2learn'),
   Speed('the same', 'meta_step', 'second order', 'TorchOpt, MetaSGD', 'TorchOpt'),
   Speed(
     'step of prototypical networks, Conv4, 4 tasks',
@@ -72,6 +73,27 @@ SPEED = (
     'prototypical networks',
     'PyTorch, prototypical networks',
     'PyTorch',
+  ),
+  Speed(
+    'step of a transformer in context',
+    'in_context',
+    'train, pairs',
+    'PyTorch, pairs',
+    'PyTorch',
+  ),
+  Speed(
+    'nearest class means of 20 episodes',
+    'peers',
+    'prototypes',
+    'EasyFSL, PrototypicalNetworks',
+    'EasyFSL',
+  ),
+  Speed(
+    'logistic regression of 20 episodes',
+    'peers',
+    'logistic',
+    'scikit-learn, LogisticRegression',
+    'scikit-learn',
   ),
   Speed(
     '2,000 steps of MAML on sinusoids, with logs',

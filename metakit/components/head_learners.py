@@ -19,7 +19,7 @@ from metakit.learners.embedded import embedded
 from metakit.learners.pretrained import pretrained
 from metakit.losses import icnn, proto_triplet, with_losses
 from metakit.models import Model
-from metakit.types import MetaLearner, Objective
+from metakit.types import MetaLearner, Objective, Params
 
 HEAD_SUPPLIED = ('num_outputs', 'objective')
 LOSSES: dict[str, Callable[[int], Any]] = {
@@ -107,6 +107,10 @@ HEADS: Factories = {
 }
 
 
+def no_teacher() -> None:
+  """None: for a training that learns from labels alone."""
+
+
 def pretrained_learner(
   network: Callable[[int | None], Model],
   num_outputs: int,
@@ -119,13 +123,19 @@ def pretrained_learner(
   cosine: bool = True,
   scale: float = 16.0,
   rotations: bool = False,
+  turning: float = 0.0,
+  alpha: float = 0.5,
+  temperature: float = 4.0,
   protocol: str = 'inductive',
+  teacher: Callable[[], Params | None] = no_teacher,
 ) -> MetaLearner:
   """Ordinary training on all training classes, which episodes may follow; then any head.
 
   With `rotations`, every quarter turn of a training class is a class of its own (self-supervised
-  label augmentation, Lee et al. 2020). It is for data whose classes are not turned already, such as
-  omniglot:rotations=false.
+  label augmentation, Lee et al. 2020). With `turning`, how often an image is turned is a task
+  beside the classes (Gidaris et al. 2019). Both are for data whose classes are not turned already,
+  such as omniglot:rotations=false. With --teacher it learns from the answers of an earlier run too
+  (self-distillation, Tian et al. 2020).
 
   Args:
     head: name of the head of test episodes: any other learner that is a head.
@@ -134,8 +144,14 @@ def pretrained_learner(
     cosine: whether the last layer compares directions alone (normalised softmax).
     scale: factor of the cosines.
     rotations: whether quarter turns of training images are further classes.
+    turning: weight of telling quarter turns apart beside the classes; 0 for none.
+    alpha: weight of the labels beside a --teacher, whose answers have the weight 1 - alpha.
+    temperature: of the answers of a --teacher and its student.
     protocol: protocol of the network, 'inductive' or 'transductive'.
+    teacher: () -> the params to learn from too, or None. No spec can set it.
   """
+  if rotations and turning:
+    raise ValueError('rotations=true and turning are two uses of quarter turns; use one of them')
   classifier = build(
     parse('head', HEADS, f'{head}:how={how}' if how else head, supplied=HEAD_SUPPLIED),
     num_outputs=num_outputs,
@@ -149,7 +165,11 @@ def pretrained_learner(
       until=until,
       cosine=cosine,
       scale=scale,
-      transforms=QUARTER_TURNS if rotations else (),
+      transforms=QUARTER_TURNS if rotations or turning else (),
+      auxiliary=turning or None,
+      teacher=teacher(),
+      alpha=alpha,
+      temperature=temperature,
       statistics=statistics_of(protocol),
     )
 

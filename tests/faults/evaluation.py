@@ -5,6 +5,7 @@ from tests.faults.fault import Fault
 EVALUATOR = 'metakit/evaluation/evaluator.py'
 JUDGES = 'metakit/evaluation/judges.py'
 OBJECTIVES = 'metakit/objectives.py'
+DIFFICULTY = 'metakit/difficulty.py'
 
 FAULTS = (
   Fault(
@@ -136,5 +137,33 @@ FAULTS = (
     "'step')[WINDOW - 1 :]",
     "'step')[WINDOW:]",
     'test_onset.py::test_the_onset_is_where_the_mean_gain_exceeds_a_twentieth_of_the_loss',
+  ),
+  Fault(
+    'what the examples settle is not taken off the difficulty',
+    DIFFICULTY,
+    'free + math.log1p(-math.exp(settled - free))',
+    'free',
+    'test_difficulty.py::test_the_formula_and_where_it_ends',
+  ),
+  Fault(
+    'the nearest neighbour of an example is the example',
+    DIFFICULTY,
+    'nearest[:, 1 : neighbours + 1]',
+    'nearest[:, :neighbours]',
+    'test_difficulty.py::test_the_dimension_of_known_manifolds',
+  ),
+  Fault(
+    'the closest pair is that of the pairs that were drawn',
+    DIFFICULTY,
+    'ratio = tail / len(away) * all_pairs',
+    'ratio = tail',
+    'test_difficulty.py::test_resolution_is_the_least_distance_of_all_pairs_not_of_those_drawn',
+  ),
+  Fault(
+    'hypotheses vary as the prior does',
+    DIFFICULTY,
+    'spread = kernel(new, new) - weights @ kernel(x, new)',
+    'spread = kernel(new, new)',
+    'test_difficulty.py::test_functions_of_a_kernel_fit_the_examples_and_err_as_the_posterior',
   ),
 )

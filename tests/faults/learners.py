@@ -167,6 +167,37 @@ FAULTS = (
     'learners/test_pretrained.py::test_labels_are_joint_with_the_transform',
   ),
   Fault(
+    'a teacher normalises images by the batch of its student',
+    'metakit/learners/pretrained.py',
+    "embed_rows(model)(teacher['body'], both.x)",
+    "model.apply(teacher['body'], both.x)",
+    'learners/test_pretrained.py::'
+    'test_a_student_learns_from_labels_and_from_a_teacher_that_sees_each_example_alone',
+  ),
+  Fault(
+    'a teacher is moved by its student',
+    'metakit/losses/answers.py',
+    'rows(jax.lax.stop_gradient(teacher))',
+    'rows(teacher)',
+    'losses/test_losses.py::test_distillation_moves_the_student_alone[answer_distillation]'
+    ' learners/test_pretrained.py::'
+    'test_the_teacher_is_not_moved_and_an_equal_one_has_nothing_to_teach',
+  ),
+  Fault(
+    'a divergence of answers the other way round',
+    'metakit/losses/answers.py',
+    'divergence(ours / temperature, theirs / temperature)',
+    'divergence(theirs / temperature, ours / temperature)',
+    'losses/test_losses.py::test_answers_are_softened_and_compared_from_the_teacher_to_the_student',
+  ),
+  Fault(
+    'transforms of an image without a label are not told apart',
+    'metakit/learners/pretrained.py',
+    'y=jnp.repeat(jnp.arange(many), len(joint.y) // many))',
+    'y=jnp.where(joint.y < 0, UNLABELLED, joint.y % many))',
+    'learners/test_pretrained.py::test_transforms_are_told_apart_beside_the_classes',
+  ),
+  Fault(
     'episodes begin one step late',
     'metakit/learners/pretrained.py',
     'jax.lax.cond(step < until,',

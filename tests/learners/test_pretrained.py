@@ -7,7 +7,12 @@ import pytest
 
 from metakit.heads import prototypes
 from metakit.learners.embedded import embedded
-from metakit.learners.pretrained import jointly_labelled, pretrained, side_by_side
+from metakit.learners.pretrained import (
+  jointly_labelled,
+  measured_on_all,
+  pretrained,
+  side_by_side,
+)
 from metakit.models import identity
 from metakit.types import Episode, Examples
 from tests.heads.made import KEY, blobs, softmax, unit
@@ -83,9 +88,10 @@ def test_the_prediction_adds_up_the_distances_of_all_transforms():
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_statistics_are_those_of_all_transforms_together():
+@pytest.mark.parametrize('seen', [side_by_side, measured_on_all])
+def test_statistics_are_those_of_all_transforms_together(seen):
   model = small('batch', None)
-  wide = side_by_side(model, NEGATIVE)
+  wide = seen(model, NEGATIVE)
   x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
   params = jax.jit(model.init)(KEY, x[0])
   both = np.concatenate([x, -x], axis=1)
@@ -93,8 +99,98 @@ def test_statistics_are_those_of_all_transforms_together():
   expected = jax.jit(model.stored.calibrate)(params, both, np.ones((2, 10), np.float32))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
   rows = np.asarray(jax.jit(wide.stored.apply)(found, x[0]))
-  negative = jax.jit(model.stored.apply)(found, -x[0])
-  np.testing.assert_allclose(rows[:, 8:], negative, rtol=1e-6)
+  each = [jax.jit(model.stored.apply)(found, sign * x[0]) for sign in (1, -1)]
+  expected = each[0] if seen is measured_on_all else np.concatenate(each, axis=1)
+  np.testing.assert_allclose(rows, expected, rtol=1e-6)
+
+
+def divergence(logits, answers, temperature):
+  ours, theirs = softmax(logits / temperature), softmax(answers / temperature)
+  return temperature**2 * np.mean(np.sum(theirs * np.log(theirs / ours), axis=1))
+
+
+def calibrated(model, key):
+  """Params of a learner whose statistics are those of all examples of the episode."""
+  learner = pretrained(model, prototypes(3), 6)
+  params = jax.jit(learner.init)(key, EPISODE)
+  return jax.device_get(
+    jax.jit(learner.calibrate)(params, jax.tree.map(lambda leaf: leaf[None], EPISODE))
+  )
+
+
+def test_a_student_learns_from_labels_and_from_a_teacher_that_sees_each_example_alone():
+  model = small('batch', None)
+  params, teacher = (calibrated(model, jax.random.key(seed)) for seed in (0, 1))
+  x, y = everything()
+
+  def logits(params, apply):
+    z = np.asarray(jax.jit(apply)(params['body'], x))
+    return 16 * unit(z) @ unit(params['layer']['kernel'].T).T
+
+  ours, theirs = logits(params, model.apply), logits(teacher, model.stored.apply)
+  learner = pretrained(model, prototypes(3), 6, teacher=teacher, alpha=0.25, temperature=2.0)
+  found, metrics = jax.jit(learner.loss)(KEY, params, EPISODE)
+  expected = 0.25 * nll(ours, y) + 0.75 * divergence(ours, theirs, 2.0)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  np.testing.assert_allclose(metrics['accuracy'], (ours.argmax(1) == y).mean(), rtol=1e-6)
+
+
+def test_the_teacher_is_not_moved_and_an_equal_one_has_nothing_to_teach():
+  _, params = made()
+
+  def loss(teacher, params, alpha=0.0):
+    return made_of(teacher, alpha).loss(KEY, params, EPISODE)[0]
+
+  made_of = lambda teacher, alpha: pretrained(
+    identity, prototypes(3), 6, teacher=teacher, alpha=alpha
+  )
+  other = jax.tree.map(lambda leaf: leaf[::-1], params)
+  assert jax.jit(loss)(params, params) == 0
+  theirs, ours = jax.jit(jax.grad(loss, (0, 1)))(other, params)
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(theirs))
+  assert np.abs(ours['layer']['kernel']).max() > 1e-3
+
+
+def test_labels_alone_are_training_without_a_teacher_to_the_bit():
+  plain, params = made()
+  other = jax.tree.map(lambda leaf: leaf[::-1], params)
+  student, _ = made(teacher=other, alpha=1.0)
+  value = lambda learner: jax.jit(jax.value_and_grad(learner.loss, 1, True))(KEY, params, EPISODE)
+  jax.tree.map(np.testing.assert_array_equal, value(student), value(plain))
+
+
+def test_transforms_are_told_apart_beside_the_classes():
+  learner, params = made(transforms=NEGATIVE, auxiliary=0.3, scale=5.0)
+  assert params['layer']['kernel'].shape == (5, 6)  # no further classes
+  x, y = everything()
+  views = np.concatenate([x, -x])
+  logits = 5 * unit(views) @ unit(params['layer']['kernel'].T).T
+  turns = nll(views @ params['auxiliary']['kernel'], np.repeat([0, 1], len(x)))
+  expected = nll(logits, np.tile(y, 2)) + 0.3 * turns
+  np.testing.assert_allclose(jax.jit(learner.loss)(KEY, params, EPISODE)[0], expected, rtol=1e-5)
+  support = EPISODE.support._replace(y=np.full_like(EPISODE.support.y, -1))
+  known = np.tile(np.arange(len(x)) >= len(support.y), 2)  # without a label turns still count
+  expected = nll(logits[known], np.tile(y, 2)[known]) + 0.3 * turns
+  found = jax.jit(learner.loss)(KEY, params, EPISODE._replace(support=support))[0]
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  features = learner.features.embed(params, x)
+  np.testing.assert_allclose(features, x, rtol=1e-6)  # of the image as it is
+
+
+def test_absent_examples_teach_nothing():
+  model = small('batch', None)
+  options = {'transforms': NEGATIVE, 'auxiliary': 1.0, 'teacher': calibrated(model, KEY)}
+  learner = pretrained(model, prototypes(3), 6, **options)
+  params = jax.jit(learner.init)(KEY, EPISODE)
+  query = EPISODE.query
+  padded = Examples(
+    np.concatenate([query.x, np.full_like(query.x[:2], np.nan)]),
+    np.concatenate([query.y, [0, 1]]),
+    np.append(np.ones(len(query.y), np.float32), [0, 0]).astype(np.float32),
+  )
+  gradient = jax.jit(jax.value_and_grad(lambda *given: learner.loss(*given)[0], 1))
+  found, expected = (gradient(KEY, params, EPISODE._replace(query=q)) for q in (padded, query))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +199,9 @@ def test_statistics_are_those_of_all_transforms_together():
     ({'num_classes': 1}, 'num_classes=1 leaves nothing to tell apart'),
     ({'num_classes': 6, 'until': 0}, 'until=0 is not positive'),
     ({'num_classes': 6, 'scale': 0.0}, 'scale=0.0 is not positive'),
+    ({'num_classes': 6, 'alpha': 1.5}, 'alpha=1.5 is no share of the labels'),
+    ({'num_classes': 6, 'temperature': 0.0}, 'temperature=0.0 is not positive'),
+    ({'num_classes': 6, 'auxiliary': 1.0}, 'transforms apart, and there are 0; give two or more'),
     ({'num_classes': 6, 'statistics': 'both'}, "statistics='both' are unknown"),
   ],
 )

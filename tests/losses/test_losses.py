@@ -10,6 +10,7 @@ import pytest
 from metakit.heads import prototypes
 from metakit.losses import (
   angle_distillation,
+  answer_distillation,
   distance_distillation,
   icnn,
   proto_triplet,
@@ -138,7 +139,24 @@ def test_angles_are_distilled_for_every_triplet():
   np.testing.assert_allclose(jax.jit(angle_distillation)(student, teacher), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize('loss', [distance_distillation, angle_distillation])
+@in_float64
+def test_answers_are_softened_and_compared_from_the_teacher_to_the_student():
+  student, teacher = 5 * RNG.normal(size=(6, 4)), 5 * RNG.normal(size=(6, 4))
+  weight = np.array([1.0, 2.0, 0.0, 0.5, 1.0, 1.0])
+  total = 0.0
+  for ours, theirs, each in zip(student, teacher, weight, strict=True):
+    q, p = (np.exp(z / 3) / np.exp(z / 3).sum() for z in (ours, theirs))
+    total += each * 9 * sum(p[c] * np.log(p[c] / q[c]) for c in range(4))
+  loss = jax.jit(answer_distillation)
+  np.testing.assert_allclose(loss(student, teacher, 3.0, weight), total / weight.sum(), rtol=1e-12)
+  student[2], teacher[2] = np.nan, np.inf  # of no weight
+  np.testing.assert_allclose(loss(student, teacher, 3.0, weight), total / weight.sum(), rtol=1e-12)
+  assert loss(student, student, 3.0, weight) == 0
+  with pytest.raises(ValueError, match=r'\(6, 4\) and the teacher \(6, 3\); use a teacher of the'):
+    answer_distillation(student, teacher[:, :3])
+
+
+@pytest.mark.parametrize('loss', [distance_distillation, angle_distillation, answer_distillation])
 @in_float64
 def test_distillation_moves_the_student_alone(loss):
   student, teacher = RNG.normal(size=(6, 4)), RNG.normal(size=(6, 4))

@@ -2,12 +2,13 @@
 
 Conv4 with 64 filters, images of 28x28, 5-way 1-shot, 15 queries a class, 5 inner steps, 4 tasks,
 float32: MAML in every mode of the engine, and prototypical networks. The obvious implementation is
-flax's convolution under vmap: with a kernel for each task it becomes a grouped convolution. PyTorch
-is timed where it is installed. metakit's tasks are spread over the devices that there are
-(`--cpu_devices=2` makes two of a CPU). Steps of in-context learners are a suite of their own.
+flax's convolution under vmap: with a kernel for each task it becomes a grouped convolution.
+PyTorch, TorchOpt and learn2learn's classes are timed where they are installed
+(experiments/benchmarks/packages.py says how one gets them): losses and gradients are compared
+first. metakit's tasks are spread over the devices that there are (`--cpu_devices=2` makes two of a
+CPU). Steps of in-context learners are a suite of their own.
 """
 
-import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 
+from experiments.benchmarks.packages import installed
 from experiments.benchmarks.suite import AT_LEAST, AT_MOST, FASTER, LONGER, Aim, Suite
 from experiments.benchmarks.timing import Case, compiled_case
 from metakit import meta_gradient
@@ -26,8 +28,9 @@ from metakit.devices import AXIS, task_mesh
 from metakit.learners.descent import Descent
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
+from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.prototypical import prototypical
-from metakit.models import from_linen
+from metakit.models import Model, from_linen
 from metakit.networks.conv4 import conv4
 from metakit.networks.normalisation import Norm
 from metakit.train import TrainState, TrainStep, init_state_for, make_train_step
@@ -48,6 +51,7 @@ APPROXIMATE: dict[str, Callable[[], meta_gradient.Mode]] = {
   'evolution, one antithetic pair': partial(meta_gradient.evolution, pairs=1),
 }
 IMPLICIT, ONE_DEVICE = 'iMAML, implicit', 'second order, one device'
+META_SGD = 'Meta-SGD'
 
 
 class Plain(nn.Module):
@@ -61,15 +65,16 @@ class Plain(nn.Module):
     return nn.Dense(WAYS)(x.reshape(len(x), -1))
 
 
-# Kernel, scale and bias of each block, then kernel and bias of the last layer.
+# Kernel, scale and bias of each block, then kernel and bias of the last layer; rates after them.
 Weights = list[np.ndarray]
+Value = tuple[float, Weights]  # the mean loss of the tasks, and its gradient
 
 
 def cases() -> list[Case]:
   """Returns the cases; each is compared with metakit's of the same gradient, or second order.
 
   Raises:
-    AssertionError: if two forms of one gradient differ.
+    AssertionError: if two forms of one step have other losses or gradients.
   """
   episodes, network, plain = _episodes(), conv4(WAYS, WIDTH, DEPTH), from_linen(Plain(), None)
   init = lambda model: model.init(jax.random.key(0), episodes.support.x[0])
@@ -80,10 +85,8 @@ def cases() -> list[Case]:
   second_order = of_maml(OURS, meta_gradient.unroll)
   exact = [of_maml(*each) for each in EXACT.items()]
   approximate = [of_maml(*each) for each in APPROXIMATE.items()]
-  metric = prototypical(conv4(None, WIDTH, DEPTH), WAYS)
-  started = metric.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], episodes))
-  started['body']['params'] = {k: params['params'][k] for k in started['body']['params']}
-  by_distances = _case(PROTOTYPICAL, metric, started, episodes)
+  with_rates = _of_meta_sgd(network, params, episodes)
+  by_distances = _of_prototypes(params, episodes)
   if len(_devices()) > 1:
     exact += [_case(ONE_DEVICE, by_mode(meta_gradient.unroll), params, episodes, one_device=True)]
   implicit = _case(IMPLICIT, imaml(network, Descent(inner, STEPS)), params, episodes)
@@ -91,11 +94,27 @@ def cases() -> list[Case]:
   grouped = maml(plain, Descent(inner, STEPS, mode=meta_gradient.unroll()))
   obvious = _case('grouped convolutions', grouped, same, episodes, at_once=TASKS, peer=True)
   others = _of_pytorch(episodes, weights_of(params))
-  expected = {case.name: gradient for case, gradient in (second_order, *approximate, by_distances)}
-  for case, gradient in (*exact, obvious, *others):
-    check_gradient(case.name, gradient, expected[case.baseline])
-  all_cases = second_order, *exact, *approximate, implicit, by_distances, obvious, *others
-  return [case for case, _ in all_cases]
+  first = second_order, *approximate, with_rates, by_distances
+  expected = {case.name: value for case, value in first}
+  for case, value in (*exact, obvious, *others):
+    check_value(case.name, value, expected[case.baseline])
+  all_cases = second_order, *exact, *approximate, implicit, with_rates, by_distances
+  return [case for case, _ in (*all_cases, obvious, *others)]
+
+
+def _of_meta_sgd(network: Model, params: Any, episodes: Episode) -> tuple[Case, Value]:
+  descent = Descent(steps=STEPS, mode=meta_gradient.unroll())
+  learner = meta_sgd(network, descent, initial_rate=RATE)
+  rates = jax.tree.map(lambda leaf: jnp.full_like(leaf, RATE), params)
+  return _case(META_SGD, learner, {'start': params, 'rates': rates}, episodes)
+
+
+def _of_prototypes(params: Any, episodes: Episode) -> tuple[Case, Value]:
+  """Returns prototypical networks with the weights of the network, but its last layer."""
+  learner = prototypical(conv4(None, WIDTH, DEPTH), WAYS)
+  started = learner.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], episodes))
+  started['body']['params'] = {k: params['params'][k] for k in started['body']['params']}
+  return _case(PROTOTYPICAL, learner, started, episodes)
 
 
 def _episodes() -> Episode:
@@ -106,24 +125,28 @@ def _episodes() -> Episode:
   return jax.tree.map(jnp.asarray, Episode(draw(WAYS), draw(WAYS * QUERIES), {}))
 
 
-def _of_pytorch(episodes: Episode, weights: Weights) -> list[tuple[Case, Weights]]:
+def _of_pytorch(episodes: Episode, weights: Weights) -> list[tuple[Case, Value]]:
   """Returns PyTorch's forms, each compared with ours of the same gradient; none without PyTorch."""
-  if importlib.util.find_spec('torch') is None:
+  if not installed('torch'):
     return []
   from experiments.benchmarks import torch_forms
 
   def baseline(name: str) -> str:
-    return next((form for form in (FIRST_ORDER, PROTOTYPICAL) if form in name), OURS)
+    same = FIRST_ORDER, PROTOTYPICAL, META_SGD
+    return next((form for form in same if form in name), OURS)
 
-  forms = torch_forms.forms_beside(episodes, weights, torch_forms.Sizes(STEPS, RATE, DEPTH))
+  packages = [name for name in ('torchopt', 'learn2learn') if installed(name)]
+  sizes = torch_forms.Sizes(STEPS, RATE, DEPTH)
+  forms = torch_forms.forms_beside(episodes, weights, sizes, packages)
   return [
-    (Case(name, call, baseline=baseline(name), peer=True), gradient)
-    for name, call, gradient in forms
+    (Case(name, call, baseline=baseline(name), peer=True), value) for name, call, value in forms
   ]
 
 
 def weights_of(params: Any) -> Weights:
-  """Lists the weights of Conv4, ours or the plain one, with or without a last layer."""
+  """Lists the weights of Conv4, ours or the plain one, with or without a last layer or rates."""
+  if 'rates' in params:
+    return weights_of(params['start']) + weights_of(params['rates'])
   modules = params.get('body', params)['params']
   leaves = []
   for i in range(DEPTH):
@@ -146,6 +169,14 @@ def _with_weights(params: Any, weights: Weights) -> Any:
   return jax.tree.map(jnp.asarray, {**params, 'params': modules})
 
 
+def check_value(name: str, actual: Value, expected: Value) -> None:
+  """Raises an AssertionError unless two losses and their gradients differ by rounding alone."""
+  (loss, gradient), (known, other) = actual, expected
+  if not abs(loss - known) < CLOSE * abs(known):
+    raise AssertionError(f'{name}: the loss is {loss:.6g}, not {known:.6g}')
+  check_gradient(name, gradient, other)
+
+
 def check_gradient(name: str, actual: Weights, expected: Weights) -> None:
   """Raises an AssertionError unless two gradients differ by rounding alone."""
   for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
@@ -162,8 +193,8 @@ def _case(
   at_once: int | None = None,
   peer: bool = False,
   one_device: bool = False,
-) -> tuple[Case, Weights]:
-  """Returns a case, and the gradient that it computes."""
+) -> tuple[Case, Value]:
+  """Returns a case, and the loss and the gradient that it computes."""
   optimizer = optax.sgd(1.0)
   first = jax.tree.map(lambda a: a[0], episodes)
   state = init_state_for(learner, optimizer, jax.random.key(0), first)
@@ -175,9 +206,9 @@ def _case(
   baseline = '' if name == OURS else OURS
   case = compiled_case(name, shared, arguments, baseline=baseline, peer=peer)
   assert case.call is not None
-  after, _ = case.call()
+  after, metrics = case.call()
   gradient = jax.tree.map(jnp.subtract, state.params, jax.device_get(after.params))
-  return case, weights_of(gradient)
+  return case, (float(metrics['loss']), weights_of(gradient))
 
 
 def _devices() -> list[jax.Device]:
@@ -198,6 +229,8 @@ def _over(
 
 PYTORCH, LOOP = 'PyTorch, learn2learn form', 'PyTorch, torch.func, a loop over tasks'
 AIMS = (
+  Aim(OURS, FASTER, 'learn2learn, MAML', AT_LEAST, 2),
+  Aim(META_SGD, FASTER, 'learn2learn, Meta-SGD', AT_LEAST, 2),
   Aim(OURS, FASTER, PYTORCH, AT_LEAST, 1.6),
   Aim(OURS, FASTER, LOOP, AT_LEAST, 1.6),
   Aim(OURS, FASTER, 'grouped convolutions', AT_LEAST, 15),

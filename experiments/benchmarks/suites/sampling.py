@@ -5,7 +5,6 @@ same number of episodes in a call. It is checked before it is timed: the classes
 differ, the rows of a class differ and belong to it, and images are those of the rows.
 """
 
-import importlib.util
 import random
 import tempfile
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks.packages import installed
 from experiments.benchmarks.suite import AT_LEAST, AT_MOST, FASTER, LONGER, Aim, Suite
 from experiments.benchmarks.timing import Case
 from metakit.data.table import ClassTable
@@ -148,7 +148,7 @@ def _other_plans(number: int) -> dict[str, Callable[[], Any]]:
     'NumPy': lambda: np.stack([numpy_episode() for _ in range(number)]),
     'random.sample': lambda: np.array([python_episode() for _ in range(number)]),
   }
-  if importlib.util.find_spec('torch') is not None:
+  if installed('torch'):
     forms['PyTorch, randperm'] = _torch_plans(number)
   for draw in forms.values():
     check_rows(draw(), ROWS)

@@ -5,7 +5,6 @@ of a training step get the same tables and weights, and their gradients are comp
 timed. A cell is one of a table's columns or targets, in its support or query.
 """
 
-import importlib.util
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmarks.packages import installed
 from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.timing import Case, compiled_case
 from metakit.episodes.tables import tables
@@ -75,7 +75,7 @@ def _step(learner: MetaLearner) -> Any:
 
 def _of_pytorch(learner: MetaLearner, params: Any, episodes: Episode, cells: int) -> list[Case]:
   """Returns the case of PyTorch's form; none without PyTorch."""
-  if importlib.util.find_spec('torch') is None:
+  if not installed('torch'):
     return []
   from experiments.benchmarks.torch_tables import form_beside
 

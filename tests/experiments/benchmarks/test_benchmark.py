@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.benchmarks import figure, running, timing
+from experiments.benchmarks import figure, packages, running, timing
 from experiments.benchmarks.running import SUITES, slower
 from experiments.benchmarks.suite import Suite
 from experiments.benchmarks.suites import (
@@ -18,6 +18,7 @@ from experiments.benchmarks.suites import (
   inner_steps,
   loops,
   meta_step,
+  peers,
   predict,
   sampling,
   tables,
@@ -52,7 +53,7 @@ def test_times_rates_and_ratios_are_those_of_the_cases(monkeypatch):
   monkeypatch.setitem(timing.PEAKS, (kind, 'float32'), 80e6)
   monkeypatch.setitem(timing.BANDWIDTHS, kind, 1e3)
   slow = case('slow', 0.04, 400, 8e6, moved=100)
-  fast = case('fast', 0.01, 100, None, baseline='slow')
+  fast = case('fast', 0.01, 100, None, baseline='slow', agreement=0.98761)
   first, second = time_cases([slow, fast], 5)
   assert calls == ['slow', 'fast'] * 6  # side by side; the first round is not counted
   assert first['milliseconds'] == pytest.approx([200, 160, 240])  # 3, 4, 5, 6, 7 times
@@ -63,6 +64,8 @@ def test_times_rates_and_ratios_are_those_of_the_cases(monkeypatch):
   assert 'ratio' not in first and second['ratio'] == [4, 4, 4]
   assert second['gflops_per_second'] is None and second['share_of_peak'] is None
   assert second['share_of_bandwidth'] is None
+  assert second['agreement'] == 0.9876 and 'agreement' not in first
+  assert running.line(second | {'temporary_mib': 0}).endswith('98.76% the same answers')
 
 
 SIZES = ['--tasks=2', '--examples=6', '--features=4', '--width=8', '--depth=1', '--repeats=3']
@@ -81,7 +84,8 @@ def in_context_record(tmp_path_factory):
 def test_every_in_context_case_is_timed(in_context_record):
   record, out = in_context_record
   rows = {row['name']: row for row in record['rows']}
-  assert len(rows) == len(out.splitlines()) == 12
+  of_pytorch = len(in_context.PYTORCH) if packages.installed('torch') else 0
+  assert len(rows) == len(out.splitlines()) == 12 + of_pytorch
   assert rows['one more example, extend']['ratio'][0] > 0
   assert rows['train, pairs, lstm']['gflops_per_second'] > 0
   assert rows['train, pairs, fused']['gflop'] >= rows['train, pairs']['gflop'] > 0  # it pads
@@ -99,7 +103,7 @@ def test_every_form_of_the_meta_step_is_compiled_and_timed(monkeypatch):
   rows = {row['name']: row for row in time_cases(meta_step.cases(), 3)}
   ours = [name for name, row in rows.items() if not row['peer']]
   modes = {'second order', *meta_step.EXACT, *meta_step.APPROXIMATE}
-  others = {'iMAML, implicit', 'prototypical networks', 'second order, one device'}
+  others = {'iMAML, implicit', 'prototypical networks', 'second order, one device', 'Meta-SGD'}
   assert modes | others == set(ours)
   assert rows['second order']['gflop'] == rows['second order, one device']['gflop']
   for name in (*ours, 'grouped convolutions'):
@@ -152,6 +156,11 @@ def test_forms_that_compute_something_else_are_not_timed():
   meta_step.check_gradient('a', right, right)
   with pytest.raises(AssertionError, match=r'a: weight 0 .* by 0.01 of its norm'):
     meta_step.check_gradient('a', wrong, right)
+  meta_step.check_value('a', (1.0, right), (1.001, right))
+  with pytest.raises(AssertionError, match=r'a: the loss is 1, not 1\.1'):
+    meta_step.check_value('a', (1.0, right), (1.1, right))
+  with pytest.raises(AssertionError, match='a: weight 0'):
+    meta_step.check_value('a', (1.0, wrong), (1.0, right))
   with pytest.raises(AssertionError, match='a cache is another one'):
     in_context.check_same('a cache', *(1.1 * right[0], right[0]))
   steps = [Case('unroll, 4 steps', lambda: right), Case('mixed, 4 steps', lambda: wrong)]
@@ -173,6 +182,7 @@ SMALL = {
     'LEARNERS': {'prototypical': MadeOf('prototypical', 'conv4:width=4,depth=2', 5)},
     'MANY': 20,
   },
+  peers: {'EPISODES': 2, 'FEATURES': 32},
   tables: {'TABLES': 2, 'ROWS': 30, 'QUERIES': 8, 'WIDTH': 8, 'DEPTH': 1, 'HEADS': 2},
 }
 
