@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+LARGE = 1e6  # from here on numbers are written with exponents
+
 
 def is_fraction(metric: str) -> bool:
   """Says whether a metric is a fraction, which people read in percent."""
@@ -78,6 +80,8 @@ def format_estimate(metric: str, mean: float | None, ci95: float | None = None) 
 
   >>> format_estimate('accuracy', 0.98424, 0.00131), format_estimate('loss', 0.61234, 0.0213)
   ('98.42 ± 0.13%', '0.612 ± 0.021')
+  >>> format_estimate('loss', 123456789.0, 4321098.0)
+  '1.2e+08 ± 4.3e+06'
   """
   if mean is None or not math.isfinite(mean):
     return 'not finite'
@@ -88,6 +92,8 @@ def format_estimate(metric: str, mean: float | None, ci95: float | None = None) 
     return f'{100 * mean:.2f}{interval}%'
   if not ci95:
     return f'{mean:.4g}'
+  if abs(mean) >= LARGE:
+    return f'{mean:.2g} ± {ci95:.2g}'
   decimals = min(max(1 - math.floor(math.log10(ci95)), 0), 8)  # two digits of the interval
   return f'{mean:.{decimals}f} ± {ci95:.{decimals}f}'
 

@@ -81,9 +81,14 @@ def _scores(records: Sequence[Record], place: int, steps: str) -> list[str]:
   return [*shown, covered, format_duration(spent)]
 
 
-def _over_seeds(values: Sequence[float]) -> tuple[float, float | None]:
-  """Returns the mean and half of its 95% interval, by the t distribution; None for one value."""
+def _over_seeds(values: Sequence[float | None]) -> tuple[float, float | None]:
+  """Returns the mean and half of its 95% interval, by the t distribution; None for one value.
+
+  A value that was not finite is None in a record, and then the mean is infinite.
+  """
   number = len(values)
+  if None in values:
+    return float('inf'), None
   if number < 2:
     return float(np.mean(values)), None
   error = np.std(values, ddof=1) / number**0.5

@@ -54,3 +54,6 @@ def test_densities_are_averaged_over_seeds():
   assert '| `cnp` | - | 0.25 ± 0.62 |' in text
   (alone,) = sections(records[:1])
   assert '| `maml` | 5 | 1 | -2 | -0.01 | 80.00% |' in alone
+  records[1]['cells'][0]['steps']['5']['density']['squared_error']['mean'] = None  # as in a record
+  (diverged,) = sections(records)
+  assert '| `maml` | 5 | 1.25 ± 0.62 | not finite | -0.0125 ± 0.0062 |' in diverged
