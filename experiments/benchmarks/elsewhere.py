@@ -22,7 +22,7 @@ def elsewhere(make: Callable[..., Calls], *arguments: Any) -> dict[str, Callable
     arguments: its arguments, which are copied.
 
   Raises:
-    RuntimeError: if the other process fails; it has said why.
+    ChildProcessError: if the other process fails; it has said why.
   """
   ours, theirs = multiprocessing.Pipe()
   spawn = multiprocessing.get_context('spawn')
@@ -34,7 +34,7 @@ def elsewhere(make: Callable[..., Calls], *arguments: Any) -> dict[str, Callable
       ours.send((name, show))
       return ours.recv()
     except (EOFError, OSError):
-      raise RuntimeError(f'the process of {make.__module__} has failed, see above') from None
+      raise ChildProcessError(f'the process of {make.__module__} has failed, see above') from None
 
   return {name: partial(ask, name) for name in ask(None)}
 

@@ -1,14 +1,14 @@
-"""The packages that suites compare with, where they are installed.
+r"""The packages that suites compare with, where they are installed.
 
 `pip install -e '.[bench]'` installs PyTorch, TorchOpt and scikit-learn. Two need more care:
 
 - EasyFSL: `pip install --no-deps easyfsl`. Its heads need PyTorch alone.
-- learn2learn: what it released last (0.2.0, 2023) has a data module in C that no longer builds. Its
-  algorithms are plain Python, and need PyTorch alone. Two folders of its source archive are enough:
+- learn2learn: its last release (0.2.0) has a data module in C that no longer builds, so pip cannot
+  install it. Its algorithms are plain Python, and need PyTorch alone. Two folders of the release's
+  source archive are enough:
 
-      pip download --no-deps --no-binary :all: learn2learn==0.2.0
-      tar xzf learn2learn-0.2.0.tar.gz --strip-components=1 \\
-        -C "$(python -c 'import site; print(site.getsitepackages()[0])')" \\
+      tar xzf learn2learn-0.2.0.tar.gz --strip-components=1 \
+        -C "$(python -c 'import site; print(site.getsitepackages()[0])')" \
         learn2learn-0.2.0/learn2learn learn2learn-0.2.0/learn2learn.egg-info
 
 Both packages import at their top what needs further packages (torchvision, gym). `without_packages`

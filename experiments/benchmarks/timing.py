@@ -34,8 +34,8 @@ class Case(NamedTuple):
     compile_seconds: how long its program took to trace and to compile; None without a program.
     unit: what is counted.
     peer: True if this is not metakit, but what one would use otherwise.
-    agreement: the share of its answers that are those of the baseline; None if it computes the same
-      or nothing to compare.
+    agreement: the share of its answers that are those of the baseline, if it computes something
+      else; None otherwise.
     size: of what grows, if the costs are computed for several sizes; None otherwise.
     arguments: bytes of its arguments, on one device.
   """

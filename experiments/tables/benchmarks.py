@@ -21,7 +21,7 @@ HEAD = """# Benchmarks
 
 Written by `python -m experiments.tables` from the files in [benchmarks](benchmarks), which
 `experiments.benchmark` wrote. Cases of a suite ran in turns, and those that are compared computed
-the same. A ratio is the median over rounds.
+the same, or it is said how many of their answers are the same. A ratio is the median over rounds.
 """
 MISSED = """### Why some aims are missed
 

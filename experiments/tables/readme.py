@@ -81,9 +81,15 @@ SPEED = (
     'PyTorch, pairs',
     'PyTorch',
   ),
-  Speed('TIM on 20 5-way episodes', 'peers', 'tim, 50 steps', 'EasyFSL, TIM', 'EasyFSL'),
   Speed(
-    'logistic regression on them',
+    'nearest class means of 20 episodes',
+    'peers',
+    'prototypes',
+    'EasyFSL, PrototypicalNetworks',
+    'EasyFSL',
+  ),
+  Speed(
+    'logistic regression of 20 episodes',
     'peers',
     'logistic',
     'scikit-learn, LogisticRegression',

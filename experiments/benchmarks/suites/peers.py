@@ -19,7 +19,6 @@ of queries that both give the same class is in the record (`agreement`):
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -129,11 +128,11 @@ def _beside(name: str, call: Callable[..., Any], ours: dict[str, Case]) -> Case:
   judge = ours[baseline].call
   assert judge is not None
   logits, theirs = np.asarray(judge()), call(show=True)
-  if name in SAME:
-    check_scores(name, theirs, np.asarray(SAME[name](logits)))
-  agreement = agreement_of(logits, theirs)
-  case = partial(Case, name, call, EPISODES, baseline=baseline, unit='episodes')
-  return case(peer=True, agreement=agreement)
+  case = Case(name, call, EPISODES, baseline=baseline, unit='episodes', peer=True)
+  if name not in SAME:
+    return case._replace(agreement=agreement_of(logits, theirs))
+  check_scores(name, theirs, np.asarray(SAME[name](logits)))
+  return case
 
 
 def check_scores(name: str, actual: np.ndarray, expected: np.ndarray) -> None:

@@ -52,9 +52,9 @@ def test_calls_run_in_a_process_of_their_own():
   assert list(calls) == ['process', 'root', 'of less']
   assert calls['process'](show=True) not in (os.getpid(), None)
   assert calls['root'](show=True) == 2**0.5 and calls['root']() is None
-  with pytest.raises(RuntimeError, match='the process of builtins has failed, see above'):
+  with pytest.raises(ChildProcessError, match='the process of builtins has failed, see above'):
     calls['of less']()
-  with pytest.raises(RuntimeError, match='has failed'):  # and it is gone
+  with pytest.raises(ChildProcessError, match='has failed'):  # and it is gone
     calls['root']()
 
 
