@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
   'launch.interrupts launch.guard',
   'launch.children launch',
-  'metakit.platforms metakit.program_cache',
+  'metakit.platforms metakit.program_cache metakit.fusion',
   'metakit.types metakit.inputs metakit.compiler metakit.sizes metakit.estimates metakit.onset',
-  'metakit.costs metakit.linear_algebra metakit.cluster metakit.minibatches',
+  'metakit.costs metakit.linear_algebra metakit.cluster metakit.minibatches metakit.gathering',
   'metakit.absent metakit.divergence metakit.keys metakit.roles metakit.meeting metakit.traffic',
   'metakit.distributed metakit.meta_gradient metakit.batch_statistics metakit.networks.linear',
   'metakit.files metakit.checkpoint metakit.objectives metakit.networks.pooling',
