@@ -57,8 +57,8 @@ Two devices use the time of waiting. `remat` and `mixed` take more time.
 
 **Whole tasks of images.** XLA gathers rows of images [28, 28, 1] 28 bytes at a time, which takes at
 least twice as long as rows of 784 bytes. Since the numbers of `episodes` were measured, metakit
-gathers such rows as a whole (`metakit.gathering`): 256 episodes of 5-way 1-shot tasks took 1.9 ms
-of processor time, and take 0.5 ms.
+gathers such rows as a whole (`metakit.gathering`): 256 episodes of 5-way 1-shot tasks took 2.1 ms
+of processor time, and take 0.7 ms.
 """
 
 
