@@ -36,6 +36,7 @@ PAGES = {
   'experiments/results/README.md': 'generated/results',
   'experiments/results/benchmarks.md': 'generated/speed',
   'experiments/results/growth.md': 'generated/growth',
+  'experiments/results/accelerators.md': 'generated/accelerators',
   'experiments/results/sweeps.md': 'generated/sweeps',
   'experiments/results/tuning.md': 'generated/tuning',
   'metakit/learners/README.md': 'generated/learners',

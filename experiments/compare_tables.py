@@ -27,7 +27,9 @@ if __name__ == '__main__':
   flags.DEFINE_integer('rows', 150, 'the most rows to learn from', lower_bound=10)
   flags.DEFINE_integer('splits', 5, 'splits of each table', lower_bound=2)
   flags.DEFINE_integer('ensemble', 1, 'views that the learner has of a table', lower_bound=1)
-  flags.DEFINE_integer('max_columns', 0, 'of a view; 0 for as many as in training', lower_bound=0)
+  flags.DEFINE_integer(
+    'max_columns', 0, 'of a view; 0 for twice as many as in training', lower_bound=0
+  )
   flags.DEFINE_float('most_seconds', 20.0, 'the most seconds of a learner for a split')
   flags.DEFINE_integer('most_tables', 1000, 'only the first so many tables', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'of the splits', lower_bound=0, upper_bound=MAX_SEED)

@@ -4,12 +4,14 @@ r"""Compiles some training steps for accelerators, without one, and stores what 
 
 Each is compiled for parts of a TPU v5e pod. The record has the memory of a device, its operations,
 what it reads and writes, and what the devices exchange. `python -m experiments.tables` computes
-from it what a step takes at least. It needs pip install 'metakit[tpu]', and no data.
+from it what a step takes at least. A step that the file has already, by the same versions, is not
+compiled again. It needs pip install 'metakit[tpu]', and no data.
 """
 
 import importlib.metadata
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +33,7 @@ from absl import flags
 from experiments.benchmarks.suites.sizes import table
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors, run
 from experiments.output.machine import versions
+from experiments.output.results import read_json
 from experiments.runs.wrap_up import command_line
 from metakit.files import write_text
 from metakit.heads import simpleshot
@@ -50,7 +53,7 @@ from metakit.train import init_state_for
 from metakit.types import Episode, Examples, Key, MetaLearner
 
 FLAGS = flags.FLAGS
-MESHES = {1: 'v5e:2x2', 8: 'v5e:2x4', 16: 'v5e:4x4', 256: 'v5e:16x16'}  # the first so many chips
+MESHES = {1: 'v5e:2x2', 16: 'v5e:4x4', 8: 'v5e:2x4', 256: 'v5e:16x16'}  # the first so many chips
 
 
 class Step(NamedTuple):
@@ -83,8 +86,8 @@ def sequences() -> EpisodeSource:
 characters = partial(table, 24_000, (28, 28, 1), queries=15)  # as many as Omniglot has for training
 photos = partial(table, 38_400, (84, 84, 3), of_a_class=600)  # as mini-ImageNet
 STEPS = {
-  'MAML, Conv4, 28x28, 5-way 1-shot, 15 queries, 5 inner steps': Step(
-    lambda: maml(conv4(5), Descent(optax.sgd(0.1), 5)), characters, 32
+  'MAML, Conv4, 28x28, 5-way 1-shot, 15 queries, one inner step': Step(
+    lambda: maml(conv4(5), Descent(optax.sgd(0.4), 1)), characters, 32
   ),
   'prototypical networks, ResNet-12, 84x84, 5-way 1-shot, 15 queries': Step(
     lambda: prototypical(resnet12(), 5), partial(photos, queries=15), 4
@@ -139,14 +142,22 @@ def costs(name: str, devices: int) -> dict[str, Any]:
 
 def main() -> None:
   with one_line_errors(*BAD_INPUT):
-    rows: list[dict[str, Any]] = []
     known = versions() | {'libtpu': importlib.metadata.version('libtpu')}
-    for name in STEPS:
-      for devices in FLAGS.devices:
-        rows.append(costs(name, int(devices)))
-        print(json.dumps(rows[-1]), flush=True)
-        record = {'command': command_line(), 'versions': known, 'rows': rows}
-        write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
+    rows = kept(Path(FLAGS.output), known)
+    for devices, name in itertools.product(map(int, FLAGS.devices), STEPS):
+      if any((row['step'], row['devices']) == (name, devices) for row in rows):
+        continue
+      rows.append(costs(name, devices))
+      print(json.dumps(rows[-1]), flush=True)
+      record = {'command': command_line(), 'versions': known, 'rows': rows}
+      write_text(Path(FLAGS.output), json.dumps(record, indent=2) + '\n')
+
+
+def kept(path: Path, known: Mapping[str, str | None]) -> list[dict[str, Any]]:
+  """Returns the rows that a file of the same versions has already, of steps that are still here."""
+  record = read_json(path) if path.exists() else {}
+  rows = record.get('rows', []) if record.get('versions') == known else []
+  return [row for row in rows if row['step'] in STEPS]
 
 
 if __name__ == '__main__':

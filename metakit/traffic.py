@@ -25,6 +25,7 @@ LINE = re.compile(r'^\s*(ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$')
 ARRAY = re.compile(r'\b(pred|[a-z]+\d+\w*)\[([\d,]*)\](?:\{([^}]*)\})?')
 TILE, OTHER_MEMORY = re.compile(r':T\(([\d,]+)\)'), re.compile(r'S\([1-9]')
 CALLED = re.compile(r'(?:body|calls|to_apply|branch_computations)=\{?((?:%[\w.\-]+(?:, )?)+)')
+CONDITION = re.compile(r'condition=%([\w.\-]+)')
 ROUNDS = re.compile(r'known_trip_count\W+n\W+(\d+)')
 
 
@@ -47,7 +48,7 @@ class Traffic(NamedTuple):
     moved: bytes that it reads from its main memory and writes to it. Arrays that the program keeps
       on the chip (another memory space) do not count.
     collectives: by kind.
-    loops: how often each loop runs; 1 stands for a number that the program does not say.
+    loops: how often each loop runs; 1 also stands for a number that the program does not say.
   """
 
   moved: int
@@ -154,13 +155,29 @@ def _visit(
   for line in computations[name]:
     rounds = 1
     if line.kind == 'while':
-      said = ROUNDS.search(line.rest)
-      rounds = int(said[1]) if said else 1
+      rounds = _rounds(line, computations)
       loops.append(rounds)
     elif line.kind not in ('call', 'conditional', 'async-start'):
       continue
     for called in _called(line):
       _visit(computations, called, number * rounds, times, loops)
+
+
+def _rounds(line: _Line, computations: Program) -> int:
+  """Returns how often a loop runs, 1 if that is unknown.
+
+  XLA says so for CPUs and GPUs. For TPUs it only has the condition, in which a counter, in JAX from
+  0 on, is less than a constant.
+  """
+  if said := ROUNDS.search(line.rest):
+    return int(said[1])
+  condition = CONDITION.search(line.rest)
+  lines = {each.name: each for each in computations.get(condition[1] if condition else '', ())}
+  root = next((each for each in lines.values() if each.root), None)
+  if root is None or root.kind != 'compare' or 'direction=LT' not in root.rest:
+    return 1
+  last = lines[root.operands[1]]
+  return int(last.rest.partition(')')[0]) if last.kind == 'constant' else 1
 
 
 def _called(line: _Line) -> list[str]:

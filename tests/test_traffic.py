@@ -70,6 +70,12 @@ FUSED = """HloModule made
   %new = f32[100,8]{1,0} dynamic-update-slice(%param_0, %param_2, %param_1, %zero)
   ROOT %both = (f32[1,8]{1,0}, f32[100,8]{1,0}) tuple(%row, %new)
 }
+%less (given: (s32[], f32[100,8])) -> pred[] {
+  %given = (s32[], f32[100,8]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%given), index=0
+  %last = s32[] constant(7)
+  ROOT %lt = pred[] compare(%i, %last), direction=LT
+}
 %body (given: (s32[], f32[100,8])) -> (s32[], f32[100,8]) {
   %given = (s32[], f32[100,8]{1,0}) parameter(0)
   %i = s32[] get-tuple-element(%given), index=0
@@ -91,7 +97,19 @@ def test_a_row_that_is_sliced_or_changed_in_place_is_not_the_whole_array():
   """Of each round: a row read, its number, a row given, a row written twice."""
   assert traffic(FUSED).moved == 7 * (32 + 4 + 32 + 32 + 32)
   assert traffic(FUSED.replace('"7"', '"70"')).moved == 10 * traffic(FUSED).moved
-  assert traffic(FUSED.replace('backend_config', 'metadata').replace('known', '')).loops == (1,)
+
+
+def test_a_program_for_a_tpu_has_the_condition_of_a_loop_alone():
+  assert traffic(FUSED.replace('known_trip', '')).loops == traffic(FUSED).loops == (7,)
+  assert traffic(FUSED.replace('known_trip', '').replace('constant(7)', 'constant(3)')).loops == (
+    3,
+  )
+
+
+def test_a_loop_of_unknown_length_counts_once():
+  unknown = FUSED.replace('known_trip', '').replace('direction=LT', 'direction=GT')
+  assert traffic(unknown).loops == (1,)
+  assert traffic(unknown.replace('condition=%less, ', '')).loops == (1,)
 
 
 TILED = """HloModule made

@@ -107,7 +107,7 @@ def measure(trained: Trained, options: Options) -> dict[str, Any]:
 
 
 SETTING = 'rows', 'splits', 'ensemble', 'max_columns', 'seed'
-CARD = 'command', 'steps', 'train_seconds', 'device', 'seed'
+CARD = 'command', 'start', 'steps', 'train_seconds', 'device', 'seed'
 
 
 def version_of(name: str) -> str:

@@ -19,8 +19,8 @@ from metakit.trained.stored import NAME, PARTS, header_of
 
 # What a card says of a record.
 CARD = (
-  *('metric', 'mean', 'ci95', 'episodes', 'protocol', 'task', 'training_task', 'steps', 'seed'),
-  *('train_seconds', 'device', 'versions', 'command'),
+  *('metric', 'mean', 'ci95', 'episodes', 'protocol', 'task', 'training_task', 'start', 'steps'),
+  *('seed', 'train_seconds', 'device', 'versions', 'command'),
 )
 
 

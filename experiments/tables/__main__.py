@@ -13,6 +13,7 @@ from absl import flags
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.command_line.runtime import run as run_binary
 from experiments.tables import (
+  accelerators,
   benchmarks,
   growth,
   heads,
@@ -36,6 +37,7 @@ PAGES = (
   sweeps,
   benchmarks,
   growth,
+  accelerators,
   real_tables,
   learners,
   heads,

@@ -29,8 +29,7 @@ HEAD = """# What to expect on accelerators
 
 Written by `python -m experiments.tables` from [accelerators.json](computed/accelerators.json).
 **All of this is computed. Nothing was measured on an accelerator.** The programs of a training
-step were compiled for 1, 8, 16 and 256 chips of a TPU v5e (jax {jax}, libtpu {libtpu}), without
-such a chip:
+step were compiled for chips of a TPU v5e (jax {jax}, libtpu {libtpu}), without such a chip:
 
 `{command}`
 
@@ -38,6 +37,8 @@ The time is a bound from below, the longest of three: products at the peak of th
 writes at the bandwidth of its memory, collectives at the bandwidth of its links (in a ring). A real
 step takes longer: these three do not wholly overlap, and small operations do not reach a peak.
 
+- Each device runs the same program. Where a number of devices was not compiled for, the row says
+  whose program tells.
 - Memory is that of one device: arguments, the table among them, and temporaries.
 - Products are those that the step asks for, without padding. A loop counts as often as it runs.
 - There was no compiler for GPUs. Their rows are of the program for v5e chips: its memory with the
@@ -61,8 +62,14 @@ def _chip_row(chip: Chip) -> list[str]:
   peaks = [
     f'{chip.peaks[d] / 1e12:g}' if d in chip.peaks else NONE for d in ('bfloat16', 'float32')
   ]
-  rates = [f'{in_bytes(each)}/s' for each in (chip.bandwidth, chip.link)]
-  return [chip.kind, in_bytes(chip.memory), *peaks, *rates, f'[page of the maker]({chip.source})']
+  rates = [f'{each / 1e9:,g} GB/s' for each in (chip.bandwidth, chip.link)]
+  return [
+    chip.kind,
+    f'{chip.memory / 1e9:g} GB',
+    *peaks,
+    *rates,
+    f'[page of the maker]({chip.source})',
+  ]
 
 
 def least(row: Mapping[str, Any], chip: Chip) -> Bound:
@@ -82,15 +89,37 @@ def step(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns a step in all places that its rows were compiled for, as Markdown."""
   columns = (
     'where', 'tasks a step', 'memory of a device', 'GFLOP of a device', 'collectives',
-    'products', 'memory traffic', 'links', 'a step takes at least', 'tasks a second at most',
+    'products', 'memory traffic', 'links', 'a step takes at least', 'share of peak at most',
+    'tasks a second at most',
   )  # fmt: skip
-  by_devices = {row['devices']: row for row in rows}
   lines = [
-    _place_row(where, by_devices[devices], CHIPS[chip])
+    _place_row(where, row, CHIPS[chip])
     for where, chip, devices in PLACES
-    if devices in by_devices
+    if (row := compiled(rows, devices))
   ]
   return f'## {rows[0]["step"]}\n\n{markdown_table(columns, lines)}\n'
+
+
+def compiled(rows: Sequence[Mapping[str, Any]], devices: int) -> dict[str, Any] | None:
+  """Returns the row of so many devices, or what it would be; None if no program tells.
+
+  Each device runs the same program, and collectives reach all devices. So the program of another
+  number above one tells, and of it one device has all but the collectives. `by` says which it was.
+
+  >>> row = {'devices': 16, 'tasks': 32, 'collectives': {'all-reduce': [1, 8]}}
+  >>> compiled([row], 256)
+  {'devices': 256, 'tasks': 512, 'collectives': {'all-reduce': [1, 8]}, 'by': 16}
+  >>> compiled([row], 1)['collectives'], compiled([row | {'devices': 1}], 256)
+  ({}, None)
+  """
+  telling = [row for row in rows if row['devices'] == devices]
+  telling += [row for row in rows if row['devices'] > 1]
+  if not telling:
+    return None
+  first, by = telling[0], telling[0]['devices']
+  collectives = {} if devices == 1 else first['collectives']
+  tasks = first['tasks'] * devices // by
+  return {**first, 'devices': devices, 'tasks': tasks, 'collectives': collectives, 'by': by}
 
 
 def _place_row(where: str, row: Mapping[str, Any], chip: Chip) -> list[str]:
@@ -100,13 +129,14 @@ def _place_row(where: str, row: Mapping[str, Any], chip: Chip) -> list[str]:
     f'{calls} {kind} of {in_bytes(size)}' for kind, (calls, size) in row['collectives'].items()
   ]
   return [
-    where,
+    where if row['by'] == row['devices'] else f'{where}, by the program for {row["by"]}',
     f'{row["tasks"]:,}',
     in_bytes(memory) + ('' if memory <= chip.memory else ': too large'),
     f'{row["gflop"]:,.4g}',
     ', '.join(sent) or NONE,
     *map(in_time, seconds),
     f'{in_time(max(seconds))} ({seconds.longest})',
+    f'{seconds.products / max(seconds):.0%}',
     f'{row["tasks"] / max(seconds):,.0f}',
   ]
 

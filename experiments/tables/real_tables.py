@@ -84,7 +84,8 @@ def _trained(record: Mapping[str, Any]) -> str:
   if 'train_seconds' not in card:
     return ''
   took = f'{card["steps"]:,} steps, {format_duration(card["train_seconds"])} on {device(card)}'
-  return f'`{record["learner"]}`, trained on drawn tables alone ({took}). '
+  before = f', with the parameters of {card["start"]} to begin with' if 'start' in card else ''
+  return f'`{record["learner"]}`, trained on drawn tables alone ({took}{before}). '
 
 
 def summary(record: Mapping[str, Any]) -> str:

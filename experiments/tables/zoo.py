@@ -55,6 +55,7 @@ def section(path: Path, said: Mapping[str, Any], numbers: int) -> str:
     'score': f'{card["metric"]} {score} on {episodes}',
     'test task': f'`{card["task"]}`',
     'trained by': f'`{card["command"]}`',
+    **({'begun with': f'`{card["start"]}`'} if 'start' in card else {}),
     **({'tested by': f'`{card["tested by"]}`'} if 'tested by' in card else {}),
     'trained in': f'{format_duration(card["train_seconds"])} on {card["device"]}, jax '
     f'{versions["jax"]}, metakit {versions["metakit"]}, seed {card["seed"]}',

@@ -28,6 +28,9 @@ from metakit.trained.trained import Trained
 from metakit.types import Density
 
 ROWS = 1024  # that a learner sees at once, also if it was trained on fewer
+# A learner of drawn tables of up to 16 columns was as good with all of 32 at once as with parts of
+# 16 (ROC-AUC 0.006 +- 0.007 ahead on 67 drawn tables), and with all of 64.
+BEYOND = 2  # times the columns of training that are seen at once
 
 
 class Vote(NamedTuple):
@@ -64,7 +67,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):
     max_rows: rows that are seen at once; a view of a larger table has a part, with the same shares
       of classes. None stands for 1,024, or more if the learner was trained on more.
     max_columns: columns that are seen at once; a larger table takes several views with a part of
-      the columns each. None stands for what the learner was trained on.
+      the columns each. None stands for twice as many as the learner was trained on.
 
   Attributes:
     classes_: the labels, [classes], in the order of `predict_proba`.
@@ -100,7 +103,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):
   def fit(self, X: Any, y: Any) -> 'TabularClassifier':
     """Learns from rows with labels.
 
-    A table that has more rows, columns or classes than the learner was trained on is learned from
+    A table that has more rows, columns or classes than are seen at once is learned from
     in parts, and a warning says so. More classes are told apart by metakit.estimators.codes.
 
     Args:
@@ -266,7 +269,7 @@ def _settings(estimator: Any, *, classifies: bool) -> Settings:
       'have one axis; give one that was trained on tables, such as tabular-classifier'
     )
   rows = estimator.max_rows or max(ROWS, trained.inputs.support)
-  columns = estimator.max_columns or trained.inputs.shape[0]
+  columns = estimator.max_columns or BEYOND * trained.inputs.shape[0]
   return Settings(trained, int(estimator.ensemble), estimator.seed, rows, columns)
 
 

@@ -14,6 +14,13 @@ FAULTS = (
     'test_traffic.py::test_a_loop_counts_as_often_as_it_runs',
   ),
   Fault(
+    'the condition of a loop is not read',
+    TRAFFIC,
+    "'direction=LT' not in root.rest",
+    "'direction=LT' in root.rest",
+    'test_traffic.py::test_a_program_for_a_tpu_has_the_condition_of_a_loop_alone',
+  ),
+  Fault(
     'a sum over devices is handed round once',
     TRAFFIC,
     "{'all-reduce': 2 * share,",

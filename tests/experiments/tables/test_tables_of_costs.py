@@ -110,12 +110,15 @@ def test_a_step_takes_as_long_as_what_takes_longest():
   assert found == pytest.approx((1e-3, 2e-3, 17.5e-3)) and found.longest == 'links'
   assert accelerators.least(STEP, CHIPS['H100']) == pytest.approx(found)
   assert accelerators.least(STEP, CHIPS['v5e']).memory == pytest.approx(1)  # with the padding
-  (line,) = accelerators.step([STEP]).splitlines()[4:]
+  one, _, line, pod, _ = accelerators.step([STEP]).splitlines()[4:]
   assert line == (
     '| 8 H100 | 32 | 21 GB | 495 | 1 all-reduce of 4.5 GB | 1 ms | 2 ms | 18 ms | 18 ms (links) | '
-    '1,829 |'
+    '6% | 1,829 |'
   )
-  assert ': too large' in accelerators.step([STEP | {'devices': 16}])  # a v5e
+  assert one.startswith(
+    '| one H100, by the program for 8 | 4 | 21 GB | 495 | - | 1 ms | 2 ms | 0 µs |'
+  )
+  assert pod.startswith('| v5e 4x4, by the program for 8 | 64 | 21 GB: too large | 495 |')
 
 
 @pytest.mark.parametrize('page', [growth, accelerators])
