@@ -26,7 +26,7 @@ def keep_programs(environment: Mapping[str, str] = os.environ) -> None:
   chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
   if chosen or 'JAX_COMPILATION_CACHE_DIR' in environment:
     return
-  folder = cache_folder(environment) / f'jax-{_processor()}'
+  folder = cache_folder(environment) / f'jax-{processor()}'
   with contextlib.suppress(OSError):
     folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK):
@@ -45,8 +45,12 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
   return Path(home).absolute() / 'metakit'
 
 
-def _processor() -> str:
-  """Returns a name for the kind of this machine's processor."""
+def processor() -> str:
+  """Returns a name for the kind of this machine's processor.
+
+  >>> len(processor())
+  12
+  """
   known = platform.machine() + platform.processor()
   with contextlib.suppress(OSError):
     lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metakit.data.numbers import check_width
+from metakit.gathering import gather
 from metakit.inputs import native
 from metakit.types import Episode, Key, Sampler
 
@@ -105,13 +106,7 @@ def plan_at(source: EpisodeSource, step: jax.Array) -> Sampler:
 
 def gather_rows(episode: Episode, data: jax.Array | None) -> Episode:
   """Replaces the row numbers in an episode by those rows of `data`; data None changes nothing."""
-  return episode if data is None else _map_rows(partial(_rows, data), episode)
-
-
-@partial(jax.jit, inline=True)  # outside of a jit it is one program rather than several
-def _rows(data: jax.Array, numbers: jax.Array) -> jax.Array:
-  # Row numbers are never negative. A check for that would cost as much as the copy.
-  return data.at[numbers].get(mode='promise_in_bounds', wrap_negative_indices=False)
+  return episode if data is None else _map_rows(partial(gather, data), episode)
 
 
 def _map_rows(change: Callable[[Any], Any], episode: Episode) -> Episode:

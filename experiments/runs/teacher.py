@@ -22,13 +22,13 @@ def with_teacher(setup: Setup, where: str | None) -> Setup:
 
   Args:
     setup: the setup of the run.
-    where: a workdir, a .safetensors file or a name of the zoo; None for no teacher.
+    where: a workdir, a .safetensors file or a name of the zoo; None or empty for none.
 
   Raises:
     ValueError: in one line, if there is nothing of these, or it is of another learner, network,
       classes or images.
   """
-  if where is None:
+  if not where:
     return setup
   if parse_learner(setup.specs['learner']).name != STUDENT:
     raise ValueError(

@@ -55,8 +55,10 @@ A profile of a step of 382 ms on AMD EPYC shows where the time goes:
 
 Two devices use the time of waiting. `remat` and `mixed` take more time.
 
-**Whole tasks of images.** After XLA gathers rows of images [28, 28, 1], it reshapes them and copies
-28 bytes at a time. Rows of 784 bytes are twice as fast, and a table may hold such rows.
+**Whole tasks of images.** XLA gathers rows of images [28, 28, 1] 28 bytes at a time, which takes at
+least twice as long as rows of 784 bytes. Since the numbers of `episodes` were measured, metakit
+gathers such rows as a whole (`metakit.gathering`): 256 episodes of 5-way 1-shot tasks took 2.1 ms
+of processor time, and take 0.7 ms.
 """
 
 

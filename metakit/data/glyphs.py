@@ -12,12 +12,15 @@ rounded from float32, so on another device or JAX version rare pixels differ by 
 """
 
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metakit.data import glyph_drawing
+from metakit.data.decoded import kept_drawing
 from metakit.data.files import check_choice
 from metakit.data.glyph_drawing import (
   CONTROL_POINTS,
@@ -34,6 +37,7 @@ from metakit.sizes import check_memory, check_positive
 from metakit.types import Episode, Examples, Key, Sampler
 
 SPLITS = ('train', 'validation', 'test')
+KEPT_PIXELS = 1 << 22  # of a table that is kept; to draw them takes a quarter of a second
 MAX_ARCS = 4
 VOCABULARY = 8  # strokes that the characters of an alphabet share
 STROKE_NUMBERS = 3 + MAX_ARCS * 9  # uniform numbers that make a stroke
@@ -240,7 +244,8 @@ def glyphs(
 
   Alphabet a, its character c and the drawings of c are functions of (seed, split, a, c) alone. So a
   larger table begins with the same classes, and no class is in two splits. (A plain line may look
-  like one of another split, as between real alphabets.)
+  like one of another split, as between real alphabets.) A large table is kept in the user's cache,
+  as decoded images are (metakit.data.decoded).
 
   Args:
     split: 'train', 'validation' or 'test'.
@@ -267,6 +272,19 @@ def glyphs(
   pixels = alphabets * characters * drawings * size**2 * (4 if rotations else 1)
   check_memory('the table of glyphs', pixels, 'use fewer drawings, characters or alphabets')
   root = jax.random.fold_in(roots(seed).data, SPLITS.index(split))
+  sizes = alphabets, characters, drawings, size
+  make = lambda: _table(root, *sizes, rotations)
+  if pixels < KEPT_PIXELS:
+    return make()
+  of = jax.random.key_data(root).tolist(), sizes, rotations
+  code = [Path(file) for file in (__file__, glyph_drawing.__file__)]
+  table = kept_drawing(f'glyphs-{split}', code, of, make=make)
+  return table._replace(x=np.array(table.x))
+
+
+def _table(
+  root: Key, alphabets: int, characters: int, drawings: int, size: int, rotations: bool
+) -> ClassTable:
   make = partial(_draw_alphabet, characters=characters, drawings=drawings, size=size)
   with jax.enable_x64(False):  # in float64 they would be other characters
     x = np.stack([make(jax.random.fold_in(root, number)) for number in range(alphabets)])

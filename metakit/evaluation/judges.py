@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metakit.absent import blanked
+from metakit.fusion import unfused
 from metakit.types import Episode, Examples, Key, MetaLearner, Metrics, Objective, Params, join
 
 
@@ -41,7 +42,8 @@ def judge_queries(
   0.5
   """
   fitted = learner.adapt(key, params, episode.support)
-  return objective(learner.predict(fitted, blanked(episode.query).x), episode.query)[1]
+  outputs = jax.tree.map(unfused, learner.predict(fitted, blanked(episode.query).x))
+  return objective(outputs, episode.query)[1]
 
 
 def judge_prefixes(

@@ -13,7 +13,7 @@ import optax
 
 from metakit.builder import meta_learner
 from metakit.meta_gradient.diagnostics import diagnose
-from metakit.meta_gradient.inner import Inner, Mode, Solution, Solve, by_optax
+from metakit.meta_gradient.inner import Inner, Mode, Solution, by_optax
 from metakit.meta_gradient.loops import unroll
 from metakit.minibatches import minibatch
 from metakit.models import Model, drawing, draws_of
@@ -151,7 +151,7 @@ def by_descent(
   check_descent(descent)
   inner, steps = inner or by_optimizer(descent), descent.steps
   problem = inner(support_loss(model, objective, merge, descent=descent))
-  adapted = adapting((descent.mode or unroll())(problem), split, merge)
+  solve = (descent.mode or unroll())(problem)
   settle, ask = asking(model, statistics)
 
   def judge(params: Params, episode: Episode, draws: Key | None) -> tuple[jax.Array, Metrics]:
@@ -160,14 +160,16 @@ def by_descent(
 
   def adapt(key: Key, params: Params, support: Examples) -> Fitted:
     keys = key, draws_of(model, key) if drawn else None
-    return settle(adapted(keys, params, support, descent.steps_of_adapt)[0], support)
+    (fast, slow), number = split(params, support), descent.steps_of_adapt
+    end = solve(key, fast, slow, (keys, support), number).fast if number else fast
+    return settle(merge(end, slow, number), support)
 
   def loss(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:
-    draws = draws_of(model, key)
-    judged = lambda fitted: judge(fitted, episode, draws)[0]
-    fitted, moved = adapted((key, draws), params, episode.support, steps, judged)
-    value, metrics = judge(fitted, episode, draws)
-    return value, {**metrics, **moved}
+    draws, (fast, slow) = draws_of(model, key), split(params, episode.support)
+    outer = lambda end, slow: judge(merge(end, slow, steps), episode, draws)
+    solution = solve(key, fast, slow, ((key, draws), episode.support), steps)
+    value, metrics = pulled_back(outer, solution, fast, slow)
+    return value, {**metrics, 'adaptation_norm': distance(solution.fast, fast)}
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
     fast, slow = split(params, episode.support)
@@ -180,30 +182,43 @@ def by_descent(
   return meta_learner(whole, adapt, ask, loss=loss, queries_seen=seen, diagnose=diagnosis)
 
 
-def adapting(solve: Solve, split: Split, merge: Merge) -> Callable[..., tuple[Params, Metrics]]:
-  """Returns ((key, draws), params, support, steps, judged=None) -> (parameters, metrics).
+def pulled_back(
+  outer: Callable[[Any, Any], tuple[jax.Array, Metrics]], solution: Solution, fast: Any, slow: Any
+) -> tuple[jax.Array, Metrics]:
+  """Returns the loss and the metrics of a solution, differentiable in fast and slow.
 
-  The parameters are those of the network for the queries; the metrics describe the loop. `draws`
-  comes from metakit.models.draws_of, or is None. `judged` is a loss of such parameters. With it, a
-  mode that solves a linear system for the derivative of this loss reports the residual.
+  A mode that solves a linear system gets the gradient of the loss here, solves it once, and reports
+  the residual. Were the loss differentiated as usual, the residual would need the gradient and the
+  solution a second time. The gradient then has no derivative of its own.
+
+  Args:
+    outer: (end of the inner loop, slow) -> (loss, metrics); slow holds floats alone.
+    solution: of the inner loop.
+    fast: where the loop started.
+    slow: what it did not change.
   """
+  if solution.pull is None:
+    return outer(solution.fast, slow)
+  held = jax.lax.stop_gradient((solution.fast, slow))
+  judged = jax.value_and_grad(outer, (0, 1), has_aux=True)
+  (value, metrics), (at_end, at_slow) = judged(*held)
+  (for_fast, for_slow), residual = solution.pull(at_end)
+  slopes = for_fast, optax.tree.add(at_slow, for_slow)
+  value = _with_slopes(value, slopes, (fast, slow))
+  return value, {**metrics, 'implicit_residual': residual}
 
-  def adapted(
-    keys: tuple[Key, Key | None],
-    params: Params,
-    support: Examples,
-    steps: int,
-    judged: Callable[[Params], jax.Array] | None = None,
-  ) -> tuple[Params, Metrics]:
-    fast, slow = split(params, support)
-    solution = solve(keys[0], fast, slow, (keys, support), steps) if steps else Solution(fast)
-    moved = {'adaptation_norm': distance(solution.fast, fast)}
-    if judged is not None and solution.residual is not None:
-      slope = jax.grad(lambda end: judged(merge(end, slow, steps)))(solution.fast)
-      moved['implicit_residual'] = solution.residual(jax.lax.stop_gradient(slope))
-    return merge(solution.fast, slow, steps), moved
 
-  return adapted
+@jax.custom_jvp
+def _with_slopes(value: jax.Array, slopes: Any, at: Any) -> jax.Array:
+  """Returns the value, with the gradient `slopes` in `at`."""
+  del slopes, at
+  return value
+
+
+@_with_slopes.defjvp
+def _along(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+  value, slopes, _ = primals
+  return value, optax.tree.vdot(slopes, tangents[2]).astype(value.dtype)
 
 
 def support_loss(

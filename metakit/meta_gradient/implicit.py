@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.scipy.sparse.linalg import cg
 
 from metakit.meta_gradient.inner import Data, Fast, Inner, Mode, Slow, Solution, Solve, anchored
 from metakit.meta_gradient.loops import constant, join_floats, no_tangent, split_floats
@@ -49,7 +48,30 @@ def conjugate_gradient(iterations: int = 10, tolerance: float = 1e-10) -> Linear
   ['1.00', '0.25']
   """
   _check(iterations)
-  return lambda product, v: cg(product, v, tol=tolerance, maxiter=iterations)[0]
+
+  def solve(product: Callable[[Any], Any], v: Any) -> Any:
+    squares = lambda left: optax.tree.vdot(left, left)
+    least = tolerance**2 * squares(v)
+
+    def unsolved(carry: Any) -> jax.Array:
+      _, _, size, _, number = carry
+      return (size > least) & (number < iterations)
+
+    def improve(carry: Any) -> Any:
+      u, left, size, direction, number = carry
+      moved = product(direction)
+      rate = size / optax.tree.vdot(direction, moved)
+      u = jax.tree.map(lambda a, b: a + rate * b, u, direction)
+      left = jax.tree.map(lambda a, b: a - rate * b, left, moved)
+      share = squares(left) / size
+      direction = jax.tree.map(lambda a, b: a + share * b, left, direction)
+      return u, left, squares(left), direction, number + 1
+
+    # The first residual is v. jax.scipy's function computes v - product(0) for it.
+    start = jax.tree.map(jnp.zeros_like, v), v, squares(v), v, 0
+    return jax.lax.while_loop(unsolved, improve, start)[0]
+
+  return solve
 
 
 def neumann(iterations: int = 10, rate: float = 0.1) -> LinearSolver:
@@ -133,35 +155,47 @@ def _implicit(inner: Inner, solver: LinearSolver) -> Solve:
       return end, (end, start, slow, data)
 
     def backward(kept, cotangent):
-      end, start, slow, data = kept
-      floats, others = split_floats(((slow, start), data))
-
-      def slope(end, floats):
-        fixed, data = join_floats(floats, others)
-        return jax.grad(loss)(end, fixed, data, None)
-
-      product = _derivative(lambda e: slope(e, floats), end)
-      u = solver(product, cotangent)
-      (mixed,) = jax.vjp(lambda f: slope(end, f), floats)[1](u)
-      negative = jax.tree.map(jnp.negative, mixed)
-      (for_slow, for_start), for_data = join_floats(negative, jax.tree.map(no_tangent, others))
-      return for_start, for_slow, for_data
+      product, pulled = _system(loss, *kept)
+      return pulled(solver(product, cotangent))
 
     minimum.defvjp(forward, backward)
     end = minimum(fast, slow, data)
 
-    def residual(cotangent):
-      held, fixed, known = jax.lax.stop_gradient((end, (slow, fast), data))
-      product = _derivative(lambda e: jax.grad(loss)(e, fixed, known, None), held)
-      left = optax.tree.sub(product(solver(product, cotangent)), cotangent)
+    def pull(cotangent):
+      product, pulled = _system(loss, *jax.lax.stop_gradient((end, fast, slow, data)))
+      u = solver(product, cotangent)
+      left = optax.tree.sub(product(u), cotangent)
       least = jnp.finfo(jnp.float32).tiny
-      return optax.tree.norm(left) / jnp.maximum(optax.tree.norm(cotangent), least)
+      norm = jnp.maximum(optax.tree.norm(cotangent), least)
+      return pulled(u)[:2], optax.tree.norm(left) / norm
 
-    return Solution(end, residual=residual)
+    return Solution(end, pull=pull)
 
   return solve
 
 
+def _system(
+  loss: Callable[..., jax.Array], end: Fast, start: Fast, slow: Slow, data: Data
+) -> tuple[Callable[[Fast], Fast], Callable[[Fast], tuple[Any, Any, Any]]]:
+  """Returns the product with the Hessian, and u -> cotangents of start, slow and data."""
+  floats, others = split_floats(((slow, start), data))
+
+  def slope(end: Fast, floats: Any) -> Fast:
+    fixed, data = join_floats(floats, others)
+    return jax.grad(loss)(end, fixed, data, None)
+
+  def pulled(u: Fast) -> tuple[Any, Any, Any]:
+    (mixed,) = jax.vjp(lambda f: slope(end, f), floats)[1](u)
+    negative = jax.tree.map(jnp.negative, mixed)
+    (for_slow, for_start), for_data = join_floats(negative, jax.tree.map(no_tangent, others))
+    return for_start, for_slow, for_data
+
+  return _derivative(lambda e: slope(e, floats), end), pulled
+
+
 def _derivative(slope: Callable[[Fast], Fast], end: Fast) -> Callable[[Fast], Fast]:
-  """Returns the product with the derivative of `slope` at `end`, a Hessian."""
-  return lambda u: jax.jvp(slope, (end,), (u,))[1]
+  """Returns the product with the derivative of `slope` at `end`, a Hessian.
+
+  What does not depend on the factor is computed once for all products.
+  """
+  return jax.linearize(slope, end)[1]

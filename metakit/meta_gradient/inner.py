@@ -53,14 +53,15 @@ class Solution(NamedTuple):
   Attributes:
     fast: the weights after the last step.
     readouts: Inner.readout after each step, stacked, [steps, ...]; None without a readout.
-    residual: cotangent of `fast` -> [], the residual of the linear system that the mode solves,
-      relative to the cotangent. 0 means solved; 1 means no better than not solving it. None for
-      modes that solve no system.
+    pull: cotangent of `fast` -> ((cotangent of the start, of slow), residual), for a mode that
+      solves a linear system; None for others. What reaches meta-parameters through the data is left
+      out. The residual [] is that of the system, relative to the cotangent: 0 means solved; 1 means
+      no better than not solving it.
   """
 
   fast: Fast
   readouts: Any = None
-  residual: Callable[[Fast], jax.Array] | None = None
+  pull: Callable[[Fast], tuple[tuple[Fast, Slow], jax.Array]] | None = None
 
 
 # (key, fast, slow, data, steps) -> Solution; the key is for modes that draw random numbers. Raises

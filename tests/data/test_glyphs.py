@@ -1,6 +1,7 @@
 """Procedural characters are functions of keys alone, and look like characters."""
 
 import functools
+import sys
 from functools import partial
 
 import chex
@@ -50,6 +51,33 @@ def test_a_table_has_the_shapes_types_and_names_of_its_arguments(table):
 def test_the_same_arguments_give_the_same_bytes(table):
   again = glyphs('train', alphabets=3, characters=10, drawings=6)
   assert again.x.tobytes() == table.x[:180].tobytes()
+
+
+def test_a_large_table_is_drawn_once(table, cache, monkeypatch):
+  module = sys.modules['metakit.data.glyphs']
+  monkeypatch.setattr(module, 'KEPT_PIXELS', 1)
+  make = partial(glyphs, 'train', alphabets=2, characters=10, drawings=6)
+  assert make().x.tobytes() == table.x[:120].tobytes()
+
+  def draw_again(*args, **options):
+    raise AssertionError('drawn again')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(module, '_draw_alphabet', draw_again)
+    again = make()
+    assert again.x.tobytes() == table.x[:120].tobytes() and type(again.x) is np.ndarray
+    assert again.names == table.names[:20] and again.group_names == table.group_names[:2]
+    for other in ({'seed': 1}, {'rotations': True}, {'alphabets': 1}):
+      with pytest.raises(AssertionError, match='drawn again'):
+        make(**other)
+    patched.setenv('XLA_FLAGS', '--another')
+    with pytest.raises(AssertionError, match='drawn again'):
+      make()
+  (kept,) = (cache / 'metakit' / 'data').glob('glyphs-train-*/x.npy')
+  kept.write_bytes(kept.read_bytes()[:-1])
+  assert make().x.tobytes() == table.x[:120].tobytes()
+  monkeypatch.setenv('XDG_CACHE_HOME', str(kept))  # a file, below which nothing can be written
+  assert make().x.tobytes() == table.x[:120].tobytes()
 
 
 def test_neither_float64_nor_another_generator_changes_a_character(table):

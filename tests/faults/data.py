@@ -95,6 +95,22 @@ FAULTS = (
     'test_fingerprint.py::test_it_tells_data_apart',
   ),
   Fault(
+    'rows of images are gathered line by line',
+    'metakit/gathering.py',
+    'cpu=_by_whole_rows',
+    'cpu=_plain',
+    'test_gathering.py::test_a_cpu_gathers_whole_rows_under_one_condition_and_other_devices_as_xla_does',
+    added=True,
+  ),
+  Fault(
+    'a kept drawing is that of another seed',
+    'metakit/data/decoded.py',
+    'known = repr((arguments, options, versions, device)).encode()',
+    'known = repr((options, versions, device)).encode()',
+    'data/test_glyphs.py::test_a_large_table_is_drawn_once',
+    added=True,
+  ),
+  Fault(
     'one batch less is read ahead',
     'metakit/sources.py',
     'if len(pending) > depth:',

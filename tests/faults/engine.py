@@ -138,6 +138,27 @@ FAULTS = (
     f'{MODES}test_implicit_on_a_quadratic_is_the_exact_proximal_solution',
   ),
   Fault(
+    'the conjugate gradients go on in the direction of the residual',
+    'metakit/meta_gradient/implicit.py',
+    'share = squares(left) / size',
+    'share = 0.0',
+    f'{MODES}test_implicit_on_a_quadratic_is_the_exact_proximal_solution',
+  ),
+  Fault(
+    'iMAML has the gradient at the end of its inner loop',
+    'metakit/learners/descent.py',
+    'slopes = for_fast, optax.tree.add(at_slow, for_slow)',
+    'slopes = at_end, optax.tree.add(at_slow, for_slow)',
+    'learners/test_family.py::test_imaml_on_a_quadratic',
+  ),
+  Fault(
+    'a linear system is all that what the inner loop does not change is learned by',
+    'metakit/learners/descent.py',
+    'optax.tree.add(at_slow, for_slow)',
+    'for_slow',
+    'learners/test_family.py::test_a_linear_system_gives_the_gradient_of_what_the_inner_loop_does_not_change_too',
+  ),
+  Fault(
     'the Neumann series is not scaled by its rate',
     'metakit/meta_gradient/implicit.py',
     'return jax.tree.map(lambda a: rate * a, total)',

@@ -12,8 +12,8 @@ FAULTS = (
   Fault(
     'adapt takes the steps of training',
     DESCENT,
-    'adapted(keys, params, support, descent.steps_of_adapt)',
-    'adapted(keys, params, support, descent.steps)',
+    'split(params, support), descent.steps_of_adapt',
+    'split(params, support), descent.steps',
     'learners/test_maml.py::test_test_steps_change_adapt_and_not_the_training_loss',
   ),
   Fault(

@@ -12,7 +12,7 @@ from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
-from metakit.learners.descent import Descent
+from metakit.learners.descent import Descent, by_descent, by_optimizer
 from metakit.learners.imaml import imaml
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus, multi_step_weights
@@ -21,7 +21,7 @@ from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
-from metakit.meta_gradient import first_order
+from metakit.meta_gradient import first_order, implicit
 from metakit.networks.mlp import mlp
 from metakit.networks.resnet12 import resnet12
 from metakit.types import Episode
@@ -96,6 +96,27 @@ def test_imaml_on_a_quadratic():
     _, slope = loss_and_slope(learner, jnp.asarray(THETA), QUADRATIC)
   minimum = (CENTRE + strength * THETA) / (1 + strength)
   assert_exact(np.asarray(slope), strength / (1 + strength) * (minimum - OTHER))
+
+
+def test_a_linear_system_gives_the_gradient_of_what_the_inner_loop_does_not_change_too():
+  """As above, with outputs phi + shift: phi = (c - shift + l theta) / (1 + l)."""
+  strength, shift = 0.7, np.array([0.1, -0.4, 0.2])
+  with jax.enable_x64(True):
+    descent = Descent(optax.sgd(0.4), 200, mode=implicit())
+    learner = by_descent(
+      THE_PARAMETERS,
+      descent,
+      inner=by_optimizer(descent, proximal=strength),
+      objective=half_square,
+      split=lambda params, support: (params['start'], params['shift']),
+      merge=lambda fast, slow, step: fast + slow,
+    )
+    params = {'start': jnp.asarray(THETA), 'shift': jnp.asarray(shift)}
+    _, slope = loss_and_slope(learner, params, QUADRATIC)
+  minimum = (CENTRE - shift + strength * THETA) / (1 + strength)
+  expected = strength / (1 + strength) * (minimum + shift - OTHER)
+  assert_exact(np.asarray(slope['start']), expected)
+  assert_exact(np.asarray(slope['shift']), expected)
 
 
 @pytest.mark.slow  # its formula is above

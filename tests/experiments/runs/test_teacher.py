@@ -65,7 +65,7 @@ def test_a_student_has_the_answers_of_its_teacher_to_learn_from(teacher, files):
     jax.random.key(0), params, episode
   )[0]
   assert loss(taught, params) != loss(setup, params)
-  assert with_teacher(setup, None) is setup
+  assert with_teacher(setup, None) is setup and with_teacher(setup, '') is setup
 
 
 def test_a_run_belongs_to_the_parameters_of_its_teacher(teacher, files, tmp_path):
