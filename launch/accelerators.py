@@ -118,7 +118,7 @@ def costs(name: str, devices: int) -> dict[str, Any]:
   chips = described_devices(topology)[:devices]
   with compiling_for('tpu'):
     lowered = lowered_step(
-      learner, optimizer, source, state, devices=chips, tasks_per_step=step.tasks * devices
+      learner, optimizer, source, state=state, devices=chips, tasks_per_step=step.tasks * devices
     )
     flops = step.tasks * task_operations(learner, optimizer, source, state=state)
   compiled = fitting(lowered)

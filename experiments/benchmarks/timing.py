@@ -115,7 +115,7 @@ def _computed(case: Case) -> dict[str, Any]:
   return {'size': case.size, 'argument_mib': arguments, 'gflop': _four_digits(flops / 1e9)}
 
 
-def computed_case(name: str, size: int, lowered: Any, flops: float) -> Case:
+def computed_case(name: str, size: int, lowered: Any, *, flops: float) -> Case:
   """Compiles a program and returns what it costs on one device; it is never run.
 
   Args:

@@ -35,7 +35,7 @@ class Sizes(NamedTuple):
 
 
 def forms_beside(
-  episodes: Episode, weights: Sequence[np.ndarray], sizes: Sizes, packages: Sequence[str]
+  episodes: Episode, weights: Sequence[np.ndarray], sizes: Sizes, *, packages: Sequence[str]
 ) -> list[tuple[str, Callable[[], Any], tuple[float, list[np.ndarray]]]]:
   """Returns name, call, and loss and gradient of each form, on the same tasks and weights.
 

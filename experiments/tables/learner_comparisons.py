@@ -86,10 +86,11 @@ def _over_seeds(values: Sequence[float | None]) -> tuple[float, float | None]:
 
   A value that was not finite is None in a record, and then the mean is infinite.
   """
+  finite = [value for value in values if value is not None]
   number = len(values)
-  if None in values:
+  if len(finite) < number:
     return float('inf'), None
   if number < 2:
-    return float(np.mean(values)), None
-  error = np.std(values, ddof=1) / number**0.5
-  return float(np.mean(values)), float(student_t.ppf(0.975, number - 1) * error)
+    return float(np.mean(finite)), None
+  error = np.std(finite, ddof=1) / number**0.5
+  return float(np.mean(finite)), float(student_t.ppf(0.975, number - 1) * error)

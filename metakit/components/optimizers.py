@@ -64,6 +64,7 @@ def muon(
   learning_rate: Any = 1e-3,
   momentum: float = 0.95,
   weight_decay: float = 1e-4,
+  *,
   steps: int = 5,
 ) -> optax.GradientTransformation:
   """Momentum made orthogonal for matrices (Muon, Jordan et al. 2024), AdamW for what is none.

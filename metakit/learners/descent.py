@@ -168,7 +168,7 @@ def by_descent(
     draws, (fast, slow) = draws_of(model, key), split(params, episode.support)
     outer = lambda end, slow: judge(merge(end, slow, steps), episode, draws)
     solution = solve(key, fast, slow, ((key, draws), episode.support), steps)
-    value, metrics = pulled_back(outer, solution, fast, slow)
+    value, metrics = pulled_back(outer, solution, fast, slow=slow)
     return value, {**metrics, 'adaptation_norm': distance(solution.fast, fast)}
 
   def diagnosis(key: Key, params: Params, episode: Episode) -> Metrics:
@@ -183,7 +183,11 @@ def by_descent(
 
 
 def pulled_back(
-  outer: Callable[[Any, Any], tuple[jax.Array, Metrics]], solution: Solution, fast: Any, slow: Any
+  outer: Callable[[Any, Any], tuple[jax.Array, Metrics]],
+  solution: Solution,
+  fast: Any,
+  *,
+  slow: Any,
 ) -> tuple[jax.Array, Metrics]:
   """Returns the loss and the metrics of a solution, differentiable in fast and slow.
 

@@ -120,7 +120,7 @@ def pretrained(
     )
     if teacher is not None and alpha < 1:  # at 1 it is the same program as without a teacher
       answers = classify(teacher, embed_rows(model)(teacher['body'], both.x))
-      taught = answer_distillation(logits, answers, temperature, both.weight)
+      taught = answer_distillation(logits, answers, temperature, weight=both.weight)
       loss = alpha * loss + (1 - alpha) * taught
     if auxiliary is not None:
       turns = linear(params['auxiliary'], z)

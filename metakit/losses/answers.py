@@ -15,6 +15,7 @@ def answer_distillation(
   student: jax.Array,
   teacher: jax.Array,
   temperature: float = 4.0,
+  *,
   weight: jax.Array | None = None,
 ) -> jax.Array:
   """Returns T^2 times the mean divergence KL(softmax(teacher / T) || softmax(student / T)), nats.

@@ -148,10 +148,14 @@ def test_answers_are_softened_and_compared_from_the_teacher_to_the_student():
     q, p = (np.exp(z / 3) / np.exp(z / 3).sum() for z in (ours, theirs))
     total += each * 9 * sum(p[c] * np.log(p[c] / q[c]) for c in range(4))
   loss = jax.jit(answer_distillation)
-  np.testing.assert_allclose(loss(student, teacher, 3.0, weight), total / weight.sum(), rtol=1e-12)
+  np.testing.assert_allclose(
+    loss(student, teacher, 3.0, weight=weight), total / weight.sum(), rtol=1e-12
+  )
   student[2], teacher[2] = np.nan, np.inf  # of no weight
-  np.testing.assert_allclose(loss(student, teacher, 3.0, weight), total / weight.sum(), rtol=1e-12)
-  assert loss(student, student, 3.0, weight) == 0
+  np.testing.assert_allclose(
+    loss(student, teacher, 3.0, weight=weight), total / weight.sum(), rtol=1e-12
+  )
+  assert loss(student, student, 3.0, weight=weight) == 0
   with pytest.raises(ValueError, match=r'\(6, 4\) and the teacher \(6, 3\); use a teacher of the'):
     answer_distillation(student, teacher[:, :3])
 

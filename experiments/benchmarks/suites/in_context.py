@@ -50,7 +50,9 @@ def cases(
   learners['train, pairs, lstm'] = in_context(recurrent(WAYS, width, depth), WAYS)
   cases = [_training(name, learner, episodes, dtype) for name, learner in learners.items()]
   if dtype in (None, 'float32') and installed('torch'):
-    cases += _of_pytorch({name: learners[name] for name in PYTORCH}, episodes, width, depth)
+    cases += _of_pytorch(
+      {name: learners[name] for name in PYTORCH}, episodes, width=width, depth=depth
+    )
   return cases + _predictions(network(), episodes, dtype)
 
 
@@ -91,7 +93,7 @@ def _tokens(name: str, episodes: Episode) -> int:
 
 
 def _of_pytorch(
-  learners: Mapping[str, MetaLearner], episodes: Episode, width: int, depth: int
+  learners: Mapping[str, MetaLearner], episodes: Episode, *, width: int, depth: int
 ) -> list[Case]:
   """Returns the same steps by PyTorch's transformer."""
   from experiments.benchmarks.torch_transformer import Sequences, Sizes, steps_beside

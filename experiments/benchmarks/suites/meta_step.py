@@ -137,7 +137,7 @@ def _of_pytorch(episodes: Episode, weights: Weights) -> list[tuple[Case, Value]]
 
   packages = [name for name in ('torchopt', 'learn2learn') if installed(name)]
   sizes = torch_forms.Sizes(STEPS, RATE, DEPTH)
-  forms = torch_forms.forms_beside(episodes, weights, sizes, packages)
+  forms = torch_forms.forms_beside(episodes, weights, sizes, packages=packages)
   return [
     (Case(name, call, baseline=baseline(name), peer=True), value) for name, call, value in forms
   ]

@@ -86,7 +86,7 @@ def cases() -> list[Case]:
 def images() -> list[Case]:
   """Steps on one task of 30 images."""
   return [
-    step_case(f'pixels of an image: {name}', side**2, make(), episodes(5, 1, (side, side, 3)))
+    step_case(f'pixels of an image: {name}', side**2, make(), tasks=episodes(5, 1, (side, side, 3)))
     for name, make in IMAGE_LEARNERS.items()
     for side in SIDES
   ]
@@ -99,8 +99,10 @@ def tables() -> list[Case]:
     case
     for rows in ROWS
     for case in (
-      drawn_case('rows of a table: on the device', rows, learner, table(rows)),
-      read_case('rows of a table: on the disk, read by the host', rows, learner, table(rows)),
+      drawn_case('rows of a table: on the device', rows, learner, source=table(rows)),
+      read_case(
+        'rows of a table: on the disk, read by the host', rows, learner, source=table(rows)
+      ),
     )
   ]
 
@@ -108,7 +110,7 @@ def tables() -> list[Case]:
 def ways() -> list[Case]:
   """Steps on one task of many classes, each of 1 + 5 examples."""
   return [
-    step_case(f'ways: {name}', number, make(number), episodes(number, 1, shape))
+    step_case(f'ways: {name}', number, make(number), tasks=episodes(number, 1, shape))
     for name, (shape, make) in WAYS_LEARNERS.items()
     for number in WAYS
   ]
@@ -117,7 +119,9 @@ def ways() -> list[Case]:
 def contexts() -> list[Case]:
   """Steps on one sequence of examples with 196 numbers and 10 classes; width 128, depth 4."""
   return [
-    step_case(f'examples in context: {name}', number, in_context(make(), 10), sequence(number))
+    step_case(
+      f'examples in context: {name}', number, in_context(make(), 10), tasks=sequence(number)
+    )
     for name, make in SEQUENCES.items()
     for number in EXAMPLES
   ]
@@ -135,7 +139,7 @@ def batches() -> list[Case]:
   ]
 
 
-def episodes(ways: int, shots: int, shape: tuple[int, ...], tasks: int = 1) -> Episode:
+def episodes(ways: int, shots: int, shape: tuple[int, ...], *, tasks: int = 1) -> Episode:
   """Returns the shapes and types of tasks."""
 
   def part(number: int) -> Examples:
@@ -176,22 +180,22 @@ def state_of(learner: MetaLearner, episode: Episode) -> TrainState:
   return jax.eval_shape(make, roots(0).init, episode)
 
 
-def step_case(name: str, size: int, learner: MetaLearner, tasks: Episode) -> Case:
+def step_case(name: str, size: int, learner: MetaLearner, *, tasks: Episode) -> Case:
   """Returns the costs of a training step on tasks that are its arguments."""
   first = lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
   state = state_of(learner, jax.tree.map(first, tasks))
   keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), len(tasks.support.y)))
   step, arguments = make_train_step(learner, OPTIMIZER), (state, keys, tasks)
   lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
-  return computed_case(name, size, lowered, product_flops(step, *arguments))
+  return computed_case(name, size, lowered, flops=product_flops(step, *arguments))
 
 
 def drawn_case(
   name: str,
   size: int,
   learner: MetaLearner,
-  source: EpisodeSource,
   *,
+  source: EpisodeSource,
   tasks: int = 16,
   devices: int = 1,
   at_once: int | None = None,
@@ -216,17 +220,17 @@ def drawn_case(
     place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
     arguments = jax.tree.map(place, arguments)
   lowered = dispatch.sampled.lower(1, *arguments)  # type: ignore[attr-defined]
-  return computed_case(name, size, lowered, product_flops(run, *arguments) / devices)
+  return computed_case(name, size, lowered, flops=product_flops(run, *arguments) / devices)
 
 
-def read_case(name: str, size: int, learner: MetaLearner, source: EpisodeSource) -> Case:
+def read_case(name: str, size: int, learner: MetaLearner, *, source: EpisodeSource) -> Case:
   """Returns the costs of a training step on 16 tasks whose rows come from the host."""
   dispatch = make_dispatch(learner, OPTIMIZER, source, roots(0), tasks_per_step=16)
   whole = abstract_episode(source)
   batch = lambda leaf: jax.ShapeDtypeStruct((1, 16, *leaf.shape), leaf.dtype)
   arguments = state_of(learner, whole), jax.tree.map(batch, whole)
   lowered = dispatch.fed.lower(*arguments)  # type: ignore[attr-defined]
-  return computed_case(name, size, lowered, product_flops(dispatch.fed, *arguments))
+  return computed_case(name, size, lowered, flops=product_flops(dispatch.fed, *arguments))
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:

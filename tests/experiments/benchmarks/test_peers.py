@@ -114,7 +114,7 @@ def test_steps_of_pytorch_have_the_losses_and_gradients_of_ours():
     name: in_context.in_context(network, in_context.WAYS, name.removeprefix('train, '))
     for name in in_context.PYTORCH
   }
-  cases = in_context._of_pytorch(learners, episodes, 8, 2)
+  cases = in_context._of_pytorch(learners, episodes, width=8, depth=2)
   assert [case.number for case in cases] == [3 * 7 * 2, 3 * 7]
   assert all(case.peer and case.call() is None for case in cases)
 

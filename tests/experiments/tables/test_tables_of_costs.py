@@ -71,7 +71,7 @@ def test_what_breaks_first_stands_first_and_is_named():
 def test_the_costs_of_a_table_are_those_of_its_rows_on_a_device_and_of_a_step_from_a_disk():
   learner = embedded(mlp(None, 4, 1), heads.prototypes(5))
   cases = [
-    make('rows', number, learner, sizes.table(number))
+    make('rows', number, learner, source=sizes.table(number))
     for make in (sizes.drawn_case, sizes.read_case)
     for number in (200, 2000)
   ]
@@ -86,7 +86,7 @@ def test_the_costs_of_a_table_are_those_of_its_rows_on_a_device_and_of_a_step_fr
 def test_shapes_alone_are_enough_for_a_step():
   episodes = sizes.episodes(3, 1, (7,))
   assert isinstance(episodes.support.x, jax.ShapeDtypeStruct)
-  case = sizes.step_case('x', 3, embedded(mlp(None, 4, 1), heads.prototypes(3)), episodes)
+  case = sizes.step_case('x', 3, embedded(mlp(None, 4, 1), heads.prototypes(3)), tasks=episodes)
   assert case.call is None and case.flops > 2 * 18 * 7 * 4 and case.temporaries > 0
 
 
