@@ -1,6 +1,7 @@
 """Tables kept in the user's cache, so that images are decoded, or drawn, once."""
 
 import hashlib
+import importlib.metadata
 import os
 import shutil
 import warnings
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 import PIL
 
 from metakit.data.saved import open_table, save_table
@@ -55,7 +55,7 @@ def kept_drawing(
     make: draws it.
   """
   options = [getattr(jax.config, name) for name in OPTIONS]
-  versions = VERSION, jax.__version__, jaxlib.__version__
+  versions = VERSION, jax.__version__, importlib.metadata.version('jaxlib')
   device = jax.devices()[0].device_kind, processor(), os.environ.get('XLA_FLAGS', '')
   known = repr((arguments, options, versions, device)).encode()
   known += b''.join(file.read_bytes() for file in code)
