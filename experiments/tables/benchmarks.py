@@ -55,10 +55,11 @@ A profile of a step of 382 ms on AMD EPYC shows where the time goes:
 
 Two devices use the time of waiting. `remat` and `mixed` take more time.
 
-**Whole tasks of images.** XLA gathers rows of images [28, 28, 1] 28 bytes at a time, which takes at
-least twice as long as rows of 784 bytes. Since the numbers of `episodes` were measured, metakit
-gathers such rows as a whole (`metakit.gathering`): 256 episodes of 5-way 1-shot tasks took 2.1 ms
-of processor time, and take 0.7 ms.
+**The simplest heads beside EasyFSL's.** Those that do not iterate, and LaplacianShot, are about 3
+times as fast on 20 episodes, and those that iterate 15 to 150 times. The former were not profiled.
+
+**A transformer beside PyTorch's.** Both train at 117 to 140 GFLOP/s on the same tokens. With `scan`
+and `remat` together a step is faster than either; why was not looked into.
 """
 
 

@@ -164,5 +164,5 @@ def _wait_for(there: Callable[[], bool], process: Any) -> None:
 
 SUITES = {
   'scaling': Suite(scaling),
-  'startup': Suite(startup, (Aim(FIRST_STEP, 'milliseconds', '', AT_MOST, 10_000),)),
+  'startup': Suite(startup, (Aim(FIRST_STEP, 'milliseconds', '', AT_MOST, 5000),)),
 }
