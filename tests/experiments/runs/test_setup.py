@@ -213,13 +213,14 @@ def test_muon_makes_matrices_orthogonal_and_leaves_the_rest_to_adamw():
   rates = 'learning_rate=0.5,weight_decay=0.25'
   rules = f'muon:{rates}', f'adamw:nesterov=true,{rates}'
   muon, adamw = (make_optimizer(given | {'optimizer': o}) for o in rules)
-  values = np.random.default_rng(0).normal(size=(2, 8, 2, 3)).astype(np.float32)
-  params, gradient = ({'kernel': v, 'bias': v[:2, 0], 'scale': v[:, 0, 0]} for v in values)
+  values = np.random.default_rng(0).normal(size=(2, 2, 4, 2, 3)).astype(np.float32)
+  params, gradient = ({'kernel': v, 'bias': v[0, 0], 'scale': v[0, 0, 0]} for v in values)
   (ours, _), (adams, _) = (o.update(gradient, o.init(params), params) for o in (muon, adamw))
   for name in ('bias', 'scale'):  # the bias of two heads, which is no matrix
     np.testing.assert_allclose(ours[name], adams[name], rtol=1e-6)
-  # [8, 2, 3] is the matrix [8, 6], nearer to a square than [16, 3]. Five iterations of Newton and
-  # Schulz leave singular values between 0.7 and 1.2, times 0.2 and the root of the longer side.
+  # [2, 4, 2, 3] is the matrix [8, 6], nearer to a square than [2, 24] and [16, 3]. Five iterations
+  # of Newton and Schulz leave singular values of 0.7 to 1.2, times 0.2 and the root of the longer
+  # side.
   step = (ours['kernel'] / -0.5 - 0.25 * params['kernel']).reshape(8, 6)
   left, sizes, right = np.linalg.svd(step, full_matrices=False)
   np.testing.assert_allclose(sizes / (0.2 * 8**0.5), 0.95, atol=0.3)
