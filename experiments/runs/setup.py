@@ -48,11 +48,8 @@ DEFINING = (
   'start',
   'teacher',
 )
-OPTIONAL = (
-  'objective',
-  'start',
-  'teacher',
-)  # flags that workdirs of an earlier version do not have
+# Flags that workdirs of an earlier version do not have.
+OPTIONAL = 'objective', 'start', 'teacher'
 
 
 class Setup(NamedTuple):

@@ -28,8 +28,8 @@ from metakit.trained.trained import Trained
 from metakit.types import Density
 
 ROWS = 1024  # that a learner sees at once, also if it was trained on fewer
-# A learner of drawn tables of up to 16 columns was as good with all of 32 at once as with parts of
-# 16 (ROC-AUC 0.006 +- 0.007 ahead on 67 drawn tables), and with all of 64.
+# On drawn tables that are wider than those of training, all columns at once were as good as parts
+# (experiments/results/tuning.md, tabular_longer).
 BEYOND = 2  # times the columns of training that are seen at once
 
 
