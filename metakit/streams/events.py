@@ -107,6 +107,8 @@ def _check_part(event: Event, part: str, examples: Examples) -> None:
     raise ValueError(f'{said} has no {part} examples; give at least one, or leave the event out')
   if examples.weight is not None:
     raise ValueError(f'{said} has {part} examples with weights; leave out those that do not count')
+  if event.objective.kind == 'density':
+    raise ValueError(f'{said} asks for a density; use metakit.squared_error, or another regression')
   if event.objective.classifies:
     if y.shape != (len(x),) or y.dtype.kind not in 'iu' or y.min() < 0 or y.max() >= event.outputs:
       raise ValueError(

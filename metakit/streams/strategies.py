@@ -113,7 +113,6 @@ def previous(embedding: Model, outputs: int, tuning: Tuning = USUAL) -> Strategy
   >>> previous(mlp(width=8), outputs=4)._fields
   ('init', 'learn', 'predict')
   """
-
   choose = lambda key, bank, event: (bank.common, int(bank.seen) - 1, Resources())
   return _tuned(make_tuner(embedding, outputs, tuning), choose, rate=1.0)
 
@@ -262,8 +261,9 @@ def _tuned(tuner: Tuner, choose: Choose, *, rate: float = 0.0, keep: bool = Fals
     return Bank(np.int32(0), bodies, common)
 
   def learn(key: Key, bank: Bank, event: Event) -> Learned:
-    place, rooms = int(bank.seen), {len(leaf) for leaf in jax.tree.leaves(bank.bodies)}
-    _check_room(event, tuner.room, place < min(rooms) or not keep)
+    place = int(bank.seen)
+    free = all(place < len(leaf) for leaf in jax.tree.leaves(bank.bodies))
+    _check_room(event, tuner.room, free or not keep)
     body, start, used = choose(key, bank, event)
     tuned, resources = tuner.fit(key, body, event)
     new = jax.device_get(tuned.params['body'])
