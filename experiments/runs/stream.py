@@ -97,10 +97,10 @@ def read_network(spec: str) -> tuple[Component, Model]:
     ValueError: for an unknown one, or one that does not read single examples.
   """
   network = parse('network', NETWORKS, spec, supplied=NETWORK_SUPPLIED)
-  model = build(network, num_outputs=None)
-  if not isinstance(model, Model):
+  returned = inspect.signature(network.factory).return_annotation
+  if returned not in (Model, inspect.Signature.empty):
     raise ValueError(f'network {network.name} does not read single examples; use mlp or conv4')
-  return network, model
+  return network, build(network, num_outputs=None)
 
 
 def stored(path: Path) -> dict[Trial, dict[str, Any]]:

@@ -11,6 +11,7 @@ Deviation: `dynamic_knn` may also begin anew, if random features suit the event 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -68,8 +69,8 @@ class Bank(NamedTuple):
 
   Attributes:
     seen: [] int32, events so far.
-    bodies: the networks after each event, [room, ...]; zeros where there are none yet. The room is
-      0 where earlier ones are not needed.
+    bodies: the networks after each event, [room, ...]; zeros where there are none yet. {} where
+      earlier ones are not needed.
     common: the start of the next event, where that is not chosen.
   """
 
@@ -256,18 +257,18 @@ def _tuned(tuner: Tuner, choose: Choose, *, rate: float = 0.0, keep: bool = Fals
 
   def init(key: Key, events: Stream) -> Bank:
     common = jax.device_get(tuner.fresh(key, events.events[0]))
-    room = len(events.events) if keep else 0
-    bodies = jax.tree.map(lambda leaf: np.zeros((room, *leaf.shape), leaf.dtype), common)
-    return Bank(np.int32(0), bodies, common)
+    room = len(events.events)
+    empty = lambda leaf: np.zeros((room, *leaf.shape), leaf.dtype)
+    return Bank(np.int32(0), jax.tree.map(empty, common) if keep else {}, common)
 
   def learn(key: Key, bank: Bank, event: Event) -> Learned:
     place = int(bank.seen)
     free = all(place < len(leaf) for leaf in jax.tree.leaves(bank.bodies))
-    _check_room(event, tuner.room, free or not keep)
+    _check_room(event, tuner.room, free)
     body, start, used = choose(key, bank, event)
     tuned, resources = tuner.fit(key, body, event)
     new = jax.device_get(tuned.params['body'])
-    bodies = jax.tree.map(lambda all, one: _with(all, place, one), bank.bodies, new)
+    bodies = jax.tree.map(partial(_with, place), bank.bodies, new) if keep else {}
     move = lambda old, new: (1 - np.float32(rate)) * old + np.float32(rate) * new
     state = Bank(np.int32(place + 1), bodies, jax.tree.map(move, bank.common, new))
     spent = together(used, resources)
@@ -276,12 +277,10 @@ def _tuned(tuner: Tuner, choose: Choose, *, rate: float = 0.0, keep: bool = Fals
   return Strategy(init, learn, tuner.predict)
 
 
-def _with(all: np.ndarray, place: int, one: np.ndarray) -> np.ndarray:
-  """Returns a copy with one entry set; unchanged if it has no room for any."""
-  if not len(all):
-    return all
-  copy = all.copy()
-  copy[place] = one
+def _with(place: int, entries: np.ndarray, entry: np.ndarray) -> np.ndarray:
+  """Returns a copy of entries with one of them set."""
+  copy = entries.copy()
+  copy[place] = entry
   return copy
 
 
