@@ -26,7 +26,7 @@ if __name__ == '__main__':
   flags.DEFINE_string('workdir', None, 'folder of the results')
   flags.DEFINE_string('stream', 'made', f'stream spec: {", ".join(STREAMS)}')
   flags.DEFINE_multi_string(
-    'strategy', list(STRATEGIES)[:3], f'strategy spec, once for each: {", ".join(STRATEGIES)}'
+    'strategy', list(STRATEGIES), f'strategy spec, once for each: {", ".join(STRATEGIES)}'
   )
   flags.DEFINE_string('network', 'mlp:width=128', 'network spec: what is carried along')
   flags.DEFINE_list('rates', ['0.001', '0.003', '0.01'], 'learning rates that are tried')
