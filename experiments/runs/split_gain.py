@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.command_line.runtime import BAD_INPUT, one_line_errors
+from experiments.output.gains import AFTER, BEFORE, ORDINARY, mean_over, shares
 from experiments.output.machine import describe_device, versions
 from experiments.output.text import format_estimate
 from experiments.runs.evaluate import restore, same_learner
@@ -18,13 +19,8 @@ from experiments.runs.workdir import read_specs
 from experiments.runs.wrap_up import command_line
 from metakit.components.descent_learners import BY_DESCENT
 from metakit.components.specs import name_in
-from metakit.estimates import Estimate, estimate
 from metakit.files import check_writable, write_text
 from metakit.keys import task_key
-
-ORDINARY, BEFORE, AFTER = 'ordinary training', 'before adaptation', 'after adaptation'
-PARTS = {'episodic training': (BEFORE, ORDINARY), 'adaptation': (AFTER, BEFORE)}
-TOGETHER = {'both together': (AFTER, ORDINARY)}
 
 
 class Options(NamedTuple):
@@ -111,30 +107,3 @@ def domains_of(tested: Tested, episodes: int) -> np.ndarray:
     return np.arange(episodes)
   of = jax.jit(jax.vmap(lambda number: tested.source.plan(key(number)).info['domain'].argmax()))
   return np.asarray(of(jnp.arange(episodes)))
-
-
-def shares(scores: dict[str, np.ndarray], groups: np.ndarray) -> dict[str, Estimate]:
-  """Returns the gain of each part, and of both together, paired by episode.
-
-  Args:
-    scores: [episodes] of ORDINARY, BEFORE and AFTER.
-    groups: [episodes] the domain of each.
-
-  >>> scores = {ORDINARY: np.zeros(4), BEFORE: np.array([1, 1, 3, 3]), AFTER: np.full(4, 4)}
-  >>> {name: each.mean for name, each in shares(scores, np.array([0, 0, 1, 1])).items()}
-  {'episodic training': 2.0, 'adaptation': 2.0, 'both together': 4.0}
-  """
-  return {
-    name: mean_over(scores[more] - scores[less], groups)
-    for name, (more, less) in (PARTS | TOGETHER).items()
-  }
-
-
-def mean_over(values: np.ndarray, groups: np.ndarray) -> Estimate:
-  """Returns the mean of the means of groups, whose interval is over groups.
-
-  >>> mean_over(np.array([1.0, 3.0, 5.0]), np.array([7, 7, 8]))
-  Estimate(mean=3.5, ci95=2.9399459468160823, episodes=2)
-  """
-  _, number = np.unique(groups, return_inverse=True)
-  return estimate(np.bincount(number, weights=values) / np.bincount(number))

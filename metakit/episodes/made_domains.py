@@ -49,7 +49,7 @@ def made_domains(
   >>> draw = lambda table: one_domain(table, ways=2, shots=1, queries=2)
   >>> source = made_domains(draw, table, lambda number, x: x + 100 * number, names='abc')
   >>> source(jax.random.key(1)).query.x.tolist()
-  [7.0, 6.0, 0.0, 1.0]
+  [207.0, 202.0, 201.0, 204.0]
   """
   source, rows = draw(domain_table(table, names)), len(table.x)
 

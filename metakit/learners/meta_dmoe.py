@@ -29,7 +29,7 @@ from metakit.keys import stream
 from metakit.learners.adversary import domain_of
 from metakit.learners.descent import Descent, by_descent, by_optimizer, refuse
 from metakit.models import Model, drawing, draws_of
-from metakit.networks.aggregation import aggregation
+from metakit.networks.aggregation import over_experts
 from metakit.networks.last_layer import init_last_layer, linear, with_last_layer
 from metakit.objectives import cross_entropy, weighted_mean
 from metakit.types import (
@@ -91,7 +91,7 @@ def meta_dmoe(
   problem, whole, combine = (
     by_optimizer(descent),
     with_last_layer(embedding, num_outputs),
-    aggregation(heads),
+    over_experts(heads),
   )
   see = partial(_seen_by_experts, embedding)
 

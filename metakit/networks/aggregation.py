@@ -11,7 +11,7 @@ from metakit.networks.transformer import Block
 from metakit.types import Key, Params
 
 
-def aggregation(heads: int = 4) -> Model:
+def over_experts(heads: int = 4) -> Model:
   """One pre-norm block over the experts, the same for each example, then their mean.
 
   Args:
@@ -24,7 +24,7 @@ def aggregation(heads: int = 4) -> Model:
   Raises:
     ValueError: at init, if heads do not divide the width.
 
-  >>> model, z = aggregation(heads=2), jax.ShapeDtypeStruct((3, 5, 8), 'float32')
+  >>> model, z = over_experts(heads=2), jax.ShapeDtypeStruct((3, 5, 8), 'float32')
   >>> present = jnp.array([True, False, True])
   >>> params = jax.eval_shape(model.init, jax.random.key(0), z, present)
   >>> jax.eval_shape(model.apply, params, z, present).shape
