@@ -288,7 +288,7 @@ def bits_of_errors(errors: np.ndarray, target: float) -> float:
   Raises:
     ValueError: for fewer than 100 errors, or numbers that are not positive.
 
-  >>> errors = np.random.default_rng(0).chisquare(5, size=10_000)
+  >>> errors = np.random.default_rng(0).chisquare(5, size=1000)
   >>> bits = bits_of_errors(errors, 5.0)
   >>> bool(0.6 < bits < 0.9)  # a little more than half are smaller
   True

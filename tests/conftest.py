@@ -29,7 +29,8 @@ import jax
 import pytest
 
 DEVICES = '--xla_force_host_platform_device_count'
-FAST = ['--xla_backend_optimization_level=0']
+# Of a program LLVM makes 32 pieces for as many threads. A piece costs more than a small program.
+FAST = ['--xla_backend_optimization_level=0', '--xla_cpu_parallel_codegen_split_count=1']
 if jax.__version_info__ < (0, 11):  # an unknown flag aborts the process
   FAST.append('--xla_cpu_use_fusion_emitters=false')
 
