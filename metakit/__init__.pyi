@@ -20,6 +20,7 @@ from metakit import models as models
 from metakit import networks as networks
 from metakit import objectives as objectives
 from metakit import sources as sources
+from metakit import streams as streams
 from metakit import tasks as tasks
 from metakit import train as train
 from metakit import trained as trained

@@ -30,7 +30,7 @@ LAYERS = [
   'metakit.components',
   'metakit.train',
   'metakit.dispatch metakit.interruptions',
-  'metakit.training metakit.workdir',
+  'metakit.training metakit.workdir metakit.streams',
   'metakit.evaluation',
   'metakit.evaluation.in_context metakit.evaluation.sessions metakit.tasks',
   'metakit.zoo',
