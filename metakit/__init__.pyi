@@ -20,6 +20,7 @@ from metakit import models as models
 from metakit import networks as networks
 from metakit import objectives as objectives
 from metakit import sources as sources
+from metakit import streams as streams
 from metakit import tasks as tasks
 from metakit import train as train
 from metakit import trained as trained
@@ -37,6 +38,7 @@ from metakit.estimates import estimate as estimate
 from metakit.evaluation import calibrate as calibrate
 from metakit.evaluation import embed_source as embed_source
 from metakit.evaluation import evaluate as evaluate
+from metakit.freed_memory import keep_freed_memory as keep_freed_memory
 from metakit.keys import Roots as Roots
 from metakit.keys import roots as roots
 from metakit.keys import task_key as task_key

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 
-from metakit.costs import product_flops
+from metakit.costs import analysed_flops, measured, product_flops
 from metakit.devices import AXIS, task_mesh
 from metakit.networks.convolution import convolution
 
@@ -48,3 +48,21 @@ def test_a_program_of_several_devices_counts_on_each():
   options = {'mesh': mesh, 'in_specs': PartitionSpec(AXIS), 'out_specs': PartitionSpec(AXIS)}
   shared = jax.shard_map(lambda x: x @ np.ones((4, 5), np.float32), **options)
   assert product_flops(shared, np.ones((6, 4), np.float32)) == 2 * 6 * 4 * 5
+
+
+def test_loops_do_not_hide_products_from_the_analysis():
+  """XLA counts the body of a loop once."""
+  square = jnp.ones((8, 8))
+  once = lambda x: jnp.maximum(x @ square, 0)
+  seven = lambda x: jax.lax.scan(lambda x, _: (once(x), None), x, length=7)[0]
+  assert analysed_flops(once, square) > product_flops(once, square) == 2 * 8**3
+  assert analysed_flops(seven, square) >= product_flops(seven, square) == 7 * 2 * 8**3
+
+
+def test_a_measured_function_is_itself_and_says_what_each_shape_takes():
+  double = measured(lambda x: x @ x)
+  for size in (3, 5, 3):
+    x = np.arange(size * size, dtype=np.float32).reshape(size, size)
+    result, resources = double(x)
+    np.testing.assert_allclose(result, x @ x, rtol=1e-6)
+    assert resources.flops == 2 * size**3 and resources.peak_bytes >= 2 * x.nbytes

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
   'launch.interrupts launch.guard',
   'launch.children launch',
-  'metakit.platforms metakit.program_cache metakit.fusion',
+  'metakit.platforms metakit.program_cache metakit.fusion metakit.freed_memory',
   'metakit.types metakit.inputs metakit.compiler metakit.sizes metakit.estimates metakit.onset',
   'metakit.costs metakit.linear_algebra metakit.cluster metakit.minibatches metakit.gathering',
   'metakit.absent metakit.divergence metakit.keys metakit.roles metakit.meeting metakit.traffic',
@@ -30,7 +30,7 @@ LAYERS = [
   'metakit.components',
   'metakit.train',
   'metakit.dispatch metakit.interruptions',
-  'metakit.training metakit.workdir',
+  'metakit.training metakit.workdir metakit.streams',
   'metakit.evaluation',
   'metakit.evaluation.in_context metakit.evaluation.sessions metakit.tasks',
   'metakit.zoo',

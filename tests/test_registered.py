@@ -52,7 +52,9 @@ NOT_OF_SPECS = {
 IN_TASKS = {
   'augment': 'shift=, degrees=, stretch=, mirror=',
   'class_incremental': 'compare_sessions',
+  'domain_episodes': 'one_domain, with labels by the names of classes',
   'functions': 'a task for each class of functions',
+  'made_domains': 'domains',
   'mixture': 'not on the command line: which tables to mix takes Python',
   'relabel': 'not on the command line: few_shot numbers classes at random already',
   'shorten': 'curriculum_steps=',

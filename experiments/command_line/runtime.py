@@ -1,7 +1,6 @@
 """How a command runs in its process: memory, errors in one line, exit codes, other processes."""
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -21,25 +20,8 @@ from experiments.output.machine import versions
 from launch import interrupts
 from launch.children import PREEMPTED
 from metakit.distributed import abort, check_same, initialize, is_first, leave
+from metakit.freed_memory import keep_freed_memory
 from metakit.program_cache import keep_programs
-
-# Parameters of glibc's mallopt(3).
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-
-
-def keep_freed_memory() -> None:
-  """Makes glibc keep the memory that XLA frees. Without glibc nothing happens.
-
-  On a CPU, XLA allocates temporaries anew in each call. The system maps large ones, fills them with
-  zeros page by page, and unmaps them again. Without this, a training step of conv4 on 360 images
-  takes a tenth less time. One arena for all threads would save another sixth of that step. But it
-  would add a fourth to second-order MAML, whose many small products each ask for memory.
-  """
-  with contextlib.suppress(OSError, AttributeError):
-    libc = ctypes.CDLL('libc.so.6')
-    libc.mallopt(M_MMAP_MAX, 0)
-    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
 
 # Errors that a user can mend: wrong flags or data, a missing or full disk, a missing optional
 # package, or too little memory.

@@ -15,6 +15,7 @@ from metakit.data.splits import leave_out_small
 from metakit.data.table import ClassTable
 from metakit.data.targets import standardised
 from metakit.episodes.augmentation import augment
+from metakit.episodes.one_domain import check_several
 from metakit.episodes.turned_classes import turned_classes, turned_table
 from metakit.sizes import check_positive
 from metakit.sources import EpisodeSource, place
@@ -120,6 +121,8 @@ def classification(
   turned = lambda part: parts.turned and part == 'train'
 
   def draw(part: str, rows: ClassTable, shots: int) -> EpisodeSource:
+    if sampler == 'one_domain' and part == 'train':
+      check_several(rows)
     of_table = lambda table: SAMPLERS[sampler](table, ways, shots, queries=queries)
     return turned_classes(of_table, rows) if turned(part) else of_table(rows)
 
@@ -258,6 +261,7 @@ SAMPLERS: dict[str, Callable[..., EpisodeSource]] = {
 # (shots, queries) -> the fewest rows of a class, for samplers that need not just their sum
 FEWEST_ROWS: dict[str, Callable[[int, int], int]] = {
   'imbalanced': lambda shots, queries: shots + queries + 1,
+  'one_domain': lambda shots, queries: 1,
   'semi_supervised': lambda shots, queries: shots + UNLABELLED + queries,
   'distractors': lambda shots, queries: shots + UNLABELLED + queries,
   'variable_shot': lambda shots, queries: 2,

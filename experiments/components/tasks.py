@@ -12,6 +12,7 @@ from pathlib import Path
 
 from experiments.components import drawn_tables, process_tasks, sequence_tasks
 from experiments.components.data_sources import TABLE_TASKS, tfds_task
+from experiments.components.domain_tasks import domains_task, writers_task
 from experiments.components.sequence_tasks import (
   FUNCTION_CLASSES,
   each_function_task,
@@ -28,6 +29,8 @@ TASKS: dict[str, Callable[..., Task]] = {
   'mixed_processes': process_tasks.mixed_processes_task,
   'image_completion': process_tasks.image_completion_task,
   'tables': drawn_tables.tables_task,
+  'domains': domains_task,
+  'writers': writers_task,
   **{name: each_function_task(*each) for name, each in FUNCTION_CLASSES.items()},
   'mixed_functions': each_function_task(mixed_functions, 40),
 }

@@ -24,6 +24,7 @@ from experiments.tables import (
   readme,
   real_tables,
   results,
+  streams,
   sweeps,
   zoo,
 )
@@ -34,6 +35,7 @@ PAGES = (
   readme,
   results,
   presets,
+  streams,
   sweeps,
   benchmarks,
   growth,

@@ -47,6 +47,7 @@ ELSEWHERE = (
     '[Heads](../../metakit/heads/README.md)',
     'all heads on the same features, and sessions of new classes',
   ),
+  ('[Streams](streams.md)', 'tasks that arrive one after the other: error beside operations'),
   ('[Sweeps](sweeps.md)', 'over numbers of tasks and widths of the network'),
   ('[Benchmarks](benchmarks.md)', 'speed and memory'),
   (

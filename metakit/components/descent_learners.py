@@ -245,7 +245,15 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 SGD: dict[str, Any] = {'inner_optimizer': 'sgd', 'inner_learning_rate': 0.1}
 AT_TEST_TIME: dict[str, Any] = {**SGD, 'inner_learning_rate': 0.01, 'test_steps': 100}
 FOLLOWING: dict[str, Any] = {'protocol': None, 'inner_batch': 0}
+WITHOUT_LABELS: dict[str, Any] = {
+  **SGD,
+  'inner_steps': 1,
+  'test_steps': None,
+  'mode': 'unroll',
+  'protocol': 'inductive',
+}
 WHOLE: dict[str, dict[str, Any]] = {
+  'arm_ll': WITHOUT_LABELS,
   'fine_tuning': {**AT_TEST_TIME, 'tuned': 'all', **FOLLOWING},
   'from_scratch': {**AT_TEST_TIME, **FOLLOWING},
   'imaml': {
@@ -263,6 +271,7 @@ WHOLE: dict[str, dict[str, Any]] = {
     'mode': 'unroll_all',
     'protocol': None,
   },
+  'meta_dmoe': WITHOUT_LABELS,
   'niw_meta': {
     **SGD,
     'inner_learning_rate': 0.02,
@@ -272,6 +281,7 @@ WHOLE: dict[str, dict[str, Any]] = {
     'protocol': None,
   },
   'reptile': {**SGD, 'inner_steps': 5, 'test_steps': 50, 'inner_batch': 10, 'protocol': None},
+  'tent': {**SGD, 'test_steps': 1, 'protocol': 'inductive'},
 }
 
 

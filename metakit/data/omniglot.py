@@ -86,6 +86,47 @@ def omniglot(
   return _table(x, names, rotations)
 
 
+def by_drawer(table: ClassTable, drawers: Sequence[int]) -> ClassTable:
+  """Returns the table whose groups are people. Each class is what one of them drew of a character.
+
+  An alphabet was drawn by 20 people, each of whom drew all of its characters once.
+
+  Args:
+    table: of `omniglot`, without rotations, or another one whose classes have a row of each person,
+      in the same order in a group.
+    drawers: numbers of people, 0 to 19.
+
+  Returns:
+    A table of the same x. Class c of person number i of `drawers` has the number
+    i * classes + c; names are like 'Korean/drawer03/character01' (counted from 1), groups like
+    'Korean/drawer03'.
+
+  Raises:
+    ValueError: if there are not so many people.
+
+  >>> table = class_table(np.arange(6), [0, 0, 0, 1, 1, 1], names=['Korean/a', 'Korean/b'])
+  >>> drawn = by_drawer(table._replace(group_names=('Korean',)), drawers=[0, 2])
+  >>> drawn.names[2:], drawn.x[drawn.starts].tolist()
+  (('Korean/drawer03/a', 'Korean/drawer03/b'), [0, 3, 2, 5])
+  """
+  people = int(table.counts.min())
+  if min(drawers) < 0 or max(drawers) >= people:
+    raise ValueError(f'drawers={list(drawers)} are not all among 0 to {people - 1}; use these')
+  alphabets = [table.group_names[g] for g in table.groups]
+  short = [name.removeprefix(f'{a}/') for name, a in zip(table.names, alphabets, strict=True)]
+  person = lambda alphabet, d: f'{alphabet}/drawer{d + 1:02d}'
+  each = range(len(table.group_names))
+  return table._replace(
+    starts=np.concatenate([table.starts + d for d in drawers]),
+    counts=np.ones(len(drawers) * len(table.names), np.int64),
+    names=tuple(
+      f'{person(a, d)}/{name}' for d in drawers for a, name in zip(alphabets, short, strict=True)
+    ),
+    groups=np.concatenate([table.groups * len(drawers) + i for i in range(len(drawers))]),
+    group_names=tuple(person(table.group_names[g], d) for g in each for d in drawers),
+  )
+
+
 def _files(split: str, protocol: str) -> tuple[str, ...]:
   background, evaluation = CHARACTERS
   if protocol == 'vinyals':

@@ -14,6 +14,8 @@ from metakit.episodes.image_transforms import (
   warp_image,
 )
 from metakit.episodes.imbalanced import imbalanced
+from metakit.episodes.made_domains import made_domains
+from metakit.episodes.one_domain import domain_episodes, one_domain
 from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
@@ -28,12 +30,15 @@ __all__ = [
   'augment',
   'class_incremental',
   'cut_out',
+  'domain_episodes',
   'few_shot',
   'image_completion',
   'imbalanced',
   'jitter_colours',
+  'made_domains',
   'mirror_image',
   'mixture',
+  'one_domain',
   'projected',
   'ramp',
   'relabel',

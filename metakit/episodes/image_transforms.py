@@ -1,6 +1,6 @@
 """Random transforms of images, to use with `augment`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -159,16 +159,43 @@ def warp_image(
 
   def warp(key: Key, image: jax.Array) -> jax.Array:
     down, right, angle, *stretch = bounds * draws.uniform(key, (5,), minval=-1, maxval=1)
-    centre = [(size - 1) / 2 for size in image.shape[:2]]
-    y, x = jnp.meshgrid(*(jnp.arange(2 * c + 1) - c for c in centre), indexing='ij')
-    y, x = y - down, x - right
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    rows = (cos * y + sin * x) * jnp.exp(-stretch[0]) + centre[0]
-    columns = (cos * x - sin * y) * jnp.exp(-stretch[1]) + centre[1]
-    planes = image.reshape(*image.shape[:2], -1).astype(jnp.result_type(image, jnp.float32))
-    look = lambda plane: map_coordinates(plane, [rows, columns], order=1, cval=fill)
-    warped = jax.vmap(look, in_axes=-1, out_axes=-1)(planes).reshape(image.shape)
-    whole = jnp.issubdtype(image.dtype, jnp.integer)
-    return (jnp.round(warped) if whole else warped).astype(image.dtype)
+    return warp_by(image, shift=(down, right), angle=angle, stretch=stretch, fill=fill)
 
   return warp
+
+
+def warp_by(
+  image: jax.Array,
+  *,
+  shift: tuple[Any, Any] = (0, 0),
+  angle: Any = 0,
+  stretch: Sequence[Any] = (0, 0),
+  fill: float = 0,
+) -> jax.Array:
+  """Turns, stretches and shifts an image, with linear interpolation.
+
+  Args:
+    image: [height, width, ...].
+    shift: pixels down and right.
+    angle: of the rotation about the centre, counterclockwise, in radians.
+    stretch: logarithms of the factors by which height and width grow.
+    fill: value of the pixels that come into view.
+
+  Returns:
+    The image, of the same shape and dtype; integers are rounded.
+
+  >>> jax.jit(warp_by)(jnp.array([[1, 2], [3, 4]]), shift=(0, 1)).tolist()
+  [[0, 1], [0, 3]]
+  """
+  down, right = shift
+  centre = [(size - 1) / 2 for size in image.shape[:2]]
+  y, x = jnp.meshgrid(*(jnp.arange(2 * c + 1) - c for c in centre), indexing='ij')
+  y, x = y - down, x - right
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  rows = (cos * y + sin * x) * jnp.exp(-stretch[0]) + centre[0]
+  columns = (cos * x - sin * y) * jnp.exp(-stretch[1]) + centre[1]
+  planes = image.reshape(*image.shape[:2], -1).astype(jnp.result_type(image, jnp.float32))
+  look = lambda plane: map_coordinates(plane, [rows, columns], order=1, cval=fill)
+  warped = jax.vmap(look, in_axes=-1, out_axes=-1)(planes).reshape(image.shape)
+  whole = jnp.issubdtype(image.dtype, jnp.integer)
+  return (jnp.round(warped) if whole else warped).astype(image.dtype)

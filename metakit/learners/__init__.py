@@ -3,18 +3,23 @@
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
 from metakit.learners.anp import anp
+from metakit.learners.arm_bn import arm_bn
+from metakit.learners.arm_ll import arm_ll
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.bayes_density import bayes_density
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
 from metakit.learners.cnp import cnp
 from metakit.learners.convcnp import convcnp
+from metakit.learners.dann import dann
 from metakit.learners.embedded import embedded
+from metakit.learners.erm import erm
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
+from metakit.learners.meta_dmoe import meta_dmoe
 from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.minimum_linf import minimum_linf
 from metakit.learners.niw_meta import niw_meta
@@ -24,13 +29,17 @@ from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
+from metakit.learners.stda_meta import stda_meta
 from metakit.learners.tabular import tabular
+from metakit.learners.tent import tent
 from metakit.learners.tnp import tnp
 
 __all__ = [
   'alfa',
   'anil',
   'anp',
+  'arm_bn',
+  'arm_ll',
   'bayes',
   'bayes_categorical',
   'bayes_density',
@@ -38,7 +47,9 @@ __all__ = [
   'cavia',
   'cnp',
   'convcnp',
+  'dann',
   'embedded',
+  'erm',
   'fine_tuning',
   'from_scratch',
   'imaml',
@@ -46,6 +57,7 @@ __all__ = [
   'maml',
   'maml_plus_plus',
   'meta_curvature',
+  'meta_dmoe',
   'meta_sgd',
   'minimum_linf',
   'niw_meta',
@@ -54,6 +66,8 @@ __all__ = [
   'proto_maml',
   'prototypical',
   'reptile',
+  'stda_meta',
   'tabular',
+  'tent',
   'tnp',
 ]

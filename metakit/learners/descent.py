@@ -127,6 +127,7 @@ def by_descent(
   split: Split = lambda params, support: (params, {}),
   merge: Merge = lambda fast, slow, step: fast,
   drawn: bool = False,
+  unlabelled: bool = False,
 ) -> MetaLearner:
   """Returns the learner that descends on the support loss and is judged on the queries.
 
@@ -143,6 +144,7 @@ def by_descent(
     merge: (fast, slow, step) -> parameters of the network in that step. After the last step, `step`
       is the number of steps.
     drawn: whether a stochastic network draws in `adapt` too, for learners that train by `adapt`.
+    unlabelled: see metakit.builder; for an inner loss that takes examples without labels.
 
   Raises:
     ValueError: for steps, a batch or statistics that make no sense, or without an optimizer.
@@ -178,8 +180,15 @@ def by_descent(
     return diagnose(problem, outer, key, fast=fast, slow=slow, data=data, steps=steps)
 
   whole = init or initial(model)
-  seen = statistics == 'episode'
-  return meta_learner(whole, adapt, ask, loss=loss, queries_seen=seen, diagnose=diagnosis)
+  return meta_learner(
+    whole,
+    adapt,
+    ask,
+    loss=loss,
+    queries_seen=statistics == 'episode',
+    unlabelled=unlabelled,
+    diagnose=diagnosis,
+  )
 
 
 def pulled_back(

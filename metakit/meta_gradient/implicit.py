@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.scipy.sparse.linalg import cg
 
 from metakit.meta_gradient.inner import Data, Fast, Inner, Mode, Slow, Solution, Solve, anchored
 from metakit.meta_gradient.loops import constant, join_floats, no_tangent, split_floats
@@ -49,29 +50,7 @@ def conjugate_gradient(iterations: int = 10, tolerance: float = 1e-10) -> Linear
   """
   _check(iterations)
 
-  def solve(product: Callable[[Any], Any], v: Any) -> Any:
-    squares = lambda left: optax.tree.vdot(left, left)
-    least = tolerance**2 * squares(v)
-
-    def unsolved(carry: Any) -> jax.Array:
-      _, _, size, _, number = carry
-      return (size > least) & (number < iterations)
-
-    def improve(carry: Any) -> Any:
-      u, left, size, direction, number = carry
-      moved = product(direction)
-      rate = size / optax.tree.vdot(direction, moved)
-      u = jax.tree.map(lambda a, b: a + rate * b, u, direction)
-      left = jax.tree.map(lambda a, b: a - rate * b, left, moved)
-      share = squares(left) / size
-      direction = jax.tree.map(lambda a, b: a + share * b, left, direction)
-      return u, left, squares(left), direction, number + 1
-
-    # The first residual is v. jax.scipy's function computes v - product(0) for it.
-    start = jax.tree.map(jnp.zeros_like, v), v, squares(v), v, 0
-    return jax.lax.while_loop(unsolved, improve, start)[0]
-
-  return solve
+  return lambda product, v: cg(product, v, tol=tolerance, maxiter=iterations)[0]
 
 
 def neumann(iterations: int = 10, rate: float = 0.1) -> LinearSolver:

@@ -18,6 +18,8 @@ from metakit.episodes.functions import dense, functions, gaussian_process
 from metakit.episodes.image_completion import image_completion
 from metakit.episodes.image_transforms import mirror_image, shift_image
 from metakit.episodes.imbalanced import imbalanced
+from metakit.episodes.made_domains import made_domains
+from metakit.episodes.one_domain import domain_episodes, one_domain
 from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
@@ -33,10 +35,13 @@ COUNTS = np.array([7, 9, 6, 8, 12, 6, 10, 9])
 LABELS = np.repeat(np.arange(8), COUNTS)
 IMAGES = np.random.default_rng(0).integers(0, 256, (len(LABELS), 6, 6, 1), np.uint8)
 TABLE = class_table(IMAGES, LABELS, groups=np.arange(8) % 2, group_names=['Latin', 'Korean'])
+# The same three classes in two domains.
+DOMAINS = TABLE._replace(names=tuple(f'{("Latin", "Korean")[c % 2]}/{c // 2}' for c in range(8)))
 
 TASKS = regression_table(IMAGES, np.arange(len(LABELS)) / 3, LABELS)
 
 FIXED = {'ways': 3, 'shots': 2, 'queries': 3}
+IN_ALL = {'support': 5, 'queries': 6}
 SOME_LABELS = {'ways': 3, 'shots': 1, 'queries': 2, 'unlabelled': 2, 'distractors': 2}
 SESSIONS = Sessions(base_ways=3, base_shots=4, ways=2, shots=1, number=2, queries=2)
 VARIABLE = {'max_ways': 5, 'min_ways': 2, 'max_support': 20, 'max_queries_per_class': 3}
@@ -60,6 +65,13 @@ SAMPLERS = {
   'class_incremental_plan': lambda: class_incremental(TABLE, SESSIONS).plan,
   'table_regression': lambda: table_regression(TASKS, shots=2, queries=3),
   'table_regression_plan': lambda: table_regression(TASKS, shots=2, queries=3).plan,
+  'domain_episodes': lambda: domain_episodes(TABLE, np.arange(8) // 2, **IN_ALL),
+  'domain_episodes_plan': lambda: domain_episodes(TABLE, np.arange(8) // 2, **IN_ALL).plan,
+  'one_domain': lambda: one_domain(DOMAINS, **FIXED, mixed=True),
+  'one_domain_plan': lambda: one_domain(DOMAINS, **FIXED, mixed=True).plan,
+  'made_domains': lambda: made_domains(
+    partial(one_domain, **FIXED), TABLE, lambda number, x: x + number.astype(x.dtype), names='ab'
+  ),
   'imbalanced': lambda: imbalanced(TABLE, **FIXED),
   'imbalanced_plan': lambda: imbalanced(TABLE, **FIXED).plan,
   'semi_supervised': lambda: semi_supervised(TABLE, **SOME_LABELS),
@@ -115,6 +127,13 @@ INVALID = [
   *((fixed(make), 'shots', 6) for make in (few_shot, within_group)),
   *((fixed(make), 'queries', 6) for make in (few_shot, within_group)),
   (fixed(within_group), 'ways', 5),
+  *((partial(one_domain, DOMAINS, **FIXED), name, 0) for name in FIXED),
+  (partial(one_domain, DOMAINS, **FIXED), 'ways', 5),
+  (partial(one_domain, DOMAINS, **FIXED), 'queries', 9),
+  (partial(domain_episodes, TABLE, np.zeros(8, int), **IN_ALL), 'support', 0),
+  (partial(domain_episodes, TABLE, np.zeros(8, int), **IN_ALL), 'queries', 30),
+  (partial(domain_episodes, TABLE, **IN_ALL), 'labels', np.full(8, -1)),
+  (partial(made_domains, partial(one_domain, **FIXED), TABLE, lambda n, x: x), 'names', 'aa'),
   (partial(table_regression, TASKS, queries=3), 'shots', 0),
   (partial(table_regression, TASKS, shots=2), 'queries', 0),
   (partial(table_regression, TASKS, queries=3), 'shots', 4),

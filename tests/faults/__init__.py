@@ -21,6 +21,7 @@ from tests.faults import (
   neural_processes,
   niw_meta,
   samplers,
+  streams,
   tables,
 )
 
@@ -40,4 +41,5 @@ AREAS = {
   'niw_meta': niw_meta.FAULTS,
   'tables': tables.FAULTS,
   'costs': costs.FAULTS,
+  'streams': streams.FAULTS,
 }

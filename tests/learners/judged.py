@@ -24,8 +24,9 @@ def examples_of(data, count, rng):
 def episode_of(name, task=0):
   rng = np.random.default_rng(task + 1)
   data = LEARNERS[name].data
-  classes = {'classes': np.array([1, 4, 2], np.int32)}  # of those of pre-training
-  return Episode(examples_of(data, SHOTS, rng), examples_of(data, QUERIES, rng), classes)
+  classes = np.array([1, 4, 2], np.int32)  # of those of pre-training
+  info = {'classes': classes, 'domain': np.array([False, True, False])}
+  return Episode(examples_of(data, SHOTS, rng), examples_of(data, QUERIES, rng), info)
 
 
 def stack(trees):
@@ -99,7 +100,7 @@ def renamed(episode):
   classes = np.zeros_like(episode.info['classes'])
   classes[NEW] = episode.info['classes']
   parts = (part._replace(y=NEW[part.y]) for part in episode[:2])
-  return Episode(*parts, {'classes': classes})
+  return Episode(*parts, {**episode.info, 'classes': classes})
 
 
 def moved(examples):

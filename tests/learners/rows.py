@@ -37,17 +37,22 @@ from metakit.heads import (
 from metakit.learners.alfa import alfa
 from metakit.learners.anil import anil
 from metakit.learners.anp import anp
+from metakit.learners.arm_bn import arm_bn
+from metakit.learners.arm_ll import arm_ll
 from metakit.learners.boil import boil
 from metakit.learners.cavia import cavia
 from metakit.learners.cnp import cnp
 from metakit.learners.convcnp import convcnp
+from metakit.learners.dann import dann
 from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
+from metakit.learners.erm import erm
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
 from metakit.learners.meta_curvature import meta_curvature
+from metakit.learners.meta_dmoe import meta_dmoe
 from metakit.learners.meta_sgd import meta_sgd
 from metakit.learners.niw_meta import niw_meta
 from metakit.learners.np import np
@@ -56,7 +61,9 @@ from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
 from metakit.learners.reptile import reptile
+from metakit.learners.stda_meta import stda_meta
 from metakit.learners.tabular import tabular
+from metakit.learners.tent import tent
 from metakit.learners.tnp import tnp
 from metakit.losses import icnn, proto_triplet, with_losses
 from metakit.meta_gradient import first_order, mixed, remat, unroll
@@ -280,6 +287,24 @@ LEARNERS |= {
   ),
 }
 
+LEARNERS |= {
+  'erm': Row(lambda: erm(small('batch'))),
+  'arm_bn': Row(lambda: arm_bn(small('batch')), supervised=False),
+  'arm_ll': Row(lambda: arm_ll(small('batch'), Descent(SGD), width=4), supervised=False),
+  'tent': Row(lambda: tent(small('batch'), Descent(SGD)), supervised=False),
+  'meta_dmoe': Row(
+    lambda: meta_dmoe(small('batch', None), WAYS, Descent(SGD), experts=3, heads=2),
+    exact=False,  # experts are constants to it
+    supervised=False,
+  ),
+  'dann': Row(  # the gradient of its features is reversed
+    lambda: dann(small('batch', None), WAYS, domains=3, width=4), exact=False, supervised=False
+  ),
+  'stda_meta': Row(
+    lambda: stda_meta(small('group', None), WAYS, Descent(SGD), domains=3, width=4), exact=False
+  ),
+}
+
 SHAPES = {'vectors': (4,), 'images': (4, 4, 1), 'curves': (6,), 'points': (1,)}
 REGRESSIONS = ('curves', 'points')
 KEY = jax.random.key(0, impl='threefry2x32')
@@ -313,6 +338,13 @@ VARIANTS = (
   'anp:deterministic',
   'np',  # its latent variable is that of anp
   'tnp',  # it is in_context:set
+  # test_domains.py and test_meta_dmoe.py ask for their values.
+  'erm',
+  'arm_ll',
+  'tent',
+  'meta_dmoe',
+  'dann',
+  'stda_meta',
 )
 # Learners of which test_family.py asks in the quick tier for what is their own.
 OF_THE_FAMILY = ('boil', 'meta_sgd', 'maml_plus_plus:inductive', 'meta_curvature', 'proto_maml')
