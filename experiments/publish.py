@@ -18,4 +18,5 @@ if __name__ == '__main__':
   flags.DEFINE_string(
     'test', '', 'name of a test (experiments.evaluate --name) whose learner and score are published'
   )
+  flags.DEFINE_bool('half', False, 'store parameters of float32 as float16')
   run(lambda: publish(options_of_flags(Options)), __doc__)

@@ -38,6 +38,7 @@ from metakit.estimates import estimate as estimate
 from metakit.evaluation import calibrate as calibrate
 from metakit.evaluation import embed_source as embed_source
 from metakit.evaluation import evaluate as evaluate
+from metakit.freed_memory import keep_freed_memory as keep_freed_memory
 from metakit.keys import Roots as Roots
 from metakit.keys import roots as roots
 from metakit.keys import task_key as task_key

@@ -1,6 +1,5 @@
 """Memory that XLA frees on a CPU, and needs again in the next call."""
 
-import contextlib
 import ctypes
 
 import jax
@@ -9,7 +8,7 @@ import jax
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory() -> bool:
   """Makes glibc keep the memory that XLA frees on a CPU. Call it before JAX finds its devices.
 
   XLA allocates temporaries anew in each call. The system maps large ones, fills them with zeros
@@ -20,12 +19,20 @@ def keep_freed_memory() -> None:
   would do as much for the transformer. But the many small products of MAML each ask for memory, and
   a step would take 4% more.
 
-  Without glibc nothing happens. The process keeps the most memory that it ever needed.
+  The process keeps the most memory that it ever needed.
 
-  >>> keep_freed_memory()
+  Returns:
+    Whether there is a glibc to be told. Without it nothing happens.
+
+  >>> import platform
+  >>> keep_freed_memory() == (platform.libc_ver()[0] == 'glibc')
+  True
   """
-  with contextlib.suppress(OSError, AttributeError):
+  try:
     libc = ctypes.CDLL('libc.so.6')
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-    jax.config.update('jax_cpu_enable_async_dispatch', False)
+  except (OSError, AttributeError):
+    return False
+  jax.config.update('jax_cpu_enable_async_dispatch', False)
+  return True

@@ -34,7 +34,7 @@ MORE_SECONDS, SOME_SECONDS = 4, 10
 # A worker drops its programs between two groups above the first, in the middle of one above the
 # second. Each program also takes about six of the 65,530 memory maps that Linux gives a process,
 # and XLA crashes when there are no more.
-MUCH_MEMORY, TOO_MUCH_MEMORY, TOO_MANY_MAPS = 850e6, 1.15e9, 40_000
+MUCH_MEMORY, TOO_MUCH_MEMORY, TOO_MANY_MAPS = 1.2e9, 1.5e9, 40_000
 LOOK_EVERY = 20
 
 

@@ -107,7 +107,7 @@ def test_a_process_that_runs_tests_reports_to_the_one_that_started_it():
 
 
 def test_programs_are_dropped_between_groups_before_within_one_and_not_in_vain(monkeypatch):
-  memory, dropped = [900e6], []
+  memory, dropped = [1.25e9], []
   monkeypatch.setattr(budgets, 'resident', lambda: memory[0])
   monkeypatch.setattr(budgets, 'give_back_memory', lambda: None)
   monkeypatch.setattr(budgets.jax, 'clear_caches', lambda: dropped.append(memory[0]))
@@ -115,11 +115,11 @@ def test_programs_are_dropped_between_groups_before_within_one_and_not_in_vain(m
   room.look(between_groups=False)
   assert dropped == []
   room.look(between_groups=True)
-  assert dropped == [900e6]
+  assert dropped == [1.25e9]
   room.look(between_groups=True)  # dropping them has not helped
-  memory[0] = 1.2e9
+  memory[0] = 1.6e9
   room.look(between_groups=False)
-  assert dropped == [900e6, 1.2e9] and room.peak == 1.2e9
+  assert dropped == [1.25e9, 1.6e9] and room.peak == 1.6e9
 
 
 def test_programs_are_dropped_before_they_are_too_many(monkeypatch):

@@ -21,6 +21,7 @@ class Options(NamedTuple):
   data: str
   licence: str
   test: str = ''
+  half: bool = False
 
 
 def publish(options: Options) -> None:
@@ -35,7 +36,7 @@ def publish(options: Options) -> None:
     if 'mean' not in card:
       raise ValueError(f'{options.workdir} has no score: its training has not ended; let it end')
     path = zoo.path_of(options.name)
-    save(path, dataclasses.replace(trained, card=card))
+    save(path, dataclasses.replace(trained, card=card), half=options.half)
     others = sum(zoo.path_of(name).stat().st_size for name in zoo.names())
     if others > MOST_BYTES:
       path.unlink()

@@ -34,15 +34,17 @@ NAME = f'trained{ENDING}'  # in a workdir, at the end of its training
 PARTS = 'learner.json'  # in a workdir, from its first checkpoint on: the header alone
 
 
-def save(path: str | Path, trained: Trained) -> None:
+def save(path: str | Path, trained: Trained, *, half: bool = False) -> None:
   """Writes a trained learner to a .safetensors file.
 
   Args:
     path: the file; its ending is .safetensors.
     trained: the learner. One of a user's own, without `made_of`, is loaded with `learner`.
+    half: stores parameters of float32 as float16, in half of the space. They are float32 again once
+      they are loaded.
 
   Raises:
-    ValueError: for another ending.
+    ValueError: for another ending, or with `half` if a parameter is too large for float16.
     OSError: if it cannot be written; an existing file is then unchanged.
 
   >>> import tempfile
@@ -55,7 +57,17 @@ def save(path: str | Path, trained: Trained) -> None:
   if path.suffix != ENDING:
     raise ValueError(f'{path} does not end in {ENDING}; name it so')
   arrays = {name: np.asarray(leaf, order='C') for name, leaf in named_leaves(trained.params)}
+  if half:
+    arrays = {name: _halved(name, array) for name, array in arrays.items()}
   write_bytes(path, safetensors.numpy.save(arrays, {HEADER: header_of(trained)}))
+
+
+def _halved(name: str, array: np.ndarray) -> np.ndarray:
+  if array.dtype != np.float32:
+    return array
+  if not (np.abs(array) <= np.finfo(np.float16).max).all():
+    raise ValueError(f'parameter {name} is too large for float16; use half=False')
+  return array.astype(np.float16)
 
 
 def header_of(trained: Trained) -> str:
@@ -217,9 +229,11 @@ def _like(path: Path, shapes: Any, arrays: Mapping[str, np.ndarray]) -> Any:
   Raises:
     ValueError: naming the first array that is missing, of another shape, or too many.
   """
-  needed = named_leaves(shapes)
+  needed, arrays = named_leaves(shapes), dict(arrays)
   for name, shape in needed:
     there = arrays.get(name)
+    if there is not None and (there.dtype, shape.dtype) == (np.float16, np.float32):
+      there = arrays[name] = there.astype(shape.dtype)  # see `half` of `save`
     wanted = f'{shape.dtype}{tuple(shape.shape)}'
     said = 'is missing' if there is None else f'is {there.dtype}{there.shape}'
     if said != f'is {wanted}':
