@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.experiments.commands import environment
 from tests.test_readme import words
 
 ROOT = Path(__file__).parents[1]
@@ -51,11 +52,10 @@ for number, (block, said) in enumerate(code):
 @pytest.mark.slow
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_prints_what_the_page_says(page, tmp_path, data_dir):
-  """As users run it: programs with the compiler's optimisation, in an empty folder."""
+  """In an empty folder. With optimised programs test_readme.py and test_binaries.py run some."""
   (tmp_path / 'images').mkdir()
-  environment = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}
-  environment |= {'PYTHONPATH': str(ROOT), 'METAKIT_DATA': str(data_dir), 'MPLBACKEND': 'agg'}
-  everything = {'cwd': tmp_path, 'env': environment, 'capture_output': True, 'text': True}
+  variables = environment(PYTHONPATH=str(ROOT), METAKIT_DATA=str(data_dir), MPLBACKEND='agg')
+  everything = {'cwd': tmp_path, 'env': variables, 'capture_output': True, 'text': True}
   python, shell = [], []
   for kind, code, said in blocks(page):
     (python if kind == 'python' else shell).append((code, said))
@@ -69,8 +69,8 @@ def test_the_code_of_a_page_prints_what_the_page_says(page, tmp_path, data_dir):
       if said is not None:
         check(text, said)
   for code, said in shell:
-    path = f'{Path(sys.executable).parent}{os.pathsep}{environment["PATH"]}'
-    everything['env'] = environment | {'PATH': path}
+    path = f'{Path(sys.executable).parent}{os.pathsep}{variables["PATH"]}'
+    everything['env'] = variables | {'PATH': path}
     done = subprocess.run(['bash', '-ec', code], **everything)
     assert done.returncode == 0, done.stderr
     if said is not None:

@@ -173,6 +173,7 @@ def cell(trial: Trial, events: Stream, log: Log) -> dict[str, Any]:
   names = [event.name for event in events.events[:done]]
   measured = {name: values[:done] for name, values in log._asdict().items() if name != 'done'}
   known = {'strategy': trial.strategy, 'trial_steps': trial.steps, 'events': names}
+  known['kinds'] = [event.objective.kind for event in events.events[:done]]
   return known | {name: values.tolist() for name, values in measured.items()}
 
 

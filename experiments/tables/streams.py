@@ -68,12 +68,14 @@ def section(name: str, record: Mapping[str, Any]) -> str:
 def summary(cells: Sequence[Mapping[str, Any]]) -> str:
   """Returns a row for each strategy: its mean error, and what it took."""
   lines = []
+  several = kinds_of(cells)
   for cell in cells:
     learning, asking = (sum(cell[name]) / 1e9 for name in ('train_flops', 'predict_flops'))
     lines.append(
       [
         named(cell),
         f'{np.mean(cell["error"]):.3f}',
+        *(f'{mean_of(cell, kind):.3f}' for kind in several),
         f'{total_flops(cell)[-1] / 1e9:.3g}',
         f'{learning:.3g}',
         f'{asking:.3g}',
@@ -82,10 +84,30 @@ def summary(cells: Sequence[Mapping[str, Any]]) -> str:
       ]
     )
   columns = (
-    *('strategy', 'mean error', 'GFLOP in all', 'of learning', 'of predictions'),
-    *('peak memory', 'parameters'),
+    *('strategy', 'mean error', *(f'of {kind} tasks' for kind in several)),
+    *('GFLOP in all', 'of learning', 'of predictions', 'peak memory', 'parameters'),
   )
   return markdown_table(columns, lines)
+
+
+def kinds_of(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Returns the kinds of tasks; none if they are all alike.
+
+  >>> kinds_of([{'kinds': ['regression', 'classification', 'regression']}])
+  ['classification', 'regression']
+  """
+  found = sorted({kind for cell in cells for kind in cell.get('kinds', ())})
+  return found if len(found) > 1 else []
+
+
+def mean_of(cell: Mapping[str, Any], kind: str) -> float:
+  """Returns the mean error of the tasks of a kind.
+
+  >>> mean_of({'kinds': ['regression', 'classification'], 'error': [0.5, 0.1]}, 'regression')
+  0.5
+  """
+  pairs = zip(cell['error'], cell['kinds'], strict=True)
+  return float(np.mean([error for error, each in pairs if each == kind]))
 
 
 def by_event(cells: Sequence[Mapping[str, Any]]) -> str:

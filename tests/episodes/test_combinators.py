@@ -31,17 +31,6 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (26, 4, 4, 1), np.uint8)
 IMAGE_TABLE = class_table(IMAGES, LABELS)
 
 
-@pytest.mark.slow  # the next asks it of a source with more to do
-def test_augment_changes_x_alone():
-  base = few_shot(IMAGE_TABLE, ways=3, shots=1, queries=2)
-  before = one(lambda key: base(jax.random.split(key)[0]))
-  after = one(augment(base, lambda key, x: 255 - x))
-  np.testing.assert_array_equal(after.support.x, 255 - before.support.x)
-  np.testing.assert_array_equal(after.query.x, 255 - before.query.x)
-  assert after.support.y.tolist() == before.support.y.tolist()
-  assert after.info['classes'].tolist() == before.info['classes'].tolist()
-
-
 def test_an_augmented_source_is_its_episodes_with_x_transformed():
   """After its rows are in place and `finish`, independently for every example."""
   finish = lambda episode: episode._replace(query=episode.query._replace(x=episode.query.x // 2))

@@ -12,6 +12,7 @@ from tests.faults import (
   costs,
   data,
   densities,
+  domains,
   engine,
   evaluation,
   heads,
@@ -42,4 +43,5 @@ AREAS = {
   'tables': tables.FAULTS,
   'costs': costs.FAULTS,
   'streams': streams.FAULTS,
+  'domains': domains.FAULTS,
 }

@@ -14,24 +14,6 @@ from tests.heads.judged import asked, in_float32
 from tests.heads.made import KEY, blobs
 
 
-@pytest.mark.slow  # test_every_head.py asks this of all heads, test_transport.py of such a plan
-def test_gradients_are_finite_where_every_assignment_is_sure():
-  head = heads.pt_map(4, 2, regularisation=100.0)
-
-  @jax.jit
-  @jax.vmap
-  def run(support, query):
-    loss = lambda x: head.loss(KEY, {}, Episode(support._replace(x=x), query))[0]
-    return jax.value_and_grad(loss)(support.x)
-
-  drawn = [blobs(seed, shots=2, queries=(5, 5, 5), spread=0.1)[:2] for seed in range(12)]
-  support, query = (
-    in_float32(jax.tree.map(lambda *a: np.stack(a), *e)) for e in zip(*drawn, strict=True)
-  )
-  some = support._replace(weight=np.ones(support.y.shape, np.float32) * (np.arange(6) != 2))
-  assert all(np.isfinite(leaf).all() for leaf in run(some, query))
-
-
 def test_classes_without_support_cost_distances_no_digits():
   """Their points at zero would draw the centre away from the others, which are far from zero."""
   near = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)

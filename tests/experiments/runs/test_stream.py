@@ -47,6 +47,9 @@ def test_a_page_shows_what_each_strategy_took(tmp_path):
   assert '| previous, 200 steps | 0.375 | 7 | 5 | 2 | 3 kB | 7 |' in page
   assert '| 0 | first | 0.500 | **0.250** |' in page
   assert '| 1 | second | **0.250**, 0 | 0.750 |' in page
+  kinds = {'kinds': ['regression', 'classification']}
+  page = section('two', {**record, 'cells': [each | kinds for each in cells]})
+  assert '| previous, 200 steps | 0.375 | 0.250 | 0.500 | 7 | 5 | 2 |' in page
   draw(cells, tmp_path / 'two.svg', title='two')
   assert 'previous, 200 steps' in (tmp_path / 'two.svg').read_text()
 
