@@ -58,6 +58,7 @@ IN_TASKS = {
   'mixture': 'not on the command line: which tables to mix takes Python',
   'relabel': 'not on the command line: few_shot numbers classes at random already',
   'shorten': 'curriculum_steps=',
+  'spurious': 'spurious',
   'switch': 'biased_steps=',
   'turned_classes': 'rotations=',
   'vary_shots': 'fewest_shots=',

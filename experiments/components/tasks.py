@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.components import drawn_tables, process_tasks, sequence_tasks
+from experiments.components.cue_tasks import spurious_task
 from experiments.components.data_sources import TABLE_TASKS, tfds_task
 from experiments.components.domain_tasks import domains_task, writers_task
 from experiments.components.sequence_tasks import (
@@ -31,6 +32,7 @@ TASKS: dict[str, Callable[..., Task]] = {
   'tables': drawn_tables.tables_task,
   'domains': domains_task,
   'writers': writers_task,
+  'spurious': spurious_task,
   **{name: each_function_task(*each) for name, each in FUNCTION_CLASSES.items()},
   'mixed_functions': each_function_task(mixed_functions, 40),
 }

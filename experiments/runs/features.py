@@ -19,7 +19,10 @@ from metakit.tasks import Task, fingerprint_of
 from metakit.workdir import open_workdir
 
 # Arguments of a task that leave its table as it is.
-OF_EPISODES = ('ways', 'shots', 'queries', 'sampler', 'shift', 'degrees', 'stretch', 'mirror')
+OF_EPISODES = (
+  *('ways', 'shots', 'queries', 'sampler', 'strength'),
+  *('shift', 'degrees', 'stretch', 'mirror'),
+)
 
 
 class Features(NamedTuple):

@@ -4,6 +4,7 @@ from metakit.episodes.augmentation import augment
 from metakit.episodes.class_incremental import Sessions, class_incremental
 from metakit.episodes.colour_transforms import jitter_colours, turn_hue
 from metakit.episodes.combinators import mixture, ramp, relabel, shorten, switch, vary_shots
+from metakit.episodes.cues import colour_cue, position_cue, texture_cue
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.image_completion import image_completion
 from metakit.episodes.image_transforms import (
@@ -19,6 +20,7 @@ from metakit.episodes.one_domain import domain_episodes, one_domain
 from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
+from metakit.episodes.spurious import context_table, spurious
 from metakit.episodes.table_regression import table_regression
 from metakit.episodes.tables import tables
 from metakit.episodes.turned_classes import turned_classes
@@ -29,6 +31,8 @@ __all__ = [
   'Sessions',
   'augment',
   'class_incremental',
+  'colour_cue',
+  'context_table',
   'cut_out',
   'domain_episodes',
   'few_shot',
@@ -39,6 +43,7 @@ __all__ = [
   'mirror_image',
   'mixture',
   'one_domain',
+  'position_cue',
   'projected',
   'ramp',
   'relabel',
@@ -47,9 +52,11 @@ __all__ = [
   'shift_image',
   'shorten',
   'sinusoid',
+  'spurious',
   'switch',
   'table_regression',
   'tables',
+  'texture_cue',
   'turn_hue',
   'turned_classes',
   'variable_shot',

@@ -23,6 +23,7 @@ from metakit.episodes.one_domain import domain_episodes, one_domain
 from metakit.episodes.projected import projected
 from metakit.episodes.semi_supervised import semi_supervised
 from metakit.episodes.sinusoid import sinusoid
+from metakit.episodes.spurious import context_table, spurious
 from metakit.episodes.table_regression import table_regression
 from metakit.episodes.tables import tables
 from metakit.episodes.turned_classes import turned_classes
@@ -39,6 +40,8 @@ TABLE = class_table(IMAGES, LABELS, groups=np.arange(8) % 2, group_names=['Latin
 DOMAINS = TABLE._replace(names=tuple(f'{("Latin", "Korean")[c % 2]}/{c // 2}' for c in range(8)))
 
 TASKS = regression_table(IMAGES, np.arange(len(LABELS)) / 3, LABELS)
+
+CONTEXTS = context_table(TABLE, lambda number, x: x + number.astype(x.dtype), 4)
 
 FIXED = {'ways': 3, 'shots': 2, 'queries': 3}
 IN_ALL = {'support': 5, 'queries': 6}
@@ -78,6 +81,7 @@ SAMPLERS = {
   'semi_supervised_plan': lambda: semi_supervised(TABLE, **SOME_LABELS).plan,
   'variable_shot': lambda: variable_shot(TABLE, **VARIABLE),
   'variable_shot_plan': lambda: variable_shot(TABLE, **VARIABLE).plan,
+  'spurious': lambda: spurious(few_shot(CONTEXTS, **FIXED), 4, 0.5),
   'sinusoid': sinusoid,
   'sinusoid:noise': lambda: sinusoid(noise=0.1),
   'augment': lambda: augment(episodes_of_images(), shift_image(2)),
@@ -134,6 +138,9 @@ INVALID = [
   (partial(domain_episodes, TABLE, np.zeros(8, int), **IN_ALL), 'queries', 30),
   (partial(domain_episodes, TABLE, **IN_ALL), 'labels', np.full(8, -1)),
   (partial(made_domains, partial(one_domain, **FIXED), TABLE, lambda n, x: x), 'names', 'aa'),
+  *((partial(spurious, few_shot(CONTEXTS, **FIXED), 4), 'strength', p) for p in (-0.1, 1.5)),
+  (partial(spurious, few_shot(CONTEXTS, **FIXED)), 'contexts', 2),
+  (partial(context_table, TABLE, lambda number, x: x), 'contexts', 1),
   (partial(table_regression, TASKS, queries=3), 'shots', 0),
   (partial(table_regression, TASKS, shots=2), 'queries', 0),
   (partial(table_regression, TASKS, queries=3), 'shots', 4),

@@ -6,9 +6,25 @@ COMBINATORS = 'metakit/episodes/combinators.py'
 FEW = 'episodes/test_few_shot.py::'
 COMBINED = 'episodes/test_combinators.py::'
 FUNCTIONS = 'episodes/test_functions.py::'
+SPURIOUS = 'metakit/episodes/spurious.py'
+TIED = 'episodes/test_spurious.py::'
 COLOURS = 'metakit/episodes/colour_transforms.py'
 
 FAULTS = (
+  Fault(
+    'queries have the context of their class',
+    SPURIOUS,
+    'of_labels(query.y, own, bits[:, first:], other=True)',
+    'of_labels(query.y, own, bits[:, first:], other=False)',
+    f'{TIED}test_contexts_are_as_frequent_as_the_closed_form_says',
+  ),
+  Fault(
+    'classes of an episode share contexts',
+    SPURIOUS,
+    'choose(bits[:ways], contexts)',
+    'reduce_below(bits[:ways], jnp.full(ways, contexts))',
+    f'{TIED}test_at_strength_one_a_class_has_one_context_and_its_queries_have_those_of_others',
+  ),
   Fault(
     'a shuffle swaps with any place',
     'metakit/episodes/integer_draws.py',
