@@ -5,8 +5,7 @@ r"""Splits what an episodic learner gains over ordinary training into two parts.
 
 The first part is the gain of episodic training before any adaptation, that of the learner of
 --episodic after 0 inner steps. The second one is the gain of adaptation, that of its inner steps.
-All
-are tested on the same episodes. Intervals are over domains, such as the writers of the task
+All are tested on the same episodes. Intervals are over domains, such as the writers of the task
 writers, where episodes say of which they are.
 """
 

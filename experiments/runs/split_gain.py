@@ -38,44 +38,52 @@ def split_gain(options: Options) -> None:
   """Tests both learners, and writes and prints the parts of the gain."""
   with one_line_errors(*BAD_INPUT):
     check_writable([Path(options.output)])
-    tested, specs = {}, {}
-    for name, folder, steps in (
-      (ORDINARY, options.ordinary, None),
-      (BEFORE, options.episodic, 0),
-      (AFTER, options.episodic, None),
-    ):
-      tested[name], specs[name] = ready(options, Path(folder), steps)
-    first, other = specs[ORDINARY], specs[AFTER]
-    for what in ('test_task', 'seed'):
-      if first[what] != other[what]:
-        raise ValueError(
-          f'{what} is {first[what]} of {options.ordinary} and {other[what]} of {options.episodic}; '
-          'compare runs that are tested on the same episodes'
-        )
+    tested, specs = learners_of(options)
   metric = tested[AFTER].task.metric
   scores = {n: per_episode(each, options.episodes)[metric] for n, each in tested.items()}
   groups = domains_of(tested[AFTER], options.episodes)
-  found = shares(scores, groups)
+  means = {name: mean_over(values, groups) for name, values in scores.items()}
+  gains = shares(scores, groups)
   record = {
     'metric': metric,
-    'scores': {n: mean_over(values, groups)._asdict() for n, values in scores.items()},
-    'gains': {name: each._asdict() for name, each in found.items()},
+    'scores': {name: each._asdict() for name, each in means.items()},
+    'gains': {name: each._asdict() for name, each in gains.items()},
     'episodes': options.episodes,
     'domains': len(np.unique(groups)),
-    'task': first['test_task'],
+    'task': specs[AFTER]['test_task'],
     'learners': {name: each['learner'] for name, each in specs.items()},
-    'seed': first['seed'],
+    'seed': specs[AFTER]['seed'],
     'device': describe_device(),
     'versions': versions(),
     'command': command_line(),
   }
   write_text(Path(options.output), json.dumps(record, indent=2) + '\n')
-  for name, values in scores.items():
-    score = mean_over(values, groups)
-    print(f'{name}: {format_estimate(metric, score.mean, score.ci95)}')
-  for name, gain in found.items():
-    print(f'gain of {name}: {format_estimate(metric, gain.mean, gain.ci95)}')
+  for name, each in (means | {f'gain of {name}': gain for name, gain in gains.items()}).items():
+    print(f'{name}: {format_estimate(metric, each.mean, each.ci95)}')
   print(f'record: {options.output}')
+
+
+def learners_of(options: Options) -> tuple[dict[str, Tested], dict[str, dict[str, Any]]]:
+  """Returns the learners that are tested, and their specs, by the names of the parts.
+
+  Raises:
+    OSError, ValueError: see `ready`; or if the runs are tested on other episodes.
+  """
+  tested, specs = {}, {}
+  for name, folder, steps in (
+    (ORDINARY, options.ordinary, None),
+    (BEFORE, options.episodic, 0),
+    (AFTER, options.episodic, None),
+  ):
+    tested[name], specs[name] = ready(options, Path(folder), steps)
+  one, other = specs[ORDINARY], specs[AFTER]
+  for what in ('test_task', 'seed'):
+    if one[what] != other[what]:
+      raise ValueError(
+        f'{what} is {one[what]} of {options.ordinary} and {other[what]} of {options.episodic}; '
+        'compare runs that are tested on the same episodes'
+      )
+  return tested, specs
 
 
 def ready(options: Options, workdir: Path, steps: int | None) -> tuple[Tested, dict[str, Any]]:

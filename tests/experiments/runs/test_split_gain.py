@@ -1,5 +1,7 @@
 """A gain over ordinary training, in two parts, over domains."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from experiments.components import domain_tasks
 from experiments.output.gains import AFTER, BEFORE, ORDINARY, shares
 from metakit.data.table import class_table
+from tests.experiments.commands import TINY, done, run
 
 RNG = np.random.default_rng(0)
 DOMAINS = np.array([4, 4, 4, 9, 9, 2])
@@ -39,3 +42,27 @@ def test_writers_are_apart_and_an_episode_has_characters_of_one(monkeypatch):
     seen[part] = set(task.table(part).starts % 20)
   assert [len(people) for people in seen.values()] == [14, 3, 3]
   assert set.union(*seen.values()) == set(range(20))
+
+
+@pytest.mark.slow  # a training
+def test_the_command_tests_a_run_before_and_after_its_inner_steps(tmp_path):
+  """A run beside itself: what adaptation gains is what the start lacks, episode by episode."""
+  workdir, output = tmp_path / 'run', tmp_path / 'gain.json'
+  usual = [each for each in TINY if '--network' not in each]
+  task = [
+    '--task=sinusoid:shots=5',
+    '--learner=maml:inner_steps=1',
+    '--network=mlp:width=8,depth=1',
+  ]
+  done('train', *usual, *task, '--steps=2', f'--workdir={workdir}')
+  both = [f'--ordinary={workdir}', f'--episodic={workdir}', f'--output={output}']
+  out = done('split_gain', *both, '--episodes=12')
+  record = json.loads(output.read_text(encoding='utf-8'))
+  scores = {name: each['mean'] for name, each in record['scores'].items()}
+  gains = {name: each['mean'] for name, each in record['gains'].items()}
+  assert scores[ORDINARY] == scores[AFTER] != scores[BEFORE]
+  assert gains['both together'] == 0 and gains['adaptation'] == -gains['episodic training']
+  assert gains['adaptation'] == pytest.approx(scores[AFTER] - scores[BEFORE])
+  assert out.splitlines()[-1] == f'record: {output}'
+  status, _, error = run('split_gain', *both, '--ordinary=nowhere')
+  assert status == 1 and error.startswith('error: ') and error.count('\n') == 1, error
