@@ -74,8 +74,11 @@ def spurious(source: EpisodeSource, contexts: int, strength: float = 1.0) -> Epi
         of_labels(support.y, own, bits[:, :first], other=False),
         of_labels(query.y, own, bits[:, first:], other=True),
       )
-      parts = (e._replace(x=e.x + rows * c) for e, c in zip((support, query), drawn, strict=True))
-      return Episode(*parts, {**entries(info), 'contexts': drawn})
+      support, query = (
+        part._replace(x=part.x + rows * context)
+        for part, context in zip((support, query), drawn, strict=True)
+      )
+      return Episode(support, query, {**entries(info), 'contexts': drawn})
 
     return tied
 
