@@ -5,6 +5,7 @@ not imported here: `metakit.evaluation.in_context` and `metakit.evaluation.sessi
 """
 
 from metakit.evaluation.calibration import calibrate, embed_source
+from metakit.evaluation.correlation import correlation_gap
 from metakit.evaluation.densities import calibration_error, judge_density
 from metakit.evaluation.evaluator import evaluate, not_finite, usual_chunk
 from metakit.evaluation.judges import (
@@ -24,6 +25,7 @@ __all__ = [
   'Judge',
   'calibrate',
   'calibration_error',
+  'correlation_gap',
   'embed_source',
   'evaluate',
   'judge_beside',

@@ -9,10 +9,13 @@ from metakit.data.table import class_table
 from metakit.episodes.cues import colour_cue, position_cue, texture_cue
 from metakit.episodes.few_shot import few_shot
 from metakit.episodes.spurious import context_table, spurious
+from metakit.evaluation.correlation import correlation_gap
+from metakit.types import Episode
 
 WAYS, CONTEXTS, EPISODES = 3, 4, 400
 PLAIN = class_table(np.arange(40.0, dtype=np.float32), np.arange(40) % 5)
 TABLE = context_table(PLAIN, lambda number, x: x + 100 * number, CONTEXTS)
+GAPS = jax.jit(jax.vmap(lambda episode: correlation_gap(episode, WAYS, CONTEXTS)))
 SOURCE = few_shot(TABLE, WAYS, 2, queries=4)
 
 
@@ -77,3 +80,31 @@ def test_what_cannot_be_tied_is_refused():
     position_cue(10)
   with pytest.raises(ValueError, match='ways'):
     spurious(few_shot(TABLE, 5, 2, queries=4), CONTEXTS)
+
+
+@pytest.mark.parametrize('strength', [0.0, 0.6, 1.0])
+def test_the_gap_is_that_of_nearest_means_written_out(drawn, strength):
+  episodes = jax.tree.map(lambda leaf: leaf[:8], drawn[strength])
+  noise = np.random.default_rng(0)
+  seen = lambda part: part._replace(x=noise.normal(size=(*part.y.shape, 2)).astype(np.float32))
+  episodes = Episode(seen(episodes.support), seen(episodes.query), episodes.info)
+  for i, gap in enumerate(GAPS(episodes)):
+    (x, y, _), (at, labels, _), info = jax.tree.map(lambda leaf: leaf[i], episodes)  # noqa: B023
+    shares = []
+    for given, true in ((info['contexts'][0], info['contexts'][1]), (y, labels)):
+      means = {k: x[given == k].mean(0) for k in set(given)}
+      nearest = [min(means, key=lambda k: np.square(z - means[k]).sum()) for z in at]
+      known = np.isin(true, given)
+      shares.append((np.array(nearest) == true)[known].mean())
+    assert gap == pytest.approx(shares[0] - shares[1], abs=1e-6)
+
+
+@pytest.mark.parametrize(('encoded', 'gap'), [('contexts', 1), ('classes', -1)])
+def test_an_encoder_of_contexts_alone_has_the_gap_1_and_one_of_classes_alone_minus_1(
+  drawn, encoded, gap
+):
+  episodes = jax.tree.map(lambda leaf: leaf[:8], drawn[1.0])
+  labels = episodes.info['contexts'] if encoded == 'contexts' else [e.y for e in episodes[:2]]
+  x = [np.eye(CONTEXTS, dtype=np.float32)[each] for each in labels]
+  parts = (part._replace(x=z) for part, z in zip(episodes[:2], x, strict=True))
+  np.testing.assert_array_equal(GAPS(Episode(*parts, episodes.info)), gap)

@@ -19,6 +19,13 @@ FAULTS = (
     f'{TIED}test_contexts_are_as_frequent_as_the_closed_form_says',
   ),
   Fault(
+    'queries of a context that the support lacks count as wrong',
+    'metakit/evaluation/correlation.py',
+    '(there[query.y] & (query.y >= 0))',
+    '(query.y >= 0)',
+    f'{TIED}test_the_gap_is_that_of_nearest_means_written_out',
+  ),
+  Fault(
     'classes of an episode share contexts',
     SPURIOUS,
     'choose(bits[:ways], contexts)',
