@@ -131,7 +131,13 @@ def embedded_once(features: Features) -> Callable[[Component, str], EpisodeSourc
   tables: dict[tuple[str, str], Any] = {}
 
   def source(component: Component, split: str) -> EpisodeSource:
-    examples = features.make_task(component).source(split).replace(finish=None, schedule=None)
+    examples = features.make_task(component).source(split)
+    if split != 'train' and examples.finish is not None:
+      raise ValueError(
+        f'{component.name} changes the examples of each episode, so no table of them can be '
+        'embedded once; use another task'
+      )
+    examples = examples.replace(finish=None, schedule=None)  # without augmentation in training
     if examples.data is None or on_host(examples):
       raise ValueError(f'{component.name} has no table of examples in memory, to be embedded once')
     rest = {k: v for k, v in component.arguments.items() if k not in OF_EPISODES}

@@ -1,6 +1,7 @@
 """Heads compared on the same features and episodes, and the page of heads."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from experiments.components.tasks import TASK_SUPPLIED, tasks_for
 from experiments.runs import compare_heads
 from experiments.runs.compare_heads import score
+from experiments.runs.features import embedded_once
 from experiments.tables import heads as page
 from experiments.tables.heads import paper_of, results
 from experiments.tables.pages import keep
@@ -18,6 +20,7 @@ from metakit.components.learners import LEARNER_SUPPLIED, LEARNERS
 from metakit.components.specs import build, parse
 from metakit.data.arrays import arrays
 from metakit.data.splits import split_classes
+from metakit.data.table import class_table
 from metakit.episodes import few_shot
 from metakit.estimates import compare, estimate
 from metakit.losses import icnn, proto_triplet
@@ -248,3 +251,18 @@ def test_a_record_becomes_a_table_and_a_stale_page_is_told(tmp_path):
   (folder / 'omniglot.json').write_text(json.dumps({'cells': cells}))
   with pytest.raises(ValueError, match=r'omniglot\.json lacks row or cells'):
     keep(tmp_path, page.texts(tmp_path), check=False)
+
+
+def test_a_task_that_changes_its_examples_has_no_features_of_them():
+  """Augmentation is for training alone; what test episodes change would be left out in silence."""
+  source = few_shot(class_table(np.ones((40, 3), np.float32), np.arange(40) // 10), ways=2)
+  changed = source.replace(finish=lambda episode: episode)
+  features = SimpleNamespace(
+    make_task=lambda component: SimpleNamespace(source=lambda split: changed),
+    embed=lambda examples: examples,
+  )
+  of = embedded_once(features)
+  component = parse('task', tasks_for('domains'), 'domains', supplied=TASK_SUPPLIED)
+  assert of(component, 'train').finish is None
+  with pytest.raises(ValueError, match='domains changes the examples of each episode'):
+    of(component, 'test')
