@@ -255,7 +255,9 @@ def test_a_record_becomes_a_table_and_a_stale_page_is_told(tmp_path):
 
 def test_a_task_that_changes_its_examples_has_no_features_of_them():
   """Augmentation is for training alone; what test episodes change would be left out in silence."""
-  source = few_shot(class_table(np.ones((40, 3), np.float32), np.arange(40) // 10), ways=2)
+  source = few_shot(
+    class_table(np.ones((40, 3), np.float32), np.arange(40) // 10), ways=2, queries=2
+  )
   changed = source.replace(finish=lambda episode: episode)
   features = SimpleNamespace(
     make_task=lambda component: SimpleNamespace(source=lambda split: changed),
