@@ -258,7 +258,7 @@ def test_a_task_that_changes_its_examples_has_no_features_of_them():
   source = few_shot(
     class_table(np.ones((40, 3), np.float32), np.arange(40) // 10), ways=2, queries=2
   )
-  changed = source.replace(finish=lambda episode: episode)
+  changed = source.replace(data=jax.numpy.asarray(source.data), finish=lambda episode: episode)
   features = SimpleNamespace(
     make_task=lambda component: SimpleNamespace(source=lambda split: changed),
     embed=lambda examples: examples,
