@@ -159,6 +159,12 @@ class TabularRegressor(RegressorMixin, BaseEstimator):
     columns_: how the cells of each column are read.
     trained_: the learner.
     views_: the views.
+
+  >>> x = np.linspace(-1, 1, 40)[:, None]
+  >>> model = TabularRegressor().fit(x, 5 * x[:, 0])
+  >>> lowest, highest = model.predict_quantiles([[0.5]], [0.05, 0.95])[0]
+  >>> print(f'{model.predict([[0.5]])[0]:.1f}, {bool(lowest < 2.5 < highest)}')
+  2.5, True
   """
 
   def __init__(

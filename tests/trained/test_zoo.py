@@ -20,6 +20,7 @@ NAMES = {
   'omniglot-prototypical',
   'sinusoid-maml',
   'tabular-classifier',
+  'tabular-regressor',
 }
 CARD = ('command', 'device', 'train_seconds', 'data', 'licence', 'mean', 'ci95', 'episodes', 'task')
 
