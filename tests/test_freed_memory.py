@@ -18,12 +18,12 @@ if 'keep' in sys.argv:
 large = jax.jit(lambda x: jnp.outer(x, x) @ jnp.ones((x.size, 8)))  # temporaries of 64 MiB
 x = jnp.ones(4096)
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):  # blocks find their places
+asked = []
+for _ in range(8):  # in some of the first, blocks find their places
+  before = faults()
   large(x).block_until_ready()
-before = faults()
-for _ in range(3):
-  large(x).block_until_ready()
-print(faults() - before)
+  asked.append(faults() - before)
+print(min(asked))
 """
 
 
@@ -35,4 +35,4 @@ def pages(*arguments: str) -> int:
 @pytest.mark.slow  # two processes
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc is told to keep memory')
 def test_later_calls_ask_for_no_new_pages():
-  assert pages('keep') < 100 < 3 * 64 * 2**20 // resource.getpagesize() // 2 < pages()
+  assert pages('keep') < 100 < 64 * 2**20 // resource.getpagesize() // 2 < pages()

@@ -10,7 +10,6 @@ from experiments.components.tasks import TASK_SUPPLIED, tasks_for
 from experiments.runs.publish import MOST_BYTES, as_tested
 from metakit import zoo
 from metakit.components.specs import build, parse
-from metakit.trained.made_of import OBJECTIVES
 
 NAMES = {
   'clinc150-prototypical',
@@ -67,7 +66,7 @@ def test_a_learner_scores_what_its_card_says(name, data_dir):
   )
   values = metakit.evaluate(
     trained.learner,
-    OBJECTIVES[trained.made_of.objective],
+    trained.made_of.judged_by,
     trained.params,
     source=task.source('test'),
     root=metakit.roots(card['seed']).test,
