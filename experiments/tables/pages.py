@@ -1,8 +1,10 @@
 """Pages of Markdown that are written from stored results, and checked against them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from experiments.output.records import read_folder
 from metakit.files import write_text
 
 
@@ -61,3 +63,27 @@ def keep(root: Path, texts: Mapping[Path, str], check: bool) -> list[Path]:
 
 def _read(path: Path) -> str | None:
   return path.read_text(encoding='utf-8') if path.exists() else None
+
+
+def page_of_records(
+  root: Path, results: Path, page: Path, *, head: str, section: Callable[[str, Any], str]
+) -> dict[Path, str]:
+  """Returns what a page with a section for each record should say; nothing without records.
+
+  Args:
+    root: the folder of the repository.
+    results: the folder of the records, below `root`.
+    page: the page, below `root`.
+    head: what it says first.
+    section: (name of a record, record) -> Markdown.
+
+  Raises:
+    OSError: if a file cannot be read.
+    ValueError: if a file does not say what was measured ('row').
+  """
+  records = read_folder(root / results) if (root / results).is_dir() else {}
+  for name, record in records.items():
+    if 'row' not in record:
+      raise ValueError(f'{results / name}.json has no row; add what was measured')
+  sections = (section(name, record) for name, record in records.items())
+  return {page: '\n'.join([head, *sections])} if records else {}

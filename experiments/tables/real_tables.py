@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from experiments.output.critical_difference import critical_difference, friedman, mean_ranks
-from experiments.output.records import NONE, device, read_folder
+from experiments.output.records import NONE, device
 from experiments.output.records import RESULTS as STORED
 from experiments.output.text import format_duration
 from experiments.runs.compare_tables import METRICS, OURS, scores_of
-from experiments.tables.pages import markdown_table
+from experiments.tables.pages import markdown_table, page_of_records
 from metakit.estimates import estimate
 
 RESULTS = STORED / 'real_tables'
@@ -43,13 +43,7 @@ def texts(root: Path) -> dict[Path, str]:
     OSError: if a file cannot be read.
     ValueError: if a file does not say what was measured ('row').
   """
-  folder = root / RESULTS
-  records = read_folder(folder) if folder.is_dir() else {}
-  for name, record in records.items():
-    if 'row' not in record:
-      raise ValueError(f'{RESULTS / name}.json has no row; add what was measured')
-  sections = (section(name, record) for name, record in records.items())
-  return {PAGE: '\n'.join([HEAD, *sections])} if records else {}
+  return page_of_records(root, RESULTS, PAGE, head=HEAD, section=section)
 
 
 def section(name: str, record: Mapping[str, Any]) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.output.records import NONE, device, read_folder
+from experiments.output.records import NONE, device
 from experiments.output.records import RESULTS as STORED
 from experiments.output.stream_figure import named, total_flops
 from experiments.tables.growth import in_bytes
-from experiments.tables.pages import markdown_table
+from experiments.tables.pages import markdown_table, page_of_records
 
 RESULTS = STORED / 'streams'
 PAGE = STORED / 'streams.md'
@@ -36,13 +36,7 @@ def texts(root: Path) -> dict[Path, str]:
     OSError: if a file cannot be read.
     ValueError: if a file does not say what was measured ('row').
   """
-  folder = root / RESULTS
-  records = read_folder(folder) if folder.is_dir() else {}
-  for name, record in records.items():
-    if 'row' not in record:
-      raise ValueError(f'{RESULTS / name}.json has no row; add what was measured')
-  sections = (section(name, record) for name, record in records.items())
-  return {PAGE: '\n'.join([HEAD, *sections])} if records else {}
+  return page_of_records(root, RESULTS, PAGE, head=HEAD, section=section)
 
 
 def section(name: str, record: Mapping[str, Any]) -> str:

@@ -15,6 +15,17 @@ import pytest
 
 from metakit import heads
 from tests.learners import golden
+from tests.learners.choice import (
+  DESCENTS,
+  HALF_PRECISION,
+  MECHANISMS,
+  OPERATION_BY_OPERATION,
+  OTHERS_BY_OPERATION,
+  kind,
+  one_of_each_kind,
+  quick_for,
+  rows,
+)
 from tests.learners.judged import (
   NEW,
   STEP,
@@ -32,21 +43,7 @@ from tests.learners.judged import (
   stack,
   variants,
 )
-from tests.learners.rows import (
-  DESCENTS,
-  HALF_PRECISION,
-  KEY,
-  LEARNERS,
-  MECHANISMS,
-  OPERATION_BY_OPERATION,
-  OTHERS_BY_OPERATION,
-  REGRESSIONS,
-  TASKS,
-  kind,
-  one_of_each_kind,
-  quick_for,
-  rows,
-)
+from tests.learners.rows import KEY, LEARNERS, REGRESSIONS, TASKS
 
 GOLDEN = json.loads(golden.PATH.read_text())
 
