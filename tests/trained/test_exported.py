@@ -14,7 +14,7 @@ from jax import export as jax_export
 import metakit
 from metakit.densities import gaussian
 from metakit.trained import Inputs, Trained
-from tests.learners import rows
+from tests.learners import choice, rows
 from tests.learners.judged import episode_of
 from tests.learners.judged import made as made_of_row
 from tests.trained.test_trained import examples, made
@@ -135,7 +135,7 @@ def of_row(name):
 
 
 @pytest.mark.slow
-@rows.rows(slow=(), names=set(rows.LEARNERS) - set(ALIKE))
+@choice.rows(slow=(), names=set(rows.LEARNERS) - set(ALIKE))
 def test_every_learner_can_be_exported(name, tmp_path):
   """For CPUs; three learners are lowered for all platforms above."""
   trained, path = of_row(name), tmp_path / 'it.safetensors'
