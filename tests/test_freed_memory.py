@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.experiments.commands import whole_environment
+
 PROGRAM = """
 import resource
 import sys
@@ -23,13 +25,16 @@ for _ in range(8):  # in some of the first, blocks find their places
   before = faults()
   large(x).block_until_ready()
   asked.append(faults() - before)
-print(min(asked))
+print(sorted(asked)[4])
 """
 
 
 def pages(*arguments: str) -> int:
   run = [sys.executable, '-c', PROGRAM, *arguments]
-  return int(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+  ended = subprocess.run(
+    run, check=True, capture_output=True, text=True, env=whole_environment()
+  )  # with one device
+  return int(ended.stdout)
 
 
 @pytest.mark.slow  # two processes
