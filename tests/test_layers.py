@@ -18,7 +18,7 @@ LAYERS = [
   'metakit.absent metakit.divergence metakit.keys metakit.roles metakit.meeting metakit.traffic',
   'metakit.distributed metakit.meta_gradient metakit.batch_statistics metakit.networks.linear',
   'metakit.files metakit.checkpoint metakit.objectives metakit.networks.pooling',
-  'metakit.builder metakit.lock metakit.difficulty',
+  'metakit.builder metakit.lock metakit.difficulty metakit.transfer',
   'metakit.networks.normalisation',
   'metakit.linen_parts metakit.nnx_parts',
   'metakit.models',

@@ -103,8 +103,9 @@ FAULTS = (
   Fault(
     'a group is drawn in proportion to its classes',
     'metakit/episodes/within_group.py',
-    'group = reduce_below(bits[ways, 0], len(groups))',
-    "group = jnp.searchsorted(first, reduce_below(bits[ways, 0], len(members)), side='right') - 1",
+    'return planned(bits, reduce_below(bits[ways, 0], groups))',
+    'chosen = reduce_below(bits[ways, 0], len(table.counts))\n'
+    '    return planned(bits, jnp.asarray(np.sort(table.groups))[chosen])',
     'episodes/test_within_group.py::test_plans_are_the_same_integers_for_ever'
     ' episodes/test_within_group.py::test_groups_are_equally_likely_whatever_their_size',
   ),
