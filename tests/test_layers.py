@@ -25,7 +25,7 @@ LAYERS = [
   'metakit.networks metakit.data',
   'metakit.sources',
   'metakit.episodes metakit.devices metakit.heads metakit.fingerprint metakit.densities',
-  'metakit.losses',
+  'metakit.losses metakit.balance',
   'metakit.learners',
   'metakit.components',
   'metakit.train',

@@ -3,8 +3,10 @@
 from tests.faults.fault import Fault
 
 COMBINATORS = 'metakit/episodes/combinators.py'
+BALANCE = 'metakit/balance.py'
 FEW = 'episodes/test_few_shot.py::'
 COMBINED = 'episodes/test_combinators.py::'
+BALANCED = 'test_balance.py::'
 FUNCTIONS = 'episodes/test_functions.py::'
 SPURIOUS = 'metakit/episodes/spurious.py'
 TIED = 'episodes/test_spurious.py::'
@@ -240,5 +242,40 @@ FAULTS = (
     'jnp.rot90(x, turn, (1, 2))',
     'jnp.rot90(x, turn, (2, 1))',
     f'{COMBINED}test_quarter_turns_as_classes_are_those_of_a_table_of_all_turned_images',
+  ),
+  Fault(
+    'a high temperature draws small families less often',
+    BALANCE,
+    'np.log(_checked(sizes)) / _positive(temperature)',
+    'np.log(_checked(sizes)) * _positive(temperature)',
+    f'{BALANCED}test_shares_are_powers_of_sizes',
+  ),
+  Fault(
+    'a weight enters the variance of a gradient once',
+    BALANCE,
+    '(p * w**2) @',
+    '(p * w) @',
+    f'{BALANCED}test_the_closed_form_is_the_sum_over_all_tasks',
+  ),
+  Fault(
+    'the losses of families are not weighed',
+    BALANCE,
+    'return factor * value, metrics',
+    'return value, metrics',
+    f'{BALANCED}test_both_estimate_the_same_gradient',
+  ),
+  Fault(
+    'moments of gradients count tasks beyond the draws',
+    BALANCE,
+    'ravel_pytree(slope)[0] * (number < draws)',
+    'ravel_pytree(slope)[0]',
+    f'{BALANCED}test_a_loss_that_changes_in_training_is_weighed_and_measured_too',
+  ),
+  Fault(
+    'a stage of a mixture begins one step late',
+    COMBINATORS,
+    'jnp.asarray(step) >= np.asarray(starts, np.int32)',
+    'jnp.asarray(step) > np.asarray(starts, np.int32)',
+    f'{BALANCED}test_stages_begin_in_any_order_after_the_first_weights',
   ),
 )
