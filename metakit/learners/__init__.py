@@ -14,6 +14,7 @@ from metakit.learners.convcnp import convcnp
 from metakit.learners.dann import dann
 from metakit.learners.embedded import embedded
 from metakit.learners.erm import erm
+from metakit.learners.generative_adapter import generative_adapter
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
@@ -52,6 +53,7 @@ __all__ = [
   'erm',
   'fine_tuning',
   'from_scratch',
+  'generative_adapter',
   'imaml',
   'in_context',
   'maml',

@@ -10,6 +10,13 @@ LAWS = 'learners/test_laws.py::'
 
 FAULTS = (
   Fault(
+    'a layer writes what the layers before it make of examples without their updates',
+    'metakit/learners/generative_adapter.py',
+    'h = _apply(layer, updates[-1], h)',
+    'h = _apply(layer, 0 * updates[-1], h)',
+    'learners/test_generative_adapter.py::test_an_update_is_linear_attention',
+  ),
+  Fault(
     'adapt takes the steps of training',
     DESCENT,
     'split(params, support), descent.steps_of_adapt',

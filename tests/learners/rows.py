@@ -46,6 +46,7 @@ from metakit.learners.dann import dann
 from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
 from metakit.learners.erm import erm
+from metakit.learners.generative_adapter import generative_adapter
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
@@ -214,6 +215,7 @@ LEARNERS = {
   ),
 }
 LEARNERS |= {
+  'generative_adapter': Row(lambda: generative_adapter(perceptron(), WAYS, 8, 1, rank=4)),
   'cnp': Row(lambda: cnp(1, 8, 1, decoder_depth=1), 'curves'),
   'np': Row(lambda: np(1, 8, 1, latents=4, decoder_depth=1, samples=2), 'curves'),
   'anp': Row(lambda: anp(1, 8, 1, heads=2, latents=4, decoder_depth=1, samples=2), 'curves'),
