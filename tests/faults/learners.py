@@ -14,7 +14,8 @@ FAULTS = (
     'metakit/learners/generative_adapter.py',
     'h = _apply(layer, updates[-1], h)',
     'h = _apply(layer, 0 * updates[-1], h)',
-    'learners/test_generative_adapter.py::test_an_update_is_linear_attention',
+    'learners/test_generative_adapter.py::'
+    'test_an_update_is_linear_attention_to_what_adapted_layers_make_of_the_support',
   ),
   Fault(
     'adapt takes the steps of training',
