@@ -19,6 +19,7 @@ from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
+from metakit.learners.mend import mend
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_dmoe import meta_dmoe
 from metakit.learners.meta_sgd import meta_sgd
@@ -58,6 +59,7 @@ __all__ = [
   'in_context',
   'maml',
   'maml_plus_plus',
+  'mend',
   'meta_curvature',
   'meta_dmoe',
   'meta_sgd',

@@ -51,6 +51,7 @@ from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
+from metakit.learners.mend import mend
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_dmoe import meta_dmoe
 from metakit.learners.meta_sgd import meta_sgd
@@ -205,6 +206,7 @@ LEARNERS = {
     lambda: in_context(attention(attention='momentum'), WAYS), ordered=True
   ),
   'in_context:linear': Row(lambda: in_context(attention(attention='linear'), WAYS), ordered=True),
+  'mend': Row(lambda: mend(attention(), WAYS, 2, width=8, depth=1, heads=2), exact=False),
   'in_context:lstm': Row(lambda: in_context(recurrent(WAYS, width=8), WAYS), ordered=True),
   'in_context:regression': Row(
     lambda: in_context(attention(1), 1, objective=squared_error), 'curves', ordered=True
