@@ -59,9 +59,11 @@ def generative_adapter(
   >>> from metakit.models import identity
   >>> learner = generative_adapter(identity, num_outputs=5, width=8, depth=1, rank=4)
   >>> x, y = jax.random.normal(jax.random.key(0), (5, 3)), jnp.arange(5)
-  >>> params = learner.init(jax.random.key(0), Episode(Examples(x, y), Examples(x, y)))
-  >>> learner.predict(learner.adapt(jax.random.key(0), params, Examples(x, y)), x).shape
-  (5, 5)
+  >>> key, support = jax.random.key(0), Examples(x, y)
+  >>> start = lambda: learner.init(key, Episode(support, support))
+  >>> _, (_, updates) = jax.eval_shape(lambda: learner.adapt(key, start(), support))
+  >>> [update.shape for update in updates]
+  [(4, 4), (4, 4)]
   """
   check_positive(num_outputs=num_outputs, width=width, depth=depth, rank=rank)
   outputs = num_outputs * objective.outputs_per_target

@@ -75,9 +75,10 @@ def mend(
 
   >>> learner = mend(transformer(num_outputs=5, width=8, depth=1), num_outputs=5, vectors=2)
   >>> support = Examples(jnp.ones((30, 3)), jnp.arange(30) % 5)
-  >>> params = learner.init(jax.random.key(0), Episode(support, support))
-  >>> learner.adapt(jax.random.key(0), params, support).state[0].tolist()  # tokens read
-  2
+  >>> key, episode = jax.random.key(0), Episode(support, support)
+  >>> kept = jax.eval_shape(lambda: learner.adapt(key, learner.init(key, episode), support))
+  >>> kept.state[1].key.shape  # [layers, tokens read, heads, features]
+  (1, 2, 4, 2)
   """
   check_positive(vectors=vectors, width=width, depth=depth, heads=heads)
   reader = in_context(model, num_outputs, objective=objective, label_scale=label_scale)

@@ -16,7 +16,7 @@ relu = lambda x: np.maximum(x, 0)
 
 def made():
   support = Examples(X, Y)
-  return LEARNER.init(jax.random.key(0), Episode(support, support))
+  return jax.jit(LEARNER.init)(jax.random.key(0), Episode(support, support))
 
 
 def attended(layer, h, support):
@@ -36,8 +36,8 @@ def test_an_update_is_linear_attention_to_what_adapted_layers_make_of_the_suppor
   with jax.enable_x64(True):
     params = jax.tree.map(np.asarray, made())
     params['head']['layers'][1]['scale'] = np.array(1.7)
-    adapted = LEARNER.adapt(jax.random.key(0), params, Examples(X, Y))
-    found = np.asarray(LEARNER.predict(adapted, ASKED))
+    fitted = lambda params: LEARNER.adapt(jax.random.key(0), params, Examples(X, Y))
+    found = jax.jit(lambda params: LEARNER.predict(fitted(params), ASKED))(params)
   support, asked = list(X), list(ASKED)
   for number, layer in enumerate(params['head']['layers']):
     if number:
@@ -50,6 +50,6 @@ def test_an_update_is_linear_attention_to_what_adapted_layers_make_of_the_suppor
 
 def test_fitted_are_small_and_nothing_is_written_without_examples():
   params = made()
-  _, (_, updates) = LEARNER.adapt(jax.random.key(0), params, Examples(X[:0], Y[:0]))
+  _, (_, updates) = jax.jit(LEARNER.adapt)(jax.random.key(0), params, Examples(X[:0], Y[:0]))
   assert [update.shape for update in updates] == [(4, 4)] * 3
   assert not any(np.any(update) for update in updates)
