@@ -44,7 +44,8 @@ def contrast(examples: Examples, temperature: float = 0.1) -> jax.Array:
   """As `supervised_contrastive`, of one set of features; -1 is an example without a label.
 
   >>> z = jnp.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
-  >>> f'{contrast(Examples(z, jnp.array([0, 0, 1])), temperature=1.0):.3f}'  # log(1 + exp(-2))
+  >>> loss = jax.jit(contrast)(Examples(z, jnp.array([0, 0, 1])), temperature=1.0)
+  >>> f'{loss:.3f}'  # log(1 + exp(-2))
   '0.127'
   """
   there = presence(examples) & (examples.y >= 0)
