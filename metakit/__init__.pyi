@@ -1,5 +1,6 @@
 """What `import metakit` offers: read by editors and, to find each name, by metakit/__init__.py."""
 
+from metakit import balance as balance
 from metakit import builder as builder
 from metakit import checkpoint as checkpoint
 from metakit import data as data

@@ -26,6 +26,7 @@ from experiments.tables import (
   results,
   streams,
   sweeps,
+  transfer,
   zoo,
 )
 from experiments.tables.pages import keep
@@ -36,6 +37,7 @@ PAGES = (
   results,
   presets,
   streams,
+  transfer,
   sweeps,
   benchmarks,
   growth,

@@ -48,6 +48,7 @@ ELSEWHERE = (
     'all heads on the same features, and sessions of new classes',
   ),
   ('[Streams](streams.md)', 'tasks that arrive one after the other: error beside operations'),
+  ('[Transfer](transfer.md)', 'which sources help which targets, measured and predicted'),
   ('[Sweeps](sweeps.md)', 'over numbers of tasks and widths of the network'),
   ('[Benchmarks](benchmarks.md)', 'speed and memory'),
   (

@@ -1,6 +1,6 @@
 """Combinators: samplers in, a source out. A source keeps its table, so plans stay row numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -99,8 +99,10 @@ def _check_largest_label(sampler: Sampler, ways: int) -> None:
 
 def mixture(
   samplers: Sequence[Sampler],
-  weights: Sequence[float] | None = None,
+  weights: Sequence[float] | np.ndarray | None = None,
   first_class: Sequence[int] | None = None,
+  *,
+  stages: Mapping[int, Sequence[float] | np.ndarray] | None = None,
 ) -> EpisodeSource:
   """Draws each episode from one of several samplers.
 
@@ -114,6 +116,8 @@ def mixture(
     first_class: what is added to each one's info['classes'], so that no two classes have one
       number: for tables of 64 and 16 classes (0, 64), for samplers of one table (0, 0). Learners
       that tell all training classes apart need it; it becomes info['first_class'] [].
+    stages: {step: weights}, other weights in meta-training from each of these steps on, such as
+      metakit.balance.cooldown. Tests and calibration keep `weights`.
 
   Returns:
     A source whose episodes are samplers[i](k1). k2 draws i, where k1, k2 = split(key).
@@ -122,7 +126,8 @@ def mixture(
 
   Raises:
     ValueError: if there is no sampler, the weights do not match, are negative, not finite or all
-      zero, the episodes differ in shape, or first_class does not match or there are no classes.
+      zero, the episodes differ in shape, first_class does not match or there are no classes, or a
+      stage begins before step 0.
 
   >>> from metakit.episodes.sinusoid import sinusoid
   >>> small, large = sinusoid(amplitude=(0.1, 1.0)), sinusoid(amplitude=(1.0, 5.0))
@@ -132,12 +137,13 @@ def mixture(
   sources = tuple(map(as_source, samplers))
   if not sources:
     raise ValueError('mixture of 0 samplers; give at least one')
-  thresholds = jnp.asarray(_thresholds(len(sources), weights), jnp.uint32)
+  thresholds = _thresholds(len(sources), weights)
+  at_stage = _thresholds_at(thresholds, stages or {})
   _check_equal_shapes(sources)
   _check_first_class(sources, first_class)
   sources, data = _joined(sources)
 
-  def mixed(key: Key, plans: Sequence[Sampler]) -> Episode:
+  def mixed(key: Key, plans: Sequence[Sampler], thresholds: Any) -> Episode:
     key, component_key = jax.random.split(key)
     number = jax.random.bits(component_key, dtype=jnp.uint32) >> 1
     component = jnp.sum(number >= thresholds, dtype=jnp.int32)
@@ -148,10 +154,12 @@ def mixture(
       info |= {'classes': info['classes'] + first, 'first_class': first}
     return episode._replace(info=info)
 
-  of_plans = lambda plans: partial(mixed, plans=plans)
-  scheduled = any(source.schedule is not None for source in sources)
-  schedule = lambda step: of_plans([plan_at(source, step) for source in sources])
-  plan = of_plans([source.plan for source in sources])
+  def schedule(step: jax.Array) -> Sampler:
+    plans = [plan_at(source, step) for source in sources]
+    return partial(mixed, plans=plans, thresholds=at_stage(step))
+
+  scheduled = stages or any(source.schedule is not None for source in sources)
+  plan = partial(mixed, plans=[source.plan for source in sources], thresholds=thresholds)
   return EpisodeSource(plan, data, schedule=schedule if scheduled else None)
 
 
@@ -320,7 +328,7 @@ def vary_shots(sampler: Sampler, fewest: int = 0) -> EpisodeSource:
   return change_plans(sampler, change)
 
 
-def _thresholds(components: int, weights: Sequence[float] | None) -> np.ndarray:
+def _thresholds(components: int, weights: Sequence[float] | np.ndarray | None) -> np.ndarray:
   """Cumulative probabilities of all components but the last, times 2**31."""
   values = np.ones(components) if weights is None else np.asarray(weights, np.float64)
   if values.shape != (components,):
@@ -330,6 +338,18 @@ def _thresholds(components: int, weights: Sequence[float] | None) -> np.ndarray:
   if not np.isfinite(values).all() or (values < 0).any() or values.sum() == 0:
     raise ValueError(f'weights={values.tolist()}; use weights>=0 with a positive, finite sum')
   return np.rint(np.cumsum(values) / values.sum() * 2**31).astype(np.uint32)[:-1]
+
+
+def _thresholds_at(
+  first: np.ndarray, stages: Mapping[int, Sequence[float] | np.ndarray]
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns a function: the thresholds of a meta-training step."""
+  starts = sorted(stages)
+  if starts and starts[0] < 0:
+    raise ValueError(f'a stage begins at step {starts[0]}; use steps from 0 on')
+  levels = np.stack([first, *(_thresholds(len(first) + 1, stages[step]) for step in starts)])
+  begun = lambda step: jnp.sum(jnp.asarray(step) >= np.asarray(starts, np.int32), dtype=jnp.int32)
+  return lambda step: jnp.asarray(levels)[begun(step)]
 
 
 def _check_equal_shapes(sources: tuple[EpisodeSource, ...]) -> None:

@@ -5,6 +5,8 @@ an alphabet uniformly, then characters of that alphabet. The classes are harder 
 those of `few_shot`. Here ways and shots are fixed, so an alphabet counts alike whatever its size.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,52 @@ def within_group(
   >>> sorted(episode.info['classes'].tolist()), episode.info['group'].tolist()
   ([1, 3, 5], 1)
   """
+  planned, groups = _planned(table, ways, shots, queries)
+
+  @jax.jit  # one program also when called without jit, where its many small steps are slow
+  def plan(key: Key) -> Episode:
+    bits = _bits(key, ways, shots + queries)
+    return planned(bits, reduce_below(bits[ways, 0], groups))
+
+  return EpisodeSource(plan, table.x)
+
+
+def of_group(
+  table: ClassTable, ways: int = 5, shots: int = 1, *, queries: int = 15
+) -> Callable[[Key, jax.Array], Episode]:
+  """The episodes of `within_group`, of a group that is given and not drawn.
+
+  So one compiled program serves all groups, one after the other or side by side.
+
+  Args:
+    table: as in `within_group`, as the others.
+
+  Returns:
+    (key, place) -> the plan of an episode, whose x are row numbers. The place of a group [] int is
+    its rank among the numbers of the groups that have classes.
+
+  Raises:
+    ValueError: as in `within_group`.
+
+  >>> from metakit.data.table import class_table
+  >>> table = class_table(np.arange(60), np.arange(60) % 6, groups=[0, 1, 0, 1, 0, 1])
+  >>> plan = of_group(table, ways=3, shots=1, queries=2)
+  >>> sorted(plan(jax.random.key(0), 0).info['classes'].tolist())
+  [0, 2, 4]
+  """
+  planned, _ = _planned(table, ways, shots, queries)
+  return jax.jit(lambda key, place: planned(_bits(key, ways, shots + queries), place))
+
+
+def _bits(key: Key, ways: int, rows: int) -> jax.Array:
+  """Returns the bits of all choices of an episode; those after the ways choose the group."""
+  return jax.random.bits(key, (ways + 1, 1 + rows), jnp.uint32)
+
+
+def _planned(
+  table: ClassTable, ways: int, shots: int, queries: int
+) -> tuple[Callable[[jax.Array, jax.Array], Episode], int]:
+  """Returns (bits, place of a group) -> plan, and how many groups there are."""
   check_few_shot(table, ways, shots, queries=queries)
   by_group = np.argsort(table.groups, kind='stable')  # class numbers
   groups, firsts, sizes = np.unique(table.groups[by_group], return_index=True, return_counts=True)
@@ -55,15 +103,12 @@ def within_group(
     jnp.asarray(a, jnp.int32) for a in (firsts, sizes, groups, by_group)
   )
 
-  @jax.jit  # one program also when called without jit, where its many small steps are slow
-  def plan(key: Key) -> Episode:
-    bits = jax.random.bits(key, (ways + 1, 1 + shots + queries), jnp.uint32)
-    group = reduce_below(bits[ways, 0], len(groups))
+  def planned(bits: jax.Array, group: jax.Array) -> Episode:
     classes = members[first[group] + choose(bits[:ways, 0], size[group])]
     rows = jax.vmap(choose)(bits[:ways, 1:], counts[classes]) + starts[classes, None]
     return split_rows(rows, shots, {'classes': classes, 'group': group_number[group]})
 
-  return EpisodeSource(plan, table.x)
+  return planned, len(groups)
 
 
 def _check_groups(table: ClassTable, groups: np.ndarray, sizes: np.ndarray, ways: int) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metakit.data.table import class_table, select_classes
-from metakit.episodes.within_group import within_group
+from metakit.episodes.within_group import of_group, within_group
 from tests.episodes.test_chance import SMALLEST_P, equally_likely, follows
 from tests.episodes.test_few_shot import many, orders
 
@@ -74,3 +74,12 @@ def test_plans_are_the_same_integers_for_ever():
   assert episode.info['classes'].tolist() == GOLDEN['classes']
   assert episode.support.x.tolist() == GOLDEN['support']
   assert episode.query.x.tolist() == GOLDEN['query']
+
+
+def test_episodes_of_a_given_group_are_those_of_the_drawn_one():
+  sizes = {'ways': 2, 'shots': 1, 'queries': 2}
+  drawn, given = within_group(TABLE, **sizes).plan, of_group(TABLE, **sizes)
+  for number in range(5):
+    episode = drawn(jax.random.key(number))
+    again = given(jax.random.key(number), episode.info['group'])
+    jax.tree.map(np.testing.assert_array_equal, episode, again)

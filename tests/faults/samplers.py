@@ -3,8 +3,10 @@
 from tests.faults.fault import Fault
 
 COMBINATORS = 'metakit/episodes/combinators.py'
+BALANCE = 'metakit/balance.py'
 FEW = 'episodes/test_few_shot.py::'
 COMBINED = 'episodes/test_combinators.py::'
+BALANCED = 'test_balance.py::'
 FUNCTIONS = 'episodes/test_functions.py::'
 SPURIOUS = 'metakit/episodes/spurious.py'
 TIED = 'episodes/test_spurious.py::'
@@ -101,8 +103,9 @@ FAULTS = (
   Fault(
     'a group is drawn in proportion to its classes',
     'metakit/episodes/within_group.py',
-    'group = reduce_below(bits[ways, 0], len(groups))',
-    "group = jnp.searchsorted(first, reduce_below(bits[ways, 0], len(members)), side='right') - 1",
+    'return planned(bits, reduce_below(bits[ways, 0], groups))',
+    'chosen = reduce_below(bits[ways, 0], len(table.counts))\n'
+    '    return planned(bits, jnp.asarray(np.sort(table.groups))[chosen])',
     'episodes/test_within_group.py::test_plans_are_the_same_integers_for_ever'
     ' episodes/test_within_group.py::test_groups_are_equally_likely_whatever_their_size',
   ),
@@ -239,5 +242,55 @@ FAULTS = (
     'jnp.rot90(x, turn, (1, 2))',
     'jnp.rot90(x, turn, (2, 1))',
     f'{COMBINED}test_quarter_turns_as_classes_are_those_of_a_table_of_all_turned_images',
+  ),
+  Fault(
+    'a high temperature draws small families less often',
+    BALANCE,
+    'np.log(_checked(sizes)) / _positive(temperature)',
+    'np.log(_checked(sizes)) * _positive(temperature)',
+    f'{BALANCED}test_shares_are_powers_of_sizes',
+  ),
+  Fault(
+    'a weight enters the variance of a gradient once',
+    BALANCE,
+    '(p * w**2) @',
+    '(p * w) @',
+    f'{BALANCED}test_the_closed_form_is_the_sum_over_all_tasks',
+  ),
+  Fault(
+    'the losses of families are not weighed',
+    BALANCE,
+    'return factor * value, metrics',
+    'return value, metrics',
+    f'{BALANCED}test_both_estimate_the_same_gradient',
+  ),
+  Fault(
+    'moments of gradients count tasks beyond the draws',
+    BALANCE,
+    'ravel_pytree(slope)[0] * (number < draws)',
+    'ravel_pytree(slope)[0]',
+    f'{BALANCED}test_a_loss_that_changes_in_training_is_weighed_and_measured_too',
+  ),
+  Fault(
+    'a stage of a mixture begins one step late',
+    COMBINATORS,
+    'jnp.asarray(step) >= np.asarray(starts, np.int32)',
+    'jnp.asarray(step) > np.asarray(starts, np.int32)',
+    f'{BALANCED}test_stages_begin_in_any_order_after_the_first_weights',
+  ),
+  Fault(
+    'a limited number of episodes has one more',
+    'metakit/episodes/limited.py',
+    'integers_below(key, episodes)',
+    'integers_below(key, episodes + 1)',
+    'metakit/episodes/limited.py::metakit.episodes.limited.limited',
+  ),
+  Fault(
+    'kinds of processes cool down to the temperature they had',
+    'experiments/components/process_tasks.py',
+    'cooldown(sizes, cooldown_steps, hot=temperature)',
+    'cooldown(sizes, cooldown_steps, hot=temperature, cold=temperature)',
+    'episodes/test_processes.py::'
+    'test_kinds_of_unequal_sizes_are_drawn_by_a_temperature_and_cool_down',
   ),
 )

@@ -1,4 +1,4 @@
-"""Faults in streams of tasks."""
+"""Faults in streams of tasks, and in the choice of sources."""
 
 from tests.faults.fault import Fault
 
@@ -6,6 +6,8 @@ STRATEGIES = 'metakit/streams/strategies.py'
 TUNING = 'metakit/streams/tuning.py'
 RUNNING = 'metakit/streams/running.py'
 TESTS = 'streams/test_streams.py::'
+TRANSFER = 'metakit/transfer.py'
+OF_TRANSFER = 'test_transfer.py::test_'
 
 FAULTS = (
   Fault(
@@ -70,5 +72,26 @@ FAULTS = (
     "state, log = restored[1]['state'], Log(",
     'log = Log(',
     f'{TESTS}test_a_stream_that_was_stopped_ends_with_the_same_bits',
+  ),
+  Fault(
+    'a source is a pivot of its own',
+    TRANSFER,
+    'np.where(np.eye(len(guess), dtype=bool), 0, (transfer + guess) / 2)',
+    '(transfer + guess) / 2',
+    f'{OF_TRANSFER}pivots_are_the_sum_of_the_paper',
+  ),
+  Fault(
+    'the line of the first guess sees the new target',
+    TRANSFER,
+    'guess = _on_scale(known, likeness[np.ix_(rest, rest)], likeness[rest, target])',
+    'guess = _on_scale(transfer, likeness, likeness[rest, target])',
+    f'{OF_TRANSFER}a_prediction_never_sees_the_new_target',
+  ),
+  Fault(
+    'regret is that of the worst sources',
+    TRANSFER,
+    'most - measured[chosen].mean()',
+    'most - measured[best].min()',
+    f'{OF_TRANSFER}rankings_are_judged_as_in_the_paper',
   ),
 )
