@@ -59,6 +59,7 @@ PACKAGES = {
   'metakit.learners': 'learners',
   'metakit.heads': 'heads on features',
   'metakit.losses': 'losses of features',
+  'metakit.incremental': 'new classes in sessions',
   'metakit.streams': 'tasks that arrive one after the other',
   'metakit.densities': 'densities that say how sure a prediction is',
   'metakit.meta_gradient': 'modes of differentiation',
