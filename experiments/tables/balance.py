@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from experiments.output.records import RESULTS as STORED
 from experiments.output.records import device
 from experiments.output.text import format_estimate
 from experiments.tables.pages import markdown_table, page_of_records
-from metakit.estimates import estimate
 
 RESULTS = STORED / 'balance'
 PAGE = STORED / 'balance.md'
@@ -66,8 +66,14 @@ def losses(record: Mapping[str, Any]) -> str:
   for way, curves in record['curves'].items():
     new, seen = np.moveaxis(np.array(curves)[:, -1], 1, 0)  # [seeds, families] each
     columns = [new.mean(1), *new.T, seen[:, -1]]
-    lines.append([way, *(format_estimate('loss', *estimate(each)[:2]) for each in columns)])
+    lines.append([way, *map(_over_trainings, columns)])
   return markdown_table(['way', 'all', *families, f'{families[-1]}, tasks of training'], lines)
+
+
+def _over_trainings(losses: np.ndarray) -> str:
+  """Returns mean and interval, by Student's distribution, since trainings are few."""
+  deviation = losses.std(ddof=1) / len(losses) ** 0.5
+  return format_estimate('loss', losses.mean(), deviation * student_t.ppf(0.975, len(losses) - 1))
 
 
 def course(record: Mapping[str, Any]) -> str:
