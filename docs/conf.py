@@ -39,6 +39,7 @@ PAGES = {
   'experiments/results/accelerators.md': 'generated/accelerators',
   'experiments/results/streams.md': 'generated/streams',
   'experiments/results/balance.md': 'generated/balance',
+  'experiments/results/transfer.md': 'generated/transfer',
   'experiments/results/sweeps.md': 'generated/sweeps',
   'experiments/results/tuning.md': 'generated/tuning',
   'metakit/learners/README.md': 'generated/learners',
