@@ -27,6 +27,7 @@ from experiments.tables import (
   streams,
   sweeps,
   transfer,
+  tricks,
   zoo,
 )
 from experiments.tables.pages import keep
@@ -38,6 +39,7 @@ PAGES = (
   presets,
   streams,
   transfer,
+  tricks,
   sweeps,
   benchmarks,
   growth,
