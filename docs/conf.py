@@ -38,6 +38,7 @@ PAGES = {
   'experiments/results/growth.md': 'generated/growth',
   'experiments/results/accelerators.md': 'generated/accelerators',
   'experiments/results/streams.md': 'generated/streams',
+  'experiments/results/balance.md': 'generated/balance',
   'experiments/results/sweeps.md': 'generated/sweeps',
   'experiments/results/tuning.md': 'generated/tuning',
   'metakit/learners/README.md': 'generated/learners',

@@ -55,16 +55,15 @@ def mixed_processes_task(
     temperature: of draws in training; 1 by size, 100 all kinds nearly alike.
     cooldown_steps: training steps after which the temperature is 1; 0 for never.
   """
-  sizes = _sizes(tasks, ratio)
+  sizes = sizes_of_kinds(tasks, ratio)
   shares = family_shares(sizes, temperature)
   stages = cooldown(sizes, cooldown_steps, hot=temperature) if cooldown_steps else None
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
     number = other_shots or shots
-    processes = [gaussian_process(length_scale, low, high, kernel=name) for name in KERNELS]
-    sources = [functions(each, number, queries, noise=noise) for each in processes]
-    sources += [functions(sawtooth(low=low, high=high), number, queries)]
-    kinds: list[Sampler] = list(map(_without_function, sources))
+    kinds = kinds_of_processes(
+      number, queries, length_scale=length_scale, low=low, high=high, noise=noise
+    )
     if split == 'train' and tasks:
       kinds = [limited(kind, round(size)) for kind, size in zip(kinds, sizes, strict=True)]
     mixed = mixture(kinds, shares, stages=stages) if split == 'train' else mixture(kinds)
@@ -75,7 +74,17 @@ def mixed_processes_task(
   return Task(source, objectives.squared_error, 1, 'loss', False, True)
 
 
-def _sizes(tasks: int, ratio: float) -> list[float]:
+def kinds_of_processes(
+  shots: int, queries: int, *, length_scale: float, low: float, high: float, noise: float
+) -> list[Sampler]:
+  """Returns a sampler of each kind of function: a process of each kernel, and sawtooth waves."""
+  processes = [gaussian_process(length_scale, low, high, kernel=name) for name in KERNELS]
+  sources = [functions(each, shots, queries, noise=noise) for each in processes]
+  sources += [functions(sawtooth(low=low, high=high), shots, queries)]
+  return list(map(_without_function, sources))
+
+
+def sizes_of_kinds(tasks: int, ratio: float) -> list[float]:
   """Returns how many tasks there are of each kind, as shares of the first if there is no end."""
   check_positive(ratio=ratio)
   shares = [ratio**-place for place in range(1 + len(KERNELS))]
