@@ -13,6 +13,7 @@ from metakit import estimates as estimates
 from metakit import estimators as estimators
 from metakit import evaluation as evaluation
 from metakit import heads as heads
+from metakit import incremental as incremental
 from metakit import keys as keys
 from metakit import learners as learners
 from metakit import losses as losses

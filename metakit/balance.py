@@ -91,7 +91,7 @@ def cooldown(
   return {0: family_shares(sizes, hot), steps: family_shares(sizes, cold)}
 
 
-def weigh_families(learner: MetaLearner, weights: Sequence[float]) -> MetaLearner:
+def weigh_families(learner: MetaLearner, weights: Sequence[float] | np.ndarray) -> MetaLearner:
   """Multiplies the training loss of each episode by the weight of its family.
 
   The family is info['component'] of the episode, as metakit.episodes.mixture says it. All else of
@@ -216,8 +216,8 @@ def gradient_moments(
 
 def gradient_variance(
   families: Sequence[Moments],
-  shares: Sequence[float],
-  weights: Sequence[float] | float = 1.0,
+  shares: Sequence[float] | np.ndarray,
+  weights: Sequence[float] | np.ndarray | float = 1.0,
   *,
   tasks: int = 1,
 ) -> float:

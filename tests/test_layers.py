@@ -27,7 +27,7 @@ LAYERS = [
   'metakit.episodes metakit.devices metakit.heads metakit.fingerprint metakit.densities',
   'metakit.losses metakit.balance',
   'metakit.learners',
-  'metakit.components',
+  'metakit.components metakit.incremental',
   'metakit.train',
   'metakit.dispatch metakit.interruptions',
   'metakit.training metakit.workdir metakit.streams',

@@ -4,6 +4,7 @@ import functools
 
 from experiments.components.sequence_tasks import BASE_SETS, base_set
 from metakit import objectives
+from metakit.balance import cooldown, family_shares
 from metakit.data.files import check_choice
 from metakit.data.images import shrink_images
 from metakit.data.omniglot import omniglot
@@ -12,7 +13,9 @@ from metakit.episodes.combinators import mixture, vary_shots
 from metakit.episodes.functions import functions, gaussian_process
 from metakit.episodes.image_completion import image_completion
 from metakit.episodes.kernels import KERNELS
+from metakit.episodes.limited import limited
 from metakit.episodes.sawtooth import sawtooth
+from metakit.sizes import check_positive
 from metakit.sources import EpisodeSource, place
 from metakit.tasks import Task
 from metakit.types import Episode, Key, Sampler
@@ -27,10 +30,16 @@ def mixed_processes_task(
   shots: int = 30,
   fewest_shots: int | None = 0,
   queries: int = 50,
+  tasks: int = 0,
+  ratio: float = 1.0,
+  temperature: float = 1.0,
+  cooldown_steps: int = 0,
 ) -> Task:
-  """Regression on Gaussian processes of each kernel and on sawtooth waves, all equally likely.
+  """Regression on Gaussian processes of each kernel and on sawtooth waves.
 
-  No exact posterior is known.
+  In tests all kinds are equally likely. In training they are drawn in proportion to how many tasks
+  of them there are, to the power of 1 / temperature (Li et al. 2025, arXiv:2410.04579). No exact
+  posterior is known.
 
   Args:
     length_scale: of the kernels.
@@ -40,20 +49,50 @@ def mixed_processes_task(
     shots: the most support examples.
     fewest_shots: the fewest; none for `shots` in every episode.
     queries: query examples.
+    tasks: training episodes of the first kind, which occur again; 0 for no end of any kind.
+    ratio: how many times as many tasks there are of each kind as of the next, in the order eq,
+      matern52, weakly_periodic, sawtooth.
+    temperature: of draws in training; 1 by size, 100 all kinds nearly alike.
+    cooldown_steps: training steps after which the temperature is 1; 0 for never.
   """
+  sizes = sizes_of_kinds(tasks, ratio)
+  shares = family_shares(sizes, temperature)
+  stages = cooldown(sizes, cooldown_steps, hot=temperature) if cooldown_steps else None
 
   def source(split: str, other_shots: int | None = None) -> EpisodeSource:
-    del split  # the keys differ
     number = other_shots or shots
-    processes = [gaussian_process(length_scale, low, high, kernel=name) for name in KERNELS]
-    sources = [functions(each, number, queries, noise=noise) for each in processes]
-    sources += [functions(sawtooth(low=low, high=high), number, queries)]
-    mixed = mixture([_without_function(each) for each in sources])
+    kinds = kinds_of_processes(
+      number, queries, length_scale=length_scale, low=low, high=high, noise=noise
+    )
+    if split == 'train' and tasks:
+      kinds = [limited(kind, round(size)) for kind, size in zip(kinds, sizes, strict=True)]
+    mixed = mixture(kinds, shares, stages=stages) if split == 'train' else mixture(kinds)
     if fewest_shots is None or other_shots is not None:
       return mixed
     return vary_shots(mixed, fewest_shots)
 
   return Task(source, objectives.squared_error, 1, 'loss', False, True)
+
+
+def kinds_of_processes(
+  shots: int, queries: int, *, length_scale: float, low: float, high: float, noise: float
+) -> list[Sampler]:
+  """Returns a sampler of each kind of function: a process of each kernel, and sawtooth waves."""
+  processes = [gaussian_process(length_scale, low, high, kernel=name) for name in KERNELS]
+  sources = [functions(each, shots, queries, noise=noise) for each in processes]
+  sources += [functions(sawtooth(low=low, high=high), shots, queries)]
+  return list(map(_without_function, sources))
+
+
+def sizes_of_kinds(tasks: int, ratio: float) -> list[float]:
+  """Returns how many tasks there are of each kind, as shares of the first if there is no end."""
+  check_positive(ratio=ratio)
+  shares = [ratio**-place for place in range(1 + len(KERNELS))]
+  if tasks and tasks * shares[-1] < 1:
+    raise ValueError(
+      f'tasks={tasks} with ratio={ratio} leaves less than one task of the last kind; use more tasks'
+    )
+  return [(tasks or 1) * share for share in shares]
 
 
 def _without_function(sampler: Sampler) -> Sampler:

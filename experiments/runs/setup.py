@@ -189,6 +189,8 @@ def _with_measures(task: Task, learner: Component, network: Component) -> Task:
   """Adds judges of the learner itself to those of a task."""
   if learner.name in BY_DESCENT:
     return task._replace(judges={**task.judges, 'meta_gradient_cosine': judge_meta_gradient})
+  if learner.name == 'mend':
+    return task._replace(judges={**task.judges, 'divergence': judge_meta_gradient})
   fits = learner.arguments.get('layout') == 'pairs' and network.name == 'transformer'
   if not fits or network.arguments['attention'] == 'set':
     return task

@@ -14,6 +14,7 @@ from experiments.command_line.runtime import BAD_INPUT, one_line_errors
 from experiments.command_line.runtime import run as run_binary
 from experiments.tables import (
   accelerators,
+  balance,
   benchmarks,
   growth,
   heads,
@@ -38,6 +39,7 @@ PAGES = (
   presets,
   streams,
   transfer,
+  balance,
   sweeps,
   benchmarks,
   growth,

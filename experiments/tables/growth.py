@@ -37,9 +37,9 @@ NOTES = """What to do:
   training episodes help, and so does a network that strides early. `--tasks_at_once` does not: it
   is for many tasks, not for one large task.
 - **Examples in context.** The gradient of attention keeps the scores of all pairs. `remat=true`
-  keeps those of one layer alone. Linear attention forms scores of all pairs too, since it is
-  computed in its dual form. On GPUs `attention=fused` keeps none, which programs for CPUs do not
-  show. An LSTM grows in proportion.
+  keeps those of one layer alone. On GPUs `attention=fused` keeps none, which programs for CPUs do
+  not show. Attention with a memory of fixed size (linear, gated_linear, delta, diagonal_ssm) grows
+  in proportion, as an LSTM does.
 - **Rows.** A table above `--table_budget_gib` stays on the disk. The host reads the rows of a step.
 - **Tasks.** With `--tasks_at_once` memory stays that of one group; time grows with the tasks.
 """

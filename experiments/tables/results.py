@@ -49,6 +49,7 @@ ELSEWHERE = (
   ),
   ('[Streams](streams.md)', 'tasks that arrive one after the other: error beside operations'),
   ('[Transfer](transfer.md)', 'which sources help which targets, measured and predicted'),
+  ('[Balance](balance.md)', 'families of tasks of unequal sizes, drawn or weighed'),
   ('[Sweeps](sweeps.md)', 'over numbers of tasks and widths of the network'),
   ('[Benchmarks](benchmarks.md)', 'speed and memory'),
   (

@@ -23,7 +23,8 @@ Written by `python -m experiments.tables` from the files in [transfer](transfer)
 `experiments.transfer` wrote. A learner was trained anew on each group of classes, and tested on
 unseen examples of all. Then each group was taken to be new. The others were ranked as its sources
 by what is known without it, and the ranking was compared with what was measured. Precision is that
-of the five best, regret what the five predicted to be best fall short of them, as a share.
+of the five best, regret what the five predicted to be best fall short of them, as a share. The last
+row ranks by the other trainings, judged by the first one: what a second measurement would say.
 """
 
 

@@ -15,6 +15,7 @@ from metakit.episodes.image_transforms import (
   warp_image,
 )
 from metakit.episodes.imbalanced import imbalanced
+from metakit.episodes.limited import limited
 from metakit.episodes.made_domains import made_domains
 from metakit.episodes.one_domain import domain_episodes, one_domain
 from metakit.episodes.projected import projected
@@ -39,6 +40,7 @@ __all__ = [
   'image_completion',
   'imbalanced',
   'jitter_colours',
+  'limited',
   'made_domains',
   'mirror_image',
   'mixture',

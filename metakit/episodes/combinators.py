@@ -99,10 +99,10 @@ def _check_largest_label(sampler: Sampler, ways: int) -> None:
 
 def mixture(
   samplers: Sequence[Sampler],
-  weights: Sequence[float] | None = None,
+  weights: Sequence[float] | np.ndarray | None = None,
   first_class: Sequence[int] | None = None,
   *,
-  stages: Mapping[int, Sequence[float]] | None = None,
+  stages: Mapping[int, Sequence[float] | np.ndarray] | None = None,
 ) -> EpisodeSource:
   """Draws each episode from one of several samplers.
 
@@ -328,7 +328,7 @@ def vary_shots(sampler: Sampler, fewest: int = 0) -> EpisodeSource:
   return change_plans(sampler, change)
 
 
-def _thresholds(components: int, weights: Sequence[float] | None) -> np.ndarray:
+def _thresholds(components: int, weights: Sequence[float] | np.ndarray | None) -> np.ndarray:
   """Cumulative probabilities of all components but the last, times 2**31."""
   values = np.ones(components) if weights is None else np.asarray(weights, np.float64)
   if values.shape != (components,):
@@ -341,7 +341,7 @@ def _thresholds(components: int, weights: Sequence[float] | None) -> np.ndarray:
 
 
 def _thresholds_at(
-  first: np.ndarray, stages: Mapping[int, Sequence[float]]
+  first: np.ndarray, stages: Mapping[int, Sequence[float] | np.ndarray]
 ) -> Callable[[jax.Array], jax.Array]:
   """Returns a function: the thresholds of a meta-training step."""
   starts = sorted(stages)

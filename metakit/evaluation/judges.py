@@ -156,10 +156,12 @@ def judge_gain(
 def judge_meta_gradient(
   learner: MetaLearner, objective: Objective, params: Params, key: Key, episode: Episode
 ) -> Metrics:
-  """Returns what metakit.meta_gradient.diagnose measures, and the metrics of the query set.
+  """Returns what a learner measures of itself (`diagnose`), and the metrics of the query set.
+
+  A learner by gradient descent measures its meta-gradient (metakit.meta_gradient.diagnose).
 
   Raises:
-    ValueError: for a learner that does not differentiate through an inner loop.
+    ValueError: for a learner that measures nothing of itself.
 
   >>> import optax
   >>> import metakit
@@ -173,7 +175,9 @@ def judge_meta_gradient(
   ['meta_gradient_cosine', 'meta_gradient_norm_0', 'meta_gradient_norm_1']
   """
   if learner.diagnose is None:
-    raise ValueError('this learner has no meta-gradient through an inner loop; use maml or its kin')
+    raise ValueError(
+      'this learner measures nothing of itself, such as a meta-gradient; use maml or its kin'
+    )
   judged = judge_queries(learner, objective, params, key, episode)
   return {**judged, **learner.diagnose(key, params, episode)}
 

@@ -14,10 +14,12 @@ from metakit.learners.convcnp import convcnp
 from metakit.learners.dann import dann
 from metakit.learners.embedded import embedded
 from metakit.learners.erm import erm
+from metakit.learners.generative_adapter import generative_adapter
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
+from metakit.learners.mend import mend
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_dmoe import meta_dmoe
 from metakit.learners.meta_sgd import meta_sgd
@@ -52,10 +54,12 @@ __all__ = [
   'erm',
   'fine_tuning',
   'from_scratch',
+  'generative_adapter',
   'imaml',
   'in_context',
   'maml',
   'maml_plus_plus',
+  'mend',
   'meta_curvature',
   'meta_dmoe',
   'meta_sgd',

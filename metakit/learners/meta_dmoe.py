@@ -28,6 +28,7 @@ from metakit.absent import guarded
 from metakit.keys import stream
 from metakit.learners.adversary import domain_of
 from metakit.learners.descent import Descent, by_descent, by_optimizer, refuse
+from metakit.learners.stages import two_stages
 from metakit.models import Model, drawing, draws_of
 from metakit.networks.aggregation import over_experts
 from metakit.networks.last_layer import init_last_layer, linear, with_last_layer
@@ -87,7 +88,7 @@ def meta_dmoe(
   'inductive'
   """
   refuse(descent, 'batch')
-  _check(experts, until)
+  _check(experts)
   problem, whole, combine = (
     by_optimizer(descent),
     with_last_layer(embedding, num_outputs),
@@ -130,9 +131,8 @@ def meta_dmoe(
     experts,
     objective=objective,
   )
-  return guarded(
-    student._replace(loss=loss, loss_at=_first(until, early, loss), diagnose=None), unlabelled=True
-  )
+  stages = two_stages(until, early, loss)
+  return guarded(student._replace(loss=loss, loss_at=stages, diagnose=None), unlabelled=True)
 
 
 def _init(whole: Model, combine: Model, experts: int, key: Key, episode: Episode) -> Params:
@@ -174,21 +174,8 @@ def _pretraining(
   return loss
 
 
-def _first(until: int, early: Callable[..., Any], late: Callable[..., Any]) -> Callable[..., Any]:
-  """Returns the loss that is `early` before step `until`, and `late` from then on."""
-
-  def loss_at(
-    step: jax.Array, key: Key, params: Params, episode: Episode
-  ) -> tuple[jax.Array, Metrics]:
-    return jax.lax.cond(step < until, early, late, key, params, episode)
-
-  return loss_at
-
-
-def _check(experts: int, until: int) -> None:
+def _check(experts: int) -> None:
   if experts < 2:
     raise ValueError(
       f'experts={experts} leaves none for an episode of its own domain; use 2 or more domains'
     )
-  if until < 1:
-    raise ValueError(f'until={until} leaves the experts as they are drawn; use 1 or more steps')

@@ -34,6 +34,7 @@ from metakit.absent import UNLABELLED, guarded
 from metakit.heads.common import check_positive, cosine_similarity
 from metakit.keys import stream
 from metakit.learners.embedded import embedded
+from metakit.learners.stages import two_stages
 from metakit.learners.training_classes import check_training_classes, of_training_classes
 from metakit.losses.answers import answer_distillation
 from metakit.models import Model, StoredStatistics, drawing, draws_of, embed_rows
@@ -131,12 +132,8 @@ def pretrained(
   if until is None:
     return guarded(learner, unlabelled=True)
 
-  def loss_at(
-    step: jax.Array, key: Key, params: Params, episode: Episode
-  ) -> tuple[jax.Array, Metrics]:
-    return jax.lax.cond(step < until, ordinary, base.loss, key, params, episode)
-
-  return guarded(learner._replace(loss_at=loss_at), unlabelled=True)
+  stages = two_stages(until, ordinary, base.loss)
+  return guarded(learner._replace(loss_at=stages), unlabelled=True)
 
 
 def _check(num_classes: int, until: int | None, scale: float, temperature: float) -> None:

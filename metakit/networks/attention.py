@@ -23,11 +23,19 @@ from metakit.platforms import target_platform
 
 
 class Heads(NamedTuple):
-  """The projections of some tokens: query, key and value, each [tokens, heads, features]."""
+  """The projections of some tokens: query, key and value, each [tokens, heads, features].
+
+  Attributes:
+    query: what a token looks for.
+    key: what it is found by.
+    value: what it then gives.
+    gates: [tokens, heads, gates], how far it changes a memory (metakit.networks.memories).
+  """
 
   query: jax.Array
   key: jax.Array
   value: jax.Array
+  gates: Any = None
 
 
 Attention = Callable[[Heads, Heads, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
@@ -183,32 +191,3 @@ def _decayed_sums(
   weights = jnp.where(earlier, decay ** jnp.where(earlier, apart, 0), 0)
   carried = (decay**time)[:, None, None] * before
   return carried + jnp.einsum('tn,nhf->thf', weights, values.astype(before.dtype))
-
-
-def linear_attention() -> Attention:
-  """Attention without softmax: a linear layer whose weights are a sum of outer products.
-
-  Katharopoulos et al. 2020, arXiv:2006.16236, with the identity as feature map. In the dual form of
-  Dai et al. 2023 (arXiv:2212.10559, eq. 7) the output is (W + sum_i v_i k_i^T) q. That is the
-  output of a layer W after steps of gradient descent. The state is the sum, in float32 at least.
-  Its size does not grow.
-  """
-
-  def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any):
-    scale = 1 / read.key.shape[-1]
-    key = jnp.where(present[:, None, None], read.key, 0) * scale
-    query = jnp.concatenate([read.query, asked.query])
-    last = jnp.concatenate([jnp.arange(1, present.shape[0] + 1), seen])
-    scores = jnp.einsum('nhf,mhf->hnm', query, key)
-    scores = jnp.where(jnp.arange(present.shape[0]) < last[:, None], scores, 0)
-    outputs = jnp.einsum('hnm,mhf->nhf', scores, read.value)
-    itself = (asked.query * asked.key).sum(-1, keepdims=True) * scale * asked.value
-    outputs = outputs.at[present.shape[0] :].add(itself)
-    wide = _wide(outputs)
-    if state is not None:
-      known = jnp.einsum('nhf,hgf->nhg', query, state, preferred_element_type=wide)
-      outputs += known.astype(outputs.dtype)
-    update = jnp.einsum('nhg,nhf->hgf', read.value, key, preferred_element_type=wide)
-    return outputs, update if state is None else state + update
-
-  return attend

@@ -16,10 +16,10 @@ from metakit.networks.attention import (
   Attention,
   Heads,
   fused_attention,
-  linear_attention,
   momentum_attention,
   softmax_attention,
 )
+from metakit.networks.memories import KINDS, gates_of, memory_attention
 
 PROJECTIONS = 'projections'  # of a block: kernel [..., width, 3, heads, features], q, k and v
 
@@ -31,6 +31,7 @@ class Block(nn.Module):
   heads: int
   hidden: int
   dtype: Any
+  gates: int = 0
 
   @nn.compact
   def __call__(
@@ -42,8 +43,14 @@ class Block(nn.Module):
     norm = lambda: nn.LayerNorm(dtype=self.dtype)
     shape = 3, self.heads, width // self.heads
     projections = nn.DenseGeneral(shape, dtype=self.dtype, name=PROJECTIONS)
-    heads = Heads(*jnp.moveaxis(projections(norm()(x)), 1, 0))  # each [tokens, heads, features]
-    heads_read, heads_asked = (Heads(*(h[p] for h in heads)) for p in (np.s_[:read], np.s_[read:]))
+    normed = norm()(x)
+    heads = Heads(*jnp.moveaxis(projections(normed), 1, 0))  # each [tokens, heads, features]
+    if self.gates:
+      gates = nn.DenseGeneral((self.heads, self.gates), dtype=self.dtype, name='gates')
+      heads = heads._replace(gates=gates(normed))
+    heads_read, heads_asked = (
+      jax.tree.map(itemgetter(part), heads) for part in (np.s_[:read], np.s_[read:])
+    )
     attended, state = self.attend(heads_read, heads_asked, seen, present, state)
     self.sow('intermediates', 'heads', heads_asked)
     self.sow('intermediates', 'attended', attended[read:])
@@ -59,6 +66,7 @@ class Transformer(nn.Module):
   width: int
   depth: int
   heads: int
+  gates: int
   hidden: int
   attend: Attention
   positions: int
@@ -82,7 +90,7 @@ class Transformer(nn.Module):
       )
       x = x[0] + at(time[:-1]), x[1] + at(time[seen])
     block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
-    sizes = self.attend, self.heads, self.hidden, self.dtype
+    sizes = self.attend, self.heads, self.hidden, self.dtype, self.gates
     if self.scan:
       layers = nn.scan(
         block,
@@ -112,6 +120,7 @@ def transformer(
   hidden: int | None = None,
   attention: str = 'softmax',
   decay: float = 0.1,
+  chunk: int = 16,
   positions: int = 0,
   scan: bool = False,
   remat: bool = False,
@@ -131,8 +140,10 @@ def transformer(
       with dtype=bfloat16. It has no second derivative;
       'set': tokens that are read together all see one another;
       'momentum': softmax with a decayed sum of earlier values;
-      'linear': without softmax.
+      'linear', 'gated_linear', 'delta', 'diagonal_ssm': with a state that does not grow
+      (metakit.networks.memories).
     decay: decay of 'momentum'.
+    chunk: tokens that are read at once where the state does not grow; for speed alone.
     positions: tokens of the longest sequence. Each place has a learned vector, and so has a
       question after the last token. 0 for no such vectors: order then matters only through the
       causal mask.
@@ -163,21 +174,24 @@ def transformer(
   if positions < 0:
     raise ValueError(f'positions={positions} is negative; use 0 for none')
   check_dtype(dtype)
-  attend = _attention(attention, decay)
-  sizes = num_outputs, width, depth, heads, hidden, attend, positions, scan, remat
+  attend = _attention(attention, decay, chunk)
+  gates = gates_of(attention, width // heads)
+  sizes = num_outputs, width, depth, heads, gates, hidden, attend, positions, scan, remat
   return sequence_from_linen(Transformer(*sizes, dtype), attention != 'set')
 
 
-def _attention(name: str, decay: float) -> Attention:
+def _attention(name: str, decay: float, chunk: int) -> Attention:
   if name in ('softmax', 'set'):
     return softmax_attention(causal=name == 'softmax')
   if name == 'fused':
     return fused_attention()
   if name == 'momentum':
     return momentum_attention(decay)
-  if name == 'linear':
-    return linear_attention()
-  raise ValueError(f'attention={name!r} is unknown; use softmax, fused, set, momentum or linear')
+  if name in KINDS:
+    return memory_attention(name, chunk)
+  raise ValueError(
+    f'attention={name!r} is unknown; use softmax, fused, set, momentum, {", ".join(KINDS)}'
+  )
 
 
 def _check_length(tokens: int, positions: int) -> None:

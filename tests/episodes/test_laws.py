@@ -18,6 +18,7 @@ from metakit.episodes.functions import dense, functions, gaussian_process
 from metakit.episodes.image_completion import image_completion
 from metakit.episodes.image_transforms import mirror_image, shift_image
 from metakit.episodes.imbalanced import imbalanced
+from metakit.episodes.limited import limited
 from metakit.episodes.made_domains import made_domains
 from metakit.episodes.one_domain import domain_episodes, one_domain
 from metakit.episodes.projected import projected
@@ -90,6 +91,7 @@ SAMPLERS = {
   'relabel': lambda: relabel(few_shot(TABLE, **FIXED), ways=3),
   'shorten': lambda: shorten(sinusoid(), 3),
   'vary_shots': lambda: vary_shots(sinusoid(), 3),
+  'limited': lambda: limited(sinusoid(), 10**6),
   'image_completion': lambda: image_completion(TABLE, 9, 5, fewest=0),
   'image_completion_plan': lambda: image_completion(TABLE, 9, 5).plan,
   'switch': lambda: switch(sinusoid(), sinusoid(amplitude=(5.0, 9.0)), steps=3),
@@ -108,6 +110,7 @@ FLOATS = (
   'categorical',
   'functions',
   'functions:noise',
+  'limited',
   'mixture',
   'projected',
   'shorten',
@@ -166,6 +169,8 @@ INVALID = [
   (partial(relabel, few_shot(TABLE, **FIXED)), 'ways', 4),
   (partial(relabel, without_info(few_shot(TABLE, **FIXED))), 'ways', 2),
   (partial(vary_shots, sinusoid(shots=3)), 'fewest', 4),
+  (partial(limited, sinusoid()), 'episodes', 0),
+  (partial(limited, sinusoid()), 'episodes', 2**31),
   (partial(image_completion, TABLE), 'shots', 0),
   (partial(image_completion, TABLE, 9), 'queries', 28),
   (partial(image_completion, TABLE, 9), 'fewest', 10),

@@ -1,6 +1,7 @@
 """Random functions of neural processes: kernels by their formulas, samples by their moments."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -84,6 +85,45 @@ def test_a_mixture_has_every_kind_of_function():
   episodes = jax.jit(jax.vmap(source))(jax.random.split(KEY, 200))
   inside = ((episodes.query.y >= 0) & (episodes.query.y <= 1)).all((1, 2))
   assert episodes.support.x.shape == (200, 30, 1) and 25 < int(inside.sum()) < 75  # sawtooth waves
+
+
+def test_kinds_of_unequal_sizes_are_drawn_by_a_temperature_and_cool_down():
+  """In training alone, and from so many tasks of each."""
+  sizes = {'shots': 2, 'queries': 1, 'fewest_shots': None}
+  task = mixed_processes_task(tasks=90, ratio=3.0, temperature=2.0, cooldown_steps=5, **sizes)
+  source, keys = task.source('train'), jax.random.split(KEY, 3000)
+  at = lambda step: jax.vmap(source.schedule(step))(keys)
+  both = jax.device_get(jax.jit(jax.vmap(at))(jnp.array([4, 5])))
+  hot, cold = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in range(2))
+  for episodes, temperature in ((hot, 2), (cold, 1)):
+    shares = np.array([90, 30, 10, 3]) ** (1 / temperature)
+    counts = np.bincount(episodes.info['component'], minlength=4)
+    assert stats.chisquare(counts, 3000 * shares / shares.sum()).pvalue > 1e-3
+  last = cold.query.y[cold.info['component'] == 3]
+  assert len(last) > 20 and len(np.unique(last)) == 3
+  assert task.source('test').schedule is None
+
+
+def test_a_mixture_of_processes_without_sizes_is_what_it_was():
+  """All kinds are equally likely, and no program knows of stages."""
+  plain = mixed_processes_task(shots=2, queries=1).source('train')
+  assert plain.schedule is None
+  drawn = jax.jit(jax.vmap(plain))(jax.random.split(KEY, 8))
+  tested = jax.jit(jax.vmap(mixed_processes_task(shots=2, queries=1).source('test')))
+  jax.tree.map(np.testing.assert_array_equal, drawn, tested(jax.random.split(KEY, 8)))
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({'ratio': 0.0}, 'ratio=0.0 is not positive'),
+    ({'temperature': 0.0}, 'temperature=0.0 is not positive'),
+    ({'tasks': 20, 'ratio': 3.0}, 'less than one task of the last kind; use more tasks'),
+  ],
+)
+def test_sizes_of_kinds_that_are_none(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    mixed_processes_task(**arguments)
 
 
 def test_pixels_of_an_image_are_at_their_places_and_none_is_drawn_twice():

@@ -16,6 +16,7 @@ from tests.faults import (
   engine,
   evaluation,
   heads,
+  incremental,
   launchers,
   learners,
   networks,
@@ -43,5 +44,6 @@ AREAS = {
   'tables': tables.FAULTS,
   'costs': costs.FAULTS,
   'streams': streams.FAULTS,
+  'incremental': incremental.FAULTS,
   'domains': domains.FAULTS,
 }

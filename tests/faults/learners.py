@@ -10,6 +10,21 @@ LAWS = 'learners/test_laws.py::'
 
 FAULTS = (
   Fault(
+    'the reader of distilled vectors goes on learning',
+    'metakit/learners/mend.py',
+    "frozen = jax.lax.stop_gradient(params['reader'])\n    none",
+    "frozen = params['reader']\n    none",
+    'learners/test_mend.py::test_the_reader_is_trained_first_and_then_frozen',
+  ),
+  Fault(
+    'a layer writes what the layers before it make of examples without their updates',
+    'metakit/learners/generative_adapter.py',
+    'h = _apply(layer, updates[-1], h)',
+    'h = _apply(layer, 0 * updates[-1], h)',
+    'learners/test_generative_adapter.py::'
+    'test_an_update_is_linear_attention_to_what_adapted_layers_make_of_the_support',
+  ),
+  Fault(
     'adapt takes the steps of training',
     DESCENT,
     'split(params, support), descent.steps_of_adapt',

@@ -2,6 +2,7 @@
 
 from tests.faults.fault import Fault
 
+MEMORIES = 'metakit/networks/memories.py'
 ATTENTION = 'metakit/networks/attention.py'
 DROPPED = 'networks/test_dropblock.py::'
 SEQUENCE = 'networks/test_sequence.py::'
@@ -43,11 +44,32 @@ FAULTS = (
     f'{SEQUENCE}test_padding_has_no_effect[momentum]',
   ),
   Fault(
-    'linear attention forgets what it read before',
-    ATTENTION,
-    'return outputs, update if state is None else state + update',
-    'return outputs, update',
+    'a memory forgets what it read before',
+    MEMORIES,
+    'state, starts = jax.lax.scan(step, state, (jnp.exp(whole)',
+    'state, starts = jax.lax.scan(step, 0 * state, (jnp.exp(whole)',
     f'{SEQUENCE}test_reading_can_stop_and_go_on[linear]',
+  ),
+  Fault(
+    'a question writes into the memory',
+    MEMORIES,
+    'writes = jnp.append(present, jnp.zeros(len(seen), bool))[order]',
+    'writes = jnp.append(present, jnp.ones(len(seen), bool))[order]',
+    f'{SEQUENCE}test_nobody_sees_a_question[delta]',
+  ),
+  Fault(
+    'the delta rule adds within a chunk, as linear attention does',
+    MEMORIES,
+    "system = jnp.tril(beta * jnp.einsum('chtf,chjf->chtj', key, key), -1)",
+    "system = 0 * jnp.einsum('chtf,chjf->chtj', key, key)",
+    'networks/test_memories.py::test_chunks_and_questions_are_the_recurrence[delta-4]',
+  ),
+  Fault(
+    'a gate has no floor',
+    MEMORIES,
+    'jnp.maximum(log_gates, -RANGE / chunk)',
+    'log_gates',
+    'networks/test_memories.py::test_extreme_gates_and_equal_keys_leave_numbers_finite[gated_linear]',
   ),
   Fault(
     'positions start anew where reading goes on',

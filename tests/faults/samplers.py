@@ -278,4 +278,19 @@ FAULTS = (
     'jnp.asarray(step) > np.asarray(starts, np.int32)',
     f'{BALANCED}test_stages_begin_in_any_order_after_the_first_weights',
   ),
+  Fault(
+    'a limited number of episodes has one more',
+    'metakit/episodes/limited.py',
+    'integers_below(key, episodes)',
+    'integers_below(key, episodes + 1)',
+    'metakit/episodes/limited.py::metakit.episodes.limited.limited',
+  ),
+  Fault(
+    'kinds of processes cool down to the temperature they had',
+    'experiments/components/process_tasks.py',
+    'cooldown(sizes, cooldown_steps, hot=temperature)',
+    'cooldown(sizes, cooldown_steps, hot=temperature, cold=temperature)',
+    'episodes/test_processes.py::'
+    'test_kinds_of_unequal_sizes_are_drawn_by_a_temperature_and_cool_down',
+  ),
 )

@@ -46,10 +46,12 @@ from metakit.learners.dann import dann
 from metakit.learners.descent import Descent
 from metakit.learners.embedded import embedded
 from metakit.learners.erm import erm
+from metakit.learners.generative_adapter import generative_adapter
 from metakit.learners.imaml import imaml
 from metakit.learners.in_context import in_context
 from metakit.learners.maml import maml
 from metakit.learners.maml_plus_plus import maml_plus_plus
+from metakit.learners.mend import mend
 from metakit.learners.meta_curvature import meta_curvature
 from metakit.learners.meta_dmoe import meta_dmoe
 from metakit.learners.meta_sgd import meta_sgd
@@ -204,6 +206,7 @@ LEARNERS = {
     lambda: in_context(attention(attention='momentum'), WAYS), ordered=True
   ),
   'in_context:linear': Row(lambda: in_context(attention(attention='linear'), WAYS), ordered=True),
+  'mend': Row(lambda: mend(attention(), WAYS, 2, width=8, depth=1, heads=2), exact=False),
   'in_context:lstm': Row(lambda: in_context(recurrent(WAYS, width=8), WAYS), ordered=True),
   'in_context:regression': Row(
     lambda: in_context(attention(1), 1, objective=squared_error), 'curves', ordered=True
@@ -214,6 +217,7 @@ LEARNERS = {
   ),
 }
 LEARNERS |= {
+  'generative_adapter': Row(lambda: generative_adapter(perceptron(), WAYS, 8, 1, rank=4)),
   'cnp': Row(lambda: cnp(1, 8, 1, decoder_depth=1), 'curves'),
   'np': Row(lambda: np(1, 8, 1, latents=4, decoder_depth=1, samples=2), 'curves'),
   'anp': Row(lambda: anp(1, 8, 1, heads=2, latents=4, decoder_depth=1, samples=2), 'curves'),

@@ -14,6 +14,7 @@ from metakit.losses import (
   distance_distillation,
   icnn,
   proto_triplet,
+  supervised_contrastive,
   with_losses,
 )
 from metakit.losses.icnn import icnn_score
@@ -32,6 +33,26 @@ def test_proto_triplet_is_the_mean_hinge():
     expected.append(max(0, away[y] - np.delete(away, y).min() + 0.5))
   assert min(np.count_nonzero(expected), np.count_nonzero(np.equal(expected, 0))) > 0
   np.testing.assert_allclose(jax.jit(proto_triplet(3))(EPISODE), np.mean(expected), rtol=1e-9)
+
+
+@in_float64
+def test_the_contrastive_loss_is_eq_2_by_loops():
+  """The last class has one example, which is no anchor; absent and unlabelled ones do not count."""
+  random = np.random.default_rng(0)
+  x, y = random.normal(size=(9, 4)), np.array([0, 1, 2, 0, 1, 1, 0, -1, 1])
+  weight = np.array([1, 1, 1, 0.5, 1, 1, 1, 1, 0])
+  parts = (Examples(x[part], y[part], weight[part]) for part in (slice(0, 4), slice(4, 9)))
+  z = x[:7] / np.linalg.norm(x[:7], axis=1, keepdims=True)
+  expected = []
+  for i in range(7):
+    others = [a for a in range(7) if a != i]
+    positives = [p for p in others if y[p] == y[i]]
+    below = sum(np.exp(z[i] @ z[a] / 0.3) for a in others)
+    terms = [np.log(np.exp(z[i] @ z[p] / 0.3) / below) for p in positives]
+    expected += [-np.mean(terms)] if terms else []
+  assert len(expected) == 6
+  loss = jax.jit(supervised_contrastive(0.3))(Episode(*parts))
+  np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-9)
 
 
 def score_by_loops(x, y, k):

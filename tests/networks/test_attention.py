@@ -21,7 +21,7 @@ def test_attention_is_the_softmax_average():
   shown = [present & (np.arange(5) <= i) for i in range(5)]
   shown += [present & (np.arange(5) < n) for n in seen]
   for i, there in enumerate(shown):
-    own = Heads(*(part[i - 5 : i - 4 or None] for part in asked)) if i >= 5 else None
+    own = jax.tree.map(lambda part, i=i: part[i - 5 : i - 4 or None], asked) if i >= 5 else None
     key, value = (
       np.concatenate([getattr(read, name)[there]] + ([getattr(own, name)] if own else []))
       for name in ('key', 'value')

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metakit.networks.attention import Heads, linear_attention, momentum_attention
+from metakit.networks.attention import Heads, momentum_attention
+from metakit.networks.memories import memory_attention
 from metakit.networks.recurrent import recurrent
 from metakit.networks.transformer import transformer
 from tests.learners.judged import compiled_fast
@@ -19,13 +20,16 @@ MODELS = {
   'set': lambda: transformer(3, **ONE, attention='set'),
   'positions': lambda: transformer(3, **ONE, positions=12),
   'momentum': lambda: transformer(3, **ONE, attention='momentum', decay=0.5),
-  'linear': lambda: transformer(3, **ONE, attention='linear'),
+  'linear': lambda: transformer(3, **ONE, attention='linear', chunk=4),
+  'gated_linear': lambda: transformer(3, **ONE, attention='gated_linear', chunk=4),
+  'delta': lambda: transformer(3, **ONE, attention='delta', chunk=4),
+  'diagonal_ssm': lambda: transformer(3, **ONE, attention='diagonal_ssm', chunk=4),
   'scan': lambda: transformer(3, **SIZES, scan=True),
   'lstm': lambda: recurrent(3, width=8, depth=2),
   'gru': lambda: recurrent(3, width=8, cell='gru'),
 }
 CAUSAL = [name for name in MODELS if name != 'set']
-FIXED_STATE = ('linear', 'lstm', 'gru')
+FIXED_STATE = ('linear', 'gated_linear', 'delta', 'diagonal_ssm', 'lstm', 'gru')
 
 RNG = np.random.default_rng(0)
 TOKENS, ASKED = RNG.normal(size=(6, 4)), RNG.normal(size=(3, 4))
@@ -275,19 +279,19 @@ def test_half_precision_loses_nothing_over_many_tokens(attention):
   """Token by token or at once, and as in float32, up to the rounding of single values."""
   rng, few = np.random.default_rng(0), np.zeros(0, int)
   whole = Heads(*(0.2 + rng.normal(size=(3, 600, 1, 4))).astype('f'))
-  half = Heads(*(jnp.asarray(part, jnp.bfloat16) for part in whole))
-  attend = momentum_attention(0.9) if attention == 'momentum' else linear_attention()
-  empty = lambda heads: Heads(*(part[:0] for part in heads))
+  half = jax.tree.map(lambda part: jnp.asarray(part, jnp.bfloat16), whole)
+  attend = momentum_attention(0.9) if attention == 'momentum' else memory_attention('linear')
+  cut = lambda heads, *place: jax.tree.map(lambda part: part[slice(*place)], heads)
   read = jax.jit(
-    lambda heads, state: attend(heads, empty(heads), few, jnp.ones(len(heads[0]), bool), state)
+    lambda heads, state: attend(heads, cut(heads, 0), few, jnp.ones(len(heads[0]), bool), state)
   )
   with jax.enable_x64(False):
     exact, expected = read(whole, None)
     outputs, at_once = read(half, None)
     scale = np.abs(np.asarray(exact)).max()
     assert np.abs(np.asarray(outputs, np.float32) - exact).max() < 0.03 * scale
-    state = read(Heads(*(part[:300] for part in half)), None)[1]
-    _, state = read(Heads(*(part[300:] for part in half)), state)
+    state = read(cut(half, 300), None)[1]
+    _, state = read(cut(half, 300, None), state)
     total = lambda state: np.asarray(getattr(state, 'average', state))
     assert total(state).dtype == np.float32
     for ours in (state, at_once):
@@ -301,12 +305,12 @@ def test_linear_attention_is_a_sum_of_outer_products():
   support, asked = heads(6, rng), heads(3, rng)
   nothing = np.zeros(0, int), np.zeros(0, bool)
   empty = Heads(*np.zeros((3, 0, 2, 5)))
-  attend = jax.jit(linear_attention())
+  attend = jax.jit(memory_attention('linear'))
   _, state = attend(support, empty, nothing[0], np.ones(6, bool), None)
   adapted, _ = attend(empty, asked, np.zeros(3, int), nothing[1], state)
   zero_shot, _ = attend(empty, asked, np.zeros(3, int), nothing[1], None)
-  update = sum(np.einsum('hg,hf->hgf', support.value[i], support.key[i]) for i in range(6))
-  gained = np.einsum('hgf,nhf->nhg', update, asked.query) / 5
+  update = sum(np.einsum('hg,hf->hfg', support.value[i], support.key[i]) for i in range(6))
+  gained = np.einsum('hfg,nhf->nhg', update, asked.query) / 5
   np.testing.assert_allclose(adapted, zero_shot + gained, atol=1e-6)
 
 

@@ -73,6 +73,9 @@ SEQUENCES: dict[str, Callable[[], SequenceModel]] = {
   'softmax attention': lambda: transformer(10),
   'softmax attention, scan and remat': lambda: transformer(10, scan=True, remat=True),
   'linear attention': lambda: transformer(10, attention='linear'),
+  'gated linear attention': lambda: transformer(10, attention='gated_linear'),
+  'delta rule': lambda: transformer(10, attention='delta'),
+  'diagonal state space': lambda: transformer(10, attention='diagonal_ssm'),
   'LSTM': lambda: recurrent(10, 128, 4),
 }
 
