@@ -41,8 +41,8 @@ def transfer_matrix(
   train: Callable[[Any], Any],
   score: Callable[[Any, Any], jax.Array],
   sources: Any,
-  targets: Any,
   *,
+  targets: Any,
   at_once: int | None = None,
 ) -> jax.Array:
   """Trains on each source and scores on each target, as one program if it is compiled.
@@ -62,7 +62,8 @@ def transfer_matrix(
 
   >>> import jax.numpy as jnp
   >>> points = jnp.array([0.0, 1.0, 3.0])
-  >>> transfer_matrix(lambda x: x + 0.5, lambda mean, x: -abs(mean - x), points, points).tolist()
+  >>> score = lambda mean, x: -abs(mean - x)
+  >>> transfer_matrix(lambda x: x + 0.5, score, points, targets=points).tolist()
   [[-0.5, -0.5, -2.5], [-1.5, -0.5, -1.5], [-3.5, -2.5, -0.5]]
   """
 

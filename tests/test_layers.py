@@ -24,6 +24,7 @@ LAYERS = [
   'metakit.models',
   'metakit.networks metakit.data',
   'metakit.sources',
+  'metakit.retrieval',
   'metakit.episodes metakit.devices metakit.heads metakit.fingerprint metakit.densities',
   'metakit.losses metakit.balance',
   'metakit.learners',

@@ -26,7 +26,9 @@ def test_the_matrix_is_that_of_loops(at_once):
   train = lambda task: jnp.linalg.solve(task[0].T @ task[0] + jnp.eye(3), task[0].T @ task[1])
   score = lambda w, task: -jnp.mean((task[0] @ w - task[1]) ** 2)
   sources, targets = (x[:4], y[:4]), (x, y)
-  measure = jax.jit(lambda *both: transfer_matrix(train, score, *both, at_once=at_once))
+  measure = jax.jit(
+    lambda one, other: transfer_matrix(train, score, one, targets=other, at_once=at_once)
+  )
   for s, row in enumerate(np.asarray(measure(sources, targets))):
     w = np.linalg.solve(x[s].T @ x[s] + np.eye(3), x[s].T @ y[s])
     expected = [-np.mean((x[t] @ w - y[t]) ** 2) for t in range(5)]

@@ -58,6 +58,7 @@ from metakit.evaluation import Judge
 from metakit.evaluation.in_context import judge_mixture_weight, judge_regret
 from metakit.learners.bayes import bayes, bayes_categorical
 from metakit.learners.bayes_density import bayes_density, posterior_density
+from metakit.retrieval import retrieve
 from metakit.sources import EpisodeSource, abstract_episode, place
 from metakit.tasks import Task
 from metakit.types import MetaLearner, Objective
@@ -103,6 +104,7 @@ def projected_task(
   repeated: float = 0.0,
   distinct: int = 10,
   biased_steps: int = 0,
+  bank: int = 0,
 ) -> Task:
   """Random projections and relabellings of the classes of a base set (Kirsch et al. 2022).
 
@@ -117,6 +119,7 @@ def projected_task(
     tasks: size of the pool; 0 for none, where every task is new.
     seen: whether test episodes are of the pool of training.
     biased_steps: first steps that are biased; 0 for all.
+    bank: examples of which the `shots` nearest to the query are the support; 0 for random ones.
   """
   if seen and not tasks:
     raise ValueError('seen=true: with tasks=0 none occurs twice; use a pool, tasks=1024 say')
@@ -134,9 +137,10 @@ def projected_task(
     least = HELD_OUT_TASKS if held_out and tasks else 0
     pool = max(tasks, least) or None  # in specs 0 means that there is no end of tasks
     drawn = functools.partial(
-      projected, table(split), size, number, queries=queries, tasks=pool, held_out=held_out
+      projected, table(split), size, bank or number, queries=queries, tasks=pool, held_out=held_out
     )
     whole = place(drawn(), budget)
+    whole = retrieve(whole, number) if bank else whole
     if split != 'train' or not biased:
       return whole
     first = drawn(

@@ -14,12 +14,16 @@ from experiments.components import drawn_tables, process_tasks, sequence_tasks
 from experiments.components.cue_tasks import spurious_task
 from experiments.components.data_sources import TABLE_TASKS, tfds_task
 from experiments.components.domain_tasks import domains_task, writers_task
+from experiments.components.passages import passages_parts
 from experiments.components.sequence_tasks import (
   FUNCTION_CLASSES,
   each_function_task,
   mixed_functions,
 )
+from experiments.components.table_tasks import table_task
 from metakit.components.specs import parse
+from metakit.data.clinc150 import clinc150
+from metakit.retrieval import with_passages
 from metakit.tasks import Task
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -33,6 +37,7 @@ TASKS: dict[str, Callable[..., Task]] = {
   'domains': domains_task,
   'writers': writers_task,
   'spurious': spurious_task,
+  'clinc150_passages': table_task(passages_parts, told_by=[clinc150, with_passages]),
   **{name: each_function_task(*each) for name, each in FUNCTION_CLASSES.items()},
   'mixed_functions': each_function_task(mixed_functions, 40),
 }

@@ -15,7 +15,7 @@ from experiments.output.results import write_results
 from experiments.output.text import format_estimate
 from experiments.runs.setup import DEFINING, make_setup
 from experiments.runs.wrap_up import command_line
-from metakit.data.table import ClassTable, select_classes
+from metakit.data.table import ClassTable, part_of_rows, select_classes
 from metakit.difficulty import classification_bits, manifold_of
 from metakit.episodes.within_group import of_group, within_group
 from metakit.estimates import estimate
@@ -34,7 +34,7 @@ from metakit.transfer import (
 )
 from metakit.types import Episode, Features, Key, MetaLearner, Params
 
-FOR_TRAINING = 0.7  # of the rows of each class, the first ones
+HELD_OUT = 3  # one in so many examples of each class is for tests
 CALIBRATION = 16  # episodes
 ROWS = 512  # that are embedded at once
 LIKENESS_ROWS = 100  # of each group, spread evenly
@@ -128,23 +128,11 @@ def groups_of(task: Task, most: int) -> Groups:
       'and three others'
     )
   table = select_classes(table, np.flatnonzero(np.isin(table.groups, chosen)))
-  first = (FOR_TRAINING * table.counts).astype(int)
-  seen, unseen = (part_of_rows(table, *cut) for cut in ((0 * first, first), (first, table.counts)))
+  seen, unseen = (part_of_rows(table, HELD_OUT, held_out) for held_out in (False, True))
   for part in (seen, unseen):
     within_group(part, task.num_outputs, shots, queries=queries)  # says what is lacking
   names = [table.group_names[number] for number in chosen]
   return Groups(names, seen, unseen, task.num_outputs, shots, queries)
-
-
-def part_of_rows(table: ClassTable, first: np.ndarray, end: np.ndarray) -> ClassTable:
-  """Returns a table of the rows first[c] to end[c] - 1 of each class c."""
-  counts = end - first
-  rows = np.concatenate(
-    [start + np.arange(n) for start, n in zip(table.starts + first, counts, strict=True)]
-  )
-  return table._replace(
-    x=np.asarray(table.x)[rows], starts=np.cumsum(counts) - counts, counts=counts
-  )
 
 
 def matrix_of(
@@ -181,7 +169,7 @@ def matrix_of(
       return jax.vmap(judge)(jnp.arange(options.episodes)).mean()
 
     places = jnp.arange(len(groups.names))
-    return transfer_matrix(train, score, places, places, at_once=options.at_once)
+    return transfer_matrix(train, score, places, targets=places, at_once=options.at_once)
 
   return measure
 

@@ -50,8 +50,13 @@ LEARNERS: Factories = {**BY_SIGNATURE, **BY_HEAD}
 LEARNER_SUPPLIED = ('network', 'num_outputs', 'objective', 'num_classes')
 
 
+OF_VECTORS = ('raml',)  # examples with passages beside them are vectors
+
+
 def _default_network(learner: str) -> str:
   """Returns the network of a learner, by the type of its first argument."""
+  if learner in OF_VECTORS:
+    return 'mlp'
   if learner not in BY_SIGNATURE:
     return 'conv4'
   first, *_ = inspect.signature(getattr(learners, learner)).parameters.values()

@@ -30,6 +30,7 @@ from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
+from metakit.learners.raml import raml
 from metakit.learners.reptile import reptile
 from metakit.learners.stda_meta import stda_meta
 from metakit.learners.tabular import tabular
@@ -69,6 +70,7 @@ __all__ = [
   'pretrained',
   'proto_maml',
   'prototypical',
+  'raml',
   'reptile',
   'stda_meta',
   'tabular',

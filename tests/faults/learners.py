@@ -10,6 +10,20 @@ LAWS = 'learners/test_laws.py::'
 
 FAULTS = (
   Fault(
+    'a text is a passage of its own',
+    'metakit/retrieval.py',
+    'cosines, entries = search(jnp.where(cosines > 1 - EQUAL, NEVER, cosines), k)',
+    'cosines, entries = search(cosines, k)',
+    'test_retrieval.py::test_passages_stand_beside_their_examples_and_random_ones_are_of_the_bank',
+  ),
+  Fault(
+    'the support may hold the query under another label',
+    'metakit/retrieval.py',
+    'absent = cosines > 1 - EQUAL\n    if',
+    'absent = cosines > 2\n    if',
+    'test_retrieval.py::test_a_support_is_the_nearest_to_the_query_whatever_its_labels',
+  ),
+  Fault(
     'the reader of distilled vectors goes on learning',
     'metakit/learners/mend.py',
     "frozen = jax.lax.stop_gradient(params['reader'])\n    none",

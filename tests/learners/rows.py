@@ -61,6 +61,7 @@ from metakit.learners.ordinary_training import fine_tuning, from_scratch
 from metakit.learners.pretrained import pretrained
 from metakit.learners.proto_maml import proto_maml
 from metakit.learners.prototypical import prototypical
+from metakit.learners.raml import raml
 from metakit.learners.reptile import reptile
 from metakit.learners.stda_meta import stda_meta
 from metakit.learners.tabular import tabular
@@ -217,7 +218,8 @@ LEARNERS = {
   ),
 }
 LEARNERS |= {
-  'generative_adapter': Row(lambda: generative_adapter(perceptron(), WAYS, 8, 1, rank=4)),
+  'raml': Row(lambda: raml(perceptron(None), WAYS), 'images', symmetric=True),
+  'generative_adapter': Row(lambda: generative_adapter(perceptron(), WAYS, 8, depth=1, rank=4)),
   'cnp': Row(lambda: cnp(1, 8, 1, decoder_depth=1), 'curves'),
   'np': Row(lambda: np(1, 8, 1, latents=4, decoder_depth=1, samples=2), 'curves'),
   'anp': Row(lambda: anp(1, 8, 1, heads=2, latents=4, decoder_depth=1, samples=2), 'curves'),

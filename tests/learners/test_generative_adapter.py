@@ -10,7 +10,7 @@ from metakit.types import Episode, Examples
 
 RNG = np.random.default_rng(0)
 X, Y, ASKED = RNG.normal(size=(6, 3)), RNG.normal(size=(6, 2)), RNG.normal(size=(4, 3))
-LEARNER = generative_adapter(identity, 2, 5, 2, rank=4, objective=squared_error)
+LEARNER = generative_adapter(identity, 2, 5, rank=4, objective=squared_error)
 relu = lambda x: np.maximum(x, 0)
 
 

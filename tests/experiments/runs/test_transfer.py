@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from experiments.runs.transfer import part_of_rows
-from metakit.data.table import class_table
 from tests.experiments.commands import done, run
 
 SMALL = (
@@ -17,14 +15,6 @@ SMALL = (
   '--tasks_per_step=2',
   '--episodes=4',
 )
-
-
-def test_rows_are_parted_class_by_class():
-  table = class_table(np.arange(12), np.repeat([0, 1], [5, 7]))
-  first = np.array([3, 4])
-  seen, unseen = part_of_rows(table, 0 * first, first), part_of_rows(table, first, table.counts)
-  assert seen.x.tolist() == [0, 1, 2, 5, 6, 7, 8] and unseen.x.tolist() == [3, 4, 9, 10, 11]
-  assert unseen.starts.tolist() == [0, 2] and unseen.counts.tolist() == [2, 3]
 
 
 @pytest.mark.slow  # two programs
