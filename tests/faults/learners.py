@@ -228,7 +228,7 @@ FAULTS = (
   ),
   Fault(
     'episodes begin one step late',
-    'metakit/learners/pretrained.py',
+    'metakit/learners/stages.py',
     'jax.lax.cond(step < until,',
     'jax.lax.cond(step <= until,',
     'learners/test_pretrained.py::test_episodes_follow_after_so_many_steps',
