@@ -39,6 +39,8 @@ class Task(NamedTuple):
       or files), or a draw of 'groups' or 'classes'.
     said: () -> what was understood of the data, in one line; '' if there is no doubt. It may load
       the data.
+    levels: further parts for tests, from the nearest to what was trained on: those of
+      metakit.data.levels, if the classes are parted so; otherwise none.
     tested: the part that stands for 'test' (see `with_tested`).
   """
 
@@ -58,6 +60,7 @@ class Task(NamedTuple):
   tested: str = 'test'
   reference_objective: Objective | None = None
   posterior: tuple[MetaLearner, Objective] | None = None
+  levels: tuple[str, ...] = ()
 
 
 def with_tested(task: Task, part: str) -> Task:

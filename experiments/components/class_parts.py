@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metakit.data.files import PathLike, listed
+from metakit.data.levels import LEVELS, split_levels
 from metakit.data.parts import PARTS, PartedTable, read_lists, select_part
 from metakit.data.splits import join_parts, split_classes
 from metakit.data.table import ClassTable
@@ -20,6 +21,7 @@ from metakit.tasks import Task
 MOST_NAMES = 200  # of classes that a record names one by one
 FEWEST_TASKS = 4  # of which 60:20:20 leaves one to each part
 AT_RANDOM = ('auto', 'group', 'class')  # values of an argument `split`; any other is a path
+NUMBERED = ('glyphs',)  # their groups are numbers within a part, so equal names are no same group
 
 
 class ClassParts(NamedTuple):
@@ -36,6 +38,7 @@ class ClassParts(NamedTuple):
     augmentations: transforms of training images, in their order. Each is applied to every 'example'
       or to every 'class'.
     turned: whether the quarter turns of a training class are classes of their own.
+    levels: further parts for tests, if those are of three levels (`with_levels`).
   """
 
   name: str
@@ -45,6 +48,7 @@ class ClassParts(NamedTuple):
   augmentations: Sequence[tuple[Transform, str]] = ()
   outputs: Callable[[], int] = lambda: 0
   turned: bool = False
+  levels: Sequence[str] = ()
 
 
 def official(name: str, load: Callable[[str], ClassTable], *, own: bool = False) -> ClassParts:
@@ -88,6 +92,69 @@ def parts_of(name: str, split: str, load: Callable[[], PartedTable]) -> ClassPar
   return ClassParts(name, table, parted, lambda: _said(whole(), split))
 
 
+def with_levels(parts: ClassParts, levels: float) -> ClassParts:
+  """Returns the parts of a data set whose tests tell three levels of generalisation apart.
+
+  Args:
+    parts: the data set.
+    levels: the share of the classes of each training group, and of the examples of each training
+      class, that is held out, so that a test tells new examples, new classes and classes of new
+      groups apart; 0 for none.
+
+  Raises:
+    ValueError: if `levels` is no share.
+  """
+  if not 0 <= levels < 1:
+    raise ValueError(f'levels={levels} is no share of the classes; use 0 <= levels < 1')
+  if not levels:
+    return parts
+
+  @functools.cache
+  def split() -> dict[str, ClassTable]:
+    seen, unseen = parts.table('train'), parts.table('test')
+    _check_new_groups(parts.name, seen, unseen)
+    return split_levels(
+      _side_by_side(seen, unseen),
+      levels,
+      families=len(seen.group_names) + np.unique(unseen.groups),
+    )
+
+  def table(part: str) -> ClassTable:
+    if part in ('validation', 'all'):
+      return parts.table(part)
+    return split()['families' if part == 'test' else part]
+
+  def said() -> str:
+    sizes = {level: counted(len(table(level).names), _unit(table(level))) for level in LEVELS}
+    known, *new = sizes.values()
+    line = f'tests of new examples of {known}, of {new[0]} of the same groups, of {new[1]} of new'
+    return '; '.join(filter(None, [parts.said(), line]))
+
+  return parts._replace(table=table, said=said, levels=LEVELS)
+
+
+def _check_new_groups(name: str, seen: ClassTable, unseen: ClassTable) -> None:
+  of = lambda table: {table.group_names[group] for group in np.unique(table.groups)}
+  shared = [] if name in NUMBERED else sorted(of(seen) & of(unseen))
+  if shared:
+    raise ValueError(
+      f'{name}: training and test have classes of {counted(len(shared), "same group")} '
+      f'({listed(shared)}), so no test is of a new group; use another split, or leave levels out'
+    )
+
+
+def _side_by_side(seen: ClassTable, unseen: ClassTable) -> ClassTable:
+  """Returns the classes of two parts as one table; equal names are other classes and groups."""
+
+  def of_part(part: str, table: ClassTable) -> ClassTable:
+    named = lambda names: tuple(f'{part}/{name}' for name in names)
+    return table._replace(names=named(table.names), group_names=named(table.group_names))
+
+  whole = join_parts({'train': of_part('train', seen), 'test': of_part('test', unseen)})
+  groups = seen.group_names + unseen.group_names
+  return whole._replace(names=seen.names + unseen.names, group_names=groups)
+
+
 def given_path(split: str) -> PathLike | None:
   """Returns the path that an argument `split` names, or None.
 
@@ -123,10 +190,11 @@ def class_names(trained: Task, tested: Task, parts: Sequence[str]) -> dict[str, 
     of all names, each on a line. Tasks without classes are left out.
   """
   tables = {part: (trained if part == 'train' else tested).table for part in parts}
-  return {part: _brief(table(part).names) for part, table in tables.items() if table is not None}
+  return {part: brief_names(table(part).names) for part, table in tables.items() if table}
 
 
-def _brief(names: Sequence[str]) -> list[str] | dict[str, Any]:
+def brief_names(names: Sequence[str]) -> list[str] | dict[str, Any]:
+  """Returns names for a record; if there are more than MOST_NAMES, what stands for them."""
   if len(names) <= MOST_NAMES:
     return list(names)
   digest = hashlib.sha256('\n'.join(names).encode()).hexdigest()

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.components.class_parts import ClassParts, counted, parts_of
+from experiments.components.class_parts import ClassParts, counted, parts_of, with_levels
 from metakit import episodes, objectives
 from metakit.components.docstrings import document, meanings, summary
 from metakit.data.files import check_choice, listed
@@ -26,7 +26,13 @@ DRAWN = 'groups', 'classes'  # what says where a class belongs if neither data n
 # Examples of each class without a label, with distractors and, by default, in semi_supervised.
 UNLABELLED = 5
 # The arguments of episodes with their usual values, as a spec may set them.
-EPISODES: dict[str, Any] = {'ways': 5, 'shots': 1, 'queries': 15, 'sampler': 'few_shot'}
+EPISODES: dict[str, Any] = {
+  'ways': 5,
+  'shots': 1,
+  'queries': 15,
+  'sampler': 'few_shot',
+  'levels': 0.0,
+}
 SUPPLIED = 'budget', 'data_dir'
 FIRST = 'path'  # an argument that stands before those of episodes
 
@@ -48,16 +54,18 @@ def table_task(
   takes = inspect.signature(parts, eval_str=True).parameters
 
   def task(budget: float, **given: Any) -> Task:
-    data = parts(**{name: value for name, value in given.items() if name in takes})
     drawn = {name: given.get(name, value) for name, value in usual.items()}
+    data = parts(**{name: value for name, value in given.items() if name in takes})
+    data = with_levels(data, drawn.get('levels', 0.0))
     if data.outputs():
       _check_for_classes(data.name, usual, drawn)
       sizes = {name: drawn[name] for name in ('shots', 'queries')}
       return regression(data, budget=budget, skip=drawn.get('skip'), **sizes)
+    drawn.pop('levels', None)
     return classification(data, budget=budget, **drawn)
 
   said: dict[str, str] = {}
-  tellers: list[Callable[..., Any]] = [*told_by, parts_of, classification, parts]
+  tellers: list[Callable[..., Any]] = [*told_by, parts_of, with_levels, classification, parts]
   for function in tellers:
     said |= meanings(function)
   said['sampler'] = f'how episodes are drawn: {", ".join(SAMPLERS)}.'
@@ -67,7 +75,7 @@ def table_task(
 
 
 def _check_for_classes(name: str, usual: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
-  for argument in ('ways', 'sampler'):
+  for argument in ('ways', 'sampler', 'levels'):
     if drawn.get(argument) != usual.get(argument):
       raise ValueError(
         f'{argument}={drawn[argument]} is for classes, and {name} is a regression; leave it out'
@@ -116,6 +124,8 @@ def classification(
   check_positive(ways=ways, queries=queries)
   if sampler != 'variable_shot':  # it has no use for shots
     check_positive(shots=shots)
+  if parts.levels and sampler == 'one_domain':
+    raise ValueError(f'sampler={sampler} has the same classes in all domains; leave levels out')
   least = FEWEST_ROWS.get(sampler, operator.add)(shots, queries)
   left_out: dict[str, Sequence[str]] = {}
   turned = lambda part: parts.turned and part == 'train'
@@ -132,7 +142,10 @@ def classification(
     with _naming_part(parts, part, _remedy(parts, rows, ways, least, skip)):
       if skip:
         rows, left_out[part] = leave_out_small(rows, least)
-      return rows, place(draw(part, rows, shots), budget)
+      drawn = draw(part, rows, shots)
+      if parts.levels and part != 'train':
+        drawn = _sharing_rows(drawn, *usual('train'))
+      return rows, place(drawn, budget)
 
   def source(part: str, other_shots: int | None = None) -> EpisodeSource:
     rows, episode_source = usual(part)
@@ -148,7 +161,12 @@ def classification(
   fixed = sampler != 'variable_shot'
   fields = source, objectives.cross_entropy, ways, 'accuracy', fixed, False
   said = lambda: _said(parts, left_out, least)
-  return Task(*fields, table=table, parted=parts.parted, said=said)
+  return Task(*fields, table=table, parted=parts.parted, said=said, levels=tuple(parts.levels))
+
+
+def _sharing_rows(drawn: EpisodeSource, rows: ClassTable, placed: EpisodeSource) -> EpisodeSource:
+  """Returns a source with the rows that lie on the device, if they are its own: one copy of all."""
+  return drawn.replace(data=placed.data) if drawn.data is rows.x else drawn
 
 
 def regression(

@@ -32,6 +32,7 @@ from experiments.output.text import (
   format_densities,
   format_duration,
   format_estimate,
+  format_levels,
   is_fraction,
 )
 
@@ -77,6 +78,7 @@ def render(report: Report) -> str:
   """Returns the report as HTML that needs no other file and no script; all text is escaped."""
   sections = [
     _headline(report),
+    section('Levels of generalisation', _levels(report)),
     section('Learning curve', _learning(report)),
     section('Adaptation', _adaptation(report)),
     section('What should be equal', _pair(*report.pair) if report.pair else ''),
@@ -115,6 +117,20 @@ def _warnings(record: Mapping[str, Any]) -> str:
   """Returns what is wrong with a result: the learner is no better than guessing, say."""
   said = format_baselines(record['baselines']) if 'baselines' in record else []
   return ''.join(f'<p class="warning">{escaped(line[0].upper() + line[1:])}.</p>' for line in said)
+
+
+def _levels(report: Report) -> str:
+  record = report.records[0] if report.records else {}
+  levels = record.get('levels')
+  if not levels:
+    return ''
+  number = lambda names: names['number'] if isinstance(names, Mapping) else len(names)
+  sizes = [f'{number(level["classes"]):,}' for level in levels.values()]
+  scores = format_levels(record['metric'], levels)
+  rows = [(said, size, each) for (said, each), size in zip(scores.items(), sizes, strict=True)]
+  note = f'<p class="note">What is new in a test, {_count(record)} episodes each.</p>'
+  heads = ('level', 'classes', f'{record["metric"]}, mean ± 95% interval')
+  return note + table(heads, rows, 'Levels of generalisation', numbers=True)
 
 
 def _densities(report: Report) -> str:

@@ -59,6 +59,27 @@ def format_densities(densities: Mapping[str, Any]) -> dict[str, str]:
   return rows
 
 
+LEVELS = {
+  'instances': 'new examples of training classes',
+  'classes': 'new classes of training groups',
+  'families': 'classes of new groups',
+}
+
+
+def format_levels(metric: str, levels: Mapping[str, Any]) -> dict[str, str]:
+  """Says how well a learner generalises, by what is new to it.
+
+  Args:
+    metric: the headline metric.
+    levels: those of a record (experiments.runs.levels).
+
+  >>> format_levels('accuracy', {'families': {'mean': 0.48, 'ci95': 0.01}})
+  {'classes of new groups': '48.00 ± 1.00%'}
+  """
+  show = lambda value: format_estimate(metric, value['mean'], value['ci95'])
+  return {LEVELS[level]: show(value) for level, value in levels.items()}
+
+
 def format_onset(record: Mapping[str, Any]) -> str:
   """Says by which step ('onset_step' of a record) a model began to learn from the examples it
   reads.

@@ -276,8 +276,9 @@ def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> 
       'protocol=transductive), and the padding of variable_shot would change its predictions; use '
       'norm=group, or protocol=inductive'
     )
+  check_levels(setup)
   remedy = 'use fewer ways, shots and queries, or smaller examples'
-  for split in splits:
+  for split in (*splits, *setup.test_task.levels):
     size = tree_bytes(abstract_episode(setup.test_task.source(split)))
     check_memory(f'an episode of {setup.specs["test_task"]}', size, remedy, limit=device_bytes())
   shapes = lambda task, split: jax.eval_shape(
@@ -289,6 +290,20 @@ def check_fits(setup: Setup, splits: Sequence[str] = ('validation', 'test')) -> 
       f'{setup.specs["learner"].partition(":")[0]} trained on {setup.specs["task"]} has '
       f'parameters of other shapes than {setup.specs["test_task"]} needs; use the same ways and '
       'image size in both'
+    )
+
+
+def check_levels(setup: Setup) -> None:
+  """Raises ValueError if the levels of a test are not those of the classes trained on."""
+  known, trained = setup.test_task.table, setup.task.table
+  if not setup.test_task.levels or known is None:
+    return
+  ours, theirs = known('train'), trained and trained('train')
+  same = theirs and (ours.names, ours.counts.tolist()) == (theirs.names, theirs.counts.tolist())
+  if not same:
+    raise ValueError(
+      f'{setup.specs["test_task"]} has levels, which say what is new beside its training classes, '
+      f'and training is on {setup.specs["task"]}; train and test on the same data with equal levels'
     )
 
 

@@ -43,6 +43,7 @@ from experiments.runs.evaluation import (
   per_episode,
 )
 from experiments.runs.learned import beside_baselines, say_learned
+from experiments.runs.levels import record_levels
 from experiments.runs.report_of import Measured, make_report
 from experiments.runs.seen import see
 from experiments.runs.setup import OPTIONAL, Setup, with_defaults
@@ -152,6 +153,7 @@ def wrap_up(
   record |= record_curves(tested, curves)
   record |= record_classes(setup, tested, later=bool(files.name))
   record |= density_scores(tested, values)
+  record |= record_levels(tested, values[metric])
   record |= record_choice(files.workdir)
   for name, value in format_densities(record['density']).items() if 'density' in record else ():
     print(f'{name}: {value}')

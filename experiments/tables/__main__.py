@@ -28,6 +28,7 @@ from experiments.tables import (
   streams,
   sweeps,
   transfer,
+  tricks,
   zoo,
 )
 from experiments.tables.pages import keep
@@ -39,6 +40,7 @@ PAGES = (
   presets,
   streams,
   transfer,
+  tricks,
   balance,
   sweeps,
   benchmarks,

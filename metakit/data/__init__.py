@@ -9,6 +9,7 @@ from metakit.data.fc100 import fc100
 from metakit.data.folder import folder
 from metakit.data.glyphs import glyphs
 from metakit.data.kmnist import kmnist
+from metakit.data.levels import split_levels
 from metakit.data.mini_imagenet import mini_imagenet
 from metakit.data.mnist import mnist
 from metakit.data.ngrams import hashed_ngrams
@@ -47,6 +48,7 @@ __all__ = [
   'select_classes',
   'series',
   'split_classes',
+  'split_levels',
   'text',
   'tfds_table',
 ]

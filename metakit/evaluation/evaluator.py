@@ -17,7 +17,7 @@ from metakit.evaluation.judges import Judge, judge_queries
 from metakit.evaluation.kept import keep_programs_of
 from metakit.keys import learner_key, task_key
 from metakit.platforms import target_platform
-from metakit.sources import EpisodeSource, abstract_episode, as_source, complete, on_host, read_rows
+from metakit.sources import abstract_episode, as_source, gather_rows, on_host, read_rows
 from metakit.train import group_size
 from metakit.types import Key, MetaLearner, Objective, Params, Sampler
 
@@ -80,8 +80,8 @@ def evaluate(
   devices = 1 if parallel == 'none' else jax.local_device_count()
   chunk = devices * min(chunk, -(-episodes // (devices * processes)))
 
-  parts: Any = learner, objective, judge or judge_queries, source.plan, source.finish, parallel
-  plan, run = _programs(*parts)
+  plan = _planner(source.plan)
+  run = _judger(learner, objective, judge or judge_queries, source.finish, parallel)
   data = None if on_host(source) else source.data
   if parallel != 'none':
     params, data = _everywhere(params, data)
@@ -137,23 +137,34 @@ def _of_all(chunks: np.ndarray) -> np.ndarray:
   return chunks.reshape(-1, *chunks.shape[2:])
 
 
-@keep_programs_of  # validation compiles once
-def _programs(learner, objective, judge, plan, finish, parallel):
-  """Returns two compiled functions: one plans episodes by their numbers, one judges them."""
-  source, measure = EpisodeSource(plan, finish=finish), partial(judge, learner, objective)
+# Both are kept, so that validation compiles once. The dear one does not depend on the plan: sources
+# that share their rows share it too.
+
+
+@keep_programs_of
+def _planner(plan):
+  """Returns a compiled function that plans episodes by their numbers."""
 
   @jax.jit
   def plan_chunk(root, indices):
     planned = jax.vmap(lambda i: plan(task_key(root, 0, i)))(indices)
     return jax.vmap(lambda i: learner_key(root, i))(indices), planned
 
+  return plan_chunk
+
+
+@keep_programs_of
+def _judger(learner, objective, judge, finish, parallel):
+  """Returns a compiled function that judges planned episodes."""
+  measure, finish = partial(judge, learner, objective), finish or (lambda episode: episode)
+
   def judge_chunk(keys, planned, params, data):
-    whole = jax.vmap(lambda episode: complete(source, episode, data))(planned)
+    whole = jax.vmap(lambda episode: finish(gather_rows(episode, data)))(planned)
     at_once = group_size(len(keys), whole, None)
     one = lambda pair: measure(params, *pair)
     return jax.lax.map(one, (keys, whole), batch_size=None if at_once == 1 else at_once)
 
-  return plan_chunk, _SPREAD[parallel](judge_chunk)
+  return _SPREAD[parallel](judge_chunk)
 
 
 # Each of the following returns judge_chunk compiled, its episodes spread over the devices of this

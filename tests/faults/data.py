@@ -188,4 +188,18 @@ FAULTS = (
     'if found[name] > expected]',
     'data/test_cifar100.py::test_what_is_not_this_set_gets_one_line',
   ),
+  Fault(
+    'a turned class is another class',
+    'metakit/data/levels.py',
+    "(_TURN.sub('', n), int(g))",
+    '(n, int(g))',
+    'data/test_levels.py::test_what_was_turned_goes_where_its_image_goes',
+  ),
+  Fault(
+    'rows held out are trained on',
+    'metakit/data/levels.py',
+    'part(seen, starts + some, table.counts - some)',
+    'part(seen, starts, table.counts)',
+    'data/test_levels.py::test_levels_share_no_row_and_each_is_as_far_as_it_says',
+  ),
 )

@@ -166,4 +166,18 @@ FAULTS = (
     'spread = kernel(new, new)',
     'test_difficulty.py::test_functions_of_a_kernel_fit_the_examples_and_err_as_the_posterior',
   ),
+  Fault(
+    'each plan has a program of its own',
+    'experiments/runs/levels.py',
+    'quick = learner, embedded.replace(plan=source.plan)',
+    'quick = learner, embedded.replace(plan=source.plan, finish=lambda episode: episode)',
+    'experiments/runs/test_levels.py::test_the_levels_are_measured_by_the_program_of_the_test',
+  ),
+  Fault(
+    'levels beside other training classes',
+    'experiments/runs/setup.py',
+    'same = theirs and (ours',
+    'same = True or (ours',
+    'experiments/runs/test_levels.py::test_levels_without_sense_are_one_line',
+  ),
 )

@@ -88,6 +88,20 @@ FAULTS = (
     f'{TESTS}test_sessions_change_free_weights_alone',
   ),
   Fault(
+    'tricks are compared with themselves',
+    'experiments/output/tricks.py',
+    '- of(baseline, seed) for seed',
+    '- of(cell, seed) for seed',
+    'experiments/runs/test_tricks.py::test_effects_are_paired_by_seed',
+  ),
+  Fault(
+    'an interval over seeds is that of many',
+    'experiments/output/tricks.py',
+    'student_t.ppf(0.975, len(array) - 1)',
+    '1.96',
+    'experiments/runs/test_tricks.py::test_effects_are_paired_by_seed',
+  ),
+  Fault(
     'queries of the base are rows it was trained on',
     SESSIONS,
     'asked = first + trained[:, None] + jnp.arange',

@@ -19,11 +19,13 @@ from experiments.benchmarks.suite import AT_LEAST, AT_MOST, FASTER, LONGER, Aim,
 from experiments.benchmarks.timing import Case
 from metakit.data.table import ClassTable
 from metakit.episodes.few_shot import few_shot
+from metakit.episodes.one_domain import domain_episodes
 from metakit.sources import gather_rows, read_ahead
 from metakit.types import Episode
 
 CLASSES, ROWS, WAYS, SHOTS, QUERIES = 1200, 20, 5, 1, 15
 PLANS, WHOLE, BATCHES = 4096, 256, 4
+CLASSES_OF_DOMAIN = 24
 OURS = '5-way 1-shot'
 SIZES = {  # ways, shots, queries
   OURS: (WAYS, SHOTS, QUERIES),
@@ -42,6 +44,7 @@ def plans() -> list[Case]:
     cases.append(_plan(f'{OURS}, {classes:,} classes', _table(classes, ROWS)))
   for rows in NUMBERS_OF_ROWS:
     cases.append(_plan(f'{OURS}, {rows:,} rows a class', _table(CLASSES, rows)))
+  cases.append(_one_domain())
   return cases + [_case(name, draw, PLANS, peer=True) for name, draw in _other_plans(PLANS).items()]
 
 
@@ -90,6 +93,19 @@ def _plan(
   planner = jax.jit(jax.vmap(plan))
   check_rows(_rows(planner(keys), ways), int(table.counts[0]))
   return _case(name, lambda: planner(keys), PLANS)
+
+
+def _one_domain() -> Case:
+  """The same number of examples as of 5-way 1-shot tasks, from one of 50 domains of 24 classes."""
+  table, labels = _table(CLASSES, ROWS), np.arange(CLASSES) % CLASSES_OF_DOMAIN
+  groups = np.arange(CLASSES) // CLASSES_OF_DOMAIN
+  table = table._replace(groups=groups, group_names=('',) * (groups[-1] + 1))
+  source = domain_episodes(table, labels, support=WAYS * SHOTS, queries=WAYS * QUERIES)
+  planner, keys = jax.jit(jax.vmap(source.plan)), _keys(PLANS)
+  drawn = planner(keys)
+  rows = np.concatenate([drawn.support.x, drawn.query.x], axis=1)[:, None]
+  check_rows(rows, ROWS * CLASSES_OF_DOMAIN)
+  return _case('one domain', lambda: planner(keys), PLANS)
 
 
 def _keys(number: int) -> jax.Array:

@@ -325,7 +325,7 @@ def test_a_new_data_source_is_a_task_by_its_signature():
 
   known = {'birds': table_task(by_signature(birds)), 'shells': table_task(by_signature(shells))}
   component = parse('task', known, 'birds:size=4', supplied=TASK_SUPPLIED)
-  assert str(component) == 'birds:ways=5,shots=1,queries=15,sampler=few_shot,size=4'
+  assert str(component) == 'birds:ways=5,shots=1,queries=15,sampler=few_shot,levels=0.0,size=4'
   task = build(
     parse('task', known, 'birds:queries=1,size=4', supplied=TASK_SUPPLIED), data_dir='d', budget=1e9
   )
