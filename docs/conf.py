@@ -40,6 +40,7 @@ PAGES = {
   'experiments/results/streams.md': 'generated/streams',
   'experiments/results/balance.md': 'generated/balance',
   'experiments/results/transfer.md': 'generated/transfer',
+  'experiments/results/tricks.md': 'generated/tricks',
   'experiments/results/sweeps.md': 'generated/sweeps',
   'experiments/results/tuning.md': 'generated/tuning',
   'metakit/learners/README.md': 'generated/learners',

@@ -30,6 +30,7 @@ from experiments.output.report_test import (
 from experiments.output.text import (
   format_baselines,
   format_densities,
+  format_difficulty,
   format_duration,
   format_estimate,
   format_levels,
@@ -170,6 +171,8 @@ def _facts(record: Mapping[str, Any]) -> str:
   facts = {name: record[name] for name in ('task', 'learner', 'network')}
   facts |= {'trained': trained, 'device': record['device'], 'seed': record['seed']}
   facts |= _baselines(record)
+  if 'difficulty' in record:
+    facts['difficulty'] = format_difficulty(record['difficulty'])
   items = (
     f'<div><dt>{escaped(n)}</dt><dd>{escaped_cell(value)}</dd></div>' for n, value in facts.items()
   )

@@ -59,6 +59,15 @@ def format_densities(densities: Mapping[str, Any]) -> dict[str, str]:
   return rows
 
 
+def format_difficulty(logarithm: float) -> str:
+  """Returns a difficulty in bits, of its decimal logarithm.
+
+  >>> format_difficulty(9.6)
+  '10^9.6 bits'
+  """
+  return f'10^{logarithm:.1f} bits'
+
+
 LEVELS = {
   'instances': 'new examples of training classes',
   'classes': 'new classes of training groups',

@@ -31,6 +31,7 @@ from experiments.output.text import (
   format_onset,
 )
 from experiments.runs.density_scores import density_scores
+from experiments.runs.difficulty import record_difficulty
 from experiments.runs.evaluation import (
   Curves,
   Pair,
@@ -153,7 +154,7 @@ def wrap_up(
   record |= record_curves(tested, curves)
   record |= record_classes(setup, tested, later=bool(files.name))
   record |= density_scores(tested, values)
-  record |= record_levels(tested, values[metric])
+  record |= record_levels(tested, values[metric]) | record_difficulty(tested)
   record |= record_choice(files.workdir)
   for name, value in format_densities(record['density']).items() if 'density' in record else ():
     print(f'{name}: {value}')

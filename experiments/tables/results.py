@@ -18,7 +18,7 @@ from experiments.output.records import (
   training_time,
   what,
 )
-from experiments.output.text import format_closeness, format_estimate
+from experiments.output.text import format_closeness, format_difficulty, format_estimate
 from experiments.tables.pages import markdown_table
 
 PAGE = RESULTS / 'README.md'
@@ -48,6 +48,7 @@ ELSEWHERE = (
     'all heads on the same features, and sessions of new classes',
   ),
   ('[Streams](streams.md)', 'tasks that arrive one after the other: error beside operations'),
+  ('[Tricks](tricks.md)', 'what each trick changes when new classes come in sessions'),
   ('[Transfer](transfer.md)', 'which sources help which targets, measured and predicted'),
   ('[Balance](balance.md)', 'families of tasks of unequal sizes, drawn or weighed'),
   ('[Sweeps](sweeps.md)', 'over numbers of tasks and widths of the network'),
@@ -193,6 +194,8 @@ def table(each: Group, records: Mapping[str, Record]) -> str:
   bayes = bayes and not density  # which is compared on the same targets, and not by examples
   columns += ['learns from step'] * onset + ['beside the Bayes predictor'] * bayes
   columns += ['above the exact posterior', 'in intervals of 90%'] * density
+  hard = any('difficulty' in record for record in records.values())
+  columns += ['difficulty'] * hard
   lines = []
   for (words, protocol), runs in rows.items():
     cells = [words, protocol, joined(linked(name, run) for name, run in runs.items())]
@@ -201,6 +204,7 @@ def table(each: Group, records: Mapping[str, Record]) -> str:
     cells += [joined(map(closeness, runs.values()))] * bayes
     if density:
       cells += [joined(map(say, runs.values())) for say in (above_exact, within_90)]
+    cells += [joined(map(difficulty, runs.values()))] * hard
     lines.append(cells)
   return markdown_table(columns, lines)
 
@@ -235,6 +239,15 @@ def onset_step(record: Record) -> str:
 def closeness(record: Record) -> str:
   """Says how close a learner is to the Bayes predictor, if that is known."""
   return format_closeness(record['beside_bayes']) if 'beside_bayes' in record else NONE
+
+
+def difficulty(record: Record) -> str:
+  """Returns how hard the episodes of a test are, if that was computed.
+
+  >>> difficulty({'difficulty': 9.6}), difficulty({})
+  ('10^9.6 bits', '-')
+  """
+  return format_difficulty(record['difficulty']) if 'difficulty' in record else NONE
 
 
 def above_exact(record: Record) -> str:
