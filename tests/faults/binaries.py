@@ -10,6 +10,14 @@ REPEATED = f'{RUNS}test_evaluate_repeats_the_test_and_tests_other_protocols_and_
 
 FAULTS = (
   Fault(
+    'difficulty is that of one class fewer',
+    'experiments/runs/difficulty.py',
+    'classes=task.num_outputs, error=ERROR)',
+    'classes=task.num_outputs - 1, error=ERROR)',
+    'experiments/runs/test_difficulty.py::'
+    'test_it_is_that_of_the_classes_and_the_examples_of_an_episode',
+  ),
+  Fault(
     'a run may be continued with another clip_norm',
     SETUP,
     "  'clip_norm',\n  'steps',\n",
