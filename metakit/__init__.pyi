@@ -6,6 +6,7 @@ from metakit import checkpoint as checkpoint
 from metakit import data as data
 from metakit import densities as densities
 from metakit import devices as devices
+from metakit import difficulty as difficulty
 from metakit import dispatch as dispatch
 from metakit import distributed as distributed
 from metakit import episodes as episodes
@@ -21,12 +22,14 @@ from metakit import meta_gradient as meta_gradient
 from metakit import models as models
 from metakit import networks as networks
 from metakit import objectives as objectives
+from metakit import retrieval as retrieval
 from metakit import sources as sources
 from metakit import streams as streams
 from metakit import tasks as tasks
 from metakit import train as train
 from metakit import trained as trained
 from metakit import training as training
+from metakit import transfer as transfer
 from metakit import types as types
 from metakit import workdir as workdir
 from metakit import zoo as zoo
