@@ -78,7 +78,7 @@ def test_a_run_leaves_everything_that_was_promised(trained):
   assert [point['amount'] for point in curve] == [1, 2, 3]  # of six drawings two are queries
   assert all(0 <= point['mean'] <= 1 for point in curve)
   assert record['task'].endswith(
-    'images.npz,ways=3,shots=1,queries=2,sampler=few_shot,split=auto,skip=false'
+    'images.npz,ways=3,shots=1,queries=2,sampler=few_shot,levels=0.0,split=auto,skip=false'
   )
   steps = [
     json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').read_text().splitlines()
