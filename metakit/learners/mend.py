@@ -104,7 +104,7 @@ def mend(
     del key  # nothing is drawn
     tokens, there = read(support)
     asked = params['asked']
-    seen = jnp.full(vectors, len(tokens), jnp.int32)
+    seen = jnp.full(vectors, tokens.shape[0], jnp.int32)
     made = distiller(tokens.shape[1]).apply(params['distiller'], tokens, asked, seen, there).answers
     frozen = jax.lax.stop_gradient(params['reader'])
     none = jnp.zeros(0, jnp.int32)
@@ -114,7 +114,7 @@ def mend(
   def predict(fitted: Fitted, x: jax.Array) -> jax.Array:
     asked = layout.question(flat(x), jnp.zeros(num_outputs, flat(x).dtype))
     return model.apply(
-      fitted.reader, asked[:0], asked, *no_tokens(len(asked)), fitted.state
+      fitted.reader, asked[:0], asked, *no_tokens(asked.shape[0]), fitted.state
     ).answers
 
   def compared(key: Key, params: Params, episode: Episode) -> tuple[jax.Array, Metrics]:

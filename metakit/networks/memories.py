@@ -93,16 +93,16 @@ def memory_attention(kind: str, chunk: int = 16) -> Attention:
   how = KINDS[kind]
 
   def attend(read: Heads, asked: Heads, seen: jax.Array, present: jax.Array, state: Any) -> Any:
-    order, back = _merged(len(present), seen)
+    order, back = _merged(present.shape[0], seen)
     both = jax.tree.map(lambda *parts: jnp.concatenate(parts)[order], read, asked)
-    writes = jnp.append(present, jnp.zeros(len(seen), bool))[order]
+    writes = jnp.append(present, jnp.zeros(seen.shape[0], bool))[order]
     if state is None:
       shape = *read.key.shape[1:], read.value.shape[-1]
       state = _wide(jnp.zeros(shape, both.value.dtype))
-    size = min(chunk, max(len(order), 1))
+    size = _size(order.shape[0], chunk)
     tokens = (*how.prepare(both, chunk), writes[:, None, None])
     outputs, state = how.read(Tokens(*(_cut(leaf, size) for leaf in tokens)), state)
-    outputs = outputs.reshape(-1, *outputs.shape[2:])[: len(order)][back]
+    outputs = outputs.reshape(-1, *outputs.shape[2:])[: order.shape[0]][back]
     if how.normed:
       outputs *= jax.lax.rsqrt(jnp.square(outputs).mean(-1, keepdims=True) + EPSILON)
     return outputs.astype(both.value.dtype), state
@@ -121,16 +121,22 @@ def gates_of(kind: str, features: int) -> int:
 
 def _merged(read: int, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns the order in which a question follows all that it sees, and its inverse."""
-  if not len(seen):
+  if seen.shape[0] == 0:
     return jnp.arange(read), jnp.arange(read)
   order = jnp.argsort(jnp.append(2 * jnp.arange(read) + 1, 2 * seen))
   return order, jnp.argsort(order)
 
 
+def _size(tokens: Any, chunk: int) -> int:
+  """Returns how many tokens a chunk has: one, where a program is for any number of tokens."""
+  return min(chunk, max(tokens, 1)) if isinstance(tokens, int) else 1
+
+
 def _cut(leaf: jax.Array, size: int) -> jax.Array:
   """Returns [tokens, ...] as [chunks, size, ...], filled up with tokens that write nothing."""
-  missing = -len(leaf) % size if len(leaf) else size
-  leaf = jnp.pad(leaf, [(0, missing), *[(0, 0)] * (leaf.ndim - 1)])
+  if size > 1 or leaf.shape[0] == 0:
+    missing = -len(leaf) % size if len(leaf) else size
+    leaf = jnp.pad(leaf, [(0, missing), *[(0, 0)] * (leaf.ndim - 1)])
   return leaf.reshape(-1, size, *leaf.shape[1:])
 
 
