@@ -53,8 +53,8 @@ FAULTS = (
   Fault(
     'a question writes into the memory',
     MEMORIES,
-    'writes = jnp.append(present, jnp.zeros(len(seen), bool))[order]',
-    'writes = jnp.append(present, jnp.ones(len(seen), bool))[order]',
+    'writes = jnp.append(present, jnp.zeros(seen.shape[0], bool))[order]',
+    'writes = jnp.append(present, jnp.ones(seen.shape[0], bool))[order]',
     f'{SEQUENCE}test_nobody_sees_a_question[delta]',
   ),
   Fault(
