@@ -37,7 +37,7 @@ if __name__ == '__main__':
     None,
     "headline metric, the task's own by default: accuracy (in a classification), loss, gain (the "
     'last example against the first), mixture_weight (gaussian_mixture), regret (categorical), '
-    'likeness_to_descent (in_context:layout=pairs), meta_gradient_cosine (maml and its kin), nats, '
-    'crps, squared_error (of densities)',
+    'likeness_to_descent (in_context:layout=pairs), meta_gradient_cosine (maml and its kin), '
+    'divergence (mend), nats, crps, squared_error (of densities)',
   )
   run(lambda: evaluate(options_of_flags(Options, no_default=('seed',))), __doc__)

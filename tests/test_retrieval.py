@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.components import passages
+from experiments.components.tasks import TASKS
 from metakit.data.table import class_table
 from metakit.learners.raml import fused
 from metakit.models import identity
@@ -71,6 +73,31 @@ def test_where_too_few_differ_from_the_query_the_rest_is_absent():
   assert support.weight.tolist() == [0, 1] and support.y[1] == 2
 
 
+def test_a_task_of_a_bank_has_the_support_that_is_nearest_to_its_query():
+  sizes = {'base': 'random', 'pixels': 4, 'size': 6, 'budget': 0, 'data_dir': ''}
+  near, plain = (
+    TASKS['projected'](**sizes, **support).source('test')(jax.random.key(0))
+    for support in ({'shots': 3, 'bank': 12}, {'shots': 12})
+  )
+  expected = plainly(np.asarray(plain.support.x), np.asarray(plain.query.x)[0], 3)[::-1]
+  np.testing.assert_array_equal(near.support.x, plain.support.x[np.array(expected)])
+  np.testing.assert_array_equal(near.support.y, plain.support.y[np.array(expected)])
+
+
+def test_passages_are_of_the_corpus_that_is_named(monkeypatch):
+  parts = {'train': BANK[:10], 'validation': BANK[10:20], 'test': BANK[20:30]}
+  load = lambda data_dir, part, features, units: class_table(
+    parts[part], np.arange(10) // 5, [f'{part} {number}' for number in range(2)]
+  )
+  monkeypatch.setattr(passages, 'clinc150', load)
+  rows = lambda x: {row.tobytes() for row in np.asarray(x).reshape(-1, 6)}
+  for corpus, owners in (('train', parts['train']), ('all', BANK[:30])):
+    table = passages.passages_parts('', k=3, corpus=corpus).table('test')
+    expected = owners[[plainly(owners, query, 3) for query in parts['test']]]
+    np.testing.assert_array_equal(table.x[:, 1:], expected)
+  assert rows(table.x[:, 1:]) - rows(parts['train'])
+
+
 def test_an_example_is_fused_with_what_it_attends_to():
   """With the projections of the start: the example, and an eighth of the mean of alike passages."""
   x = RNG.normal(size=(4, 3, 6)).astype('f')
@@ -78,9 +105,9 @@ def test_an_example_is_fused_with_what_it_attends_to():
   params = jax.jit(model.init)(jax.random.key(0), x)
   params['gate']['kernel'] *= 0
   found = jax.jit(model.apply)(params, x)
-  for own, passages, ours in zip(x[:, 0], x[:, 1:], found, strict=True):
-    scores = np.exp(passages @ own / 6**0.5)
-    mean = scores @ passages / scores.sum()
+  for own, others, ours in zip(x[:, 0], x[:, 1:], found, strict=True):
+    scores = np.exp(others @ own / 6**0.5)
+    mean = scores @ others / scores.sum()
     np.testing.assert_allclose(ours, own + mean / (1 + np.exp(2)), rtol=1e-4, atol=1e-5)
 
 

@@ -149,14 +149,19 @@ def projected_task(
       repeated=repeated,
       distinct=distinct,
     )
-    if not biased_steps:
-      return whole.replace(plan=first.plan)
-    return whole.replace(schedule=switch(first.plan, whole.plan, biased_steps).schedule)
+    return _begun(whole, first, biased_steps)
 
   sizes = [f'{part} ({described(each)})' for part, each in own.items()] if own else []
   said = f'projected {base}: {", ".join(sizes)}' if own else ''
   fields = source, objectives.cross_entropy, classes, 'accuracy', False, True
   return Task(*fields, chance=1 / classes if biased else None, said=lambda: said)
+
+
+def _begun(whole: EpisodeSource, first: EpisodeSource, steps: int) -> EpisodeSource:
+  """Returns a source whose training plans are those of `first`, for ever if steps is 0."""
+  if not steps:
+    return whole.replace(plan=first.plan)
+  return whole.replace(schedule=switch(first.plan, whole.plan, steps).schedule)
 
 
 def _own_base(base: str, pixels: int) -> dict[str, ClassTable]:

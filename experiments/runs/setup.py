@@ -185,12 +185,15 @@ def _reads_sequences(network: Component, task: Task) -> bool:
   return network.name in learners.SEQUENCE_NETWORKS
 
 
+# What learners measure of themselves (`diagnose`), by their names.
+OF_ITSELF = {**dict.fromkeys(BY_DESCENT, 'meta_gradient_cosine'), 'mend': 'divergence'}
+
+
 def _with_measures(task: Task, learner: Component, network: Component) -> Task:
   """Adds judges of the learner itself to those of a task."""
-  if learner.name in BY_DESCENT:
-    return task._replace(judges={**task.judges, 'meta_gradient_cosine': judge_meta_gradient})
-  if learner.name == 'mend':
-    return task._replace(judges={**task.judges, 'divergence': judge_meta_gradient})
+  if learner.name in OF_ITSELF:
+    judges = {OF_ITSELF[learner.name]: judge_meta_gradient}
+    return task._replace(judges={**task.judges, **judges})
   fits = learner.arguments.get('layout') == 'pairs' and network.name == 'transformer'
   if not fits or network.arguments['attention'] == 'set':
     return task

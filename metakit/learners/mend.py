@@ -11,7 +11,7 @@ the distiller starts from nothing, and learns from the reader's predictions of t
 Changes in a task: the vectors, which no longer depend on how long the support is.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +33,11 @@ class Vectors(NamedTuple):
 
   Attributes:
     reader: params of the in-context learner.
-    state: of its network, once it has read the vectors.
+    state: of its network, once it has read the vectors; a pytree of arrays.
   """
 
   reader: Params
-  state: Params
+  state: Any
 
 
 def mend(

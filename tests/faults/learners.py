@@ -10,6 +10,20 @@ LAWS = 'learners/test_laws.py::'
 
 FAULTS = (
   Fault(
+    'a bank of demonstrations is read whole',
+    'experiments/components/sequence_tasks.py',
+    'whole = retrieve(whole, number) if bank else whole',
+    'whole = whole',
+    'test_retrieval.py::test_a_task_of_a_bank_has_the_support_that_is_nearest_to_its_query',
+  ),
+  Fault(
+    'passages of training domains are of all domains',
+    'experiments/components/passages.py',
+    "parts = PARTS if corpus == 'all' else ('train',)",
+    'parts = PARTS',
+    'test_retrieval.py::test_passages_are_of_the_corpus_that_is_named',
+  ),
+  Fault(
     'a text is a passage of its own',
     'metakit/retrieval.py',
     'cosines, entries = search(jnp.where(cosines > 1 - EQUAL, NEVER, cosines), k)',
